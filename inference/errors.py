@@ -1,0 +1,97 @@
+"""Everything that the ground floor raises on purpose.
+
+    InferenceError
+    ├── ImageError             the picture cannot be used
+    │   ├── UnreadableImageError
+    │   ├── TooManyPixelsError
+    │   └── PixelArrayError
+    ├── NonFiniteLogitsError   the network answered NaN or infinity
+    ├── ModelFileError         this model file must not be served
+    │   ├── CardMissingError
+    │   ├── CardInvalidError
+    │   ├── CardMismatchError
+    │   └── GoldenMismatchError
+    └── RepositoryError        the folder of models
+        ├── NoModelsError
+        ├── ModelNotFoundError
+        └── PublishError
+
+The message of each is one line for the person who made the mistake: what is wrong and what to do.
+"""
+
+from collections.abc import Sequence
+
+
+class InferenceError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class ImageError(InferenceError):
+    """The picture cannot be used."""
+
+
+class UnreadableImageError(ImageError):
+    """The bytes are not a whole picture of a format that is read here."""
+
+
+class TooManyPixelsError(ImageError):
+    """The picture's header announces more pixels than are allowed."""
+
+    def __init__(self, width: int, height: int, max_pixels: int) -> None:
+        self.max_pixels = max_pixels
+        super().__init__(
+            f"the picture is {width}×{height} = {width * height} pixels; "
+            f"the limit is {max_pixels} pixels"
+        )
+
+
+class PixelArrayError(ImageError):
+    """The numbers are not a picture: wrong shape, not whole, or outside 0 to 255."""
+
+
+class NonFiniteLogitsError(InferenceError):
+    """The network answered NaN or infinity, so there are no probabilities to give."""
+
+    def __init__(self, rows: Sequence[int]) -> None:
+        self.rows = tuple(rows)
+        named = ", ".join(map(str, self.rows[:5])) + (", …" if len(self.rows) > 5 else "")
+        super().__init__(
+            f"the network's logits are not finite for picture {named} of the batch "
+            "(counted from 0); the model file is not fit for this input"
+        )
+
+
+class ModelFileError(InferenceError):
+    """This model file must not be served."""
+
+
+class CardMissingError(ModelFileError):
+    """The ONNX file carries no card."""
+
+
+class CardInvalidError(ModelFileError):
+    """The card is not one that this version reads."""
+
+
+class CardMismatchError(ModelFileError):
+    """The card says one thing and the graph another."""
+
+
+class GoldenMismatchError(ModelFileError):
+    """The file does not give the logits that training saw for its golden pictures."""
+
+
+class RepositoryError(InferenceError):
+    """The folder of models does not hold what was asked for."""
+
+
+class NoModelsError(RepositoryError):
+    """The folder of models is missing or has no model in it."""
+
+
+class ModelNotFoundError(RepositoryError):
+    """There is no such model, or no such version of it."""
+
+
+class PublishError(RepositoryError):
+    """The new version could not be put in its place; what was there is untouched."""

@@ -1,0 +1,150 @@
+"""One model file, opened, checked and ready: pixels → predictions."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from inference import heads, pixels, runtime
+from inference.card import METADATA_KEY, ModelCard
+from inference.errors import CardMismatchError, CardMissingError, GoldenMismatchError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+INPUT = "image"
+OUTPUT = "logits"
+
+# Another CPU, or another version of onnxruntime, adds the same numbers in another order; over
+# the shipped models that moves a logit by less than 1e-4. Damage moves it by far more.
+GOLDEN_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What a model says of a batch of pictures, one row each."""
+
+    logits: npt.NDArray[np.float32]
+    """`[batch, k]`, as the network gave them: before temperature."""
+    probabilities: npt.NDArray[np.float64]
+    """`[batch, classes]`, after temperature and head."""
+    argmax: npt.NDArray[np.int64]
+    """`[batch]`, index of the most probable class."""
+
+    def __len__(self) -> int:
+        return len(self.argmax)
+
+
+class Predictor:
+    """An onnxruntime session with its card. May be used from several threads at once."""
+
+    def __init__(self, card: ModelCard, session: "onnxruntime.InferenceSession") -> None:
+        self.card = card
+        self._session = session
+
+    @classmethod
+    def load(cls, path: Path, *, threads: int = 1) -> Self:
+        """Open a model file and let it prove itself on its goldens.
+
+        Args:
+            path: the ONNX file.
+            threads: threads that one run may use.
+
+        Raises:
+            ModelFileError: the file does not load.
+            CardMissingError: it carries no card.
+            CardInvalidError: its card is not one that this version reads.
+            CardMismatchError: its card and its graph disagree.
+            GoldenMismatchError: it does not give the logits that training saw.
+        """
+        session = runtime.open_session(path, threads=threads)
+        card_json = runtime.session_metadata(session).get(METADATA_KEY)
+        if card_json is None:
+            raise CardMissingError(
+                f"{path} carries no model card (metadata key {METADATA_KEY!r}); "
+                "make the file with `logitserve train`"
+            )
+        card = ModelCard.from_json(card_json)
+        _check_graph(card, session)
+        predictor = cls(card, session)
+        predictor._check_goldens()
+        return predictor
+
+    def decode(self, data: bytes, *, max_pixels: int = pixels.DEFAULT_MAX_PIXELS) -> pixels.Pixels:
+        """`pixels.decode` for this model's input."""
+        return pixels.decode(data, self.card.input, max_pixels=max_pixels)
+
+    def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Run the network.
+
+        Args:
+            images: uint8, `[batch, height, width, channels]`; batch is at least 1.
+
+        Returns:
+            raw logits, float32, `[batch, k]`.
+        """
+        (logits,) = self._session.run([OUTPUT], {INPUT: images})
+        return logits  # type: ignore[no-any-return]
+
+    def predict(self, images: npt.NDArray[np.uint8], *, calibrated: bool = True) -> Predictions:
+        """Run the network and apply the card's temperature and head.
+
+        Args:
+            images: uint8, `[batch, height, width, channels]`.
+            calibrated: whether the card's temperature is applied.
+
+        Raises:
+            NonFiniteLogitsError: the network answered NaN or infinity; it names the rows.
+        """
+        logits = self.run(images)
+        scaled = heads.scaled(logits, self.card.temperature if calibrated else 1.0)
+        return Predictions(
+            logits=logits,
+            probabilities=heads.probabilities(self.card.head, scaled),
+            argmax=heads.argmax(self.card.head, scaled),
+        )
+
+    def _check_goldens(self) -> None:
+        images = np.stack([self.decode(golden.image) for golden in self.card.goldens])
+        expected = np.array([golden.logits for golden in self.card.goldens])
+        found = self.run(images)
+        close = np.isclose(found, expected, rtol=GOLDEN_TOLERANCE, atol=GOLDEN_TOLERANCE)
+        if not close.all():
+            worst = float(np.nanmax(np.abs(found - expected), initial=0.0))
+            raise GoldenMismatchError(
+                f"model {self.card.name!r} version {self.card.version} does not give the logits "
+                f"that its training saw ({int((~close.all(axis=1)).sum())} of {len(expected)} "
+                f"golden pictures differ, by up to {worst:.3g}): the file is damaged, or this "
+                "build of onnxruntime or Pillow computes otherwise; publish the model again"
+            )
+
+
+def _check_graph(card: ModelCard, session: "onnxruntime.InferenceSession") -> None:
+    """The graph has the one input and the output that the card speaks of."""
+    inputs = {node.name: node for node in session.get_inputs()}
+    outputs = {node.name: node for node in session.get_outputs()}
+    if list(inputs) != [INPUT] or OUTPUT not in outputs:
+        raise CardMismatchError(
+            f"model {card.name!r}: the graph must have one input {INPUT!r} and an output "
+            f"{OUTPUT!r}; it has inputs {list(inputs)} and outputs {list(outputs)}"
+        )
+    _check_tensor(card, INPUT, inputs[INPUT], "tensor(uint8)", card.input.shape)
+    _check_tensor(card, OUTPUT, outputs[OUTPUT], "tensor(float)", (card.logit_count,))
+
+
+def _check_tensor(
+    card: ModelCard,
+    name: str,
+    node: "onnxruntime.NodeArg",
+    dtype: str,
+    shape: tuple[int, ...],
+) -> None:
+    """One tensor of the graph: its type, a dynamic batch, and the card's shape behind it."""
+    found = list(node.shape)
+    if node.type != dtype or found[1:] != list(shape) or isinstance(found[0], int):
+        raise CardMismatchError(
+            f"model {card.name!r}: {name!r} is {node.type} {found} in the graph, but the card "
+            f"asks for {dtype} {['batch', *shape]} with a dynamic batch"
+        )
