@@ -107,7 +107,7 @@ def _fitted(image: Image.Image, spec: InputSpec) -> Pixels:
         # LA and RGBA drop their alpha here, which is what `opacity` carries.
         luminance = np.asarray(image.convert("L"))
         digit = handwriting.normalize(luminance, opacity, height=spec.height, width=spec.width)
-        return digit[:, :, np.newaxis]
+        return digit.reshape(spec.shape)
     if "A" in image.mode:
         image = _on_white(image)
     image = image.convert("L" if spec.channels == 1 else "RGB")

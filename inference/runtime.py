@@ -74,7 +74,7 @@ def open_session(path: Path, *, threads: int = 1) -> "onnxruntime.InferenceSessi
     options.log_severity_level = 3
     try:
         # The path's bytes, not the path: a model file is complete, so it may not refer to others.
-        return ort.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])  # type: ignore[no-any-return]
+        return ort.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read: {error.strerror}") from error
     # onnxruntime's exceptions (Fail, InvalidGraph, InvalidProtobuf, …) share no base but this.
