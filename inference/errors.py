@@ -29,6 +29,9 @@ class InferenceError(Exception):
 class ImageError(InferenceError):
     """The picture cannot be used."""
 
+    picture: int | None = None
+    """Which one of several, counted from 0, where there are several."""
+
 
 class UnreadableImageError(ImageError):
     """The bytes are not a whole picture of a format that is read here."""

@@ -1,0 +1,5 @@
+"""`python -m logitserve` is `logitserve`."""
+
+from logitserve.cli import main
+
+main(prog_name="logitserve")

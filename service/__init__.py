@@ -1,0 +1,1 @@
+"""HTTP around predictors. Imports `inference`, never `training`."""

@@ -1,0 +1,58 @@
+"""What the service raises on purpose; `problems.py` turns it into responses.
+
+ServiceError
+├── UnreadableRequestError       the body cannot be parsed
+├── UnsupportedMediaTypeError    the body is of a type that is not read here
+├── UnusableRequestError         the body was parsed, but is not what the route takes
+├── BodyTooLargeError
+├── TooManyPicturesError
+├── NotReadyError
+└── StartError                   the service cannot start; never met by a request
+    └── SettingsError
+"""
+
+
+class ServiceError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class UnreadableRequestError(ServiceError):
+    """The body cannot be parsed."""
+
+
+class UnsupportedMediaTypeError(ServiceError):
+    """The body is of a type that is not read here."""
+
+
+class UnusableRequestError(ServiceError):
+    """The body was parsed, but is not what the route takes."""
+
+
+class BodyTooLargeError(ServiceError):
+    """The body has, or announces, more bytes than are allowed."""
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(f"the body is larger than the limit of {max_bytes} bytes")
+
+
+class TooManyPicturesError(ServiceError):
+    """The request carries more pictures than are allowed."""
+
+    def __init__(self, max_pictures: int) -> None:
+        super().__init__(f"the request has more pictures than the limit of {max_pictures}")
+
+
+class NotReadyError(ServiceError):
+    """The service has no model to answer with, yet or any more."""
+
+
+class StartError(ServiceError):
+    """The service cannot start."""
+
+
+class SettingsError(StartError):
+    """A setting has a value that does not fit."""
+
+    def __init__(self, field: str, reason: str, value: object) -> None:
+        self.field = field
+        super().__init__(f"{field}: {reason} (it is {value!r})")

@@ -1,0 +1,155 @@
+"""The body of a request → pictures. Each content type is read in one function."""
+
+import base64
+import binascii
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+
+from inference.errors import PixelArrayError
+from service.classify import Picture
+from service.errors import (
+    TooManyPicturesError,
+    UnreadableRequestError,
+    UnsupportedMediaTypeError,
+    UnusableRequestError,
+)
+
+IMAGE_TYPES = (
+    "image/png",
+    "image/jpeg",
+    "image/webp",
+    "image/bmp",
+    "image/gif",
+    "image/tiff",
+    "application/octet-stream",
+)
+"""Types of a body that is one encoded picture; which format it is, its own bytes tell."""
+
+FILE_FIELD = "file"
+CHANNELS = (1, 3, 4)
+MAX_FORM_PART_BYTES = 1024
+"""Bytes of a form part that is no file, and so is refused anyway."""
+
+
+async def read_pictures(request: Request, *, max_pictures: int) -> list[Picture]:
+    """Read the pictures of a request, whichever of the three kinds of body it has.
+
+    Raises:
+        UnsupportedMediaTypeError: another content type.
+        UnreadableRequestError: not the JSON or the multipart form that it says it is.
+        UnusableRequestError: readable, but without pictures in the places where they belong.
+        TooManyPicturesError: more than `max_pictures`.
+        PixelArrayError: `pixels` that are not 0 to 255 or not a picture's shape.
+        BodyTooLargeError: see `limits.BodyLimit`.
+    """
+    content_type = request.headers.get("content-type", "application/octet-stream")
+    media_type = content_type.partition(";")[0].strip().lower()
+    reader = _READERS.get(media_type)
+    if reader is None:
+        raise UnsupportedMediaTypeError(
+            f"content type {media_type!r} is not read here; send a picture as {IMAGE_TYPES[0]} "
+            f"(or {', '.join(IMAGE_TYPES[1:])}), multipart/form-data with {FILE_FIELD!r} fields, "
+            "or application/json"
+        )
+    pictures = await reader(request, max_pictures)
+    if len(pictures) > max_pictures:
+        raise TooManyPicturesError(max_pictures)
+    return pictures
+
+
+async def _read_encoded(request: Request, _: int) -> list[Picture]:
+    return [await request.body()]
+
+
+async def _read_multipart(request: Request, max_pictures: int) -> list[Picture]:
+    form = request.form(
+        # One more than allowed, so that the answer is ours and names the limit.
+        max_files=max_pictures + 1,
+        max_fields=max_pictures + 1,
+        max_part_size=MAX_FORM_PART_BYTES,
+    )
+    pictures: list[Picture] = []
+    async with form as fields:
+        for name, value in fields.multi_items():
+            if name != FILE_FIELD or not isinstance(value, UploadFile):
+                raise UnusableRequestError(
+                    f"form field {name!r} is not a file named {FILE_FIELD!r}; "
+                    f"send each picture as a file in a field {FILE_FIELD!r}"
+                )
+            pictures.append(await value.read())
+    if not pictures:
+        raise UnusableRequestError(f"the form has no {FILE_FIELD!r} field")
+    return pictures
+
+
+async def _read_json(request: Request, _: int) -> list[Picture]:
+    try:
+        document = orjson.loads(await request.body())
+    except orjson.JSONDecodeError as error:
+        raise UnreadableRequestError(f"the body is not JSON: {error}") from error
+    match document:
+        case {"images": list(images), **others} if images and not others:
+            return [_from_base64(image, index) for index, image in enumerate(images)]
+        case {"pixels": list(numbers), **others} if numbers and not others:
+            return list(from_numbers(numbers))
+    raise UnusableRequestError(
+        'the JSON must be {"images": ["<base64 or data URL>", …]} or {"pixels": [[0, 255, …], …]}, '
+        "with at least one picture and nothing else beside it"
+    )
+
+
+_READERS: Mapping[str, Callable[[Request, int], Awaitable[list[Picture]]]] = {
+    **dict.fromkeys(IMAGE_TYPES, _read_encoded),
+    "multipart/form-data": _read_multipart,
+    "application/json": _read_json,
+}
+
+
+def _from_base64(image: object, index: int) -> bytes:
+    if not isinstance(image, str):
+        raise UnusableRequestError(f"images[{index}] is not a string")
+    if image.startswith("data:"):
+        header, comma, image = image.partition(",")
+        if not (comma and header.endswith(";base64")):
+            raise UnusableRequestError(f"images[{index}] is a data URL, but not a base64 one")
+    try:
+        return base64.b64decode(image, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise UnusableRequestError(f"images[{index}] is not base64: {error}") from error
+
+
+def from_numbers(numbers: list[Any]) -> list[npt.NDArray[np.uint8]]:
+    """Nested lists of whole numbers from 0 to 255 → pictures.
+
+    Args:
+        numbers: H×W, H×W×C, N×H×W or N×H×W×C. Three levels are H×W×C where the innermost
+            has 1, 3 or 4 numbers, and N×H×W otherwise.
+
+    Returns:
+        uint8 arrays, `[h, w]` or `[h, w, c]`.
+
+    Raises:
+        PixelArrayError: ragged, another depth, not whole, or out of range.
+    """
+    try:
+        array = np.array(numbers)
+    except ValueError as error:
+        raise PixelArrayError("pixels: the lists differ in length or depth") from error
+    if array.dtype.kind not in "iuf" or not (np.equal(np.trunc(array), array)).all():
+        raise PixelArrayError("pixels: every number must be whole, from 0 (black) to 255")
+    if array.size == 0 or array.min() < 0 or array.max() > 255:
+        raise PixelArrayError("pixels: every number must be whole, from 0 (black) to 255")
+    array = array.astype(np.uint8)
+    if array.ndim == 2 or (array.ndim == 3 and array.shape[2] in CHANNELS):
+        return [array]
+    if array.ndim in (3, 4):
+        return list(array)
+    raise PixelArrayError(
+        f"pixels: {array.ndim} levels of lists are not H×W, H×W×C, N×H×W or N×H×W×C"
+    )

@@ -1,0 +1,121 @@
+"""The one place that turns errors into responses: `application/problem+json` (RFC 9457).
+
+Errors carry facts; the status is chosen here, by class, along the method resolution order.
+"""
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from inference import errors as inference
+from service.errors import (
+    BodyTooLargeError,
+    NotReadyError,
+    ServiceError,
+    TooManyPicturesError,
+    UnreadableRequestError,
+    UnsupportedMediaTypeError,
+    UnusableRequestError,
+)
+from service.settings import environment_name
+
+logger = logging.getLogger("logitserve.problems")
+
+PROBLEM_JSON = "application/problem+json"
+
+STATUS: Mapping[type[Exception], HTTPStatus] = {
+    UnreadableRequestError: HTTPStatus.BAD_REQUEST,
+    UnsupportedMediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    UnusableRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    TooManyPicturesError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
+    inference.ModelNotFoundError: HTTPStatus.NOT_FOUND,
+    inference.ImageError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    inference.TooManyPixelsError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    inference.NonFiniteLogitsError: HTTPStatus.UNPROCESSABLE_ENTITY,
+}
+"""Error class → status. What is not here, nor a subclass, is a fault of ours: 500."""
+
+SETTING: Mapping[type[Exception], str] = {
+    BodyTooLargeError: "max_body_bytes",
+    TooManyPicturesError: "max_pictures",
+    inference.TooManyPixelsError: "max_pixels",
+}
+"""The setting that a limit comes from, so that the answer can name it."""
+
+HEADERS: Mapping[HTTPStatus, Mapping[str, str]] = {
+    # What is left of an unwanted body is not worth reading.
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: {"Connection": "close"},
+    HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": "1"},
+}
+
+
+def problem(
+    status: int, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any
+) -> Response:
+    """A problem document (RFC 9457, section 3)."""
+    phrase = HTTPStatus(status).phrase
+    body = {"type": "about:blank", "title": phrase, "status": status, "detail": detail, **members}
+    every_header = {**HEADERS.get(HTTPStatus(status), {}), **(headers or {})}
+    return Response(orjson.dumps(body), status, every_header, PROBLEM_JSON)
+
+
+def status_of(error: Exception) -> HTTPStatus:
+    """The status of the nearest class that `STATUS` names."""
+    for cls in type(error).__mro__:
+        if cls in STATUS:
+            return STATUS[cls]
+    return HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def response_to(error: Exception) -> Response:
+    """The problem document for an error that was raised on purpose."""
+    status = status_of(error)
+    if status is HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _our_fault(error)
+    setting = SETTING.get(type(error))
+    picture = getattr(error, "picture", None)
+    where = "" if picture is None else f"picture {picture}: "
+    hint = "" if setting is None else f" (setting {environment_name(setting)})"
+    return problem(status, f"{where}{error}{hint}")
+
+
+def _our_fault(error: Exception) -> Response:
+    logger.error("unexpected error", exc_info=error)
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "an unexpected error; it is in the log")
+
+
+async def _on_purpose(_: Request, error: Exception) -> Response:
+    return response_to(error)
+
+
+async def _http(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - narrows the type
+    return problem(error.status_code, str(error.detail), headers=error.headers)
+
+
+async def _validation(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - narrows the type
+    first = error.errors()[0]
+    where = " ".join(map(str, first["loc"]))
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{where}: {first['msg']}")
+
+
+async def _unexpected(_: Request, error: Exception) -> Response:
+    return _our_fault(error)
+
+
+def install(app: FastAPI) -> None:
+    """Let the app answer every error with a problem document."""
+    app.add_exception_handler(ServiceError, _on_purpose)
+    app.add_exception_handler(inference.InferenceError, _on_purpose)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(Exception, _unexpected)

@@ -1,0 +1,158 @@
+"""The shapes of requests and answers, as OpenAPI documents them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from inference.card import CardPart, Golden, ModelCard
+from service.payloads import FILE_FIELD, IMAGE_TYPES
+
+
+class Prediction(BaseModel):
+    """What a model says of one picture."""
+
+    argmax: int = Field(ge=0, description="index of the most probable class")
+    label: str = Field(description="its label")
+    probability: float = Field(ge=0, le=1, description="its probability")
+    probabilities: dict[str, float] = Field(
+        description="label → probability; with top_k the most probable ones, highest first"
+    )
+    labels: list[str] | None = Field(
+        None, description="sigmoid models only: the labels at or above their thresholds"
+    )
+
+
+class PredictResponse(BaseModel):
+    """One prediction a picture, in the order of the pictures."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "zero",
+                    "version": "1",
+                    "predictions": [
+                        {
+                            "argmax": 1,
+                            "label": "zero",
+                            "probability": 0.998,
+                            "probabilities": {"other": 0.002, "zero": 0.998},
+                        }
+                    ],
+                }
+            ]
+        }
+    )
+
+    model: str
+    version: str
+    predictions: list[Prediction]
+
+
+class ServedCard(ModelCard):
+    """A model's card, without its golden pictures."""
+
+    goldens: tuple[Golden, ...] = Field(default=(), exclude=True)
+
+
+class ModelSummary(CardPart):
+    """One line of the list of models."""
+
+    name: str
+    default: bool = Field(description="whether POST /predict asks this model")
+    version: str = Field(description="the latest, which answers when none is named")
+    versions: list[str] = Field(description="all that are served, oldest first")
+    description: str
+    head: str
+    labels: list[str]
+
+
+class ModelList(CardPart):
+    """The models that are served."""
+
+    models: list[ModelSummary]
+
+
+class ModelDetail(CardPart):
+    """One model, with the card of the version that was asked for."""
+
+    name: str
+    default: bool = Field(description="whether POST /predict asks this model")
+    version: str
+    versions: list[str] = Field(description="all that are served, oldest first")
+    card: ServedCard
+
+
+class Health(CardPart):
+    """The answer of a probe that is content."""
+
+    status: str = Field(examples=["ok"])
+
+
+class Problem(BaseModel):
+    """What went wrong, and what to do (RFC 9457)."""
+
+    type: str = Field("about:blank")
+    title: str = Field(description="the phrase of the status")
+    status: int
+    detail: str = Field(description="what is wrong with this request, and what to do")
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's description of the errors that a route answers with."""
+    content = {"application/problem+json": {"schema": Problem.model_json_schema()}}
+    return {status: {"description": "a problem", "content": content} for status in statuses}
+
+
+_BINARY = {"type": "string", "format": "binary"}
+
+PICTURES_BODY: Mapping[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            **{media_type: {"schema": _BINARY} for media_type in IMAGE_TYPES},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": [FILE_FIELD],
+                    "additionalProperties": False,
+                    "properties": {FILE_FIELD: {"type": "array", "items": _BINARY, "minItems": 1}},
+                }
+            },
+            "application/json": {
+                "schema": {
+                    "oneOf": [
+                        {
+                            "type": "object",
+                            "required": ["images"],
+                            "additionalProperties": False,
+                            "properties": {
+                                "images": {
+                                    "type": "array",
+                                    "minItems": 1,
+                                    "items": {"type": "string", "format": "byte"},
+                                    "description": "encoded pictures, base64 or data URLs",
+                                }
+                            },
+                        },
+                        {
+                            "type": "object",
+                            "required": ["pixels"],
+                            "additionalProperties": False,
+                            "properties": {
+                                "pixels": {
+                                    "type": "array",
+                                    "minItems": 1,
+                                    "items": {},
+                                    "description": "0 to 255: H×W, H×W×C, N×H×W or N×H×W×C",
+                                }
+                            },
+                        },
+                    ]
+                }
+            },
+        },
+    }
+}
+"""OpenAPI's description of the three kinds of body that carry pictures."""

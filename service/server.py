@@ -1,0 +1,120 @@
+"""The process: bind, load, serve."""
+
+import functools
+import logging
+import os
+import signal
+import socket
+import sys
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.config import LOGGING_CONFIG
+from uvicorn.supervisors import Multiprocess
+
+from inference.repository import ModelRepository
+from inference.runtime import available_cpus
+from service.app import create_app
+from service.catalog import Catalog
+from service.errors import StartError
+from service.settings import Settings
+
+BACKLOG = 2048
+
+_LOGGING: dict[str, Any] = {
+    **LOGGING_CONFIG,
+    "loggers": {
+        **LOGGING_CONFIG["loggers"],
+        "logitserve": {"handlers": ["default"], "level": "INFO", "propagate": False},
+        # Its lines on starting and stopping repeat ours.
+        "uvicorn.error": {"level": "WARNING"},
+    },
+}
+
+logger = logging.getLogger("logitserve.server")
+
+
+def serve(settings: Settings) -> None:
+    """Serve until told to stop.
+
+    Raises:
+        StartError: the port is taken, or the default model is not there.
+        NoModelsError: the folder of models is missing or empty.
+        ModelFileError: one of the models must not be served.
+    """
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        # uvicorn takes these over while it serves, and raises them again when it has drained.
+        signal.signal(stop, lambda *_: sys.exit(0))
+    listener = bind(settings.host, settings.port)
+    catalog = load_catalog(settings)
+    if settings.workers == 1:
+        config = _config(settings, functools.partial(create_app, settings, catalog))
+    else:
+        # Each worker loads the models again; here they were loaded so that a broken one stops
+        # the start.
+        config = _config(settings, functools.partial(_worker_app, settings))
+    _announce(listener, catalog)
+    if settings.workers == 1:
+        uvicorn.Server(config).run(sockets=[listener])
+    else:
+        del catalog
+        Multiprocess(config, sockets=[listener]).run()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Take the port.
+
+    Raises:
+        StartError: it is taken, or the address is none of this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+        raise StartError(
+            f"cannot listen on {host}:{port}: {reason}; choose another with --port or --host"
+        ) from error
+    listener.set_inheritable(True)
+    return listener
+
+
+def load_catalog(settings: Settings) -> Catalog:
+    """Load the models that the settings name."""
+    threads = settings.threads or max(1, available_cpus() // settings.workers)
+    return Catalog.load(
+        ModelRepository(settings.models), default=settings.default_model, threads=threads
+    )
+
+
+def _announce(listener: socket.socket, catalog: Catalog) -> None:
+    host, port = listener.getsockname()[:2]
+    logger.info(
+        "serving %s on http://%s:%d (default model: %s; documentation: /docs)",
+        ", ".join(catalog.models),
+        f"[{host}]" if ":" in host else host,
+        port,
+        catalog.default or "none",
+    )
+
+
+def _worker_app(settings: Settings) -> FastAPI:
+    return create_app(settings, load_catalog(settings))
+
+
+def _config(settings: Settings, app: functools.partial[FastAPI]) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        log_config=_LOGGING,
+        log_level=settings.log_level,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        server_header=False,
+    )

@@ -1,0 +1,81 @@
+"""Every setting of the service, in one place: command line, environment and file derive from it."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AliasChoices, Field, PositiveInt, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from inference.pixels import DEFAULT_MAX_PIXELS
+from service.errors import SettingsError
+
+ENVIRONMENT_PREFIX = "LOGITSERVE_"
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def environment_name(field: str) -> str:
+    """The environment variable of a setting, e.g. `LOGITSERVE_MAX_BODY_BYTES`."""
+    return ENVIRONMENT_PREFIX + field.upper()
+
+
+def _also(field: str, platform_variable: str) -> AliasChoices:
+    """The setting's own variable, and behind it the one that hosting platforms set."""
+    return AliasChoices(field, environment_name(field), platform_variable)
+
+
+class Settings(BaseSettings):
+    """What `logitserve serve` can be told: options beat the environment, which beats the file."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, extra="forbid", frozen=True, populate_by_name=True
+    )
+
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every interface")
+    port: Port = Field(
+        8000,
+        description="port to listen on; 0 takes a free one",
+        validation_alias=_also("port", "PORT"),
+    )
+    workers: PositiveInt = Field(
+        1,
+        description="processes that share the port",
+        validation_alias=_also("workers", "WEB_CONCURRENCY"),
+    )
+    models: Path = Field(Path("models"), description="folder of models, <name>/<version>/")
+    default_model: str | None = Field(
+        None,
+        description="model that POST /predict asks; else 'digits' if present, else the only one",
+    )
+    threads: PositiveInt | None = Field(
+        None, description="threads of one model run; without it the available CPUs over the workers"
+    )
+    max_body_bytes: PositiveInt = Field(
+        32 * 2**20, description="bytes that the body of one request may have"
+    )
+    max_pictures: PositiveInt = Field(1024, description="pictures that one request may carry")
+    max_pixels: PositiveInt = Field(
+        DEFAULT_MAX_PIXELS, description="width × height that one picture may have"
+    )
+    log_level: Literal["critical", "error", "warning", "info", "debug"] = Field(
+        "info",
+        description="least severe messages that are logged",
+        validation_alias=_also("log_level", "LOG_LEVEL"),
+    )
+
+    @classmethod
+    def read(cls, options: dict[str, str], file: Path | None = None) -> Self:
+        """Gather the settings.
+
+        Args:
+            options: field name → text, as given on the command line.
+            file: lines of `LOGITSERVE_…=value`, the weakest source.
+
+        Raises:
+            SettingsError: a value does not fit; it names the option and the variable.
+        """
+        try:
+            return cls(_env_file=file, **options)  # type: ignore[arg-type]
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise SettingsError(str(first["loc"][0]), first["msg"], first["input"]) from error

@@ -1,0 +1,94 @@
+"""A real server process for tests: `logitserve serve` on a free port."""
+
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+START_SECONDS = 60
+STOP_SECONDS = 30
+_ANNOUNCEMENT = re.compile(r"serving .* on (http://\S+:\d+) ")
+
+
+def command(*arguments: str) -> list[str]:
+    """The command line of the console script, run by this interpreter."""
+    return [sys.executable, "-m", "logitserve", *arguments]
+
+
+def clean_environment(**extra: str) -> dict[str, str]:
+    """This environment without settings of the service."""
+    foreign = ("PORT", "WEB_CONCURRENCY", "LOG_LEVEL")
+    kept = {k: v for k, v in os.environ.items() if k not in foreign and "LOGITSERVE" not in k}
+    return {**kept, **extra}
+
+
+@dataclass
+class Server:
+    """A running server and what it has logged so far."""
+
+    process: subprocess.Popen[str]
+    url: str = ""
+    log: list[str] = field(default_factory=list)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and wait for the exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(STOP_SECONDS)
+
+
+@contextmanager
+def running(*options: str, environment: dict[str, str] | None = None) -> Iterator[Server]:
+    """Start the server, wait until it says where it listens, stop it in the end."""
+    process = subprocess.Popen(
+        command("serve", "--port", "0", *options),
+        env=environment or clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    server = Server(process)
+    announced: queue.Queue[str] = queue.Queue()
+
+    def drain() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            server.log.append(line)
+            if match := _ANNOUNCEMENT.search(line):
+                announced.put(match[1])
+        announced.put("")
+
+    reader = threading.Thread(target=drain)
+    reader.start()
+    try:
+        server.url = announced.get(timeout=START_SECONDS)
+        assert server.url, f"the server ended at its start: {server.log}"
+        yield server
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        reader.join()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def run(*arguments: str, environment: dict[str, str] | None = None) -> tuple[int, str]:
+    """Run a command to its end: exit status, and all that it printed."""
+    done = subprocess.run(
+        command(*arguments),
+        env=environment or clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=START_SECONDS,
+        check=False,
+    )
+    return done.returncode, done.stdout

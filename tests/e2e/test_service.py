@@ -1,0 +1,62 @@
+"""What surrounds the predictions: models, probes, documentation."""
+
+import re
+
+import httpx
+import pytest
+
+from service.schemas import ModelDetail, ModelList
+
+
+def test_the_list_of_models(client: httpx.Client) -> None:
+    listed = ModelList.model_validate_json(client.get("/models").content).models
+    assert [model.name for model in listed] == ["digits", "scenes", "warm", "zero"]
+    assert [model.name for model in listed if model.default] == ["digits"]
+    assert listed[0].version == "2"
+    assert listed[0].versions == ["1", "2"]
+    assert listed[1].labels == ["car", "bus", "pedestrian"]
+
+
+def test_a_model_with_its_card(client: httpx.Client) -> None:
+    body = client.get("/models/scenes").json()
+    detail = ModelDetail.model_validate(body)
+    assert detail.card.input.channels == 3
+    assert detail.card.thresholds == (0.2, 0.5, 0.8)
+    assert "goldens" not in body["card"]
+
+
+def test_a_version_of_a_model(client: httpx.Client) -> None:
+    assert client.get("/models/digits").json()["version"] == "2"
+    assert client.get("/models/digits/versions/1").json()["card"]["version"] == "1"
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/startupz", "/healthz", "/health", "/ping"])
+def test_probes(client: httpx.Client, path: str) -> None:
+    response = client.get(path)
+    assert response.status_code == 200
+    assert response.json() == {"status": "ok"}
+
+
+def test_the_documentation_needs_no_other_host(client: httpx.Client) -> None:
+    page = client.get("/", follow_redirects=True)
+    assert page.status_code == 200
+    assert page.url.path == "/docs"
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert loaded
+    for address in loaded:
+        assert address.startswith("/"), address
+        assert client.get(address).status_code == 200
+
+
+def test_openapi_describes_every_body_and_error(client: httpx.Client) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    for path in (
+        "/predict",
+        "/models/{name}/predict",
+        "/models/{name}/versions/{version}/predict",
+    ):
+        operation = paths[path]["post"]
+        bodies = operation["requestBody"]["content"]
+        assert {"image/png", "multipart/form-data", "application/json"} <= set(bodies)
+        assert {"200", "400", "404", "413", "415", "422", "503"} <= set(operation["responses"])
+        assert "top_k" in [parameter["name"] for parameter in operation["parameters"]]
