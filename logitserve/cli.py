@@ -1,6 +1,7 @@
 """The command line. Imports the service and TensorFlow only in the commands that need them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -68,3 +69,55 @@ def serve(settings_file: Path | None, **options: str | None) -> None:
     from service import server
 
     server.serve(settings)
+
+
+@main.command(
+    epilog="""\b
+    Examples:
+      logitserve train digits
+      logitserve train digits-mlp --data mnist --name mine --epochs 60"""
+)
+@click.argument("recipe")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="folder with the data set; without it, it is downloaded once",
+)
+@click.option("--name", help="name of the model; without it, the recipe's")
+@click.option(
+    "--models",
+    type=click.Path(path_type=Path),
+    envvar="LOGITSERVE_MODELS",
+    default=Path("models"),
+    show_default=True,
+    help="folder to publish in",
+)
+@click.option(
+    "--optimizer", type=click.Choice(["adam", "sgd"]), help="how the weights follow the gradient"
+)
+@click.option("--learning-rate", type=float, help="the largest of the schedule")
+@click.option("--epochs", type=int, help="passes over the training part")
+@click.option("--batch-size", type=int, help="pictures a step")
+@click.option("--weight-decay", type=float, help="decoupled from the gradient")
+@click.option("--seed", type=int, help="the same one gives the same weights on the same machine")
+def train(recipe: str, data: Path | None, name: str | None, models: Path, **options: Any) -> None:
+    """Train a model by a RECIPE and publish it.
+
+    An option that is not given is the recipe's own.
+    """
+    from training import errors, recipes
+
+    try:
+        chosen = recipes.find(recipe)
+        given = {key: value for key, value in options.items() if value is not None}
+        if "optimizer" in given:
+            given["optimizer"] = recipes.Optimizer(given["optimizer"])
+        settings = replace(chosen.options, **given)
+        from training import pipeline  # after the options are checked: it imports TensorFlow
+
+        published = pipeline.train(chosen, settings, data=data, models=models, name=name)
+    except errors.TrainingError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"published {published.name} version {published.version}: {published.path}")
+    for metric, value in published.metrics.items():
+        click.echo(f"  {metric}: {value:.4f}")

@@ -1,0 +1,66 @@
+# The commands of the project. `make` alone lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help setup serve train test lint format lock clean
+
+help: ## list the commands
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.development ## make .venv with everything: serving, training, tests
+
+serve: $(VENV)/.serving ## install what serving needs, and serve ./models on port 8000
+	$(BIN)/logitserve serve
+
+train: $(VENV)/.development ## train RECIPE=digits [DATA=folder] and publish it in ./models
+	@test -n "$(RECIPE)" || { $(BIN)/logitserve train --help; exit 2; }
+	$(BIN)/logitserve train $(RECIPE) $(if $(DATA),--data $(DATA))
+
+test: $(VENV)/.development ## run every test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.development ## check style and types, tests included
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.development ## mend what can be mended by itself
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header --upgrade --group build pyproject.toml
+
+lock: $(VENV)/.development ## bring requirements/*.txt up to date with pyproject.toml
+	$(COMPILE) --output-file requirements/serving.txt
+	$(COMPILE) --group dev --extra training --constraint requirements/serving.txt \
+		--output-file requirements/development.txt
+
+clean: ## remove .venv and caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "Python is missing: install python3 (3.11, 3.12 or 3.13)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+		echo "$(PYTHON) is $$($(PYTHON) -V), but 3.11, 3.12 or 3.13 is needed:" \
+			"install one and run make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "Python's venv module is missing: install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.serving: requirements/serving.txt pyproject.toml | $(BIN)/python
+	$(PIP) install --require-hashes --requirement requirements/serving.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.development: requirements/development.txt requirements/serving.txt pyproject.toml | $(BIN)/python
+	$(PIP) install --require-hashes --requirement requirements/development.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $(VENV)/.serving $@
