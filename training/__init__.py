@@ -1,0 +1,1 @@
+"""The room that makes model files. TensorFlow lives here and nowhere else."""

@@ -1,0 +1,108 @@
+"""Long work shown: a moving bar on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+Advance = Callable[[int], None]
+"""Told how many more units are done."""
+
+_PLAIN_LINE_SHARE = 0.25
+
+
+class Reporter:
+    """Tells the person at the console what is going on."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+
+    def line(self, text: str) -> None:
+        """Write one line; above the bar, if one is moving."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def steps(self, title: str, total: int) -> Iterator[Advance]:
+        """Show the steps of one piece of work; nothing is shown outside a terminal.
+
+        Args:
+            title: what the work is.
+            total: steps that it takes.
+        """
+        with self._bar(title, total, 0, MofNCompleteColumn()) as advance:
+            yield advance
+
+    @contextmanager
+    def bytes(self, title: str, total: int, *, done: int = 0) -> Iterator[Advance]:
+        """Show a transfer; outside a terminal, a line when it starts and each quarter.
+
+        Args:
+            title: what is transferred.
+            total: bytes in all.
+            done: bytes that were there already.
+        """
+        if self._console.is_terminal:
+            with self._bar(title, total, done, DownloadColumn(), TransferSpeedColumn()) as advance:
+                yield advance
+            return
+
+        shown = done / total
+        self.line(f"{title}: {total / 1e6:.1f} MB" + (f", resumed at {shown:.0%}" if done else ""))
+
+        def advance_plainly(count: int) -> None:
+            nonlocal done, shown
+            done += count
+            if done / total >= shown + _PLAIN_LINE_SHARE:
+                shown = done / total
+                self.line(f"{title}: {shown:.0%}")
+
+        yield advance_plainly
+
+    @contextmanager
+    def _bar(
+        self, title: str, total: int, done: int, *columns: ProgressColumn
+    ) -> Iterator[Advance]:
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            *columns,
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        ) as progress:
+            task = progress.add_task(title, total=total, completed=done)
+            yield lambda count: progress.advance(task, count)
+
+
+class Stopwatch:
+    """Seconds since it was made, and an estimate of those that are left."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Elapsed, on the monotonic clock."""
+        return time.monotonic() - self._start
+
+    def eta(self, done: int, total: int) -> str:
+        """The time that is left if the rest goes as fast, as h:mm:ss.
+
+        Args:
+            done: units of work done, at least 1.
+            total: units in all.
+        """
+        return str(timedelta(seconds=round(self.seconds / done * (total - done))))
