@@ -1,5 +1,6 @@
 """One model file, opened, checked and ready: pixels → predictions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import numpy.typing as npt
 
-from inference import heads, pixels, runtime
+from inference import codec, heads, pixels, runtime
 from inference.card import METADATA_KEY, ModelCard
 from inference.errors import CardMismatchError, CardMissingError, GoldenMismatchError
 
@@ -35,6 +36,20 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.argmax)
+
+    def __getitem__(self, rows: slice) -> "Predictions":
+        return Predictions(self.logits[rows], self.probabilities[rows], self.argmax[rows])
+
+    @classmethod
+    def concatenated(cls, parts: Sequence["Predictions"]) -> "Predictions":
+        """The parts as one batch, in their order."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            np.concatenate([part.logits for part in parts]),
+            np.concatenate([part.probabilities for part in parts]),
+            np.concatenate([part.argmax for part in parts]),
+        )
 
 
 class Predictor:
@@ -72,7 +87,7 @@ class Predictor:
         predictor._check_goldens()
         return predictor
 
-    def decode(self, data: bytes, *, max_pixels: int = pixels.DEFAULT_MAX_PIXELS) -> pixels.Pixels:
+    def decode(self, data: bytes, *, max_pixels: int = codec.DEFAULT_MAX_PIXELS) -> pixels.Pixels:
         """`pixels.decode` for this model's input."""
         return pixels.decode(data, self.card.input, max_pixels=max_pixels)
 

@@ -7,11 +7,12 @@ from typing import Self
 from inference.errors import ModelNotFoundError
 from inference.predictor import Predictor
 from inference.repository import ModelRepository
+from service.batcher import Batcher
 from service.errors import NotReadyError, StartError
 
 PREFERRED_DEFAULT = "digits"
 
-Versions = Mapping[str, Predictor]
+Versions = Mapping[str, Batcher]
 
 
 class Catalog:
@@ -23,7 +24,12 @@ class Catalog:
 
     @classmethod
     def load(
-        cls, repository: ModelRepository, *, default: str | None = None, threads: int = 1
+        cls,
+        repository: ModelRepository,
+        *,
+        default: str | None = None,
+        threads: int = 1,
+        max_queue: int = 2048,
     ) -> Self:
         """Load every version of every model.
 
@@ -32,6 +38,7 @@ class Catalog:
             default: the model that is asked when none is named; without it `digits` if present,
                 else the only one, else none.
             threads: threads of one run of a model.
+            max_queue: pictures that may wait for one model.
 
         Raises:
             NoModelsError: there are none.
@@ -46,7 +53,10 @@ class Catalog:
             )
         models = {
             name: {
-                version: Predictor.load(repository.model_file(name, version), threads=threads)
+                version: Batcher(
+                    Predictor.load(repository.model_file(name, version), threads=threads),
+                    max_queue=max_queue,
+                )
                 for version in repository.versions(name)
             }
             for name in names
@@ -58,7 +68,7 @@ class Catalog:
         """Whether there is a model to answer with."""
         return bool(self.models)
 
-    def find(self, name: str | None = None, version: str | None = None) -> Predictor:
+    def find(self, name: str | None = None, version: str | None = None) -> Batcher:
         """The model to ask: the default if none is named, the latest version if none is named.
 
         Raises:

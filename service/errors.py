@@ -6,6 +6,7 @@ ServiceError
 ├── UnusableRequestError         the body was parsed, but is not what the route takes
 ├── BodyTooLargeError
 ├── TooManyPicturesError
+├── QueueFullError
 ├── NotReadyError
 └── StartError                   the service cannot start; never met by a request
     └── SettingsError
@@ -40,6 +41,15 @@ class TooManyPicturesError(ServiceError):
 
     def __init__(self, max_pictures: int) -> None:
         super().__init__(f"the request has more pictures than the limit of {max_pictures}")
+
+
+class QueueFullError(ServiceError):
+    """More pictures are waiting than are allowed."""
+
+    def __init__(self, max_queue: int, retry_after: int) -> None:
+        self.retry_after = retry_after
+        """Seconds until what waits now will have been answered."""
+        super().__init__(f"the queue is full: its limit is {max_queue} pictures; try again later")
 
 
 class NotReadyError(ServiceError):

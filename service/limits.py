@@ -24,8 +24,10 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        announced = next((v for k, v in scope["headers"] if k == b"content-length"), b"0")
-        too_large = announced.isdigit() and int(announced) > self.max_bytes
+        too_large = False
+        for name, value in scope["headers"]:
+            if name == b"content-length":
+                too_large = value.isdigit() and int(value) > self.max_bytes
         received = 0
 
         async def counted() -> Message:

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 from starlette.datastructures import UploadFile
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive
 
 from inference.errors import PixelArrayError
 from service.classify import Picture
@@ -63,8 +64,27 @@ async def read_pictures(request: Request, *, max_pictures: int) -> list[Picture]
     return pictures
 
 
+async def read_body(receive: Receive) -> bytes:
+    """The whole body.
+
+    Raises:
+        ClientDisconnect: the client went away before its end.
+    """
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        body: bytes = message["body"]
+        return body
+    chunks = []
+    while message["type"] == "http.request":
+        chunks.append(message["body"])
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+        message = await receive()
+    raise ClientDisconnect
+
+
 async def _read_encoded(request: Request, _: int) -> list[Picture]:
-    return [await request.body()]
+    return [await read_body(request.receive)]
 
 
 async def _read_multipart(request: Request, max_pictures: int) -> list[Picture]:
@@ -90,7 +110,7 @@ async def _read_multipart(request: Request, max_pictures: int) -> list[Picture]:
 
 async def _read_json(request: Request, _: int) -> list[Picture]:
     try:
-        document = orjson.loads(await request.body())
+        document = orjson.loads(await read_body(request.receive))
     except orjson.JSONDecodeError as error:
         raise UnreadableRequestError(f"the body is not JSON: {error}") from error
     match document:

@@ -12,11 +12,13 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from inference import errors as inference
 from service.errors import (
     BodyTooLargeError,
     NotReadyError,
+    QueueFullError,
     ServiceError,
     TooManyPicturesError,
     UnreadableRequestError,
@@ -31,10 +33,12 @@ PROBLEM_JSON = "application/problem+json"
 
 STATUS: Mapping[type[Exception], HTTPStatus] = {
     UnreadableRequestError: HTTPStatus.BAD_REQUEST,
+    ClientDisconnect: HTTPStatus.BAD_REQUEST,  # nobody reads it
     UnsupportedMediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     UnusableRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
     BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     TooManyPicturesError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    QueueFullError: HTTPStatus.TOO_MANY_REQUESTS,
     NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
     inference.ModelNotFoundError: HTTPStatus.NOT_FOUND,
     inference.ImageError: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -46,6 +50,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
 SETTING: Mapping[type[Exception], str] = {
     BodyTooLargeError: "max_body_bytes",
     TooManyPicturesError: "max_pictures",
+    QueueFullError: "max_queue",
     inference.TooManyPixelsError: "max_pixels",
 }
 """The setting that a limit comes from, so that the answer can name it."""
@@ -84,7 +89,10 @@ def response_to(error: Exception) -> Response:
     picture = getattr(error, "picture", None)
     where = "" if picture is None else f"picture {picture}: "
     hint = "" if setting is None else f" (setting {environment_name(setting)})"
-    return problem(status, f"{where}{error}{hint}")
+    headers = {}
+    if isinstance(error, QueueFullError):
+        headers["Retry-After"] = str(error.retry_after)
+    return problem(status, f"{where}{error}{hint}", headers=headers)
 
 
 def _our_fault(error: Exception) -> Response:
@@ -116,6 +124,7 @@ def install(app: FastAPI) -> None:
     """Let the app answer every error with a problem document."""
     app.add_exception_handler(ServiceError, _on_purpose)
     app.add_exception_handler(inference.InferenceError, _on_purpose)
+    app.add_exception_handler(ClientDisconnect, _on_purpose)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(Exception, _unexpected)

@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 from uvicorn.config import LOGGING_CONFIG
 from uvicorn.supervisors import Multiprocess
 
@@ -84,7 +84,10 @@ def load_catalog(settings: Settings) -> Catalog:
     """Load the models that the settings name."""
     threads = settings.threads or max(1, available_cpus() // settings.workers)
     return Catalog.load(
-        ModelRepository(settings.models), default=settings.default_model, threads=threads
+        ModelRepository(settings.models),
+        default=settings.default_model,
+        threads=threads,
+        max_queue=settings.max_queue,
     )
 
 
@@ -99,11 +102,11 @@ def _announce(listener: socket.socket, catalog: Catalog) -> None:
     )
 
 
-def _worker_app(settings: Settings) -> FastAPI:
+def _worker_app(settings: Settings) -> ASGIApp:
     return create_app(settings, load_catalog(settings))
 
 
-def _config(settings: Settings, app: functools.partial[FastAPI]) -> uvicorn.Config:
+def _config(settings: Settings, app: functools.partial[ASGIApp]) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         factory=True,
@@ -115,6 +118,7 @@ def _config(settings: Settings, app: functools.partial[FastAPI]) -> uvicorn.Conf
         loop="uvloop",
         http="httptools",
         ws="none",
+        access_log=settings.access_log,
         lifespan="off",
         server_header=False,
     )

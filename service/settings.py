@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AliasChoices, Field, PositiveInt, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from inference.pixels import DEFAULT_MAX_PIXELS
+from inference.codec import DEFAULT_MAX_PIXELS
 from service.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "LOGITSERVE_"
@@ -54,9 +54,13 @@ class Settings(BaseSettings):
         32 * 2**20, description="bytes that the body of one request may have"
     )
     max_pictures: PositiveInt = Field(1024, description="pictures that one request may carry")
+    max_queue: PositiveInt = Field(
+        2048, description="pictures that may wait for a model in one worker"
+    )
     max_pixels: PositiveInt = Field(
         DEFAULT_MAX_PIXELS, description="width × height that one picture may have"
     )
+    access_log: bool = Field(default=False, description="whether each request is logged")
     log_level: Literal["critical", "error", "warning", "info", "debug"] = Field(
         "info",
         description="least severe messages that are logged",

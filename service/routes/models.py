@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from inference.predictor import Predictor
+from service.batcher import Batcher
 from service.catalog import Catalog
 from service.schemas import ModelDetail, ModelList, ModelSummary, ServedCard, problems
 
@@ -11,7 +11,7 @@ def router(catalog: Catalog) -> APIRouter:
     """`GET /models` and below."""
     routes = APIRouter(prefix="/models", tags=["models"])
 
-    def detail(model: Predictor) -> ModelDetail:
+    def detail(model: Batcher) -> ModelDetail:
         card = model.card
         return ModelDetail(
             name=card.name,
@@ -21,7 +21,7 @@ def router(catalog: Catalog) -> APIRouter:
             card=ServedCard.model_construct(**dict(card)),
         )
 
-    def summary(model: Predictor) -> ModelSummary:
+    def summary(model: Batcher) -> ModelSummary:
         card = model.card
         return ModelSummary(
             name=card.name,

@@ -7,14 +7,38 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 
 from inference.card import Head, ModelCard
-from inference.predictor import Predictions, Predictor
+from inference.predictor import Predictions
+from service.batcher import Batcher
 from service.catalog import Catalog
-from service.classify import Classifier
+from service.classify import Classifier, Picture
 from service.payloads import read_pictures
 from service.schemas import PICTURES_BODY, PredictResponse, problems
 from service.telemetry import server_timing
 
 TopK = Annotated[int | None, Query(ge=1, description="only the most probable classes, in order")]
+
+
+async def answer(
+    classifier: Classifier, model: Batcher, pictures: list[Picture], top_k: int | None = None
+) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """Body and headers of the response to a request that carries these pictures.
+
+    Raises:
+        ImageError, NonFiniteLogitsError, QueueFullError: see `Classifier.classify`.
+    """
+    predictions, timing = await classifier.classify(model, pictures)
+    body = orjson.dumps(
+        {
+            "model": model.card.name,
+            "version": model.card.version,
+            "predictions": render(model.card, predictions, top_k),
+        }
+    )
+    return body, [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"server-timing", server_timing(timing).encode()),
+    ]
 
 
 def router(catalog: Catalog, classifier: Classifier, *, max_pictures: int) -> APIRouter:
@@ -23,36 +47,32 @@ def router(catalog: Catalog, classifier: Classifier, *, max_pictures: int) -> AP
     documented: dict[str, Any] = {
         "response_model": PredictResponse,
         "openapi_extra": PICTURES_BODY,
-        "responses": problems(400, 404, 413, 415, 422, 503),
+        "responses": problems(400, 404, 413, 415, 422, 429, 503),
     }
 
-    async def answer(request: Request, model: Predictor, top_k: int | None) -> Response:
+    async def respond(request: Request, model: Batcher, top_k: int | None) -> Response:
         pictures = await read_pictures(request, max_pictures=max_pictures)
-        done = await classifier.classify(model, pictures)
-        body = {
-            "model": model.card.name,
-            "version": model.card.version,
-            "predictions": render(model.card, done.predictions, top_k),
-        }
-        headers = {"server-timing": server_timing(done.seconds)}
-        return Response(orjson.dumps(body), headers=headers, media_type="application/json")
+        body, headers = await answer(classifier, model, pictures, top_k)
+        response = Response(body)
+        response.raw_headers = headers
+        return response
 
     @routes.post("/predict", **documented)
     async def predict(request: Request, top_k: TopK = None) -> Response:
         """Class probabilities of pictures, by the default model."""
-        return await answer(request, catalog.find(), top_k)
+        return await respond(request, catalog.find(), top_k)
 
     @routes.post("/models/{name}/predict", **documented)
     async def predict_by_name(request: Request, name: str, top_k: TopK = None) -> Response:
         """Class probabilities of pictures, by the latest version of a model."""
-        return await answer(request, catalog.find(name), top_k)
+        return await respond(request, catalog.find(name), top_k)
 
     @routes.post("/models/{name}/versions/{version}/predict", **documented)
     async def predict_by_version(
         request: Request, name: str, version: str, top_k: TopK = None
     ) -> Response:
         """Class probabilities of pictures, by one version of a model."""
-        return await answer(request, catalog.find(name, version), top_k)
+        return await respond(request, catalog.find(name, version), top_k)
 
     return routes
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from inference import pixels
+from inference import codec, pixels
 from inference.card import Fit, InputSpec
 from inference.errors import PixelArrayError, TooManyPixelsError, UnreadableImageError
 from tests.tiny_models import encode, png
@@ -188,7 +188,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded() -> None:
         pixels.decode(data[:60], GRAY, max_pixels=119_999)
 
 
-@pytest.mark.parametrize("format_name", pixels.FORMATS)
+@pytest.mark.parametrize("format_name", codec.FORMATS)
 def test_a_truncated_picture_is_refused(format_name: str) -> None:
     whole = encode(Image.fromarray(color_picture()).resize((64, 64)), format_name)
     for length in range(0, len(whole) - 40, max(1, len(whole) // 20)):
@@ -204,7 +204,7 @@ def test_no_bytes_raise_anything_else(data: bytes) -> None:
 
 @given(st.integers(0, 10_000), st.data())
 def test_mutated_pictures_decode_or_are_refused(seed: int, data: st.DataObject) -> None:
-    format_name = data.draw(st.sampled_from(pixels.FORMATS))
+    format_name = data.draw(st.sampled_from(codec.FORMATS))
     mutated = bytearray(encode(Image.fromarray(color_picture(seed)), format_name))
     for _ in range(data.draw(st.integers(1, 8))):
         mutated[data.draw(st.integers(0, len(mutated) - 1))] = data.draw(st.integers(0, 255))

@@ -1,0 +1,179 @@
+"""Natural batching: a batch is whatever has arrived while the last one ran.
+
+There is no timer, so a lone request never waits. The reply travels with the item; an item whose
+client has gone is dropped when its turn comes, and an item that the network cannot answer fails
+alone.
+"""
+
+import asyncio
+import math
+import time
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from inference.errors import NonFiniteLogitsError
+from inference.predictor import Predictions, Predictor
+from service.errors import QueueFullError
+
+MAX_BATCH = 64
+"""Pictures in one run. Beyond it the networks that this serves gain less than 5 % a picture
+(benchmarks/README.md, cost against batch size), while those behind wait longer."""
+
+IN_PLACE_SECONDS = 0.002
+"""A run that is expected to take longer leaves the event loop. Handing a run to a thread and back
+costs 0.1 ms here, so a shorter run is better done in place, and the loop, which answers probes and
+reads other requests, is never blocked for longer than this."""
+
+_WARM_UP_ROUNDS = 3
+_SMOOTHING = 0.1
+"""Weight of the newest run in the running mean of the seconds a picture takes."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """What comes back for an item."""
+
+    predictions: Predictions
+    batch_size: int
+    queue_seconds: float
+    inference_seconds: float
+
+
+@dataclass(slots=True)
+class _Item:
+    images: npt.NDArray[np.uint8]  # [n, height, width, channels], n ≤ MAX_BATCH
+    reply: asyncio.Future[Answer]
+    arrived: float
+
+
+class Batcher:
+    """One model and the queue before it. Belongs to one event loop."""
+
+    def __init__(self, model: Predictor, *, max_queue: int) -> None:
+        """Warm the model up, and measure it.
+
+        Args:
+            model: whom to ask.
+            max_queue: pictures that may wait.
+        """
+        self.model = model
+        self.card = model.card
+        self._max_queue = max_queue
+        self._queue: deque[_Item] = deque()
+        self._waiting = 0  # pictures in the queue
+        self._running = False
+        self._seconds_per_picture = self._warm_up()
+
+    def submit(self, images: npt.NDArray[np.uint8]) -> asyncio.Future[Answer]:
+        """Put pictures into the queue.
+
+        Args:
+            images: uint8, `[n, height, width, channels]` of the card, n from 1 to `MAX_BATCH`.
+
+        Raises:
+            QueueFullError: they would have to wait behind more than `max_queue` others.
+        """
+        count = len(images)
+        if self._waiting + count > self._max_queue:
+            raise QueueFullError(self._max_queue, self._drain_seconds())
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[Answer] = loop.create_future()
+        self._queue.append(_Item(images, reply, time.perf_counter()))
+        self._waiting += count
+        if not self._running:
+            self._running = True
+            # Not at once: what else this turn of the loop has read comes along.
+            loop.call_soon(self._next)
+        return reply
+
+    def _drain_seconds(self) -> int:
+        return max(1, math.ceil(self._waiting * self._seconds_per_picture))
+
+    def _next(self) -> None:
+        """Run the next batch, here or in a thread, until the queue is empty."""
+        items = self._take()
+        if not items:
+            self._running = False
+            return
+        loop = asyncio.get_running_loop()
+        count = sum(len(item.images) for item in items)
+        if count * self._seconds_per_picture <= IN_PLACE_SECONDS:
+            self._settle(items, *self._timed(items))
+            loop.call_soon(self._next)
+        else:
+            done = loop.run_in_executor(None, self._timed, items)
+            done.add_done_callback(lambda run: self._continue(items, run))
+
+    def _continue(
+        self,
+        items: list[_Item],
+        run: "asyncio.Future[tuple[list[Predictions | Exception], float, float]]",
+    ) -> None:
+        self._settle(items, *run.result())
+        self._next()
+
+    def _take(self) -> list[_Item]:
+        """The items of the next batch; those whose client has gone are passed over."""
+        items: list[_Item] = []
+        count = 0
+        while self._queue and count + len(self._queue[0].images) <= MAX_BATCH:
+            item = self._queue.popleft()
+            self._waiting -= len(item.images)
+            if not item.reply.done():
+                items.append(item)
+                count += len(item.images)
+        return items
+
+    def _timed(self, items: list[_Item]) -> tuple[list[Predictions | Exception], float, float]:
+        """Outcome of each item, the time when the run began, and the seconds it took."""
+        begun = time.perf_counter()
+        outcomes = self._run(items)
+        return outcomes, begun, time.perf_counter() - begun
+
+    def _run(self, items: list[_Item]) -> list[Predictions | Exception]:
+        if len(items) == 1:
+            return [self._outcome(items[0].images)]
+        whole = self._outcome(np.concatenate([item.images for item in items]))
+        if isinstance(whole, NonFiniteLogitsError):
+            # Some of the pictures are to blame; the others are answered without them.
+            return [self._outcome(item.images) for item in items]
+        if isinstance(whole, Exception):
+            return [whole] * len(items)
+        ends = np.cumsum([len(item.images) for item in items]).tolist()
+        return [whole[end - len(item.images) : end] for item, end in zip(items, ends, strict=True)]
+
+    def _outcome(self, images: npt.NDArray[np.uint8]) -> Predictions | Exception:
+        try:
+            return self.model.predict(images)
+        # Whatever onnxruntime raises belongs to those who wait for this run, and not to the loop.
+        except Exception as error:  # noqa: BLE001
+            return error
+
+    def _settle(
+        self,
+        items: list[_Item],
+        outcomes: list[Predictions | Exception],
+        begun: float,
+        seconds: float,
+    ) -> None:
+        count = sum(len(item.images) for item in items)
+        self._seconds_per_picture += _SMOOTHING * (seconds / count - self._seconds_per_picture)
+        for item, outcome in zip(items, outcomes, strict=True):
+            if item.reply.done():  # the client went away while the batch ran
+                continue
+            if isinstance(outcome, Exception):
+                item.reply.set_exception(outcome)
+            else:
+                item.reply.set_result(Answer(outcome, count, begun - item.arrived, seconds))
+
+    def _warm_up(self) -> float:
+        """Seconds that a picture takes in a run of its own, once memory is allocated."""
+        image = np.zeros((1, *self.card.input.shape), np.uint8)
+        self.model.run(image)
+        begun = time.perf_counter()
+        for _ in range(_WARM_UP_ROUNDS):
+            self.model.run(image)
+        return (time.perf_counter() - begun) / _WARM_UP_ROUNDS
