@@ -8,7 +8,7 @@ Numbers said to be measured are over the 60,000 training and 10,000 test picture
 """
 
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -71,12 +71,11 @@ def normalize(
     if picture.shape == (height, width) and is_normalized(picture):
         return picture
     overview = _shrunk(picture)
-    dark_ink = _has_dark_ink(overview)
-    ink = _ink(overview, dark_ink=dark_ink)
+    scene = _observed(overview)
+    ink = _ink(overview, scene)
     if overview.shape != picture.shape:
         # A small digit on a large sheet is looked at again from near.
-        near = _cropped(picture, _box_of(ink), overview.shape)
-        ink = _ink(_shrunk(near), dark_ink=dark_ink)
+        ink = _ink(_shrunk(_cropped(picture, _box_of(ink), overview.shape)), scene)
     left, top, right, bottom = _box_of(ink)
     if left == right:
         return np.zeros((height, width), np.uint8)
@@ -172,17 +171,35 @@ def _border(picture: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
     )
 
 
-def _is_photograph(picture: Picture) -> bool:
-    """Whether light, specks and ruled lines are to be reckoned with."""
-    return max(picture.shape) >= PHOTOGRAPH_SIDE
+class _Scene(NamedTuple):
+    """What the whole picture tells of any part of it."""
+
+    photograph: bool
+    """Light, specks and ruled lines are to be reckoned with."""
+    uneven: bool
+    """The light differs across the paper."""
+    dark_ink: bool
 
 
-def _is_uneven(picture: Picture) -> bool:
-    """Whether the border goes through light and shade; noise is averaged away before."""
-    if not _is_photograph(picture):
-        return False
+def _observed(picture: Picture) -> _Scene:
+    if max(picture.shape) < PHOTOGRAPH_SIDE:
+        # Most of the border is paper.
+        dark_ink = float(picture.mean()) < float(np.median(_border(picture)))
+        return _Scene(photograph=False, uneven=False, dark_ink=dark_ink)
     dark, light = np.percentile(_border(np.asarray(_thumbnail(picture))), (10, 90)).tolist()
-    return float(light - dark) > EVEN_PAPER
+    return _Scene(
+        photograph=True, uneven=light - dark > EVEN_PAPER, dark_ink=_is_skewed_to_dark(picture)
+    )
+
+
+def _is_skewed_to_dark(picture: Picture) -> bool:
+    """Strokes are sparse and far from what is around them, so they skew the local contrast.
+
+    Gradients, the edges of shadows and noise go as far to the one side as to the other.
+    """
+    around = Image.fromarray(picture).filter(ImageFilter.GaussianBlur(max(picture.shape) / 12))
+    contrast = picture.astype(np.float32) - np.asarray(around)
+    return float((contrast**3).sum()) < 0
 
 
 def _thumbnail(picture: Picture) -> Image.Image:
@@ -190,21 +207,10 @@ def _thumbnail(picture: Picture) -> Image.Image:
     return image.reduce(-(-max(image.size) // THUMBNAIL_SIDE))
 
 
-def _has_dark_ink(picture: Picture) -> bool:
-    """Whether the ink is darker than the paper, which is what most of the border shows."""
-    if not _is_uneven(picture):
-        return float(picture.mean()) < float(np.median(_border(picture)))
-    # Strokes are sparse and stand out far from what is around them, so they make the local
-    # contrast skewed; gradients, shadow edges and noise go as far to either side.
-    around = Image.fromarray(picture).filter(ImageFilter.GaussianBlur(max(picture.shape) / 12))
-    contrast = picture.astype(np.float32) - np.asarray(around)
-    return float((contrast**3).sum()) < 0
-
-
-def _ink(picture: Picture, *, dark_ink: bool) -> Picture:
+def _ink(picture: Picture, scene: _Scene) -> Picture:
     """Separate ink from paper: uint8, same shape, 0 on paper to 255 on full ink."""
-    light_paper = picture if dark_ink else 255 - picture
-    contrast = _paper(light_paper) - light_paper
+    light_paper = picture if scene.dark_ink else 255 - picture
+    contrast = _paper(light_paper, scene) - light_paper
     # Noise goes to both sides of the paper and ink only to one, so the other side shows it.
     lighter = -_border(contrast)
     noise = 1.5 * float(np.median(lighter[lighter >= 0])) if (lighter >= 0).any() else 0.0
@@ -214,24 +220,29 @@ def _ink(picture: Picture, *, dark_ink: bool) -> Picture:
     floor = max(4 * noise, 0.05 * peak)
     full = float(np.median(contrast[contrast >= peak / 2]))
     ink = (((contrast - floor) / max(full - floor, 1)).clip(0, 1) * 255).astype(np.uint8)
-    return _without_specks(_without_lines(ink)) if _is_photograph(ink) else ink
+    return _without_specks(_without_lines(ink)) if scene.photograph else ink
 
 
-def _paper(light_paper: Picture) -> npt.NDArray[np.float32]:
+def _paper(light_paper: Picture, scene: _Scene) -> npt.NDArray[np.float32]:
     """What the sheet would look like without ink: float32, broadcasts against the picture."""
-    if _is_uneven(light_paper):
+    if scene.uneven:
         return _lit_paper(light_paper)
     # Ink may touch much of the border of a small scan, and only ever makes it darker.
-    share = 50 if _is_photograph(light_paper) else 90
+    share = 50 if scene.photograph else 90
     return np.asarray(np.percentile(_border(light_paper), share), dtype=np.float32)
 
 
 def _lit_paper(light_paper: Picture) -> npt.NDArray[np.float32]:
     """The light on the sheet: strokes are closed by a window wider than they are."""
-    paper = _thumbnail(light_paper)
+    thumbnail = np.asarray(_thumbnail(light_paper), dtype=np.int16)
+    reach = WIDEST_STROKE // 2
+    # The light goes on beyond the border as it came, else closing would brighten dark corners.
+    beyond = np.pad(thumbnail, reach, mode="reflect", reflect_type="odd").clip(0, 255)
+    paper = Image.fromarray(beyond.astype(np.uint8))
     for kernel in (ImageFilter.MaxFilter(3), ImageFilter.MinFilter(3)):
-        for _ in range(WIDEST_STROKE // 2):
+        for _ in range(reach):
             paper = paper.filter(kernel)
+    paper = paper.crop((reach, reach, paper.width - reach, paper.height - reach))
     size = light_paper.shape[1], light_paper.shape[0]
     smooth = paper.filter(ImageFilter.GaussianBlur(1)).resize(size, Image.Resampling.BICUBIC)
     return np.asarray(smooth, dtype=np.float32)
@@ -247,7 +258,7 @@ def _without_lines(ink: Picture) -> Picture:
 
 def _without_specks(ink: Picture) -> Picture:
     """Drop what has little ink around it, compared to a stroke."""
-    around = ImageFilter.BoxBlur(max(ink.shape) // 32)
+    around = ImageFilter.BoxBlur(max(ink.shape) / 32)
     mass = np.asarray(Image.fromarray(ink).filter(around))
     stroke = np.where(mass > SPECK * float(mass.max()), 255, 0).astype(np.uint8)
     near_stroke = np.asarray(Image.fromarray(stroke).filter(around)) > 0
