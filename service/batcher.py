@@ -89,6 +89,11 @@ class Batcher:
             loop.call_soon(self._next)
         return reply
 
+    @property
+    def has_backlog(self) -> bool:
+        """Whether more is waiting than fits into the next batch."""
+        return self._waiting > MAX_BATCH
+
     def _drain_seconds(self) -> int:
         return max(1, math.ceil(self._waiting * self._seconds_per_picture))
 

@@ -1,8 +1,10 @@
 """The use case: pictures in, predictions out. Knows no request object."""
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +13,8 @@ from anyio import to_thread
 from inference import pixels
 from inference.errors import ImageError, TooManyPixelsError
 from inference.predictor import Predictions
-from service.batcher import MAX_BATCH, Batcher
+from service.batcher import MAX_BATCH, Answer, Batcher
+from service.errors import ClientGoneError
 
 Picture = bytes | npt.NDArray[np.uint8]
 """An encoded file, or pixels: uint8 `[h, w]` or `[h, w, channels]`."""
@@ -30,6 +33,9 @@ class Timing:
     inference: float = 0.0
 
 
+Departure = Callable[[], Awaitable[None]]
+
+
 class Classifier:
     """Decodes pictures, asks a model in chunks, and puts the answers together."""
 
@@ -42,14 +48,20 @@ class Classifier:
         self._max_pixels = max_pixels
 
     async def classify(
-        self, model: Batcher, pictures: Sequence[Picture]
+        self, model: Batcher, pictures: Sequence[Picture], departure: Departure
     ) -> tuple[Predictions, Timing]:
         """Ask a model about pictures.
 
         Many pictures are decoded and run a chunk at a time, so that neither memory nor the wait of
         others grows with their number.
 
+        Args:
+            model: whom to ask.
+            pictures: at least one.
+            departure: makes an awaitable that is done when the client has gone.
+
         Raises:
+            ClientGoneError: the client went away while its pictures waited.
             ImageError: a picture cannot be used; its `picture` attribute counts from 0.
             NonFiniteLogitsError: the network has no answer.
             QueueFullError: too many others are waiting.
@@ -60,7 +72,7 @@ class Classifier:
             begun = time.perf_counter()
             images = await self._decoded(model, pictures[start : start + MAX_BATCH], start)
             timing.decode += time.perf_counter() - begun
-            answer = await model.submit(images)
+            answer = await _unless_gone(model.submit(images), model, departure)
             timing.queue += answer.queue_seconds
             timing.inference += answer.inference_seconds
             parts.append(answer.predictions)
@@ -97,3 +109,24 @@ class Classifier:
         else:
             fitted = pixels.from_array(picture, model.card.input, max_pixels=max_pixels)
         return fitted[np.newaxis]
+
+
+async def _unless_gone(
+    reply: asyncio.Future[Answer], model: Batcher, departure: Departure
+) -> Answer:
+    """Wait for the reply; where the wait is long, withdraw the pictures if the client leaves.
+
+    Listening costs a task, which is worth it only when more than the next batch is waiting.
+    """
+    if not model.has_backlog:
+        return await reply
+    gone = asyncio.ensure_future(departure())
+    either: set[asyncio.Future[Any]] = {reply, gone}
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if reply.done():
+            return reply.result()
+        raise ClientGoneError
+    finally:
+        gone.cancel()
+        reply.cancel()

@@ -7,6 +7,7 @@ ServiceError
 ├── BodyTooLargeError
 ├── TooManyPicturesError
 ├── QueueFullError
+├── ClientGoneError              nobody is left to be answered
 ├── NotReadyError
 └── StartError                   the service cannot start; never met by a request
     └── SettingsError
@@ -50,6 +51,13 @@ class QueueFullError(ServiceError):
         self.retry_after = retry_after
         """Seconds until what waits now will have been answered."""
         super().__init__(f"the queue is full: its limit is {max_queue} pictures; try again later")
+
+
+class ClientGoneError(ServiceError):
+    """The client went away before its answer was ready."""
+
+    def __init__(self) -> None:
+        super().__init__("the client went away")
 
 
 class NotReadyError(ServiceError):

@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 from starlette.datastructures import UploadFile
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.types import Receive
 
 from inference.errors import PixelArrayError
-from service.classify import Picture
+from service.classify import Departure, Picture
 from service.errors import (
+    ClientGoneError,
     TooManyPicturesError,
     UnreadableRequestError,
     UnsupportedMediaTypeError,
@@ -68,7 +69,7 @@ async def read_body(receive: Receive) -> bytes:
     """The whole body.
 
     Raises:
-        ClientDisconnect: the client went away before its end.
+        ClientGoneError: the client went away before its end.
     """
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body", False):
@@ -80,7 +81,17 @@ async def read_body(receive: Receive) -> bytes:
         if not message.get("more_body", False):
             return b"".join(chunks)
         message = await receive()
-    raise ClientDisconnect
+    raise ClientGoneError
+
+
+def departure(receive: Receive) -> Departure:
+    """What waits until the client has gone; to be awaited when its body has been read."""
+
+    async def gone() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    return gone
 
 
 async def _read_encoded(request: Request, _: int) -> list[Picture]:

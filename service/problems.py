@@ -12,11 +12,11 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 
 from inference import errors as inference
 from service.errors import (
     BodyTooLargeError,
+    ClientGoneError,
     NotReadyError,
     QueueFullError,
     ServiceError,
@@ -33,7 +33,7 @@ PROBLEM_JSON = "application/problem+json"
 
 STATUS: Mapping[type[Exception], HTTPStatus] = {
     UnreadableRequestError: HTTPStatus.BAD_REQUEST,
-    ClientDisconnect: HTTPStatus.BAD_REQUEST,  # nobody reads it
+    ClientGoneError: HTTPStatus.BAD_REQUEST,  # nobody reads it
     UnsupportedMediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     UnusableRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
     BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -124,7 +124,6 @@ def install(app: FastAPI) -> None:
     """Let the app answer every error with a problem document."""
     app.add_exception_handler(ServiceError, _on_purpose)
     app.add_exception_handler(inference.InferenceError, _on_purpose)
-    app.add_exception_handler(ClientDisconnect, _on_purpose)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(Exception, _unexpected)

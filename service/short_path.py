@@ -5,7 +5,6 @@ than the answer itself. The commonest request is recognized here by its path and
 answered by the same functions that the route calls; everything else goes on to the app.
 """
 
-from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from inference.errors import InferenceError
@@ -13,7 +12,7 @@ from service import problems
 from service.catalog import Catalog
 from service.classify import Classifier
 from service.errors import ServiceError
-from service.payloads import IMAGE_TYPES, read_body
+from service.payloads import IMAGE_TYPES, departure, read_body
 from service.routes.predict import answer
 
 _IMAGE_TYPES = frozenset(media_type.encode() for media_type in IMAGE_TYPES)
@@ -34,8 +33,10 @@ class ShortPath:
             return
         try:
             picture = await read_body(receive)
-            body, headers = await answer(self._classifier, self._catalog.find(), [picture])
-        except (ClientDisconnect, InferenceError, ServiceError) as error:
+            body, headers = await answer(
+                self._classifier, self._catalog.find(), [picture], departure(receive)
+            )
+        except (InferenceError, ServiceError) as error:
             await problems.response_to(error)(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": 200, "headers": headers})

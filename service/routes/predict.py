@@ -10,8 +10,8 @@ from inference.card import Head, ModelCard
 from inference.predictor import Predictions
 from service.batcher import Batcher
 from service.catalog import Catalog
-from service.classify import Classifier, Picture
-from service.payloads import read_pictures
+from service.classify import Classifier, Departure, Picture
+from service.payloads import departure, read_pictures
 from service.schemas import PICTURES_BODY, PredictResponse, problems
 from service.telemetry import server_timing
 
@@ -19,14 +19,18 @@ TopK = Annotated[int | None, Query(ge=1, description="only the most probable cla
 
 
 async def answer(
-    classifier: Classifier, model: Batcher, pictures: list[Picture], top_k: int | None = None
+    classifier: Classifier,
+    model: Batcher,
+    pictures: list[Picture],
+    departure: Departure,
+    top_k: int | None = None,
 ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """Body and headers of the response to a request that carries these pictures.
 
     Raises:
         ImageError, NonFiniteLogitsError, QueueFullError: see `Classifier.classify`.
     """
-    predictions, timing = await classifier.classify(model, pictures)
+    predictions, timing = await classifier.classify(model, pictures, departure)
     body = orjson.dumps(
         {
             "model": model.card.name,
@@ -52,7 +56,7 @@ def router(catalog: Catalog, classifier: Classifier, *, max_pictures: int) -> AP
 
     async def respond(request: Request, model: Batcher, top_k: int | None) -> Response:
         pictures = await read_pictures(request, max_pictures=max_pictures)
-        body, headers = await answer(classifier, model, pictures, top_k)
+        body, headers = await answer(classifier, model, pictures, departure(request.receive), top_k)
         response = Response(body)
         response.raw_headers = headers
         return response
