@@ -1,0 +1,60 @@
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from inference.card import Head
+from training.errors import OptionError
+from training.recipes import RECIPES, Options, Recipe, find
+
+
+def test_recipes_are_read_without_tensorflow() -> None:
+    code = (
+        "import sys, training.recipes; print('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
+
+
+def test_the_shipped_models_have_their_recipes() -> None:
+    assert list(RECIPES) == ["softmax-regression", "digits-mlp", "digits", "zero"]
+    assert all(find(name).name == name for name in RECIPES)
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
+def test_every_class_of_the_data_set_has_a_label(recipe: Recipe) -> None:
+    assert len(recipe.class_of) == 10
+    assert set(recipe.class_of) == set(range(len(recipe.labels)))
+
+
+def test_zero_asks_whether_it_is_a_zero() -> None:
+    recipe = find("zero")
+    assert recipe.head is Head.BINARY
+    assert [recipe.labels[index] for index in recipe.class_of] == ["zero"] + ["other"] * 9
+
+
+def test_an_unknown_recipe_is_answered_with_those_that_there_are() -> None:
+    with pytest.raises(
+        OptionError, match=r"no recipe 'letters'; there is softmax-regression, .*zero"
+    ):
+        find("letters")
+
+
+@pytest.mark.parametrize(
+    ("change", "option"),
+    [
+        ({"learning_rate": 0.0}, "--learning-rate"),
+        ({"learning_rate": float("nan")}, "--learning-rate"),
+        ({"learning_rate": float("inf")}, "--learning-rate"),
+        ({"epochs": 0}, "--epochs"),
+        ({"batch_size": 0}, "--batch-size"),
+        ({"weight_decay": -0.1}, "--weight-decay"),
+        ({"seed": -1}, "--seed"),
+        ({"seed": 2**32}, "--seed"),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_named(change: dict[str, Any], option: str) -> None:
+    with pytest.raises(OptionError, match=option):
+        replace(Options(), **change)

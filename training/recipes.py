@@ -1,0 +1,176 @@
+"""What `logitserve train` can make. Data only: it is read for `--help`, without TensorFlow."""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from inference.card import Fit, Head, InputSpec
+from training.errors import OptionError
+
+
+class NetworkName(StrEnum):
+    """The networks of `training.networks`."""
+
+    LINEAR = "linear"
+    """One dense layer: softmax regression, logistic regression."""
+    MLP = "mlp"
+    """Two hidden layers of 25 and 15 rectified units."""
+    RESIDUAL_CNN = "residual-cnn"
+    """A small convolutional network with residual blocks."""
+
+
+class Optimizer(StrEnum):
+    """How the weights follow the gradient."""
+
+    ADAM = "adam"
+    SGD = "sgd"
+    """With Nesterov momentum 0.9."""
+
+
+class Schedule(StrEnum):
+    """How the learning rate changes during training."""
+
+    CONSTANT = "constant"
+    COSINE = "cosine"
+    """Up from 0 during the first twentieth of the steps, then down to 0 along a cosine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a user may change about a recipe.
+
+    Raises:
+        OptionError: a value that cannot be used; it names the option as the command line does.
+    """
+
+    optimizer: Optimizer = Optimizer.ADAM
+    learning_rate: float = 1e-3
+    """Above 0; the largest of the schedule."""
+    epochs: int = 20
+    """Passes over the training part, at least 1."""
+    batch_size: int = 128
+    """Pictures a step, at least 1."""
+    weight_decay: float = 0.0
+    """Decoupled: each step takes this × learning rate of every weight (not of biases)."""
+    seed: int = 0
+    """0 to 2³² − 1; the same one gives the same weights on the same machine."""
+
+    def __post_init__(self) -> None:
+        checks = {
+            "--learning-rate must be above 0": 0 < self.learning_rate < math.inf,
+            "--epochs must be at least 1": self.epochs >= 1,
+            "--batch-size must be at least 1": self.batch_size >= 1,
+            "--weight-decay must be 0 or more": 0 <= self.weight_decay < math.inf,
+            "--seed must be 0 to 4294967295": 0 <= self.seed < 2**32,
+        }
+        for requirement, is_met in checks.items():
+            if not is_met:
+                raise OptionError(requirement)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Augmentation:
+    """How far a training picture may be bent, drawn anew each time it is seen."""
+
+    rotation: float
+    """Degrees to either side, uniform."""
+    scale: float
+    """Fraction by which each side may grow or shrink, uniform."""
+    shear: float
+    """Slant to either side as a fraction of the height, uniform."""
+    shift: float
+    """Pixels to either side, uniform."""
+    elastic: float
+    """Pixels, standard deviation of a smooth random displacement field."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How one kind of model is made."""
+
+    name: str
+    description: str
+    """One sentence for the person who uses the model; it goes into the card."""
+    network: NetworkName
+    head: Head
+    labels: tuple[str, ...]
+    class_of: tuple[int, ...]
+    """For each class of the data set, the index of its label."""
+    input: InputSpec
+    options: Options
+    """The defaults, chosen on the validation part."""
+    schedule: Schedule = Schedule.CONSTANT
+    averaged_epochs: float | None = None
+    """Time constant of an exponential moving average of the weights, which is what is kept."""
+    augmentation: Augmentation | None = None
+
+
+DIGIT_INPUT: Final = InputSpec(height=28, width=28, channels=1, fit=Fit.DIGIT)
+DIGITS: Final = tuple("0123456789")
+
+RECIPES: Final = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            name="softmax-regression",
+            description="Which digit is it? One linear layer: the baseline.",
+            network=NetworkName.LINEAR,
+            head=Head.SOFTMAX,
+            labels=DIGITS,
+            class_of=tuple(range(10)),
+            input=DIGIT_INPUT,
+            options=Options(epochs=20, weight_decay=0.1),
+            averaged_epochs=2,
+        ),
+        Recipe(
+            name="digits-mlp",
+            description="Which digit is it? The lecture's network of 25, 15 and 10 units.",
+            network=NetworkName.MLP,
+            head=Head.SOFTMAX,
+            labels=DIGITS,
+            class_of=tuple(range(10)),
+            input=DIGIT_INPUT,
+            options=Options(epochs=30, weight_decay=0.1),
+            averaged_epochs=2,
+        ),
+        Recipe(
+            name="digits",
+            description="Which digit is it? A small residual convolutional network.",
+            network=NetworkName.RESIDUAL_CNN,
+            head=Head.SOFTMAX,
+            labels=DIGITS,
+            class_of=tuple(range(10)),
+            input=DIGIT_INPUT,
+            options=Options(learning_rate=3e-3, epochs=18, weight_decay=0.05),
+            schedule=Schedule.COSINE,
+            averaged_epochs=1,
+            augmentation=Augmentation(
+                rotation=12.0, scale=0.12, shear=0.15, shift=1.5, elastic=0.6
+            ),
+        ),
+        Recipe(
+            name="zero",
+            description="Is it a zero? The lecture's network with one logit.",
+            network=NetworkName.MLP,
+            head=Head.BINARY,
+            labels=("other", "zero"),
+            class_of=(1, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+            input=DIGIT_INPUT,
+            options=Options(epochs=30, weight_decay=0.1),
+            averaged_epochs=2,
+        ),
+    )
+}
+
+
+def find(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        OptionError: there is none; the message lists those that there are.
+    """
+    try:
+        return RECIPES[name]
+    except KeyError:
+        raise OptionError(f"no recipe {name!r}; there is {', '.join(RECIPES)}") from None
