@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+
+from inference.predictor import INPUT
+from training.networks import PixelStatistics, build
+from training.recipes import RECIPES, NetworkName, Recipe
+
+SHAPE = (28, 28, 1)
+STATISTICS = PixelStatistics(mean=0.1307, deviation=0.3081)
+
+
+@pytest.mark.parametrize(
+    ("name", "logits", "parameters"),
+    [
+        (NetworkName.LINEAR, 10, 784 * 10 + 10),
+        (NetworkName.MLP, 10, 784 * 25 + 25 + 25 * 15 + 15 + 15 * 10 + 10),
+        (NetworkName.MLP, 1, 784 * 25 + 25 + 25 * 15 + 15 + 15 * 1 + 1),
+        (NetworkName.RESIDUAL_CNN, 10, 133_930),
+    ],
+)
+def test_the_size_of_each_network(name: NetworkName, logits: int, parameters: int) -> None:
+    network = build(name, shape=SHAPE, logits=logits, statistics=STATISTICS)
+    assert network.count_params() == parameters
+    assert parameters <= 200_000
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
+def test_pictures_go_in_as_bytes_and_logits_come_out(recipe: Recipe) -> None:
+    network = build(recipe.network, shape=SHAPE, logits=3, statistics=STATISTICS)
+    assert [(tensor.name, tensor.dtype) for tensor in network.inputs] == [(INPUT, "uint8")]
+    assert network.layers[-1].activation.__name__ == "linear"
+    images = np.random.default_rng(0).integers(0, 256, (4, *SHAPE), dtype=np.uint8)
+    logits = np.asarray(network(images))
+    assert logits.shape == (4, 3)
+    assert logits.dtype == np.float32
+
+
+def test_pixels_are_standardized_inside_the_network() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (50, 5, 7, 3), dtype=np.uint8)
+    statistics = PixelStatistics.of(images)
+    assert statistics.mean == pytest.approx(images.mean() / 255)
+    assert statistics.deviation == pytest.approx(images.std() / 255)
+
+    network = build(NetworkName.LINEAR, shape=(5, 7, 3), logits=2, statistics=statistics)
+    standardized = np.asarray(network.layers[1](images))
+    assert standardized.mean() == pytest.approx(0, abs=1e-5)
+    assert standardized.std() == pytest.approx(1, abs=1e-5)
+
+
+def test_pictures_of_one_gray_do_not_divide_by_zero() -> None:
+    statistics = PixelStatistics.of(np.full((3, 2, 2, 1), 9, dtype=np.uint8))
+    assert statistics.deviation > 0

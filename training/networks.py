@@ -1,0 +1,101 @@
+"""The networks: uint8 pictures in, logits out; scaling is their first layer.
+
+No network ends in a softmax or sigmoid: the loss takes logits, and serving applies the head.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import numpy as np
+
+from inference.predictor import INPUT, OUTPUT
+from training.backend import keras
+from training.datasets.dataset import Images
+from training.recipes import NetworkName
+
+Tensor = Any
+"""A symbolic Keras tensor."""
+
+
+@dataclass(frozen=True, slots=True)
+class PixelStatistics:
+    """Mean and standard deviation over all pixels of the training part, in units of 0 to 1."""
+
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, images: Images) -> Self:
+        """Measure.
+
+        Args:
+            images: uint8, `[n, height, width, channels]`.
+        """
+        counts = np.bincount(images.ravel(), minlength=256)
+        levels = np.arange(256) / 255
+        mean = float(np.average(levels, weights=counts))
+        variance = float(np.average((levels - mean) ** 2, weights=counts))
+        return cls(mean, max(variance**0.5, 1 / 255))  # pictures of one gray: leave them alone
+
+
+def build(
+    name: NetworkName, *, shape: tuple[int, int, int], logits: int, statistics: PixelStatistics
+) -> "keras.Model":
+    """Build a network with fresh weights.
+
+    Args:
+        name: which one.
+        shape: height, width, channels of the uint8 pictures.
+        logits: width of the output.
+        statistics: with which the pixels are standardized.
+    """
+    image = keras.Input(shape, dtype="uint8", name=INPUT)
+    standardized = keras.layers.Rescaling(
+        scale=1 / (255 * statistics.deviation), offset=-statistics.mean / statistics.deviation
+    )(image)
+    features = _BODIES[name](standardized)
+    return keras.Model(image, keras.layers.Dense(logits, name=OUTPUT)(features), name=name.value)
+
+
+def _linear(x: Tensor) -> Tensor:
+    return keras.layers.Flatten()(x)
+
+
+def _mlp(x: Tensor) -> Tensor:
+    x = keras.layers.Flatten()(x)
+    x = keras.layers.Dense(25, activation="relu")(x)
+    return keras.layers.Dense(15, activation="relu")(x)
+
+
+def _residual_cnn(x: Tensor) -> Tensor:
+    x = _convolution(x, filters=32, size=5, strides=2)  # [14, 14, 32]
+    x = keras.layers.ReLU()(x)
+    x = _residual_block(x, filters=64, strides=2)  # [7, 7, 64]
+    x = _residual_block(x, filters=64)
+    return keras.layers.GlobalAveragePooling2D()(x)  # [64]
+
+
+def _residual_block(x: Tensor, *, filters: int, strides: int = 1) -> Tensor:
+    """Two convolutions with a way around them (He et al. 2015, arXiv:1512.03385)."""
+    shortcut = x
+    if strides > 1:
+        shortcut = keras.layers.AveragePooling2D(strides)(x)
+        shortcut = _convolution(shortcut, filters=filters, size=1)
+    x = _convolution(x, filters=filters, size=3, strides=strides)
+    x = keras.layers.ReLU()(x)
+    x = _convolution(x, filters=filters, size=3)
+    return keras.layers.ReLU()(keras.layers.Add()([x, shortcut]))
+
+
+def _convolution(x: Tensor, *, filters: int, size: int, strides: int = 1) -> Tensor:
+    """Convolution with batch normalization, which the export folds into its weights."""
+    x = keras.layers.Conv2D(filters, size, strides=strides, padding="same", use_bias=False)(x)
+    return keras.layers.BatchNormalization()(x)
+
+
+_BODIES: Final[dict[NetworkName, Callable[[Tensor], Tensor]]] = {
+    NetworkName.LINEAR: _linear,
+    NetworkName.MLP: _mlp,
+    NetworkName.RESIDUAL_CNN: _residual_cnn,
+}
