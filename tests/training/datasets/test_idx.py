@@ -1,26 +1,23 @@
 import gzip
-import struct
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tests.training.idx_files import to_idx
 from training.datasets import idx
 from training.errors import DataFormatError, DataMissingError
 
 HERE = Path("some-file")
 
 
-def to_idx(array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes:
-    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
-
-
 @given(hnp.arrays(np.uint8, hnp.array_shapes(max_dims=4)))
-def test_what_was_written_is_read(array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
+def test_what_was_written_is_read(array: npt.NDArray[np.uint8]) -> None:
     found = idx.parse(to_idx(array), HERE)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, array)

@@ -1,21 +1,17 @@
 import gzip
-import struct
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
+from tests.training.idx_files import write_idx
 from training.datasets import mnist
 from training.datasets.dataset import Dataset
 from training.errors import DataFormatError, DataMissingError
 from training.progress import Reporter
 
 NAMES = [file.name for file in mnist.FILES]
-
-
-def write_idx(path: Path, array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
-    content = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
 @pytest.fixture
@@ -81,7 +77,7 @@ def test_a_missing_file_is_named_with_all_that_are_needed(folder: Path) -> None:
     ],
 )
 def test_files_that_do_not_belong_together_are_refused(
-    folder: Path, name: str, array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], reason: str
+    folder: Path, name: str, array: npt.NDArray[np.uint8], reason: str
 ) -> None:
     write_idx(folder / name, array)
     with pytest.raises(DataFormatError, match=reason):

@@ -1,0 +1,118 @@
+import io
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from rich.console import Console
+
+from training import backend, recipes
+from training.datasets.dataset import Dataset
+from training.errors import DivergedError
+from training.fit import Epoch, fit
+from training.networks import PixelStatistics, build
+from training.progress import Reporter
+from training.recipes import NetworkName, Optimizer, Options, Recipe
+
+OPTIONS = Options(epochs=2, batch_size=64, learning_rate=5e-3, seed=1)
+Weights = list[npt.NDArray[np.float32]]
+
+
+def fitted(
+    dataset: Dataset, recipe: Recipe, options: Options, log: io.StringIO | None = None
+) -> tuple[Weights, list[Epoch]]:
+    dataset = dataset.regrouped(recipe.class_of)
+    backend.make_deterministic(options.seed)
+    network = build(
+        recipe.network,
+        shape=recipe.input.shape,
+        logits=1 if recipe.name == "zero" else 10,
+        statistics=PixelStatistics.of(dataset.train.images),
+    )
+    epochs = fit(
+        network,
+        train=dataset.train,
+        validation=dataset.validation,
+        recipe=recipe,
+        options=options,
+        reporter=Reporter(Console(file=log or io.StringIO(), width=200)),
+    )
+    return network.get_weights(), epochs
+
+
+def are_equal(some: Weights, others: Weights) -> bool:
+    return all(np.array_equal(one, other) for one, other in zip(some, others, strict=True))
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Recipe:
+    """The CNN's augmentation, schedule and averaging, on a network that takes less time."""
+    return replace(recipes.find("digits"), network=NetworkName.LINEAR)
+
+
+@pytest.fixture(scope="module")
+def weights(dataset: Dataset, recipe: Recipe) -> Weights:
+    return fitted(dataset, recipe, OPTIONS)[0]
+
+
+def test_the_same_seed_gives_the_same_weights(
+    dataset: Dataset, recipe: Recipe, weights: Weights
+) -> None:
+    assert are_equal(weights, fitted(dataset, recipe, OPTIONS)[0])
+
+
+def test_another_seed_gives_others(dataset: Dataset, recipe: Recipe, weights: Weights) -> None:
+    assert not are_equal(weights, fitted(dataset, recipe, replace(OPTIONS, seed=2))[0])
+
+
+def test_the_network_sees_the_pictures_bent(
+    dataset: Dataset, recipe: Recipe, weights: Weights
+) -> None:
+    assert not are_equal(weights, fitted(dataset, replace(recipe, augmentation=None), OPTIONS)[0])
+
+
+def test_a_line_is_written_about_each_epoch(dataset: Dataset) -> None:
+    log = io.StringIO()
+    _, epochs = fitted(dataset, recipes.find("digits-mlp"), replace(OPTIONS, epochs=4), log)
+    assert len(epochs) == 4
+    assert epochs[-1].loss < epochs[0].loss / 2
+    assert epochs[-1].validation_accuracy > 0.8
+    lines = log.getvalue().splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith("epoch 1/4: loss ")
+    assert lines[-1].endswith("left 0:00:00")
+
+
+def test_the_convolutional_recipe_takes_a_step(dataset: Dataset) -> None:
+    small = replace(dataset, train=dataset.train[:64], validation=dataset.validation[:20])
+    _, epochs = fitted(small, recipes.find("digits"), replace(OPTIONS, epochs=1))
+    assert np.isfinite(epochs[0].validation_loss)
+
+
+@pytest.mark.parametrize("optimizer", Optimizer)
+def test_weight_decay_is_decoupled_under_either_optimizer(
+    dataset: Dataset, optimizer: Optimizer
+) -> None:
+    """Twenty steps that each take half of every weight leave next to nothing of them."""
+    recipe = replace(recipes.find("softmax-regression"), averaged_epochs=None)
+    options = replace(OPTIONS, optimizer=optimizer, learning_rate=1e-4, weight_decay=5e3)
+    (kernel, _), _ = fitted(dataset, recipe, options)
+    assert np.abs(kernel).max() < 1e-3
+
+
+def test_the_average_of_the_weights_is_what_is_validated_and_kept(dataset: Dataset) -> None:
+    """An average over a million epochs stays where the first step of Adam left it."""
+    recipe = replace(recipes.find("softmax-regression"), averaged_epochs=1e6)
+    (_, bias), epochs = fitted(dataset, recipe, OPTIONS)
+    np.testing.assert_allclose(np.abs(bias), OPTIONS.learning_rate, rtol=0.02)
+    assert epochs[0].validation_loss == pytest.approx(epochs[-1].validation_loss, abs=1e-3)
+    assert epochs[-1].loss < epochs[0].loss / 2
+
+
+def test_a_loss_that_runs_away_is_an_error_that_names_the_option(dataset: Dataset) -> None:
+    with pytest.raises(DivergedError, match="try a --learning-rate below 1e"):
+        fitted(
+            dataset,
+            recipes.find("digits-mlp"),
+            replace(OPTIONS, optimizer=Optimizer.SGD, learning_rate=1e30),
+        )
