@@ -1,0 +1,159 @@
+"""How right a model's probabilities are: measured on the model file itself, by onnxruntime."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from inference.predictor import Predictions, Predictor
+from training.datasets import mnist
+from training.datasets.dataset import Classes, Images, LabeledImages
+from training.errors import OptionError
+from training.progress import Reporter
+from training.recipes import RECIPES
+
+CALIBRATION_BINS: Final = 15
+_BATCH: Final = 250
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What a model said about pictures whose class is known."""
+
+    predictions: Predictions
+    classes: Classes
+    metrics: dict[str, float] = field(init=False)
+    """By name; fractions, except `nll` in nats."""
+    confusion: npt.NDArray[np.int64] = field(init=False)
+    """`[class, predicted class]`, counts."""
+
+    def __post_init__(self) -> None:
+        probabilities, argmax = self.predictions.probabilities, self.predictions.argmax
+        confusion = confusion_matrix(self.classes, argmax, labels=probabilities.shape[1])
+        metrics = {
+            "accuracy": float(np.mean(argmax == self.classes)),
+            "nll": negative_log_likelihood(probabilities, self.classes),
+            "brier": brier_score(probabilities, self.classes),
+            "ece": expected_calibration_error(probabilities, self.classes),
+        }
+        if probabilities.shape[1] == 2:
+            metrics |= precision_recall_f1(confusion)
+        object.__setattr__(self, "metrics", metrics)
+        object.__setattr__(self, "confusion", confusion)
+
+
+def evaluate(predictor: Predictor, data: LabeledImages) -> Evaluation:
+    """Run a model over pictures, all of them, and measure.
+
+    Args:
+        predictor: the model file, opened.
+        data: pictures of the model's input size, with the classes of its labels.
+    """
+    predictions = predict_all(predictor, data.images)
+    return Evaluation(predictions, data.classes)
+
+
+def evaluate_file(path: Path, data: Path | None, reporter: Reporter) -> Evaluation:
+    """Measure a model file on the test part of the data set that its recipe was made for.
+
+    Args:
+        path: the ONNX file.
+        data: a folder with the data set; None downloads it.
+        reporter: told of downloads.
+
+    Raises:
+        ModelFileError: the file must not be served.
+        OptionError: the card names no recipe that is known here.
+        DataError: the data set cannot be used.
+    """
+    predictor = Predictor.load(path)
+    training = predictor.card.training
+    recipe = RECIPES.get(training.recipe) if training else None
+    if recipe is None:
+        raise OptionError(
+            f"{path} was not made by a recipe of this version "
+            f"({', '.join(RECIPES)}), so there is no test set to evaluate it on"
+        )
+    dataset = mnist.load(data, reporter).regrouped(recipe.class_of)
+    return evaluate(predictor, dataset.test)
+
+
+def predict_all(predictor: Predictor, images: Images) -> Predictions:
+    """Predictions for any number of pictures, computed batch by batch.
+
+    Args:
+        predictor: the model file, opened.
+        images: uint8, `[n, height, width, channels]`, n at least 1.
+    """
+    parts = [
+        predictor.predict(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)
+    ]
+    return Predictions(
+        logits=np.concatenate([part.logits for part in parts]),
+        probabilities=np.concatenate([part.probabilities for part in parts]),
+        argmax=np.concatenate([part.argmax for part in parts]),
+    )
+
+
+def negative_log_likelihood(probabilities: Floats, classes: Classes) -> float:
+    """Mean of −ln p(true class), in nats.
+
+    Args:
+        probabilities: `[n, classes]`.
+        classes: `[n]`.
+    """
+    of_truth = probabilities[np.arange(len(classes)), classes]
+    # A probability that rounds to 0 counts as the smallest float64, about 708 nats.
+    return float(-np.log(np.maximum(of_truth, np.finfo(np.float64).tiny)).mean())
+
+
+def brier_score(probabilities: Floats, classes: Classes) -> float:
+    """Mean squared distance of the probabilities from the truth, summed over the classes, 0 to 2.
+
+    As Brier 1950 wrote it; for two classes that is twice the one-sided form that scikit-learn
+    gives by default.
+    """
+    truth = np.eye(probabilities.shape[1])[classes]
+    return float(((probabilities - truth) ** 2).sum(axis=1).mean())
+
+
+def expected_calibration_error(
+    probabilities: Floats, classes: Classes, *, bins: int = CALIBRATION_BINS
+) -> float:
+    """Mean gap between confidence and accuracy (Guo et al. 2017, arXiv:1706.04599).
+
+    Pictures are sorted by the probability of their predicted class into bins of equal width,
+    open on the left; the gaps are weighted by the pictures in each bin.
+
+    Args:
+        probabilities: `[n, classes]`.
+        classes: `[n]`.
+        bins: over 0 to 1.
+    """
+    confidence = probabilities.max(axis=1)
+    is_right = probabilities.argmax(axis=1) == classes
+    index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    gaps = np.bincount(index, weights=confidence - is_right, minlength=bins)
+    return float(np.abs(gaps).sum() / len(classes))
+
+
+def confusion_matrix(
+    classes: Classes, predicted: npt.NDArray[np.int64], *, labels: int
+) -> npt.NDArray[np.int64]:
+    """Counts of `[class, predicted class]`."""
+    flat = np.bincount(classes * labels + predicted, minlength=labels * labels)
+    return flat.reshape(labels, labels)
+
+
+def precision_recall_f1(confusion: npt.NDArray[np.int64]) -> dict[str, float]:
+    """Of the second of two classes, "yes"; 0 where nothing is there to divide by."""
+    (_, false_yes), (false_no, true_yes) = confusion.tolist()
+    return {
+        "precision": true_yes / max(true_yes + false_yes, 1),
+        "recall": true_yes / max(true_yes + false_no, 1),
+        "f1": 2 * true_yes / max(2 * true_yes + false_yes + false_no, 1),
+    }
