@@ -1,0 +1,147 @@
+import io
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from inference.card import Fit, Head
+from inference.errors import PublishError
+from inference.predictor import Predictor
+from inference.repository import ModelRepository
+from tests.training.conftest import QUICK
+from training import export, pipeline, recipes, report
+from training.datasets.dataset import Dataset
+from training.errors import DataMissingError, DisagreementError, OptionError
+from training.evaluate import evaluate, evaluate_file
+from training.pipeline import Published
+from training.progress import Reporter
+
+
+def weights(path: Path) -> list[npt.NDArray[np.float32]]:
+    return [onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer]
+
+
+def test_a_model_is_published_with_its_card(
+    published: Published, models: Path, dataset: Dataset
+) -> None:
+    assert published.path == models / "digits-mlp" / "1" / "model.onnx"
+    assert ModelRepository(models).model_file("digits-mlp") == published.path
+    card = Predictor.load(published.path).card
+    assert (card.name, card.version, card.head) == ("digits-mlp", "1", Head.SOFTMAX)
+    assert card.input.fit is Fit.DIGIT
+    assert card.dataset == dataset.info
+    assert card.training is not None
+    assert card.training.recipe == "digits-mlp"
+    assert card.training.seed == 3
+    assert card.training.settings["learning_rate"] == 5e-3
+    assert card.training.settings["optimizer"] == "adam"
+    assert re.fullmatch(r"2\.\d+\.\d+", card.training.libraries["tensorflow"])
+    assert card.metrics == published.metrics
+    assert card.metrics["accuracy"] > 0.85
+
+
+def test_the_metrics_are_those_of_the_published_file(
+    published: Published, data: Path, dataset: Dataset
+) -> None:
+    again = evaluate_file(published.path, data, Reporter())
+    assert again.metrics == published.metrics
+    assert again.confusion.sum() == len(dataset.test)
+    assert again.metrics["accuracy"] == np.mean(again.predictions.argmax == dataset.test.classes)
+
+
+def test_the_report_stands_beside_the_file(published: Published, dataset: Dataset) -> None:
+    folder = published.path.parent / "report"
+    document = json.loads((folder / report.METRICS_FILE).read_text())
+    assert document["test"] == published.metrics
+    assert len(document["epochs"]) == QUICK.epochs
+    assert np.sum(document["confusion"]) == len(dataset.test)
+    for name in (report.LEARNING_CURVES, report.CONFUSION_MATRIX, report.WORST_MISTAKES):
+        with Image.open(folder / name) as picture:
+            assert min(picture.size) > 300
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "confusion_matrix.png", "learning_curves.png", "metrics.json", "worst_mistakes.png",
+    ]  # fmt: skip
+
+
+def test_the_next_training_is_the_next_version_and_the_seed_makes_it_the_same(
+    published: Published, data: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(published.path.parents[1], tmp_path / "mine")
+    log = io.StringIO()
+    again = pipeline.train(
+        recipes.find("digits-mlp"),
+        QUICK,
+        data=data,
+        models=tmp_path,
+        name="mine",
+        console=Console(file=log, width=300),
+    )
+    assert (again.name, again.version) == ("mine", "2")
+    for one, other in zip(weights(again.path), weights(published.path), strict=True):
+        np.testing.assert_array_equal(one, other)
+    lines = log.getvalue().splitlines()
+    assert "digits-mlp: 1320 pictures, 6 epochs" in lines
+    assert any("Keras and onnxruntime agree to" in line for line in lines)
+    assert lines[-1].startswith(f"published {again.path}: accuracy 0.")
+
+
+def test_yes_or_no_is_measured_with_precision_and_recall(data: Path, tmp_path: Path) -> None:
+    published = pipeline.train(
+        recipes.find("zero"), QUICK, data=data, models=tmp_path, console=Console(quiet=True)
+    )
+    predictor = Predictor.load(published.path)
+    assert predictor.card.labels == ("other", "zero")
+    assert predictor.card.logit_count == 1
+    assert published.metrics.keys() == {
+        "accuracy", "nll", "brier", "ece", "precision", "recall", "f1",
+    }  # fmt: skip
+    assert published.metrics["f1"] > 0.8
+
+
+def test_nothing_is_published_when_the_file_disagrees(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    with pytest.raises(DisagreementError, match="nothing is published"):
+        pipeline.train(
+            recipes.find("softmax-regression"),
+            replace(QUICK, epochs=1),
+            data=data,
+            models=tmp_path,
+            console=Console(quiet=True),
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_mistakes_are_found_before_anything_is_trained(data: Path, tmp_path: Path) -> None:
+    recipe = recipes.find("digits-mlp")
+    with pytest.raises(DataMissingError, match="has no train-images"):
+        pipeline.train(recipe, QUICK, data=tmp_path, models=tmp_path, console=Console(quiet=True))
+    with pytest.raises(PublishError, match="is not a model name"):
+        pipeline.train(
+            recipe, QUICK, data=data, models=tmp_path, name="My Model", console=Console(quiet=True)
+        )
+
+
+def test_a_model_of_an_unknown_recipe_has_no_test_set(
+    published: Published, tmp_path: Path, data: Path
+) -> None:
+    card = Predictor.load(published.path).card
+    proto = onnx.load(published.path)
+    export.write(proto, card.model_copy(update={"training": None}), tmp_path / "model.onnx")
+    with pytest.raises(OptionError, match="was not made by a recipe of this version"):
+        evaluate_file(tmp_path / "model.onnx", data, Reporter())
+
+
+def test_every_picture_is_evaluated(published: Published, dataset: Dataset) -> None:
+    """357 pictures are one whole batch and a remainder."""
+    evaluation = evaluate(Predictor.load(published.path), dataset.test)
+    assert len(evaluation.predictions) == len(dataset.test) == 357

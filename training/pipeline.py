@@ -1,0 +1,150 @@
+"""The recipe of a model, from pictures to a published file."""
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from rich.console import Console
+
+from inference.card import DatasetInfo, Golden, Head, ModelCard, TrainingInfo
+from inference.predictor import Predictor
+from inference.repository import MODEL_FILE, REPORT_FOLDER, ModelRepository
+from training import backend, export, networks, report
+from training.datasets import mnist
+from training.datasets.dataset import Dataset, Images
+from training.evaluate import Evaluation, evaluate
+from training.fit import fit
+from training.progress import Reporter
+from training.recipes import Options, Recipe
+
+_COMPARED: Final = 5_000
+"""Pictures; fewer where the data set has fewer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A model that was trained and published."""
+
+    name: str
+    version: str
+    path: Path
+    """The ONNX file."""
+    metrics: dict[str, float]
+    """Measured on the test part."""
+
+
+def train(
+    recipe: Recipe,
+    options: Options,
+    *,
+    data: Path | None,
+    models: Path,
+    name: str | None = None,
+    console: Console | None = None,
+) -> Published:
+    """Train a model and publish its next version, whole or not at all.
+
+    Args:
+        recipe: what to make.
+        options: how; `recipe.options` are the defaults.
+        data: a folder with the data set; None downloads it.
+        models: the folder of models.
+        name: of the model; the recipe's by default.
+        console: where progress is shown; standard error by default.
+
+    Raises:
+        DataError: the data set cannot be used.
+        DivergedError: the loss became NaN or infinite.
+        DisagreementError: the exported file does not answer as the network does.
+        PublishError: the version cannot be put into the folder of models.
+    """
+    reporter = Reporter(console)
+    dataset = mnist.load(data, reporter).regrouped(recipe.class_of)
+    with ModelRepository(models).publication(name or recipe.name) as draft:
+        reporter.line(f"{recipe.name}: {dataset.info.train} pictures, {options.epochs} epochs")
+        backend.make_deterministic(options.seed)
+        network = networks.build(
+            recipe.network,
+            shape=recipe.input.shape,
+            logits=1 if recipe.head is Head.BINARY else len(recipe.labels),
+            statistics=networks.PixelStatistics.of(dataset.train.images),
+        )
+        epochs = fit(
+            network,
+            train=dataset.train,
+            validation=dataset.validation,
+            recipe=recipe,
+            options=options,
+            reporter=reporter,
+        )
+
+        proto = export.to_onnx(network, recipe.input)
+        card = _card(
+            recipe,
+            options,
+            name=name or recipe.name,
+            version=draft.version,
+            goldens=export.draw_goldens(network, recipe.input),
+            dataset=dataset.info,
+        )
+        file = draft.folder / MODEL_FILE
+        export.write(proto, card, file)
+        difference = export.check_agreement(network, Predictor.load(file), _compared(dataset))
+        reporter.line(f"Keras and onnxruntime agree to {difference:.1e} in probability")
+
+        evaluation = evaluate(Predictor.load(file), dataset.test)
+        card = card.model_copy(update={"metrics": evaluation.metrics})
+        export.write(proto, card, file)
+        Predictor.load(file)  # the very bytes that are published have proven themselves
+        report.write(draft.folder / REPORT_FOLDER, card, epochs, evaluation, dataset.test.images)
+    path = models / card.name / card.version / MODEL_FILE
+    reporter.line(f"published {path}: {_summary(evaluation)}")
+    return Published(card.name, card.version, path, evaluation.metrics)
+
+
+def _card(
+    recipe: Recipe,
+    options: Options,
+    *,
+    name: str,
+    version: str,
+    goldens: tuple[Golden, ...],
+    dataset: DatasetInfo,
+) -> ModelCard:
+    """The card of a model that has not been measured yet."""
+    settings = asdict(options) | {
+        "network": recipe.network,
+        "schedule": recipe.schedule,
+        "averaged_epochs": recipe.averaged_epochs,
+        "augmentation": asdict(recipe.augmentation) if recipe.augmentation else None,
+    }
+    return ModelCard(
+        name=name,
+        version=version,
+        description=recipe.description,
+        head=recipe.head,
+        labels=recipe.labels,
+        input=recipe.input,
+        goldens=goldens,
+        dataset=dataset,
+        training=TrainingInfo(
+            recipe=recipe.name,
+            seed=options.seed,
+            settings=settings,
+            libraries=export.libraries(),
+        ),
+        created=datetime.now(UTC),
+        license="Apache-2.0",
+    )
+
+
+def _compared(dataset: Dataset) -> Images:
+    """Pictures to compare the exported file with the network on: the validation part first."""
+    images = np.concatenate([dataset.validation.images, dataset.train.images[:_COMPARED]])
+    return images[:_COMPARED]
+
+
+def _summary(evaluation: Evaluation) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in evaluation.metrics.items())

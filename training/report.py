@@ -1,0 +1,170 @@
+"""What there is to look at beside a model file: figures as JSON and as pictures."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from inference.card import ModelCard
+from training.datasets.dataset import Images
+from training.evaluate import Evaluation
+from training.fit import Epoch
+
+METRICS_FILE: Final = "metrics.json"
+LEARNING_CURVES: Final = "learning_curves.png"
+CONFUSION_MATRIX: Final = "confusion_matrix.png"
+WORST_MISTAKES: Final = "worst_mistakes.png"
+"""Shows the data set's own pictures, whose license may differ from the project's."""
+
+_TRAIN_COLOR: Final = "#7a8699"
+_VALIDATION_COLOR: Final = "#d1495b"
+_MISTAKES: Final = (4, 8)
+"""Rows and columns of the page."""
+
+
+def write(
+    folder: Path,
+    card: ModelCard,
+    epochs: Sequence[Epoch],
+    evaluation: Evaluation,
+    images: Images,
+) -> None:
+    """Write the report.
+
+    Args:
+        folder: is made.
+        card: of the model.
+        epochs: how the fit went.
+        evaluation: on the test part.
+        images: the test part's pictures, uint8 `[n, height, width, channels]`.
+    """
+    folder.mkdir()
+    document = {
+        "model": card.name,
+        "version": card.version,
+        "labels": card.labels,
+        "test": evaluation.metrics,
+        "confusion": evaluation.confusion.tolist(),
+        "epochs": [epoch.to_json() for epoch in epochs],
+    }
+    (folder / METRICS_FILE).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+    _save(learning_curves(card, epochs), folder / LEARNING_CURVES)
+    _save(confusion_matrix(card, evaluation), folder / CONFUSION_MATRIX)
+    _save(worst_mistakes(card, evaluation, images), folder / WORST_MISTAKES)
+
+
+def learning_curves(card: ModelCard, epochs: Sequence[Epoch]) -> Figure:
+    """Loss and error rate after each epoch, training beside validation, on log scales."""
+    figure = _figure(f"{card.name}: learning curves", (9, 3.6))
+    loss_axes, error_axes = figure.subplots(1, 2)
+    _curves(
+        loss_axes,
+        "loss (nats)",
+        [epoch.loss for epoch in epochs],
+        [epoch.validation_loss for epoch in epochs],
+    )
+    _curves(
+        error_axes,
+        "wrong answers",
+        [1 - epoch.accuracy for epoch in epochs],
+        [1 - epoch.validation_accuracy for epoch in epochs],
+    )
+    error_axes.yaxis.set_major_formatter(FuncFormatter(_percent))
+    loss_axes.legend(frameon=False)
+    return figure
+
+
+def confusion_matrix(card: ModelCard, evaluation: Evaluation) -> Figure:
+    """Counts of true against predicted labels; the shade is the share of the true label."""
+    counts = evaluation.confusion
+    size = len(card.labels)
+    accuracy = evaluation.metrics["accuracy"]
+    side = 1.8 + max(0.5 * size, 2.4)
+    figure = _figure(
+        f"{card.name}: {accuracy:.2%} of {counts.sum():,} test pictures right", (side, side)
+    )
+    axes = figure.subplots()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    # The square root keeps a few mistakes among a thousand visible.
+    axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(size, size):
+        if counts[row, column]:
+            color = "white" if shares[row, column] > 0.3 else "#1f2937"
+            axes.text(
+                column, row, f"{counts[row, column]}", ha="center", va="center", color=color, size=9
+            )
+    axes.set_xticks(range(size), card.labels)
+    axes.set_yticks(range(size), card.labels)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set(xlabel="predicted", ylabel="true")
+    return figure
+
+
+def worst_mistakes(card: ModelCard, evaluation: Evaluation, images: Images) -> Figure:
+    """The wrongly answered pictures, the one whose true label seemed least likely first."""
+    predictions, classes = evaluation.predictions, evaluation.classes
+    wrong = np.flatnonzero(predictions.argmax != classes)
+    of_truth = predictions.probabilities[wrong, classes[wrong]]
+    order = wrong[np.argsort(of_truth, kind="stable")]
+    rows, columns = _MISTAKES
+    figure = _figure(
+        f"{card.name}: the worst of {len(wrong):,} mistakes among {len(classes):,} test pictures",
+        (1.25 * columns, 1.6 * rows),
+    )
+    cells = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in cells:
+        axes.set_axis_off()
+    for axes, index in zip(cells, order, strict=False):
+        _picture(axes, images[index])
+        said = predictions.argmax[index]
+        axes.set_title(
+            f"{card.labels[classes[index]]}, not {card.labels[said]}\n"
+            f"(said {predictions.probabilities[index, said]:.1%})",
+            size=8,
+        )
+    return figure
+
+
+def _curves(axes: Axes, quantity: str, train: Sequence[float], validation: Sequence[float]) -> None:
+    numbers = np.arange(1, len(train) + 1)
+    marker = "o" if len(train) == 1 else ""
+    axes.plot(numbers, train, marker=marker, color=_TRAIN_COLOR, label="training")
+    axes.plot(numbers, validation, marker=marker, color=_VALIDATION_COLOR, label="validation")
+    if min([*train, *validation]) > 0:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(axis="y", color="#e5e7eb")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set(xlabel="epoch", ylabel=quantity)
+
+
+def _picture(axes: Axes, image: npt.NDArray[np.uint8]) -> None:
+    gray = image.shape[2] == 1
+    axes.imshow(image[:, :, 0] if gray else image, cmap="gray" if gray else None, vmin=0, vmax=255)
+
+
+def _percent(value: float, _position: Any) -> str:
+    return f"{100 * value:g} %"
+
+
+def _figure(title: str, inches: tuple[float, float]) -> Figure:
+    figure = Figure(figsize=inches, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, size=11, weight="bold")
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    # Without the date and the library's version the same figures give the same bytes.
+    figure.savefig(path, dpi=110, metadata={"Software": None})
