@@ -10,7 +10,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from inference.card import ModelCard
 from training.datasets.dataset import Images
@@ -136,12 +136,14 @@ def worst_mistakes(card: ModelCard, evaluation: Evaluation, images: Images) -> F
 def _curves(axes: Axes, quantity: str, train: Sequence[float], validation: Sequence[float]) -> None:
     numbers = np.arange(1, len(train) + 1)
     marker = "o" if len(train) == 1 else ""
-    axes.plot(numbers, train, marker=marker, color=_TRAIN_COLOR, label="training")
-    axes.plot(numbers, validation, marker=marker, color=_VALIDATION_COLOR, label="validation")
+    axes.plot(numbers, train, marker=marker, color=_TRAIN_COLOR, label="training, meanwhile")
+    axes.plot(
+        numbers, validation, marker=marker, color=_VALIDATION_COLOR, label="validation, after"
+    )
     if min([*train, *validation]) > 0:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y", color="#e5e7eb")
