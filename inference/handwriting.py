@@ -182,14 +182,19 @@ class _Scene(NamedTuple):
 
 
 def _observed(picture: Picture) -> _Scene:
-    if max(picture.shape) < PHOTOGRAPH_SIDE:
-        # Most of the border is paper.
-        dark_ink = float(picture.mean()) < float(np.median(_border(picture)))
-        return _Scene(photograph=False, uneven=False, dark_ink=dark_ink)
+    photograph = max(picture.shape) >= PHOTOGRAPH_SIDE
     dark, light = np.percentile(_border(np.asarray(_thumbnail(picture))), (10, 90)).tolist()
+    uneven = photograph and light - dark > EVEN_PAPER
     return _Scene(
-        photograph=True, uneven=light - dark > EVEN_PAPER, dark_ink=_is_skewed_to_dark(picture)
+        photograph=photograph,
+        uneven=uneven,
+        dark_ink=_is_skewed_to_dark(picture) if uneven else _is_darker_inside(picture),
     )
+
+
+def _is_darker_inside(picture: Picture) -> bool:
+    """Most of the border is paper, so ink makes the mean differ from it."""
+    return float(picture.mean()) < float(np.median(_border(picture)))
 
 
 def _is_skewed_to_dark(picture: Picture) -> bool:
