@@ -17,6 +17,9 @@ from training.recipes import NetworkName
 Tensor = Any
 """A symbolic Keras tensor."""
 
+STANDARDIZED: Final = "standardized"
+"""Name of the layer whose output has mean 0 and deviation 1 over the training part."""
+
 
 @dataclass(frozen=True, slots=True)
 class PixelStatistics:
@@ -51,11 +54,15 @@ def build(
         statistics: with which the pixels are standardized.
     """
     image = keras.Input(shape, dtype="uint8", name=INPUT)
-    standardized = keras.layers.Rescaling(
-        scale=1 / (255 * statistics.deviation), offset=-statistics.mean / statistics.deviation
-    )(image)
-    features = _BODIES[name](standardized)
-    return keras.Model(image, keras.layers.Dense(logits, name=OUTPUT)(features), name=name.value)
+    # Flat while it is scaled: over a last axis of 1 onnxruntime takes 50 ns a pixel, 40 µs a digit.
+    x = keras.layers.Flatten()(image)
+    x = keras.layers.Rescaling(
+        scale=1 / (255 * statistics.deviation),
+        offset=-statistics.mean / statistics.deviation,
+        name=STANDARDIZED,
+    )(x)
+    x = _BODIES[name](keras.layers.Reshape(shape)(x))
+    return keras.Model(image, keras.layers.Dense(logits, name=OUTPUT)(x), name=name.value)
 
 
 def _linear(x: Tensor) -> Tensor:

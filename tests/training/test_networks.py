@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from inference.predictor import INPUT
-from training.networks import PixelStatistics, build
+from training.backend import keras
+from training.networks import STANDARDIZED, PixelStatistics, build
 from training.recipes import RECIPES, NetworkName, Recipe
 
 SHAPE = (28, 28, 1)
@@ -42,7 +43,8 @@ def test_pixels_are_standardized_inside_the_network() -> None:
     assert statistics.deviation == pytest.approx(images.std() / 255)
 
     network = build(NetworkName.LINEAR, shape=(5, 7, 3), logits=2, statistics=statistics)
-    standardized = np.asarray(network.layers[1](images))
+    layer = network.get_layer(STANDARDIZED)
+    standardized = np.asarray(keras.Model(network.input, layer.output)(images))
     assert standardized.mean() == pytest.approx(0, abs=1e-5)
     assert standardized.std() == pytest.approx(1, abs=1e-5)
 
