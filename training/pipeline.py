@@ -15,7 +15,7 @@ from training import backend, export, networks, report
 from training.datasets import mnist
 from training.datasets.dataset import Dataset, Images
 from training.evaluate import Evaluation, evaluate
-from training.fit import fit
+from training.fit import Epoch, fit
 from training.progress import Reporter
 from training.recipes import Options, Recipe
 
@@ -64,23 +64,7 @@ def train(
     dataset = mnist.load(data, reporter).regrouped(recipe.class_of)
     with ModelRepository(models).publication(name or recipe.name) as draft:
         reporter.line(f"{recipe.name}: {dataset.info.train} pictures, {options.epochs} epochs")
-        backend.make_deterministic(options.seed)
-        network = networks.build(
-            recipe.network,
-            shape=recipe.input.shape,
-            logits=1 if recipe.head is Head.BINARY else len(recipe.labels),
-            statistics=networks.PixelStatistics.of(dataset.train.images),
-        )
-        epochs = fit(
-            network,
-            train=dataset.train,
-            validation=dataset.validation,
-            recipe=recipe,
-            options=options,
-            reporter=reporter,
-        )
-
-        proto = export.to_onnx(network, recipe.input)
+        network, epochs = _fitted(recipe, options, dataset, reporter)
         card = _card(
             recipe,
             options,
@@ -89,12 +73,15 @@ def train(
             goldens=export.draw_goldens(network, recipe.input),
             dataset=dataset.info,
         )
+        proto = export.to_onnx(network, recipe.input)
         file = draft.folder / MODEL_FILE
         export.write(proto, card, file)
-        difference = export.check_agreement(network, Predictor.load(file), _compared(dataset))
-        reporter.line(f"Keras and onnxruntime agree to {difference:.1e} in probability")
 
-        evaluation = evaluate(Predictor.load(file), dataset.test)
+        predictor = Predictor.load(file)
+        difference = export.check_agreement(network, predictor, _compared(dataset))
+        reporter.line(f"Keras and onnxruntime agree to {difference:.1e} in probability")
+        evaluation = evaluate(predictor, dataset.test)
+
         card = card.model_copy(update={"metrics": evaluation.metrics})
         export.write(proto, card, file)
         Predictor.load(file)  # the very bytes that are published have proven themselves
@@ -102,6 +89,27 @@ def train(
     path = models / card.name / card.version / MODEL_FILE
     reporter.line(f"published {path}: {_summary(evaluation)}")
     return Published(card.name, card.version, path, evaluation.metrics)
+
+
+def _fitted(
+    recipe: Recipe, options: Options, dataset: Dataset, reporter: Reporter
+) -> tuple["backend.keras.Model", list[Epoch]]:
+    backend.make_deterministic(options.seed)
+    network = networks.build(
+        recipe.network,
+        shape=recipe.input.shape,
+        logits=1 if recipe.head is Head.BINARY else len(recipe.labels),
+        statistics=networks.PixelStatistics.of(dataset.train.images),
+    )
+    epochs = fit(
+        network,
+        train=dataset.train,
+        validation=dataset.validation,
+        recipe=recipe,
+        options=options,
+        reporter=reporter,
+    )
+    return network, epochs
 
 
 def _card(
