@@ -1,0 +1,86 @@
+"""The models of this repository: what their cards claim, and what they say about new pictures."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from inference import pixels
+from inference.predictor import Predictor
+from inference.repository import ModelRepository
+from training import drawings, recipes, report
+from training.drawings import Paper
+
+REPOSITORY = ModelRepository(Path(__file__).parents[2] / "models")
+LEAST_ACCURACY = {
+    "digits": 0.993,
+    "digits-mlp": 0.965,
+    "softmax-regression": 0.920,
+    "zero": 0.995,
+}
+
+
+@pytest.fixture(params=LEAST_ACCURACY)
+def predictor(request: pytest.FixtureRequest) -> Predictor:
+    return Predictor.load(REPOSITORY.model_file(request.param))
+
+
+def test_it_is_small_and_as_accurate_as_promised(predictor: Predictor) -> None:
+    card = predictor.card
+    assert REPOSITORY.model_file(card.name).stat().st_size < 1_000_000
+    assert card.metrics["accuracy"] >= LEAST_ACCURACY[card.name]
+    assert card.dataset is not None
+    assert card.dataset.test == 10_000
+
+
+def test_it_was_made_by_its_recipe_as_that_stands(predictor: Predictor) -> None:
+    card = predictor.card
+    recipe = recipes.find(card.name)
+    assert card.training is not None
+    assert card.training.recipe == recipe.name
+    assert card.training.settings["epochs"] == recipe.options.epochs
+    assert card.training.settings["averaged_epochs"] == recipe.averaged_epochs
+    assert (card.labels, card.head, card.input) == (recipe.labels, recipe.head, recipe.input)
+
+
+def test_its_report_says_what_its_card_says(predictor: Predictor) -> None:
+    card = predictor.card
+    folder = REPOSITORY.model_file(card.name).parent / "report"
+    document = json.loads((folder / report.METRICS_FILE).read_text())
+    assert document["test"] == card.metrics
+    assert (folder / report.LEARNING_CURVES).is_file()
+    assert (folder / report.CONFUSION_MATRIX).is_file()
+
+
+@pytest.mark.parametrize(
+    "paper",
+    [
+        drawings.MNIST_LIKE,
+        drawings.SHEET,
+        Paper(height=240, width=320, paper=(20, 60, 30), ink=(240, 240, 200)),
+    ],
+    ids=["as in MNIST", "sheet", "blackboard"],
+)
+def test_it_recognizes_digits_that_were_drawn_for_it(predictor: Predictor, paper: Paper) -> None:
+    class_of = recipes.find(predictor.card.name).class_of
+    images = np.stack(
+        [
+            predictor.decode(drawings.to_png(drawings.draw(digit, seed=seed, paper=paper)))
+            for digit in range(10)
+            for seed in range(10)
+        ]
+    )
+    expected = np.repeat(class_of, 10)
+    accuracy = np.mean(predictor.predict(images).argmax == expected)
+    assert accuracy >= LEAST_ACCURACY[predictor.card.name] - 0.05
+
+
+def test_the_default_model_reads_the_handwriting_of_other_people() -> None:
+    """scikit-learn's digits: 8×8 pictures, blown up; nothing was trained on them."""
+    predictor = Predictor.load(REPOSITORY.model_file("digits"))
+    digits = load_digits()
+    levels = np.rint(digits.images * 255 / 16).astype(np.uint8)
+    images = np.stack([pixels.from_array(picture, predictor.card.input) for picture in levels[::4]])
+    assert np.mean(predictor.predict(images).argmax == digits.target[::4]) >= 0.9
