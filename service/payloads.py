@@ -126,7 +126,7 @@ async def _read_json(request: Request, _: int) -> list[Picture]:
         raise UnreadableRequestError(f"the body is not JSON: {error}") from error
     match document:
         case {"images": list(images), **others} if images and not others:
-            return [_from_base64(image, index) for index, image in enumerate(images)]
+            return [from_base64(image, f"images[{index}]") for index, image in enumerate(images)]
         case {"pixels": list(numbers), **others} if numbers and not others:
             return list(from_numbers(numbers))
     raise UnusableRequestError(
@@ -142,17 +142,22 @@ _READERS: Mapping[str, Callable[[Request, int], Awaitable[list[Picture]]]] = {
 }
 
 
-def _from_base64(image: object, index: int) -> bytes:
-    if not isinstance(image, str):
-        raise UnusableRequestError(f"images[{index}] is not a string")
-    if image.startswith("data:"):
-        header, comma, image = image.partition(",")
+def from_base64(text: object, where: str) -> bytes:
+    """Base64 or a base64 data URL → the file that it holds; `where` names it in errors.
+
+    Raises:
+        UnusableRequestError: it is neither.
+    """
+    if not isinstance(text, str):
+        raise UnusableRequestError(f"{where} is not a string")
+    if text.startswith("data:"):
+        header, comma, text = text.partition(",")
         if not (comma and header.endswith(";base64")):
-            raise UnusableRequestError(f"images[{index}] is a data URL, but not a base64 one")
+            raise UnusableRequestError(f"{where} is a data URL, but not a base64 one")
     try:
-        return base64.b64decode(image, validate=True)
+        return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise UnusableRequestError(f"images[{index}] is not base64: {error}") from error
+        raise UnusableRequestError(f"{where} is not base64: {error}") from error
 
 
 def from_numbers(numbers: list[Any]) -> list[npt.NDArray[np.uint8]]:

@@ -65,9 +65,19 @@ HEADERS: Mapping[HTTPStatus, Mapping[str, str]] = {
 def problem(
     status: int, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any
 ) -> Response:
-    """A problem document (RFC 9457, section 3)."""
-    phrase = HTTPStatus(status).phrase
-    body = {"type": "about:blank", "title": phrase, "status": status, "detail": detail, **members}
+    """A problem document (RFC 9457, section 3).
+
+    Its extension member `error` says what `detail` says, because clients of the Open Inference
+    Protocol and of TensorFlow Serving look for it there.
+    """
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "error": detail,
+        **members,
+    }
     every_header = {**HEADERS.get(HTTPStatus(status), {}), **(headers or {})}
     return Response(orjson.dumps(body), status, every_header, PROBLEM_JSON)
 

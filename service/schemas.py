@@ -97,6 +97,7 @@ class Problem(BaseModel):
     title: str = Field(description="the phrase of the status")
     status: int
     detail: str = Field(description="what is wrong with this request, and what to do")
+    error: str = Field(description="the same, where clients of other protocols look for it")
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

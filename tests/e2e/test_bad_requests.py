@@ -23,6 +23,7 @@ def assert_problem(response: httpx.Response, status: int, *words: str) -> None:
     problem = response.json()
     assert problem["status"] == status
     assert problem["title"]
+    assert problem["error"] == problem["detail"]
     for word in words:
         assert word in problem["detail"]
     assert "Traceback" not in response.text
