@@ -40,6 +40,19 @@ async def test_any_number_of_pictures_comes_back_in_order(
     assert timing.inference > 0
 
 
+@pytest.mark.parametrize("count", [1, MAX_BATCH, MAX_BATCH + 1, 2 * MAX_BATCH + 7])
+async def test_a_tensor_is_asked_in_chunks_and_not_fitted(
+    classifier: Classifier, predictor: Predictor, count: int
+) -> None:
+    images = np.stack([random_picture(seed) for seed in range(count)])
+    images.flags.writeable = False  # as the bytes of a request are
+    batcher = Batcher(predictor, max_queue=MAX_BATCH)
+    predictions, timing = await classifier.classify_tensor(batcher, images, nobody_leaves)
+    np.testing.assert_allclose(predictions.logits, predictor.run(images), atol=1e-5)
+    assert timing.decode == 0
+    assert timing.inference > 0
+
+
 async def test_a_request_of_many_leaves_room_for_others(
     classifier: Classifier, gated: GatedPredictor
 ) -> None:
