@@ -1,123 +1,82 @@
-"""The command line. Imports the service and TensorFlow only in the commands that need them."""
+"""The command line. A command is imported when it is called, so that help answers at once."""
 
-from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Any, Final, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
 from inference.errors import InferenceError
+from logitserve.errors import LogitserveError
 from service.errors import ServiceError, SettingsError
-from service.settings import Settings, environment_name
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class _Group(click.Group):
-    """A group whose commands end in one line, not a traceback, for errors raised on purpose."""
+class Entry(NamedTuple):
+    """A command: the module below `logitserve.commands` that has it, and what it does."""
+
+    module: str
+    summary: str
+    """The first line of its own help; stands here so that the list needs no import."""
+
+
+COMMANDS: Final = {
+    "completion": Entry("completion", "Print the script that completes commands in a SHELL."),
+    "evaluate": Entry("evaluate", "Measure a published MODEL on MNIST's test part."),
+    "serve": Entry("serve", "Serve a folder of models over HTTP."),
+    "train": Entry("train", "Train a model by a RECIPE and publish it."),
+}
+
+
+class _LazyGroup(click.Group):
+    """Imports a command when it is called; ends errors raised on purpose in one line."""
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"logitserve.commands.{COMMANDS[cmd_name].module}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        names = [
+            CompletionItem(name, help=entry.summary)
+            for name, entry in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except SettingsError as error:
-            option = error.field.replace("_", "-")
-            raise click.ClickException(
-                f"{error}; set --{option} or {environment_name(error.field)}"
-            ) from error
-        except (InferenceError, ServiceError) as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(f"{error}; set {_sources(error.field)}") from error
+        except (InferenceError, LogitserveError, ServiceError) as error:
+            raise click.ClickException(_one_line(str(error).splitlines())) from error
 
 
-def settings_options(command: Command) -> Command:
-    """Give a command one option a setting; what it is, is said in `Settings` alone."""
-    for name, field in reversed(Settings.model_fields.items()):
-        default = "" if field.default is None else f"; default: {field.default}"
-        command = click.option(
-            f"--{name.replace('_', '-')}",
-            name,
-            metavar="TEXT" if field.annotation is str else "VALUE",
-            help=f"{field.description}  [{environment_name(name)}{default}]",
-        )(command)
-    return command
+def _sources(field: str) -> str:
+    """The option and the variable that a setting comes from."""
+    from service.settings import environment_name
+
+    return f"--{field.replace('_', '-')} or {environment_name(field)}"
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+def _one_line(lines: Iterable[str]) -> str:
+    return " ".join(line.strip() for line in lines)
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="logitserve")
 def main() -> None:
-    """Train classifiers that end in logits, and serve their class probabilities."""
+    """Train classifiers that end in logits, and serve their class probabilities.
 
-
-@main.command(
-    epilog="""\b
-    Examples:
-      logitserve serve
-      logitserve serve --models /srv/models --host 0.0.0.0 --port 8080"""
-)
-@settings_options
-@click.option(
-    "--settings",
-    "settings_file",
-    envvar="LOGITSERVE_SETTINGS",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="file of LOGITSERVE_…=value lines; the environment and the options beat it",
-)
-def serve(settings_file: Path | None, **options: str | None) -> None:
-    """Serve a folder of models over HTTP."""
-    given = {name: value for name, value in options.items() if value is not None}
-    settings = Settings.read(given, settings_file)
-    from service import server
-
-    server.serve(settings)
-
-
-@main.command(
-    epilog="""\b
-    Examples:
-      logitserve train digits
-      logitserve train digits-mlp --data mnist --name mine --epochs 60"""
-)
-@click.argument("recipe")
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    help="folder with the data set; without it, it is downloaded once",
-)
-@click.option("--name", help="name of the model; without it, the recipe's")
-@click.option(
-    "--models",
-    type=click.Path(path_type=Path),
-    envvar="LOGITSERVE_MODELS",
-    default=Path("models"),
-    show_default=True,
-    help="folder to publish in",
-)
-@click.option(
-    "--optimizer", type=click.Choice(["adam", "sgd"]), help="how the weights follow the gradient"
-)
-@click.option("--learning-rate", type=float, help="the largest of the schedule")
-@click.option("--epochs", type=int, help="passes over the training part")
-@click.option("--batch-size", type=int, help="pictures a step")
-@click.option("--weight-decay", type=float, help="decoupled from the gradient")
-@click.option("--seed", type=int, help="the same one gives the same weights on the same machine")
-def train(recipe: str, data: Path | None, name: str | None, models: Path, **options: Any) -> None:
-    """Train a model by a RECIPE and publish it.
-
-    An option that is not given is the recipe's own.
+    `logitserve COMMAND --help` shows examples.
     """
-    from training import errors, recipes
-
-    try:
-        chosen = recipes.find(recipe)
-        given = {key: value for key, value in options.items() if value is not None}
-        if "optimizer" in given:
-            given["optimizer"] = recipes.Optimizer(given["optimizer"])
-        settings = replace(chosen.options, **given)
-        from training import pipeline  # after the options are checked: it imports TensorFlow
-
-        published = pipeline.train(chosen, settings, data=data, models=models, name=name)
-    except errors.TrainingError as error:
-        raise click.ClickException(str(error)) from error
-    click.echo(f"published {published.name} version {published.version}: {published.path}")
-    for metric, value in published.metrics.items():
-        click.echo(f"  {metric}: {value:.4f}")

@@ -1,0 +1,35 @@
+"""`logitserve evaluate`."""
+
+from pathlib import Path
+
+import click
+
+from logitserve.commands.options import data_option, models_option, training_errors
+from logitserve.published import find
+
+
+@click.command(
+    "evaluate",
+    epilog="""\b
+    Examples:
+      logitserve evaluate digits
+      logitserve evaluate digits-mlp/1 --data mnist""",
+)
+@click.argument("model", metavar="MODEL[/VERSION]")
+@data_option
+@models_option
+def command(model: str, data: Path | None, models: Path) -> None:
+    """Measure a published MODEL on MNIST's test part.
+
+    Accuracy as a fraction, negative log-likelihood in nats, Brier score from 0 to 2, expected
+    calibration error as a fraction. Runs the published file itself, without TensorFlow.
+    """
+    path = find(models, model)
+    with training_errors():
+        from training.evaluate import evaluate_file
+        from training.progress import Reporter
+
+        evaluation = evaluate_file(path, data, Reporter())
+    click.echo(f"{path}: {len(evaluation.classes)} pictures")
+    for metric, value in evaluation.metrics.items():
+        click.echo(f"  {metric}: {value:.4f}")

@@ -1,0 +1,83 @@
+"""`logitserve evaluate`, against sums over the linear model's own probabilities."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inference.card import TrainingInfo
+from tests import tiny_models
+from tests.e2e.process import clean_environment, run
+from tests.training.idx_files import write_idx
+from training.datasets import mnist
+from training.progress import Reporter
+
+TEST_SIZE = 30
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    generator = np.random.default_rng(5)
+    for file, count in zip(mnist.FILES, (36, 36, TEST_SIZE, TEST_SIZE), strict=True):
+        shape = (count, 28, 28) if "images" in file.name else (count,)
+        highest = 256 if "images" in file.name else 10
+        write_idx(folder / file.name, generator.integers(0, highest, shape, dtype=np.uint8))
+    return folder
+
+
+def test_metrics_of_a_published_model(tmp_path: Path, data: Path) -> None:
+    models = tmp_path / "models"
+    made_by = TrainingInfo(recipe="digits-mlp", seed=0, settings={}, libraries={})
+    matrix = tiny_models.publish(models, training=made_by)
+    part = mnist.load(data, Reporter()).test
+    logits = tiny_models.linear_logits(part.images, matrix)
+    exponentials = np.exp(logits)
+    probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
+    truth = np.eye(10)[part.classes]
+
+    program = (
+        "import sys; from logitserve.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: assert 'tensorflow' not in sys.modules"
+    )
+    arguments = ["evaluate", "tiny", "--data", str(data), "--models", str(models)]
+    printed = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=clean_environment(),
+    ).stdout
+    first, *lines = printed.splitlines()
+    assert first == f"{models}/tiny/1/model.onnx: {TEST_SIZE} pictures"
+    metrics = {name.strip(): float(value) for name, value in (line.split(":") for line in lines)}
+    assert set(metrics) == {"accuracy", "nll", "brier", "ece"}
+    assert metrics["accuracy"] == pytest.approx(
+        np.mean(logits.argmax(axis=1) == part.classes), abs=1e-4
+    )
+    assert metrics["nll"] == pytest.approx(-np.log((probabilities * truth).sum(1)).mean(), abs=1e-4)
+    assert metrics["brier"] == pytest.approx(((probabilities - truth) ** 2).sum(1).mean(), abs=1e-4)
+
+
+def test_a_model_that_no_recipe_made(tmp_path: Path, data: Path) -> None:
+    tiny_models.publish(tmp_path / "models")
+    options = ("--data", str(data), "--models", str(tmp_path / "models"))
+    status, printed = run("evaluate", "tiny", *options)
+    assert status == 1
+    assert "not made by a recipe" in printed
+    assert len(printed.splitlines()) == 1
+    status, printed = run("evaluate", "cats", *options)
+    assert (status, printed) == (
+        1,
+        f"Error: no model 'cats' in {tmp_path / 'models'}; there is tiny\n",
+    )
+
+
+def test_without_a_model_it_is_a_usage_error() -> None:
+    status, printed = run("evaluate")
+    assert status == 2
+    assert "Missing argument 'MODEL[/VERSION]'" in printed
