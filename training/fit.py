@@ -14,6 +14,8 @@ from training.recipes import Augmentation, Optimizer, Options, Recipe, Schedule
 
 _WARM_UP_SHARE: Final = 0.05
 _MOMENTUM: Final = 0.9
+_AVERAGED_SHARE: Final = 0.1
+"""Of the training, at most: or the average of a short one would still hold the fresh weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,8 @@ def _optimizer(network: "keras.Model", recipe: Recipe, options: Options, steps: 
         "weight_decay": options.weight_decay or None,
     }
     if recipe.averaged_epochs is not None:
-        common |= {"use_ema": True, "ema_momentum": math.exp(-1 / (recipe.averaged_epochs * steps))}
+        averaged_epochs = min(recipe.averaged_epochs, _AVERAGED_SHARE * options.epochs)
+        common |= {"use_ema": True, "ema_momentum": math.exp(-1 / (averaged_epochs * steps))}
     if options.optimizer is Optimizer.ADAM:
         optimizer = keras.optimizers.Adam(**common)
     else:

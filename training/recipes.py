@@ -102,7 +102,10 @@ class Recipe:
     """The defaults, chosen on the validation part."""
     schedule: Schedule = Schedule.CONSTANT
     averaged_epochs: float | None = None
-    """Time constant of an exponential moving average of the weights, which is what is kept."""
+    """Time constant of an exponential moving average of the weights, which is what is kept.
+
+    A tenth of all epochs where that is less.
+    """
     augmentation: Augmentation | None = None
 
 
