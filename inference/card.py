@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
+from itertools import pairwise
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
@@ -109,6 +110,65 @@ class TrainingInfo(CardPart):
     libraries: dict[str, str] = Field(description="library name → version")
 
 
+class Scores(CardPart):
+    """How right probabilities are; less is better."""
+
+    nll: float = Field(ge=0, description="mean negative log-likelihood, nats")
+    brier: float = Field(ge=0, description="mean squared distance from the truth, over the labels")
+    ece: Probability = Field(description="expected calibration error over 15 bins")
+
+
+class LabelScaling(CardPart):
+    """One label's calibrated logit is scale × logit + bias (Platt 1999)."""
+
+    scale: float = Field(gt=0)
+    bias: float
+
+
+class Calibration(CardPart):
+    """What was found when the probabilities were compared with the truth on held-out pictures."""
+
+    pictures: PositiveInt = Field(description="of the validation part")
+    kept: bool = Field(description="whether `temperature` or `scaling` is what was fitted")
+    gain: float = Field(description="nats by which it lowers the NLL under cross-validation")
+    gain_error: float = Field(ge=0, description="standard error of `gain`")
+    before: Scores
+    after: Scores = Field(description="of what was fitted, whether or not it was kept")
+
+
+COVERAGE_STEPS: Final = 500
+COVERAGE_RANGE: Final = (0.5, 0.999)
+"""The coverages that can be asked for; in between, `COVERAGE_STEPS` are stored."""
+
+
+class Conformal(CardPart):
+    """Thresholds for prediction sets; see `inference.conformal`."""
+
+    pictures: PositiveInt = Field(description="held-out pictures that the thresholds rank")
+    thresholds: tuple[Annotated[float, Field(ge=-1, le=1)], ...] = Field(
+        min_length=COVERAGE_STEPS,
+        max_length=COVERAGE_STEPS,
+        description="largest score in the set, for coverages 0.500, 0.501, …, 0.999",
+    )
+
+    @model_validator(mode="after")
+    def _sets_are_nested(self) -> Self:
+        if any(more < less for less, more in pairwise(self.thresholds)):
+            raise ValueError("thresholds: more coverage needs a threshold as high or higher")
+        return self
+
+
+class Energy(CardPart):
+    """What counts as one of the classes: energy −T·ln Σ exp(z/T) at or below the threshold.
+
+    After Liu et al. 2020 (arXiv:2010.03759); z are the raw logits, T is the card's temperature.
+    """
+
+    threshold: float
+    known_share: Probability = Field(description="of the held-out pictures that are at or below it")
+    pictures: PositiveInt = Field(description="held-out pictures that it was chosen on")
+
+
 class ModelCard(CardPart):
     """The contract between whoever makes a model file and whoever serves it."""
 
@@ -124,8 +184,22 @@ class ModelCard(CardPart):
     temperature: float = Field(
         default=1.0, gt=0, description="the logits are divided by it before the head is applied"
     )
+    scaling: tuple[LabelScaling, ...] | None = Field(
+        default=None,
+        description="sigmoid and binary only: applied to each logit, in place of the temperature",
+    )
     thresholds: tuple[Probability, ...] | None = Field(
-        default=None, description="sigmoid only: a label holds at or above its threshold"
+        default=None,
+        description="sigmoid only: a label holds if its calibrated probability is at or above it",
+    )
+    calibration: Calibration | None = Field(
+        default=None, description="how the temperature or scaling was chosen"
+    )
+    conformal: Conformal | None = Field(
+        default=None, description="softmax and binary only: for prediction sets"
+    )
+    energy: Energy | None = Field(
+        default=None, description="softmax only: tells what is none of the labels"
     )
     goldens: tuple[Golden, ...] = Field(min_length=1)
     dataset: DatasetInfo | None = None
@@ -152,12 +226,26 @@ class ModelCard(CardPart):
                 raise ValueError("thresholds: a sigmoid head has one a label")
         elif self.thresholds is not None:
             raise ValueError(f"thresholds: a {self.head} head has none")
+        self._check_calibration()
         for golden in self.goldens:
             if len(golden.logits) != self.logit_count:
                 raise ValueError(f"goldens: each has {self.logit_count} logits")
         if self.created.tzinfo is None:
             raise ValueError("created: the time zone is missing")
         return self
+
+    def _check_calibration(self) -> None:
+        if self.scaling is not None:
+            if self.head is Head.SOFTMAX:
+                raise ValueError("scaling: a softmax head has a temperature")
+            if len(self.scaling) != self.logit_count:
+                raise ValueError(f"scaling: there is one a logit, so {self.logit_count}")
+            if self.temperature != 1:
+                raise ValueError("temperature: it is 1 where there is a scaling")
+        if self.conformal is not None and self.head is Head.SIGMOID:
+            raise ValueError("conformal: a sigmoid head, where many labels may hold, has none")
+        if self.energy is not None and self.head is not Head.SOFTMAX:
+            raise ValueError(f"energy: a {self.head} head has none")
 
     @classmethod
     def from_json(cls, text: str) -> Self:

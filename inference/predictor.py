@@ -1,7 +1,7 @@
 """One model file, opened, checked and ready: pixels → predictions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -30,15 +30,50 @@ class Predictions:
     logits: npt.NDArray[np.float32]
     """`[batch, k]`, as the network gave them: before temperature."""
     probabilities: npt.NDArray[np.float64]
-    """`[batch, classes]`, after temperature and head."""
+    """`[batch, classes]`, after calibration and head."""
     argmax: npt.NDArray[np.int64]
     """`[batch]`, index of the most probable class."""
+    known: npt.NDArray[np.bool_] | None = None
+    """`[batch]`, whether it is like one of the classes at all; None if the card has no energy."""
+
+    @classmethod
+    def of(cls, logits: npt.NDArray[np.float32], card: ModelCard) -> Self:
+        """Apply a card's calibration, head and energy threshold.
+
+        Args:
+            logits: raw, float32, `[batch, k]`.
+            card: of the model that they come from.
+
+        Raises:
+            NonFiniteLogitsError: a logit is NaN or infinite; it names the rows.
+        """
+        calibrated = heads.calibrated(logits, card)
+        argmax = heads.argmax(card.head, calibrated)
+        if card.energy is None:
+            return cls(logits, heads.probabilities(card.head, calibrated), argmax)
+        probabilities, log_sum = heads.softmax_with_log_sum(calibrated)
+        known = log_sum[:, 0] >= -card.energy.threshold / card.temperature
+        return cls(logits, probabilities, argmax, known)
+
+    def uncalibrated(self, card: ModelCard) -> Self:
+        """The same with the head applied to the raw logits; what is known stays known."""
+        raw = heads.scaled(self.logits, 1.0)
+        return replace(
+            self,
+            probabilities=heads.probabilities(card.head, raw),
+            argmax=heads.argmax(card.head, raw),
+        )
 
     def __len__(self) -> int:
         return len(self.argmax)
 
     def __getitem__(self, rows: slice) -> "Predictions":
-        return Predictions(self.logits[rows], self.probabilities[rows], self.argmax[rows])
+        return Predictions(
+            self.logits[rows],
+            self.probabilities[rows],
+            self.argmax[rows],
+            None if self.known is None else self.known[rows],
+        )
 
     @classmethod
     def concatenated(cls, parts: Sequence["Predictions"]) -> "Predictions":
@@ -49,14 +84,27 @@ class Predictions:
             np.concatenate([part.logits for part in parts]),
             np.concatenate([part.probabilities for part in parts]),
             np.concatenate([part.argmax for part in parts]),
+            None if parts[0].known is None else np.concatenate([_known(part) for part in parts]),
         )
+
+
+def _known(part: Predictions) -> npt.NDArray[np.bool_]:
+    assert part.known is not None  # noqa: S101 - the parts are of one model
+    return part.known
 
 
 class Predictor:
     """An onnxruntime session with its card. May be used from several threads at once."""
 
-    def __init__(self, card: ModelCard, session: "onnxruntime.InferenceSession") -> None:
+    def __init__(
+        self,
+        card: ModelCard,
+        session: "onnxruntime.InferenceSession",
+        path: Path | None = None,
+    ) -> None:
         self.card = card
+        self.path = path
+        """The ONNX file that it was loaded from."""
         self._session = session
 
     @classmethod
@@ -83,7 +131,7 @@ class Predictor:
             )
         card = ModelCard.from_json(card_json)
         _check_graph(card, session)
-        predictor = cls(card, session)
+        predictor = cls(card, session, path)
         predictor._check_goldens()
         return predictor
 
@@ -104,22 +152,17 @@ class Predictor:
         return logits  # type: ignore[no-any-return]
 
     def predict(self, images: npt.NDArray[np.uint8], *, calibrated: bool = True) -> Predictions:
-        """Run the network and apply the card's temperature and head.
+        """Run the network and apply the card's calibration and head.
 
         Args:
             images: uint8, `[batch, height, width, channels]`.
-            calibrated: whether the card's temperature is applied.
+            calibrated: whether the card's temperature or scaling is applied.
 
         Raises:
             NonFiniteLogitsError: the network answered NaN or infinity; it names the rows.
         """
-        logits = self.run(images)
-        scaled = heads.scaled(logits, self.card.temperature if calibrated else 1.0)
-        return Predictions(
-            logits=logits,
-            probabilities=heads.probabilities(self.card.head, scaled),
-            argmax=heads.argmax(self.card.head, scaled),
-        )
+        predictions = Predictions.of(self.run(images), self.card)
+        return predictions if calibrated else predictions.uncalibrated(self.card)
 
     def _check_goldens(self) -> None:
         images = np.stack([self.decode(golden.image) for golden in self.card.goldens])

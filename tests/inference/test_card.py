@@ -3,7 +3,17 @@ from typing import Any
 
 import pytest
 
-from inference.card import Fit, Golden, Head, InputSpec, ModelCard
+from inference.card import (
+    COVERAGE_STEPS,
+    Calibration,
+    Conformal,
+    Energy,
+    Fit,
+    Golden,
+    Head,
+    InputSpec,
+    ModelCard,
+)
 from inference.errors import CardInvalidError
 from tests.tiny_models import SPEC, card_for, weights
 
@@ -27,7 +37,8 @@ def test_goldens_are_base64_in_json(card: ModelCard) -> None:
 
 def test_every_field_of_the_card_says_what_it_means() -> None:
     plain = {"schema_version", "name", "version", "head", "input", "dataset", "training", "goldens"}
-    for part in (ModelCard, InputSpec, Golden):
+    plain |= {"before", "threshold"}
+    for part in (ModelCard, InputSpec, Golden, Conformal, Energy, Calibration):
         for name, field in part.model_fields.items():
             assert field.description or name in plain, f"{part.__name__}.{name}"
 
@@ -64,6 +75,44 @@ def test_a_wrong_card_is_refused_with_the_place(
 ) -> None:
     with pytest.raises(CardInvalidError, match=complaint):
         ModelCard.from_json(changed(card, **fields))
+
+
+ONE_SCALING = [{"scale": 2.0, "bias": 0.5}]
+SETS = {"pictures": 9, "thresholds": [0.5] * COVERAGE_STEPS}
+ENERGY = {"threshold": -3.0, "known_share": 0.99, "pictures": 9}
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"scaling": ONE_SCALING * 10}, "a softmax head has a temperature"),
+        ({"head": "sigmoid", "thresholds": [0.5] * 10, "scaling": ONE_SCALING}, "one a logit"),
+        (
+            {
+                "head": "sigmoid",
+                "thresholds": [0.5] * 10,
+                "scaling": ONE_SCALING * 10,
+                "temperature": 2.0,
+            },
+            "it is 1 where there is a scaling",
+        ),
+        ({"head": "sigmoid", "thresholds": [0.5] * 10, "conformal": SETS}, "many labels may hold"),
+        ({"head": "sigmoid", "thresholds": [0.5] * 10, "energy": ENERGY}, "sigmoid head has none"),
+        ({"conformal": SETS | {"thresholds": [0.5] * 9}}, "at least 500 items"),
+        ({"conformal": SETS | {"thresholds": [0.5] * 499 + [0.4]}}, "as high or higher"),
+    ],
+)
+def test_a_calibration_that_does_not_suit_the_head_is_refused(
+    card: ModelCard, fields: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(CardInvalidError, match=complaint):
+        ModelCard.from_json(changed(card, **fields))
+
+
+def test_what_is_calibrated_survives_its_json(card: ModelCard) -> None:
+    text = changed(card, conformal=SETS, energy=ENERGY, temperature=1.5)
+    again = ModelCard.from_json(ModelCard.from_json(text).to_json())
+    assert (again.conformal, again.energy) == (Conformal(**SETS), Energy(**ENERGY))
 
 
 def test_text_that_is_not_json_is_refused() -> None:

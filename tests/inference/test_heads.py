@@ -1,15 +1,18 @@
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy.special import expit
+from scipy.special import expit, logit, logsumexp
 from scipy.special import softmax as scipy_softmax
 
 from inference import heads
-from inference.card import Head
+from inference.card import Head, LabelScaling
 from inference.errors import NonFiniteLogitsError
+from tests.tiny_models import SPEC, card_for, weights
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -115,3 +118,59 @@ def test_a_non_finite_logit_is_an_error_that_names_its_row(bad: float) -> None:
     with pytest.raises(NonFiniteLogitsError, match="picture 2 of the batch") as caught:
         heads.scaled(logits, 1.0)
     assert caught.value.rows == (2,)
+
+
+SCALING = (LabelScaling(scale=2.0, bias=-1.0), LabelScaling(scale=0.5, bias=0.25))
+
+
+def test_each_label_has_its_own_scaling() -> None:
+    card = card_for(
+        weights(SPEC, 2, seed=0),
+        head=Head.SIGMOID,
+        labels=("a", "b"),
+        thresholds=(0.5, 0.5),
+        scaling=SCALING,
+    )
+    found = heads.calibrated(np.array([[1, 1], [-3, 4]], np.float32), card)
+    assert found.tolist() == [[1.0, 0.75], [-7.0, 2.25]]
+
+
+@pytest.mark.parametrize("fields", [{"scaling": SCALING}, {"temperature": 1.7}, {}])
+@given(logits=hnp.arrays(np.float32, (4, 2), elements=st.floats(-20, 20, width=32)))
+def test_the_same_labels_hold_calibrated_or_not(
+    fields: dict[str, Any], logits: npt.NDArray[np.float32]
+) -> None:
+    card = card_for(
+        weights(SPEC, 2, seed=0),
+        head=Head.SIGMOID,
+        labels=("a", "b"),
+        thresholds=(0.3, 0.8),
+        **fields,
+    )
+    calibrated = heads.sigmoid(heads.calibrated(logits, card))
+    raw = heads.sigmoid(heads.scaled(logits, 1.0))
+    margin = heads.calibrated(logits, card) - logit(np.array(card.thresholds))
+    clear = np.abs(margin) > 1e-9
+    holds = calibrated >= heads.thresholds(card)
+    holds_raw = raw >= heads.thresholds(card, of_calibrated=False)
+    np.testing.assert_array_equal(holds[clear], holds_raw[clear])
+
+
+def test_thresholds_of_0_and_1_stay_what_they_are() -> None:
+    card = card_for(
+        weights(SPEC, 2, seed=0),
+        head=Head.SIGMOID,
+        labels=("a", "b"),
+        thresholds=(0.0, 1.0),
+        scaling=SCALING,
+    )
+    assert heads.thresholds(card, of_calibrated=False).tolist() == [0.0, 1.0]
+
+
+@given(moderate_logits(), st.floats(0.1, 10))
+def test_energy_is_minus_temperature_times_logsumexp(
+    logits: npt.NDArray[np.float64], temperature: float
+) -> None:
+    found = heads.energies(logits / temperature, temperature)
+    expected = -temperature * logsumexp(logits / temperature, axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)

@@ -4,10 +4,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from scipy.special import expit
+from scipy.special import expit, logsumexp
 from scipy.special import softmax as scipy_softmax
 
-from inference.card import Head
+from inference.card import Energy, Head, LabelScaling
 from inference.errors import (
     CardInvalidError,
     CardMismatchError,
@@ -16,7 +16,7 @@ from inference.errors import (
     ModelFileError,
     NonFiniteLogitsError,
 )
-from inference.predictor import Predictor
+from inference.predictor import Predictions, Predictor
 from tests.tiny_models import (
     SPEC,
     card_for,
@@ -74,6 +74,48 @@ def test_calibration_can_be_left_out(tmp_path: Path) -> None:
     found = Predictor.load(tmp_path / MODEL).predict(picture, calibrated=False)
     expected = scipy_softmax(linear_logits(picture, matrix), axis=1)
     np.testing.assert_allclose(found.probabilities, expected, atol=1e-6)
+
+
+def test_a_scaling_moves_the_probability_and_the_answer(tmp_path: Path) -> None:
+    matrix = publish(
+        tmp_path,
+        head=Head.BINARY,
+        labels=("no", "yes"),
+        scaling=(LabelScaling(scale=0.5, bias=3.0),),
+    )
+    pictures = np.stack([random_picture(seed) for seed in range(30)])
+    predictor = Predictor.load(tmp_path / MODEL)
+    logits = linear_logits(pictures, matrix)[:, 0]
+    for calibrated, expected in ((True, expit(0.5 * logits + 3)), (False, expit(logits))):
+        found = predictor.predict(pictures, calibrated=calibrated)
+        np.testing.assert_allclose(found.probabilities[:, 1], expected, atol=1e-6)
+        np.testing.assert_array_equal(found.argmax, expected > 0.5)
+    assert ((logits < 0) & (0.5 * logits + 3 > 0)).any()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_what_is_known_has_low_energy(tmp_path: Path, temperature: float) -> None:
+    pictures = np.stack([random_picture(seed) for seed in range(31)])
+    logits = linear_logits(pictures, weights(SPEC, 10, seed=0))
+    energies = -temperature * logsumexp(logits / temperature, axis=1)
+    threshold = float(np.median(energies)) + 1e-3
+    energy = Energy(threshold=threshold, known_share=0.5, pictures=31)
+    publish(tmp_path, temperature=temperature, energy=energy)
+    predictor = Predictor.load(tmp_path / MODEL)
+    for calibrated in (True, False):
+        found = predictor.predict(pictures, calibrated=calibrated)
+        assert found.known is not None
+        np.testing.assert_array_equal(found.known, energies <= threshold)
+    parts = [found[:4], found[4:]]
+    again = Predictions.concatenated(parts).known
+    assert again is not None
+    np.testing.assert_array_equal(again, found.known)
+
+
+def test_a_card_without_energy_knows_nothing_of_strangers(model_file: Path) -> None:
+    found = Predictor.load(model_file).predict(random_picture(1)[None])
+    assert found.known is None
+    assert Predictions.concatenated([found, found]).known is None
 
 
 def test_a_damaged_weight_is_found_at_load(model_file: Path) -> None:
