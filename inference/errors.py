@@ -6,6 +6,7 @@
     │   ├── TooManyPixelsError
     │   └── PixelArrayError
     ├── NonFiniteLogitsError   the network answered NaN or infinity
+    ├── CoverageError          no prediction sets of that coverage, or none at all
     ├── ModelFileError         this model file must not be served
     │   ├── CardMissingError
     │   ├── CardInvalidError
@@ -62,6 +63,10 @@ class NonFiniteLogitsError(InferenceError):
             f"the network's logits are not finite for picture {named} of the batch "
             "(counted from 0); the model file is not fit for this input"
         )
+
+
+class CoverageError(InferenceError):
+    """The coverage is outside the range, or the model has no prediction sets."""
 
 
 class ModelFileError(InferenceError):

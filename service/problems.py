@@ -44,6 +44,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     inference.ImageError: HTTPStatus.UNPROCESSABLE_ENTITY,
     inference.TooManyPixelsError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     inference.NonFiniteLogitsError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    inference.CoverageError: HTTPStatus.UNPROCESSABLE_ENTITY,
 }
 """Error class → status. What is not here, nor a subclass, is a fault of ours: 500."""
 
