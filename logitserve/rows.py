@@ -1,0 +1,167 @@
+"""Rows of scores, written as a table, JSON, CSV or Parquet, chunk by chunk."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from enum import StrEnum
+from typing import IO, Any
+
+from inference.card import Head, ModelCard
+from logitserve.errors import ExtraMissingError
+from logitserve.scoring import Row
+
+Write = Callable[[Sequence[Row]], None]
+
+
+class Format(StrEnum):
+    """How rows are written."""
+
+    TABLE = "table"
+    """For reading: file, then label and probability."""
+    JSON = "json"
+    """One array of objects, each as the server's predictions with its `file`."""
+    CSV = "csv"
+    """A column a class; with top_k, two columns a rank."""
+    PARQUET = "parquet"
+    """Typed columns; probabilities as a map. Needs pyarrow."""
+
+
+@contextmanager
+def writer(
+    kind: Format, out: IO[bytes], card: ModelCard, *, names: Sequence[str], top_k: int | None
+) -> Iterator[Write]:
+    """Write rows to a stream; what is begun is ended when the block ends.
+
+    Args:
+        kind: how.
+        out: binary; it stays open.
+        card: the model's, for the labels.
+        names: of all files to come, for the width of the table's first column.
+        top_k: as the rows were scored.
+
+    Raises:
+        ExtraMissingError: Parquet without pyarrow.
+    """
+    if kind is Format.PARQUET:
+        with _parquet(out) as write:
+            yield write
+        return
+    text = io.TextIOWrapper(out, encoding="utf-8", newline="", write_through=True)
+    try:
+        match kind:
+            case Format.TABLE:
+                yield _table(text, card, names, top_k)
+            case Format.CSV:
+                yield _csv(text, card, top_k)
+            case Format.JSON:
+                with _json(text) as write:
+                    yield write
+    finally:
+        text.detach()  # closing it would close the stream below
+
+
+def as_dict(row: Row) -> dict[str, Any]:
+    """What JSON says of a row; only what applies to it."""
+    if row.scores is None:
+        return {"file": row.file, "error": row.error}
+    scores = asdict(row.scores)
+    if scores["labels"] is None:
+        del scores["labels"]
+    return {"file": row.file, **scores}
+
+
+def _table(out: IO[str], card: ModelCard, names: Sequence[str], top_k: int | None) -> Write:
+    file_width = max(map(len, [*names, "file"]))
+    label_width = max(map(len, [*card.labels, "label"]))
+    out.write(f"{'file':{file_width}}  {'label':{label_width}}  probability\n")
+
+    def cells(row: Row) -> str:
+        if row.scores is None:
+            return f"error: {row.error}"
+        shown = row.scores.probabilities
+        if top_k is None:
+            best = (row.scores.label,)
+            wanted = best if row.scores.labels is None else row.scores.labels
+            shown = {label: shown[label] for label in wanted}
+        pairs = [f"{label:{label_width}}  {value:.6f}" for label, value in shown.items()]
+        return "  ".join(pairs) or "–"
+
+    def write(rows: Sequence[Row]) -> None:
+        out.writelines(f"{row.file:{file_width}}  {cells(row)}\n" for row in rows)
+
+    return write
+
+
+def _csv(out: IO[str], card: ModelCard, top_k: int | None) -> Write:
+    lines = csv.writer(out, lineterminator="\n")
+    is_sigmoid = card.head is Head.SIGMOID
+    ranks = range(1, 1 + min(top_k or 0, len(card.labels)))
+    probabilities = (
+        [f"probability_{label}" for label in card.labels]
+        if top_k is None
+        else [f"{what}_{rank}" for rank in ranks for what in ("label", "probability")]
+    )
+    labels = ["labels"] if is_sigmoid else []
+    lines.writerow(["file", "argmax", "label", "probability", *labels, *probabilities, "error"])
+
+    def cells(row: Row) -> list[Any]:
+        scores = row.scores
+        if scores is None:
+            return [row.file, *[""] * (3 + len(labels) + len(probabilities)), row.error]
+        items = scores.probabilities.items()
+        values = list(scores.probabilities.values())
+        if top_k is not None:
+            values = [cell for pair in items for cell in pair]  # type: ignore[misc]
+        holding = [";".join(scores.labels)] if scores.labels is not None else []
+        return [row.file, scores.argmax, scores.label, scores.probability, *holding, *values, ""]
+
+    def write(rows: Sequence[Row]) -> None:
+        lines.writerows(map(cells, rows))
+
+    return write
+
+
+@contextmanager
+def _json(out: IO[str]) -> Iterator[Write]:
+    separator = "[\n"
+
+    def write(rows: Sequence[Row]) -> None:
+        nonlocal separator
+        for row in rows:
+            out.write(separator + json.dumps(as_dict(row), ensure_ascii=False, allow_nan=False))
+            separator = ",\n"
+
+    yield write
+    out.write("[]\n" if separator == "[\n" else "\n]\n")
+
+
+@contextmanager
+def _parquet(out: IO[bytes]) -> Iterator[Write]:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ModuleNotFoundError as error:
+        raise ExtraMissingError("parquet", "pyarrow") from error
+    schema = pa.schema(
+        {
+            "file": pa.string(),
+            "argmax": pa.int32(),
+            "label": pa.string(),
+            "probability": pa.float64(),
+            "probabilities": pa.map_(pa.string(), pa.float64()),
+            "labels": pa.list_(pa.string()),
+            "error": pa.string(),
+        }
+    )
+
+    def record(row: Row) -> dict[str, Any]:
+        found = as_dict(row)
+        if row.scores is not None:
+            found["probabilities"] = list(row.scores.probabilities.items())
+        return found
+
+    with parquet.ParquetWriter(out, schema) as file:
+        yield lambda rows: file.write_table(pa.Table.from_pylist(list(map(record, rows)), schema))

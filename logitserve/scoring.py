@@ -1,0 +1,135 @@
+"""Pictures in, rows out, without a server. Knows no file format and no command line.
+
+One process scores with one `Predictor`; an engine that spreads pictures over machines calls
+`score` in each of its workers.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from inference.card import Head, ModelCard
+from inference.codec import DEFAULT_MAX_PIXELS
+from inference.errors import ImageError, NonFiniteLogitsError
+from inference.predictor import Predictor
+
+CHUNK: Final = 64
+"""Pictures that are in memory at a time."""
+
+NOT_FINITE: Final = "the network's logits are not finite for this picture"
+
+
+class Picture(NamedTuple):
+    """An encoded picture that is read when its turn comes."""
+
+    name: str
+    read: Callable[[], bytes]
+    """Gives the encoded file; may raise OSError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a model says of one picture."""
+
+    argmax: int
+    """Index of the most probable class."""
+    label: str
+    probability: float
+    """Of that class."""
+    probabilities: dict[str, float]
+    """Label → probability, in the order of the classes; with top_k the highest, in their order."""
+    labels: tuple[str, ...] | None = None
+    """Sigmoid only: those at or above their thresholds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One picture's scores, or why there are none."""
+
+    file: str
+    scores: Scores | None = None
+    error: str | None = None
+
+
+def score(
+    predictor: Predictor,
+    pictures: Iterable[Picture],
+    *,
+    top_k: int | None = None,
+    chunk: int = CHUNK,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> Iterator[Row]:
+    """Score pictures, one row each, in their order.
+
+    A picture that cannot be read or used is a row with its error; the others go on.
+
+    Args:
+        predictor: the model.
+        pictures: any number; no more than `chunk` are in memory.
+        top_k: how many of the probabilities a row has, highest first; None for all.
+        chunk: pictures of one run of the network.
+        max_pixels: width × height that one picture may have.
+    """
+    waiting = iter(pictures)
+    while taken := list(islice(waiting, chunk)):
+        yield from _rows(predictor, taken, top_k, max_pixels)
+
+
+def _rows(
+    predictor: Predictor, pictures: Sequence[Picture], top_k: int | None, max_pixels: int
+) -> list[Row]:
+    """The rows of one chunk."""
+    images: dict[int, npt.NDArray[np.uint8]] = {}
+    rows: dict[int, Row] = {}
+    for index, picture in enumerate(pictures):
+        try:
+            images[index] = predictor.decode(picture.read(), max_pixels=max_pixels)
+        except OSError as error:
+            rows[index] = Row(picture.name, error=f"cannot be read: {error.strerror or error}")
+        except ImageError as error:
+            rows[index] = Row(picture.name, error=str(error))
+    for index, outcome in _predicted(predictor, images, top_k).items():
+        name = pictures[index].name
+        if isinstance(outcome, Scores):
+            rows[index] = Row(name, scores=outcome)
+        else:
+            rows[index] = Row(name, error=outcome)
+    return [rows[index] for index in range(len(pictures))]
+
+
+def _predicted(
+    predictor: Predictor, images: dict[int, npt.NDArray[np.uint8]], top_k: int | None
+) -> dict[int, Scores | str]:
+    """Scores by number of the picture; where the logits are not finite, what is wrong instead."""
+    if not images:
+        return {}
+    numbers = list(images)
+    try:
+        predictions = predictor.predict(np.stack(list(images.values())))
+    except NonFiniteLogitsError as error:
+        failed: dict[int, Scores | str] = {numbers[row]: NOT_FINITE for row in error.rows}
+        rest = {number: image for number, image in images.items() if number not in failed}
+        return {**failed, **_predicted(predictor, rest, top_k)}
+    return {
+        number: _scores(predictor.card, probabilities, argmax, top_k)
+        for number, probabilities, argmax in zip(
+            numbers, predictions.probabilities.tolist(), predictions.argmax.tolist(), strict=True
+        )
+    }
+
+
+def _scores(card: ModelCard, probabilities: list[float], argmax: int, top_k: int | None) -> Scores:
+    by_label = dict(zip(card.labels, probabilities, strict=True))
+    shown = by_label
+    if top_k is not None:
+        shown = dict(sorted(by_label.items(), key=lambda item: -item[1])[:top_k])
+    holding = None
+    if card.head is Head.SIGMOID:
+        assert card.thresholds is not None  # noqa: S101 - the card's own rule
+        limits = zip(card.labels, probabilities, card.thresholds, strict=True)
+        holding = tuple(label for label, probability, least in limits if probability >= least)
+    return Scores(argmax, card.labels[argmax], probabilities[argmax], shown, holding)
