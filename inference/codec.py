@@ -1,4 +1,4 @@
-"""Encoded pictures → arrays. The only place where picture files are decoded."""
+"""Encoded pictures ↔ arrays. The only place where picture files are decoded."""
 
 import io
 import struct
@@ -8,9 +8,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pyspng
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from inference.errors import TooManyPixelsError, UnreadableImageError
+from inference.picture_warnings import PictureWarning, Warn
 
 Samples = npt.NDArray[np.uint8]
 """`[h, w]` luminance, `[h, w, 2]` luminance and opacity, `[h, w, 3]` RGB or `[h, w, 4]` RGBA."""
@@ -21,9 +22,13 @@ DEFAULT_MAX_PIXELS: Final = 50_000_000
 _PNG_START: Final = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR"
 _PLAIN_HEADERS: Final = frozenset(bytes([8, color, 0, 0, 0]) for color in (0, 2, 6))
 """Bit depth, color type (gray, RGB, RGBA), compression, filter, interlace (PNG, section 11.2.1)."""
+_TURNED: Final = range(2, 9)
+"""EXIF orientations other than upright."""
 
 
-def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Samples:
+def decode(
+    data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS, warn: Warn | None = None
+) -> Samples:
     """Decode one picture, upright, to 8-bit samples.
 
     The first frame of an animation or page of a document counts, EXIF orientation is applied, and
@@ -32,6 +37,7 @@ def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Samples:
     Args:
         data: a file in one of `FORMATS`.
         max_pixels: width × height that the header may announce; checked before decoding.
+        warn: told when the picture is turned.
 
     Raises:
         UnreadableImageError: empty, unknown, truncated or damaged.
@@ -39,7 +45,16 @@ def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Samples:
     """
     if not data:
         raise UnreadableImageError("the picture is empty: 0 bytes")
-    return _by_libspng(data, max_pixels) if _is_plain_png(data) else _by_pillow(data, max_pixels)
+    if _is_plain_png(data):
+        return _by_libspng(data, max_pixels)
+    return _by_pillow(data, max_pixels, warn)
+
+
+def encode_png(samples: Samples) -> bytes:
+    """A PNG file of `[h, w]` luminance or `[h, w, 3]` RGB."""
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(samples)).save(file, "PNG")
+    return file.getvalue()
 
 
 def _is_plain_png(data: bytes) -> bool:
@@ -67,7 +82,7 @@ def _by_libspng(data: bytes, max_pixels: int) -> Samples:
     return samples
 
 
-def _by_pillow(data: bytes, max_pixels: int) -> Samples:
+def _by_pillow(data: bytes, max_pixels: int, warn: Warn | None) -> Samples:
     try:
         with warnings.catch_warnings():
             # Pillow warns of what it mends (odd EXIF, trailing data) and of many pixels, which
@@ -76,6 +91,9 @@ def _by_pillow(data: bytes, max_pixels: int) -> Samples:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
             if image.width * image.height > max_pixels:
                 raise TooManyPixelsError(image.width, image.height, max_pixels)
+            # Asked before loading, which turns a TIFF at once.
+            if warn and image.getexif().get(ExifTags.Base.Orientation) in _TURNED:
+                warn(PictureWarning.TURNED_BY_EXIF)
             image.load()
             return _eight_bit(ImageOps.exif_transpose(image))
     except UnidentifiedImageError as error:

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
+from inference.picture_warnings import PictureWarning, Warn
+
 Picture = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom; right and bottom are the first column and row outside."""
@@ -51,7 +53,12 @@ FINE: Final = 4
 
 
 def normalize(
-    luminance: Picture, opacity: Picture | None, *, height: int = 28, width: int = 28
+    luminance: Picture,
+    opacity: Picture | None,
+    *,
+    height: int = 28,
+    width: int = 28,
+    warn: Warn | None = None,
 ) -> Picture:
     """Make a picture of one handwritten digit look like MNIST.
 
@@ -63,11 +70,16 @@ def normalize(
         opacity: uint8, `[h, w]`, 255 is opaque; None when the picture has no alpha channel.
         height: of the result.
         width: of the result.
+        warn: told when ink and paper change sides, transparency goes, or no ink is found.
 
     Returns:
         uint8, `[height, width]`, light ink on 0; all 0 when no ink is found.
     """
-    picture = luminance if opacity is None else _flattened(luminance, opacity)
+    picture = luminance
+    if not (opacity is None or is_opaque(opacity)):
+        picture = _flattened(luminance, opacity)
+        if warn:
+            warn(PictureWarning.TRANSPARENCY_FLATTENED)
     if picture.shape == (height, width) and is_normalized(picture):
         return picture
     overview = _shrunk(picture)
@@ -78,7 +90,11 @@ def normalize(
         ink = _ink(_shrunk(_cropped(picture, _box_of(ink), overview.shape)), scene)
     left, top, right, bottom = _box_of(ink)
     if left == right:
+        if warn:
+            warn(PictureWarning.BLANK if is_blank(picture) else PictureWarning.NOTHING_FOUND)
         return np.zeros((height, width), np.uint8)
+    if warn and scene.dark_ink:
+        warn(PictureWarning.INVERTED)
     digit = ink[top:bottom, left:right]
     return _centered(_scaled(digit, _box_side(height, width)), height, width)
 
@@ -100,6 +116,16 @@ def is_normalized(luminance: Picture) -> bool:
         return False
     down, across = _drift(luminance, box)
     return abs(down) <= CENTER_TOLERANCE and abs(across) <= CENTER_TOLERANCE
+
+
+def is_blank(picture: Picture) -> bool:
+    """Whether a picture, uint8 `[h, w]` or `[h, w, channels]`, has no more contrast than noise."""
+    return bool(np.ptp(picture, axis=(0, 1)).max() < LEAST_CONTRAST)
+
+
+def is_opaque(opacity: Picture) -> bool:
+    """Whether an alpha channel, uint8 `[h, w]`, lets nothing through."""
+    return bool(opacity.min() == 255)
 
 
 def _box_side(height: int, width: int) -> int:
@@ -141,8 +167,6 @@ def _drift(picture: Picture, box: Box) -> tuple[float, float]:
 
 def _flattened(luminance: Picture, opacity: Picture) -> Picture:
     """Put a transparent picture on paper that its ink stands out from."""
-    if opacity.min() == 255:
-        return luminance
     alpha = opacity.astype(np.float32) / 255
     if not alpha.any():
         return np.zeros_like(luminance)
