@@ -158,7 +158,7 @@ def _drift(picture: Picture, box: Box) -> tuple[float, float]:
     """Pixels, down and right, that the ink must move to be centered but stay in the picture."""
     height, width = picture.shape
     left, top, right, bottom = box
-    mass, y, x = (picture.ravel().astype(np.float32) @ _moments(height, width)).tolist()
+    mass, y, x = picture.ravel().astype(np.float32).dot(_moments(height, width)).tolist()
     return (
         min(max(-y / mass, -top), height - bottom),
         min(max(-x / mass, -left), width - right),

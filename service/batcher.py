@@ -27,9 +27,10 @@ IN_PLACE_SECONDS = 0.002
 costs 0.1 ms here, so a shorter run is better done in place, and the loop, which answers probes and
 reads other requests, is never blocked for longer than this."""
 
+_WARM_UP_BATCH = 8
 _WARM_UP_ROUNDS = 3
-_SMOOTHING = 0.1
-"""Weight of the newest run in the running mean of the seconds a picture takes."""
+_SMOOTHING = 0.05
+"""Weight of the newest run in the running mean of the pace."""
 
 
 @dataclass(slots=True)
@@ -49,6 +50,14 @@ class _Item:
     arrived: float
 
 
+@dataclass(slots=True)
+class _Run:
+    outcomes: list[Predictions | Exception]  # of each item
+    begun: float
+    seconds: float
+    cpu_seconds: float  # of the thread alone: what others do meanwhile does not count
+
+
 class Batcher:
     """One model and the queue before it. Belongs to one event loop."""
 
@@ -65,7 +74,8 @@ class Batcher:
         self._queue: deque[_Item] = deque()
         self._waiting = 0  # pictures in the queue
         self._running = False
-        self._seconds_per_picture = self._warm_up()
+        self._overhead, self._seconds_per_picture = self._warm_up()
+        self._pace = 1.0  # running mean of what runs take over what the warm-up lets expect
 
     def submit(self, images: npt.NDArray[np.uint8]) -> asyncio.Future[Answer]:
         """Put pictures into the queue.
@@ -95,7 +105,10 @@ class Batcher:
         return self._waiting > MAX_BATCH
 
     def _drain_seconds(self) -> int:
-        return max(1, math.ceil(self._waiting * self._seconds_per_picture))
+        return max(1, math.ceil(self._waiting * self._seconds_per_picture * self._pace))
+
+    def _expected_seconds(self, count: int) -> float:
+        return (self._overhead + count * self._seconds_per_picture) * self._pace
 
     def _next(self) -> None:
         """Run the next batch, here or in a thread, until the queue is empty."""
@@ -105,8 +118,8 @@ class Batcher:
             return
         loop = asyncio.get_running_loop()
         count = sum(len(item.images) for item in items)
-        if count * self._seconds_per_picture <= IN_PLACE_SECONDS:
-            self._settle(items, *self._timed(items))
+        if self._expected_seconds(count) <= IN_PLACE_SECONDS:
+            self._settle(items, self._timed(items))
             loop.call_soon(self._next)
         else:
             done = loop.run_in_executor(None, self._timed, items)
@@ -115,9 +128,9 @@ class Batcher:
     def _continue(
         self,
         items: list[_Item],
-        run: "asyncio.Future[tuple[list[Predictions | Exception], float, float]]",
+        run: "asyncio.Future[_Run]",
     ) -> None:
-        self._settle(items, *run.result())
+        self._settle(items, run.result())
         self._next()
 
     def _take(self) -> list[_Item]:
@@ -132,11 +145,11 @@ class Batcher:
                 count += len(item.images)
         return items
 
-    def _timed(self, items: list[_Item]) -> tuple[list[Predictions | Exception], float, float]:
-        """Outcome of each item, the time when the run began, and the seconds it took."""
-        begun = time.perf_counter()
+    def _timed(self, items: list[_Item]) -> _Run:
+        begun, cpu_begun = time.perf_counter(), time.thread_time()
         outcomes = self._run(items)
-        return outcomes, begun, time.perf_counter() - begun
+        cpu_seconds = time.thread_time() - cpu_begun
+        return _Run(outcomes, begun, time.perf_counter() - begun, cpu_seconds)
 
     def _run(self, items: list[_Item]) -> list[Predictions | Exception]:
         if len(items) == 1:
@@ -160,25 +173,31 @@ class Batcher:
     def _settle(
         self,
         items: list[_Item],
-        outcomes: list[Predictions | Exception],
-        begun: float,
-        seconds: float,
+        run: _Run,
     ) -> None:
         count = sum(len(item.images) for item in items)
-        self._seconds_per_picture += _SMOOTHING * (seconds / count - self._seconds_per_picture)
-        for item, outcome in zip(items, outcomes, strict=True):
+        pace = run.cpu_seconds / (self._overhead + count * self._seconds_per_picture)
+        self._pace += _SMOOTHING * (pace - self._pace)
+        for item, outcome in zip(items, run.outcomes, strict=True):
             if item.reply.done():  # the client went away while the batch ran
                 continue
             if isinstance(outcome, Exception):
                 item.reply.set_exception(outcome)
             else:
-                item.reply.set_result(Answer(outcome, count, begun - item.arrived, seconds))
+                item.reply.set_result(Answer(outcome, count, run.begun - item.arrived, run.seconds))
 
-    def _warm_up(self) -> float:
-        """Seconds that a picture takes in a run of its own, once memory is allocated."""
-        image = np.zeros((1, *self.card.input.shape), np.uint8)
-        self.model.run(image)
-        begun = time.perf_counter()
+    def _warm_up(self) -> tuple[float, float]:
+        """Seconds of a run, and seconds that each picture adds to it, once memory is allocated."""
+        alone, together = (self._fastest_run(count) for count in (1, _WARM_UP_BATCH))
+        each = max((together - alone) / (_WARM_UP_BATCH - 1), 1e-9)
+        return max(alone - each, 0.0), each
+
+    def _fastest_run(self, count: int) -> float:
+        images = np.zeros((count, *self.card.input.shape), np.uint8)
+        self._outcome(images)
+        seconds = []
         for _ in range(_WARM_UP_ROUNDS):
-            self.model.run(image)
-        return (time.perf_counter() - begun) / _WARM_UP_ROUNDS
+            begun = time.thread_time()
+            self._outcome(images)
+            seconds.append(time.thread_time() - begun)
+        return min(seconds)

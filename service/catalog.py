@@ -12,7 +12,7 @@ from service.errors import NotReadyError, StartError
 
 PREFERRED_DEFAULT = "digits"
 
-Versions = Mapping[str, Batcher]
+Versions = dict[str, Batcher]
 
 
 class Catalog:
@@ -68,6 +68,10 @@ class Catalog:
         """Whether there is a model to answer with."""
         return bool(self.models)
 
+    @property
+    def _names(self) -> str:
+        return ", ".join(self.models)
+
     def find(self, name: str | None = None, version: str | None = None) -> Batcher:
         """The model to ask: the default if none is named, the latest version if none is named.
 
@@ -77,19 +81,18 @@ class Catalog:
         """
         if not self.ready:
             raise NotReadyError("no model is loaded")
-        served = ", ".join(self.models)
         if name is None:
             if self.default is None:
                 raise ModelNotFoundError(
-                    f"there is no default model; name one of {served} in the path "
+                    f"there is no default model; name one of {self._names} in the path "
                     "(setting LOGITSERVE_DEFAULT_MODEL)"
                 )
             name = self.default
         versions = self.models.get(name)
         if versions is None:
-            raise ModelNotFoundError(f"no model {name!r}; there is {served}")
+            raise ModelNotFoundError(f"no model {name!r}; there is {self._names}")
         if version is None:
-            return versions[list(versions)[-1]]
+            return next(reversed(versions.values()))
         if version not in versions:
             raise ModelNotFoundError(
                 f"no version {version!r} of model {name!r}; there is {', '.join(versions)}"

@@ -1,43 +1,41 @@
 """Limits that stand at the ASGI layer, before any route reads a byte."""
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from collections.abc import Iterable
+
+from starlette.types import Message, Receive
 
 from service.errors import BodyTooLargeError
 
 
-class BodyLimit:
-    """Refuses bodies over a size: by their announced length, and counted while they are read.
+def limited(receive: Receive, headers: Iterable[tuple[bytes, bytes]], *, max_bytes: int) -> Receive:
+    """A `receive` that refuses a body over a size, by its announced length or as it is read.
 
-    Starlette's own limit does the same, but answers in plain text. This one raises
-    `BodyTooLargeError` out of `receive`, so that it reaches whoever reads the body, and through
-    them the one place that answers errors; a body that nobody reads costs nothing.
+    Starlette's own limit does the same, but answers in plain text. This one raises, so that the
+    error reaches whoever reads the body, and through them the one place that answers errors; a
+    body that nobody reads costs nothing.
+
+    Args:
+        receive: of the request.
+        headers: of the request; names in lower case.
+        max_bytes: of the body.
+
+    Returns:
+        a `receive` that raises `BodyTooLargeError`.
     """
+    too_large = False
+    for name, value in headers:
+        if name == b"content-length":
+            too_large = value.isdigit() and int(value) > max_bytes
+    received = 0
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
-        if max_bytes < 1:
-            raise ValueError("max_bytes must be at least 1")
-        self.app = app
-        self.max_bytes = max_bytes
+    async def counted() -> Message:
+        nonlocal received
+        if too_large:
+            raise BodyTooLargeError(max_bytes)
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > max_bytes:
+            raise BodyTooLargeError(max_bytes)
+        return message
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the call on with a `receive` that counts."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        too_large = False
-        for name, value in scope["headers"]:
-            if name == b"content-length":
-                too_large = value.isdigit() and int(value) > self.max_bytes
-        received = 0
-
-        async def counted() -> Message:
-            nonlocal received
-            if too_large:
-                raise BodyTooLargeError(self.max_bytes)
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self.max_bytes:
-                raise BodyTooLargeError(self.max_bytes)
-            return message
-
-        await self.app(scope, counted, send)
+    return counted

@@ -41,7 +41,7 @@ async def answer(
     return body, [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
-        (b"server-timing", server_timing(timing).encode()),
+        (b"server-timing", server_timing(timing)),
     ]
 
 

@@ -32,7 +32,7 @@ class GatedPredictor(Predictor):
 
 def in_a_thread(batcher: Batcher) -> Batcher:
     """Make the batcher expect long runs, so that it runs them in a thread."""
-    batcher._seconds_per_picture = 10 * IN_PLACE_SECONDS
+    batcher._overhead = 10 * IN_PLACE_SECONDS
     return batcher
 
 

@@ -11,7 +11,7 @@ from onnx import helper
 from inference.errors import NonFiniteLogitsError
 from inference.predictor import Predictor
 from inference.runtime import open_session
-from service.batcher import MAX_BATCH, Answer, Batcher
+from service.batcher import IN_PLACE_SECONDS, MAX_BATCH, Answer, Batcher
 from service.errors import QueueFullError
 from tests.service.gated import GatedPredictor, busy, in_a_thread, picture
 from tests.tiny_models import SPEC, card_for, linear_graph
@@ -99,7 +99,7 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(
     with pytest.raises(QueueFullError, match="limit is 10 pictures") as caught:
         batcher.submit(picture(11))
     assert caught.value.retry_after >= 1
-    batcher._seconds_per_picture = 3.0
+    batcher._seconds_per_picture, batcher._pace = 3.0, 1.0
     with pytest.raises(QueueFullError) as caught:
         batcher.submit(picture(11))
     assert caught.value.retry_after == 30
@@ -145,7 +145,8 @@ async def test_a_failing_run_fails_those_who_wait_for_it_and_no_others(
 
 async def test_the_expected_time_follows_what_is_measured(predictor: Predictor) -> None:
     batcher = Batcher(predictor, max_queue=100)
-    batcher._seconds_per_picture = 1.0
-    for seed in range(80):
+    batcher._pace = 1000.0
+    assert batcher._expected_seconds(1) > IN_PLACE_SECONDS
+    for seed in range(300):
         await batcher.submit(picture(seed))
-    assert batcher._seconds_per_picture < 0.1
+    assert batcher._expected_seconds(1) < IN_PLACE_SECONDS

@@ -1,0 +1,85 @@
+"""What every request passes first: its id, the limit of its body, and the short path.
+
+FastAPI documents and routes every request; for a picture of a few hundred bytes, that costs more
+than the answer itself. The commonest request, one encoded picture as the body of `POST /predict`,
+is recognized here and answered by the same functions that its route calls. Everything else goes
+on to the routes.
+"""
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from inference.errors import InferenceError
+from service import limits, problems
+from service.catalog import Catalog
+from service.classify import Classifier
+from service.errors import ServiceError
+from service.payloads import IMAGE_TYPES, departure, read_body
+from service.routes.predict import answer
+from service.telemetry import REQUEST_ID_HEADER, RequestIds
+
+_IMAGE_TYPES = frozenset(media_type.encode() for media_type in IMAGE_TYPES)
+
+
+class Front:
+    """The outermost layer of the service."""
+
+    def __init__(
+        self, routes: ASGIApp, *, catalog: Catalog, classifier: Classifier, max_body_bytes: int
+    ) -> None:
+        """Put it before the routes.
+
+        Args:
+            routes: who answers what is not on the short path.
+            catalog: whose default model the short path asks.
+            classifier: the use case.
+            max_body_bytes: bytes that the body of one request may have.
+        """
+        self._routes = routes
+        self._catalog = catalog
+        self._classifier = classifier
+        self._max_body_bytes = max_body_bytes
+        self._request_ids = RequestIds()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or hand on."""
+        if scope["type"] != "http":
+            await self._routes(scope, receive, send)
+            return
+        headers = scope["headers"]
+        request_id = (REQUEST_ID_HEADER, self._request_ids.of(headers))
+        limited = limits.limited(receive, headers, max_bytes=self._max_body_bytes)
+        if _is_short(scope):
+            await self._answer(scope, limited, send, request_id)
+            return
+
+        async def identified(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], request_id]
+            await send(message)
+
+        await self._routes(scope, limited, identified)
+
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, request_id: tuple[bytes, bytes]
+    ) -> None:
+        try:
+            picture = await read_body(receive)
+            model = self._catalog.find()
+            body, headers = await answer(self._classifier, model, [picture], departure(receive))
+        except (InferenceError, ServiceError) as error:
+            response = problems.response_to(error)
+            response.raw_headers.append(request_id)
+            await response(scope, receive, send)
+            return
+        headers.append(request_id)
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+def _is_short(scope: Scope) -> bool:
+    if scope["path"] != "/predict" or scope["method"] != "POST" or scope["query_string"]:
+        return False
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            return value in _IMAGE_TYPES
+    return False
