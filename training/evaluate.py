@@ -46,6 +46,23 @@ class Evaluation:
         object.__setattr__(self, "confusion", confusion)
 
 
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """Stated probabilities beside what came true, in bins of equal width over 0 to 1."""
+
+    counts: npt.NDArray[np.int64]
+    """`[bins]`, probabilities that fell into the bin."""
+    stated: Floats
+    """`[bins]`, their sum."""
+    came_true: npt.NDArray[np.int64]
+    """`[bins]`, how many of them came true."""
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error: the mean gap, weighted by count."""
+        return float(np.abs(self.stated - self.came_true).sum() / self.counts.sum())
+
+
 def evaluate(predictor: Predictor, data: LabeledImages) -> Evaluation:
     """Run a model over pictures, all of them, and measure.
 
@@ -92,11 +109,7 @@ def predict_all(predictor: Predictor, images: Images) -> Predictions:
     parts = [
         predictor.predict(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)
     ]
-    return Predictions(
-        logits=np.concatenate([part.logits for part in parts]),
-        probabilities=np.concatenate([part.probabilities for part in parts]),
-        argmax=np.concatenate([part.argmax for part in parts]),
-    )
+    return Predictions.concatenated(parts)
 
 
 def negative_log_likelihood(probabilities: Floats, classes: Classes) -> float:
@@ -134,11 +147,29 @@ def expected_calibration_error(
         classes: `[n]`.
         bins: over 0 to 1.
     """
-    confidence = probabilities.max(axis=1)
     is_right = probabilities.argmax(axis=1) == classes
-    index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    gaps = np.bincount(index, weights=confidence - is_right, minlength=bins)
-    return float(np.abs(gaps).sum() / len(classes))
+    return reliability(probabilities.max(axis=1), is_right, bins=bins).error
+
+
+def reliability(
+    stated: Floats,
+    came_true: npt.NDArray[np.bool_] | npt.NDArray[np.int64],
+    *,
+    bins: int = CALIBRATION_BINS,
+) -> Reliability:
+    """Sort probabilities into bins, open on the left.
+
+    Args:
+        stated: `[n]`, probabilities.
+        came_true: `[n]`, whether what was stated held.
+        bins: over 0 to 1.
+    """
+    index = np.clip(np.ceil(stated * bins).astype(np.int64) - 1, 0, bins - 1)
+    return Reliability(
+        counts=np.bincount(index, minlength=bins),
+        stated=np.bincount(index, weights=stated, minlength=bins).astype(np.float64),
+        came_true=np.bincount(index[came_true.astype(bool)], minlength=bins),
+    )
 
 
 def confusion_matrix(
