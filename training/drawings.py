@@ -5,6 +5,7 @@ They stand in the model card as goldens, in tests and in the documentation.
 
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,7 +20,7 @@ Points = npt.NDArray[np.float64]
 """`[n, 2]`, x and y."""
 
 
-def _arc(center: Point, radii: Point, degrees: tuple[float, float]) -> Stroke:
+def arc(center: Point, radii: Point, degrees: tuple[float, float]) -> Stroke:
     """A piece of an ellipse; 0 degrees is to the right, counted clockwise on the page."""
     angles = np.radians(np.linspace(*degrees, 24))
     return [
@@ -29,26 +30,26 @@ def _arc(center: Point, radii: Point, degrees: tuple[float, float]) -> Stroke:
 
 
 _STROKES: Final[tuple[list[Stroke], ...]] = (
-    [_arc((0.35, 0.5), (0.29, 0.48), (-70, 295))],
+    [arc((0.35, 0.5), (0.29, 0.48), (-70, 295))],
     [[(0.2, 0.2), (0.38, 0.02), (0.36, 0.98)]],
-    [[*_arc((0.33, 0.28), (0.27, 0.26), (190, 385)), (0.05, 0.96), (0.66, 0.93)]],
+    [[*arc((0.33, 0.28), (0.27, 0.26), (190, 385)), (0.05, 0.96), (0.66, 0.93)]],
     [
         [
-            *_arc((0.31, 0.26), (0.26, 0.24), (200, 440)),
-            *_arc((0.31, 0.73), (0.31, 0.25), (-85, 155)),
+            *arc((0.31, 0.26), (0.26, 0.24), (200, 440)),
+            *arc((0.31, 0.73), (0.31, 0.25), (-85, 155)),
         ]
     ],
     [[(0.4, 0.02), (0.04, 0.62), (0.68, 0.6)], [(0.5, 0.36), (0.47, 0.99)]],
-    [[(0.62, 0.03), (0.17, 0.05), (0.13, 0.44), *_arc((0.31, 0.69), (0.3, 0.29), (-110, 150))]],
-    [[(0.52, 0.02), (0.2, 0.34), *_arc((0.34, 0.71), (0.26, 0.27), (190, 545))]],
+    [[(0.62, 0.03), (0.17, 0.05), (0.13, 0.44), *arc((0.31, 0.69), (0.3, 0.29), (-110, 150))]],
+    [[(0.52, 0.02), (0.2, 0.34), *arc((0.34, 0.71), (0.26, 0.27), (190, 545))]],
     [[(0.04, 0.06), (0.66, 0.04), (0.42, 0.5), (0.28, 0.99)]],
     [
         [
-            *_arc((0.34, 0.25), (0.23, 0.23), (80, -265)),
-            *_arc((0.34, 0.73), (0.28, 0.25), (-90, 262)),
+            *arc((0.34, 0.25), (0.23, 0.23), (80, -265)),
+            *arc((0.34, 0.73), (0.28, 0.25), (-90, 262)),
         ]
     ],
-    [[*_arc((0.33, 0.29), (0.26, 0.27), (10, -340)), (0.58, 0.4), (0.52, 0.99)]],
+    [[*arc((0.33, 0.29), (0.26, 0.27), (10, -340)), (0.58, 0.4), (0.52, 0.99)]],
 )
 
 
@@ -79,7 +80,22 @@ def draw(digit: int, *, seed: int, paper: Paper = MNIST_LIKE) -> Image.Image:
     Returns:
         an RGB picture, antialiased.
     """
-    generator = np.random.default_rng([seed, digit])
+    return draw_strokes(_STROKES[digit], np.random.default_rng([seed, digit]), paper=paper)
+
+
+def draw_strokes(
+    strokes: Sequence[Stroke], generator: np.random.Generator, *, paper: Paper = MNIST_LIKE
+) -> Image.Image:
+    """Draw a sign that is given by its strokes.
+
+    Args:
+        strokes: where the pen goes.
+        generator: of slant, turn, breadth, pen and wobble.
+        paper: size and colors.
+
+    Returns:
+        an RGB picture, antialiased.
+    """
     fine = 8  # drawn larger, then shrunk: Pillow's lines are not antialiased
     tall = 0.66 * paper.height * fine * generator.uniform(0.92, 1.08)
     slant, turn = generator.uniform(-0.05, 0.25), generator.uniform(-0.08, 0.08)
@@ -91,7 +107,7 @@ def draw(digit: int, *, seed: int, paper: Paper = MNIST_LIKE) -> Image.Image:
 
     picture = Image.new("RGB", (paper.width * fine, paper.height * fine), paper.paper)
     canvas = ImageDraw.Draw(picture)
-    for stroke in _STROKES[digit]:
+    for stroke in strokes:
         points = np.array(stroke) - [0.35, 0.5]
         points = points + _wobble(len(points), generator)
         _drag(canvas, points @ linear.T + middle, pen, paper.ink)

@@ -1,0 +1,48 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from inference.card import Energy
+from inference.predictor import Predictor
+from tests import tiny_models
+from training import strangers
+from training.drawings import draw
+from training.evaluate import predict_all
+from training.recipes import DIGIT_INPUT
+
+
+@pytest.mark.parametrize("kind", strangers.KINDS)
+def test_strangers_are_the_same_each_time_and_each_another(kind: str) -> None:
+    one, other = (strangers.pictures(kind, DIGIT_INPUT, count=4) for _ in range(2))
+    assert (one.shape, one.dtype) == ((4, 28, 28, 1), np.uint8)
+    np.testing.assert_array_equal(one, other)
+    assert kind == "blank" or len(np.unique(one, axis=0)) == 4
+
+
+@given(
+    st.lists(st.integers(0, 9), min_size=1, max_size=20),
+    st.lists(st.integers(0, 9), min_size=1, max_size=20),
+)
+def test_auroc_is_that_of_scikit_learn_also_with_ties(
+    positive: list[int], negative: list[int]
+) -> None:
+    truth = [1] * len(positive) + [0] * len(negative)
+    found = strangers.auroc(np.array(positive, float), np.array(negative, float))
+    assert found == pytest.approx(roc_auc_score(truth, positive + negative))
+
+
+def test_what_is_measured_is_what_the_threshold_says(tmp_path: Path) -> None:
+    energy = Energy(threshold=-4.0, known_share=0.99, pictures=9)
+    tiny_models.publish(tmp_path, energy=energy)
+    predictor = Predictor.load(tmp_path / "tiny/1/model.onnx")
+    digits = np.stack([np.asarray(draw(digit, seed=3))[..., :1] for digit in range(10)])
+    found = strangers.measure(predictor, predict_all(predictor, digits), count=6)
+    assert found.unknown_at_home == np.mean(found.at_home > -4.0)
+    for kind in strangers.KINDS:
+        assert found.energies[kind].shape == (6,)
+        assert found.unknown[kind] == np.mean(found.energies[kind] > -4.0)
+        assert found.auroc[kind] == strangers.auroc(found.energies[kind], found.at_home)
