@@ -10,22 +10,23 @@ from starlette.types import ASGIApp
 from service import problems
 from service.catalog import Catalog
 from service.classify import Classifier
-from service.limits import BodyLimit
-from service.routes import health, models, predict
+from service.front import Front
+from service.routes import health, models, predict, v2
 from service.settings import Settings
-from service.short_path import ShortPath
-from service.telemetry import RequestId
 
 DESCRIPTION = "Class probabilities from networks that end in logits."
 
 
 def create_app(settings: Settings, catalog: Catalog) -> ASGIApp:
-    """The service over the models of a catalog: what every request passes, from the outside in."""
+    """The service over the models of a catalog."""
     classifier = Classifier(max_pixels=settings.max_pixels)
     routes = create_routes(settings, catalog, classifier)
-    short_path = ShortPath(routes, catalog=catalog, classifier=classifier)
-    limited = BodyLimit(short_path, max_bytes=settings.max_body_bytes)
-    return RequestId(limited)
+    return Front(
+        routes,
+        catalog=catalog,
+        classifier=classifier,
+        max_body_bytes=settings.max_body_bytes,
+    )
 
 
 def create_routes(settings: Settings, catalog: Catalog, classifier: Classifier) -> FastAPI:
@@ -40,12 +41,13 @@ def create_routes(settings: Settings, catalog: Catalog, classifier: Classifier) 
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     problems.install(app)
-    app.include_router(predict.router(catalog, classifier, max_pictures=settings.max_pictures))
+    for protocol in (predict, v2):
+        router = protocol.router(catalog, classifier, max_pictures=settings.max_pictures)
+        app.include_router(router)
     app.include_router(models.router(catalog))
     app.include_router(health.router(catalog))
 
     @app.get("/", include_in_schema=False)
     async def home() -> RedirectResponse:
         return RedirectResponse("/docs")
-
     return app

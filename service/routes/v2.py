@@ -1,0 +1,171 @@
+"""The Open Inference Protocol, version 2, over REST.
+
+https://github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md. What
+clients of Triton, KServe and MLServer send is answered as those would. No content type is asked
+for, as some of these clients send none: the header `Inference-Header-Content-Length` alone says
+whether binary data follow the JSON.
+"""
+
+from importlib.metadata import version as version_of
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from service import protocol_schemas as schemas
+from service.batcher import Batcher
+from service.catalog import Catalog
+from service.classify import Classifier
+from service.errors import (
+    NotReadyError,
+    UnreadableRequestError,
+    UnsupportedMediaTypeError,
+    UnusableRequestError,
+)
+from service.infer_bodies import HEADER_LENGTH, parse, rendered
+from service.payloads import departure, read_body
+from service.schemas import problems
+from service.telemetry import server_timing
+from service.tensors import EXTENSIONS, MODEL_READY, PLATFORM, answered, infer, metadata
+
+
+def router(catalog: Catalog, classifier: Classifier, *, max_pictures: int) -> APIRouter:
+    """`/v2` and below."""
+    routes = APIRouter(prefix="/v2", tags=["open inference protocol"])
+    _add_server(routes, catalog)
+    _add_models(routes, catalog)
+    documented: dict[str, Any] = {
+        "response_model": schemas.InferResponse,
+        "openapi_extra": schemas.INFER_BODY,
+        "responses": problems(400, 404, 413, 415, 422, 429, 503),
+    }
+
+    async def respond(request: Request, model: Batcher) -> Response:
+        encoding = request.headers.get("content-encoding", "identity")
+        if encoding != "identity":
+            raise UnsupportedMediaTypeError(
+                f"content encoding {encoding!r} is not read here; send the body as it is"
+            )
+        asked = parse(
+            model.card,
+            await read_body(request.receive),
+            request.headers.get(HEADER_LENGTH),
+            max_pictures=max_pictures,
+        )
+        predictions, timing = await infer(
+            classifier, model, asked.pictures, departure(request.receive)
+        )
+        body, headers = rendered(
+            model.card, asked, answered(model.card, predictions, asked.outputs)
+        )
+        response = Response(body)
+        response.raw_headers = [
+            *headers,
+            (b"content-length", b"%d" % len(body)),
+            (b"server-timing", server_timing(timing)),
+        ]
+        return response
+
+    @routes.post("/models/{name}/infer", **documented)
+    async def infer_by_name(request: Request, name: str) -> Response:
+        """Ask the latest version of a model about a tensor."""
+        return await respond(request, catalog.find(name))
+
+    @routes.post("/models/{name}/versions/{version}/infer", **documented)
+    async def infer_by_version(request: Request, name: str, version: str) -> Response:
+        """Ask one version of a model about a tensor."""
+        return await respond(request, catalog.find(name, version))
+
+    return routes
+
+
+def _add_server(routes: APIRouter, catalog: Catalog) -> None:
+    """The server itself: what it is, how it is, and what it holds."""
+
+    @routes.get("")
+    async def server_metadata() -> schemas.ServerMetadata:
+        """What the server is, and which extensions of the protocol it has."""
+        return schemas.ServerMetadata(
+            name="logitserve", version=version_of("logitserve"), extensions=list(EXTENSIONS)
+        )
+
+    @routes.get("/health/live")
+    async def server_live() -> schemas.ServerLive:
+        """Whether the process answers at all."""
+        return schemas.ServerLive(live=True)
+
+    @routes.get("/health/ready", responses=problems(503))
+    async def server_ready() -> schemas.ServerReady:
+        """Whether every model is loaded and proven."""
+        if not catalog.ready:
+            raise NotReadyError("no model is loaded")
+        return schemas.ServerReady(ready=True)
+
+    @routes.post(
+        "/repository/index",
+        responses=problems(400, 422),
+        openapi_extra={
+            "requestBody": {
+                "content": {
+                    "application/json": {
+                        "schema": {
+                            "type": "object",
+                            "properties": {"ready": {"type": ["boolean", "null"]}},
+                        }
+                    }
+                }
+            }
+        },
+    )
+    async def repository_index(request: Request) -> list[schemas.RepositoryIndexEntry]:
+        """Every version of every model. All that are here are ready, so `ready` leaves none out."""
+        _check_index_request(await read_body(request.receive))
+        return [
+            schemas.RepositoryIndexEntry(name=name, version=version, state=MODEL_READY, reason="")
+            for name, versions in catalog.models.items()
+            for version in versions
+        ]
+
+
+def _check_index_request(body: bytes) -> None:
+    """The body may be empty, or say which models are wanted."""
+    try:
+        document = orjson.loads(body or b"{}")
+    except orjson.JSONDecodeError as error:
+        raise UnreadableRequestError(f"the body is not JSON: {error}") from error
+    if not isinstance(document, dict) or not isinstance(document.get("ready"), bool | None):
+        raise UnusableRequestError('the JSON must be {} or {"ready": true or false}')
+
+
+def _add_models(routes: APIRouter, catalog: Catalog) -> None:
+    """One model: what its tensors are, and whether it may be asked."""
+
+    def described(model: Batcher) -> schemas.ModelMetadata:
+        inputs, outputs = metadata(model.card)
+        return schemas.ModelMetadata(
+            name=model.card.name,
+            versions=list(catalog.models[model.card.name]),
+            platform=PLATFORM,
+            inputs=[schemas.TensorMetadata(**tensor) for tensor in inputs],
+            outputs=[schemas.TensorMetadata(**tensor) for tensor in outputs],
+        )
+
+    @routes.get("/models/{name}", responses=problems(404))
+    async def model_metadata(name: str) -> schemas.ModelMetadata:
+        """The tensors of a model. `image` may also be BYTES `[n]`: encoded pictures."""
+        return described(catalog.find(name))
+
+    @routes.get("/models/{name}/versions/{version}", responses=problems(404))
+    async def version_metadata(name: str, version: str) -> schemas.ModelMetadata:
+        """The tensors of one version of a model."""
+        return described(catalog.find(name, version))
+
+    @routes.get("/models/{name}/ready", responses=problems(404))
+    async def model_ready(name: str) -> schemas.ModelReady:
+        """Whether a model may be asked."""
+        return schemas.ModelReady(name=catalog.find(name).card.name, ready=True)
+
+    @routes.get("/models/{name}/versions/{version}/ready", responses=problems(404))
+    async def version_ready(name: str, version: str) -> schemas.ModelReady:
+        """Whether one version of a model may be asked."""
+        return schemas.ModelReady(name=catalog.find(name, version).card.name, ready=True)
