@@ -11,7 +11,7 @@ from service import problems
 from service.catalog import Catalog
 from service.classify import Classifier
 from service.front import Front
-from service.routes import health, models, predict, v2
+from service.routes import health, models, predict, tensorflow_serving, v2
 from service.settings import Settings
 
 DESCRIPTION = "Class probabilities from networks that end in logits."
@@ -41,7 +41,7 @@ def create_routes(settings: Settings, catalog: Catalog, classifier: Classifier) 
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     problems.install(app)
-    for protocol in (predict, v2):
+    for protocol in (predict, v2, tensorflow_serving):
         router = protocol.router(catalog, classifier, max_pictures=settings.max_pictures)
         app.include_router(router)
     app.include_router(models.router(catalog))
