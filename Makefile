@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup serve train test lint format lock clean
+.PHONY: help setup serve train test lint format lock protobuf protocol-clients clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,7 +22,7 @@ train: $(VENV)/.development ## train RECIPE=digits [DATA=folder] and publish it 
 	@test -n "$(RECIPE)" || { $(BIN)/logitserve train --help; exit 2; }
 	$(BIN)/logitserve train $(RECIPE) $(if $(DATA),--data $(DATA))
 
-test: $(VENV)/.development ## run every test
+test: $(VENV)/.development protocol-clients ## run every test
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.development ## check style and types, tests included
@@ -39,8 +39,19 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 
 lock: $(VENV)/.development ## bring requirements/*.txt up to date with pyproject.toml
 	$(COMPILE) --output-file requirements/serving.txt
-	$(COMPILE) --group dev --extra training --constraint requirements/serving.txt \
+	$(COMPILE) --group dev --extra training --extra grpc --constraint requirements/serving.txt \
 		--output-file requirements/development.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --upgrade requirements/protocol-clients.in \
+		--output-file requirements/protocol-clients.txt
+
+protobuf: $(VENV)/.development ## write the messages of gRPC anew from service/rpc/inference.proto
+	$(BIN)/uv tool run --from grpcio-tools==1.85.1 python-grpc-tools-protoc \
+		-I . --python_out=. --pyi_out=. service/rpc/inference.proto
+
+CLIENTS := $(VENV)/protocol-clients
+
+protocol-clients: $(CLIENTS)/.installed ## install other people's clients, which tests run
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -54,6 +65,14 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "Python's venv module is missing: install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+
+# In an environment of their own: they want another protobuf than TensorFlow's, and much besides.
+$(CLIENTS)/.installed: requirements/protocol-clients.txt | $(BIN)/python
+	rm -rf $(CLIENTS)
+	$(BIN)/python -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip --disable-pip-version-check --quiet install \
+		--require-hashes --requirement $<
+	@touch $@
 
 $(VENV)/.serving: requirements/serving.txt pyproject.toml | $(BIN)/python
 	$(PIP) install --require-hashes --requirement requirements/serving.txt

@@ -1,3 +1,4 @@
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from inference.card import Fit, Head, InputSpec
 from tests import tiny_models
 from tests.e2e.process import Server, running
 
+ROOT = Path(__file__).parents[2]
 COLOR = InputSpec(height=12, width=16, channels=3, fit=Fit.STRETCH)
 SCENE_LABELS = ("car", "bus", "pedestrian")
 
@@ -64,3 +66,21 @@ def server(models: tuple[Path, Weights]) -> Iterator[Server]:
 def client(server: Server) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server.url, timeout=30) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def clients() -> str:
+    """The interpreter of the environment that has the clients; made if it is not there."""
+    made = subprocess.run(
+        ["make", "--silent", "protocol-clients"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode:
+        pytest.fail(
+            "the clients of the protocols are NOT TESTED, because `make protocol-clients` failed:\n"
+            f"{made.stdout}{made.stderr}"
+        )
+    return str(ROOT / ".venv/protocol-clients/bin/python")
