@@ -21,12 +21,17 @@ def create_app(settings: Settings, catalog: Catalog) -> ASGIApp:
     """The service over the models of a catalog."""
     classifier = Classifier(max_pixels=settings.max_pixels)
     routes = create_routes(settings, catalog, classifier)
-    return Front(
+    front = Front(
         routes,
         catalog=catalog,
         classifier=classifier,
         max_body_bytes=settings.max_body_bytes,
     )
+    if settings.grpc_port is None:
+        return front
+    from service.rpc.server import WithGrpc  # needs an extra
+
+    return WithGrpc(front, settings, catalog, classifier)
 
 
 def create_routes(settings: Settings, catalog: Catalog, classifier: Classifier) -> FastAPI:

@@ -91,27 +91,28 @@ def status_of(error: Exception) -> HTTPStatus:
     return HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def response_to(error: Exception) -> Response:
-    """The problem document for an error that was raised on purpose."""
+def explained(error: Exception) -> tuple[HTTPStatus, str]:
+    """Status and detail of an error; what was not raised on purpose is logged and not told."""
     status = status_of(error)
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
-        return _our_fault(error)
+        logger.error("unexpected error", exc_info=error)
+        return status, "an unexpected error; it is in the log"
     setting = SETTING.get(type(error))
     picture = getattr(error, "picture", None)
     where = "" if picture is None else f"picture {picture}: "
     hint = "" if setting is None else f" (setting {environment_name(setting)})"
+    return status, f"{where}{error}{hint}"
+
+
+def response_to(error: Exception) -> Response:
+    """The problem document for an error."""
     headers = {}
     if isinstance(error, QueueFullError):
         headers["Retry-After"] = str(error.retry_after)
-    return problem(status, f"{where}{error}{hint}", headers=headers)
+    return problem(*explained(error), headers=headers)
 
 
-def _our_fault(error: Exception) -> Response:
-    logger.error("unexpected error", exc_info=error)
-    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "an unexpected error; it is in the log")
-
-
-async def _on_purpose(_: Request, error: Exception) -> Response:
+async def _answer(_: Request, error: Exception) -> Response:
     return response_to(error)
 
 
@@ -127,14 +128,10 @@ async def _validation(_: Request, error: Exception) -> Response:
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{where}: {first['msg']}")
 
 
-async def _unexpected(_: Request, error: Exception) -> Response:
-    return _our_fault(error)
-
-
 def install(app: FastAPI) -> None:
     """Let the app answer every error with a problem document."""
-    app.add_exception_handler(ServiceError, _on_purpose)
-    app.add_exception_handler(inference.InferenceError, _on_purpose)
+    app.add_exception_handler(ServiceError, _answer)
+    app.add_exception_handler(inference.InferenceError, _answer)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
-    app.add_exception_handler(Exception, _unexpected)
+    app.add_exception_handler(Exception, _answer)

@@ -1,6 +1,7 @@
 """The process: bind, load, serve."""
 
 import functools
+import gc
 import logging
 import os
 import signal
@@ -47,14 +48,18 @@ def serve(settings: Settings) -> None:
         # uvicorn takes these over while it serves, and raises them again when it has drained.
         signal.signal(stop, lambda *_: sys.exit(0))
     listener = bind(settings.host, settings.port)
+    if settings.grpc_port is not None:
+        # Held until the process ends: nobody else gets the port between two workers.
+        grpc_port = reserve_grpc_port(settings.host, settings.grpc_port)
+        settings = settings.model_copy(update={"grpc_port": grpc_port.getsockname()[1]})
     catalog = load_catalog(settings)
     if settings.workers == 1:
-        config = _config(settings, functools.partial(create_app, settings, catalog))
+        config = _config(settings, functools.partial(_long_lived_app, settings, catalog))
     else:
         # Each worker loads the models again; here they were loaded so that a broken one stops
         # the start.
         config = _config(settings, functools.partial(_worker_app, settings))
-    _announce(listener, catalog)
+    _announce(settings, listener, catalog)
     if settings.workers == 1:
         uvicorn.Server(config).run(sockets=[listener])
     else:
@@ -62,8 +67,8 @@ def serve(settings: Settings) -> None:
         Multiprocess(config, sockets=[listener]).run()
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Take the port.
+def bind(host: str, port: int, *, option: str = "--port") -> socket.socket:
+    """Take the port that an option gave.
 
     Raises:
         StartError: it is taken, or the address is none of this machine's.
@@ -74,10 +79,33 @@ def bind(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
         raise StartError(
-            f"cannot listen on {host}:{port}: {reason}; choose another with --port or --host"
+            f"cannot listen on {host}:{port}: {reason}; choose another with {option} or --host"
         ) from error
     listener.set_inheritable(True)
     return listener
+
+
+def reserve_grpc_port(host: str, port: int) -> socket.socket:
+    """Take the port for gRPC, but do not listen: each worker does (SO_REUSEPORT).
+
+    Raises:
+        StartError: gRPC is not installed, the port is taken, or the address is none of this
+            machine's.
+    """
+    try:
+        import grpc  # noqa: F401
+    except ImportError as error:
+        raise StartError(
+            "--grpc-port (LOGITSERVE_GRPC_PORT) needs gRPC, which is not installed; install it "
+            "with pip install 'logitserve[grpc]'"
+        ) from error
+    # First without sharing, which fails where another server has the port.
+    with bind(host, port, option="--grpc-port") as free:
+        address = free.getsockname()
+    reserved = socket.socket(free.family)
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    reserved.bind(address)
+    return reserved
 
 
 def load_catalog(settings: Settings) -> Catalog:
@@ -91,8 +119,10 @@ def load_catalog(settings: Settings) -> Catalog:
     )
 
 
-def _announce(listener: socket.socket, catalog: Catalog) -> None:
+def _announce(settings: Settings, listener: socket.socket, catalog: Catalog) -> None:
     host, port = listener.getsockname()[:2]
+    if settings.grpc_port is not None:
+        logger.info("serving gRPC on port %d", settings.grpc_port)
     logger.info(
         "serving %s on http://%s:%d (default model: %s; documentation: /docs)",
         ", ".join(catalog.models),
@@ -102,8 +132,16 @@ def _announce(listener: socket.socket, catalog: Catalog) -> None:
     )
 
 
+def _long_lived_app(settings: Settings, catalog: Catalog) -> ASGIApp:
+    app = create_app(settings, catalog)
+    # What has been made so far lives as long as the process; the collector need not walk it again.
+    gc.collect()
+    gc.freeze()
+    return app
+
+
 def _worker_app(settings: Settings) -> ASGIApp:
-    return create_app(settings, load_catalog(settings))
+    return _long_lived_app(settings, load_catalog(settings))
 
 
 def _config(settings: Settings, app: functools.partial[ASGIApp]) -> uvicorn.Config:
@@ -119,6 +157,8 @@ def _config(settings: Settings, app: functools.partial[ASGIApp]) -> uvicorn.Conf
         http="httptools",
         ws="none",
         access_log=settings.access_log,
-        lifespan="off",
+        # The client's address is used for nothing but the access log.
+        proxy_headers=settings.access_log,
+        lifespan="off" if settings.grpc_port is None else "on",
         server_header=False,
     )

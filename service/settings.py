@@ -37,6 +37,11 @@ class Settings(BaseSettings):
         description="port to listen on; 0 takes a free one",
         validation_alias=_also("port", "PORT"),
     )
+    grpc_port: Port | None = Field(
+        None,
+        description="port of the Open Inference Protocol over gRPC, which every worker shares; "
+        "0 takes a free one, without it there is no gRPC",
+    )
     workers: PositiveInt = Field(
         1,
         description="processes that share the port",
