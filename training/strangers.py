@@ -135,7 +135,8 @@ def _blank(generator: np.random.Generator) -> Picture:
     """Paper of one gray, perfect or with a little grain."""
     side = int(generator.integers(28, 90))
     grain = generator.choice([0, 2]) * generator.normal(size=(side, side))
-    return np.clip(generator.uniform(0, 255) + grain, 0, 255).astype(np.uint8)
+    blank: Picture = np.clip(generator.uniform(0, 255) + grain, 0, 255).astype(np.uint8)
+    return blank
 
 
 def _texture(generator: np.random.Generator) -> Picture:
@@ -152,7 +153,8 @@ def _texture(generator: np.random.Generator) -> Picture:
         coarse = generator.uniform(-1, 1, (6, 6)).astype(np.float32)
         clouds = Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
         waves = np.asarray(clouds)
-    return np.clip(127.5 + 127.5 * waves, 0, 255).astype(np.uint8)
+    texture: Picture = np.clip(127.5 + 127.5 * waves, 0, 255).astype(np.uint8)
+    return texture
 
 
 def _photograph(generator: np.random.Generator) -> Picture:

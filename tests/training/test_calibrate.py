@@ -52,7 +52,7 @@ def test_the_temperature_undoes_what_sharpened_the_logits(sharpness: float) -> N
 
 
 @given(seed=st.integers(0, 1000), sharpness=st.floats(0.3, 4))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_no_other_temperature_has_a_higher_likelihood(seed: int, sharpness: float) -> None:
     logits, classes = softmax_sample(300, sharpness=sharpness, seed=seed)
     found = calibrate.fit_temperature(logits, classes)
@@ -74,7 +74,7 @@ def test_a_network_that_makes_no_mistake_keeps_a_finite_temperature() -> None:
     scale=st.floats(0.2, 3),
     bias=st.floats(-2, 2),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_scaling_is_logistic_regression_on_the_logit(seed: int, scale: float, bias: float) -> None:
     """scikit-learn's, given Platt's targets as weighted outcomes of both kinds."""
     logits, outcomes = sigmoid_sample(400, scale, bias, seed=seed)
