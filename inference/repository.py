@@ -15,6 +15,7 @@ from inference.errors import ModelNotFoundError, NoModelsError, PublishError
 
 MODEL_FILE = "model.onnx"
 REPORT_FOLDER = "report"
+REPORT_PAGE = "index.html"
 
 _NAME: TypeAdapter[str] = TypeAdapter(ModelName)
 _VERSION: TypeAdapter[str] = TypeAdapter(ModelVersion)

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from inference.card import CardPart, Golden, ModelCard
+from inference.card import CardPart, Conformal, Golden, ModelCard
 from service.payloads import FILE_FIELD, IMAGE_TYPES
 
 
@@ -20,6 +20,16 @@ class Prediction(BaseModel):
     )
     labels: list[str] | None = Field(
         None, description="sigmoid models only: the labels at or above their thresholds"
+    )
+    known: bool | None = Field(
+        None,
+        description="whether the picture is like one of the labels at all, by its energy; "
+        "only where the card has an energy threshold",
+    )
+    set: list[str] | None = Field(
+        None,
+        description="with coverage: the labels that hold the true one as often as was asked, the "
+        "most probable first; empty where none is likely enough",
     )
 
 
@@ -50,10 +60,17 @@ class PredictResponse(BaseModel):
     predictions: list[Prediction]
 
 
+class ServedConformal(Conformal):
+    """What stands behind a model's prediction sets."""
+
+    thresholds: tuple[float, ...] = Field(default=(), exclude=True)
+
+
 class ServedCard(ModelCard):
-    """A model's card, without its golden pictures."""
+    """A model's card, without its golden pictures and its table of conformal thresholds."""
 
     goldens: tuple[Golden, ...] = Field(default=(), exclude=True)
+    conformal: ServedConformal | None = None
 
 
 class ModelSummary(CardPart):
@@ -81,7 +98,16 @@ class ModelDetail(CardPart):
     default: bool = Field(description="whether POST /predict asks this model")
     version: str
     versions: list[str] = Field(description="all that are served, oldest first")
+    report: str | None = Field(description="path of its report; none where there is none")
     card: ServedCard
+
+    @classmethod
+    def served(cls, card: ModelCard, **fields: Any) -> "ModelDetail":
+        """With the card, less what is not for reading."""
+        members = dict(card)
+        if card.conformal is not None:
+            members["conformal"] = ServedConformal.model_construct(**dict(card.conformal))
+        return cls(card=ServedCard.model_construct(**members), **fields)
 
 
 class Health(CardPart):

@@ -1,10 +1,24 @@
 """What is served: the list of models, and their cards."""
 
-from fastapi import APIRouter
+from pathlib import Path
 
+from fastapi import APIRouter
+from fastapi.responses import FileResponse
+
+from inference.card import ModelCard
+from inference.errors import ModelNotFoundError
+from inference.repository import REPORT_FOLDER, REPORT_PAGE
 from service.batcher import Batcher
 from service.catalog import Catalog
-from service.schemas import ModelDetail, ModelList, ModelSummary, ServedCard, problems
+from service.schemas import ModelDetail, ModelList, ModelSummary, problems
+
+REPORT_HEADERS = {
+    # A report is a page of its own: it loads nothing, runs nothing, and is nobody's frame.
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 def router(catalog: Catalog) -> APIRouter:
@@ -13,12 +27,13 @@ def router(catalog: Catalog) -> APIRouter:
 
     def detail(model: Batcher) -> ModelDetail:
         card = model.card
-        return ModelDetail(
+        return ModelDetail.served(
+            card,
             name=card.name,
             default=card.name == catalog.default,
             version=card.version,
             versions=list(catalog.models[card.name]),
-            card=ServedCard.model_construct(**dict(card)),
+            report=None if _report(model) is None else f"{_path(card)}/report",
         )
 
     def summary(model: Batcher) -> ModelSummary:
@@ -32,6 +47,15 @@ def router(catalog: Catalog) -> APIRouter:
             head=card.head,
             labels=list(card.labels),
         )
+
+    def report_of(model: Batcher) -> FileResponse:
+        page = _report(model)
+        if page is None:
+            raise ModelNotFoundError(
+                f"model {model.card.name!r} version {model.card.version} has no report; "
+                "`logitserve calibrate` writes one"
+            )
+        return FileResponse(page, media_type="text/html", headers=REPORT_HEADERS)
 
     @routes.get("")
     async def list_models() -> ModelList:
@@ -48,4 +72,27 @@ def router(catalog: Catalog) -> APIRouter:
         """A model and the card of one version."""
         return detail(catalog.find(name, version))
 
+    @routes.get("/{name}/report", response_class=FileResponse, responses=problems(404))
+    async def show_report(name: str) -> FileResponse:
+        """The report of a model's latest version, a page to look at."""
+        return report_of(catalog.find(name))
+
+    @routes.get(
+        "/{name}/versions/{version}/report", response_class=FileResponse, responses=problems(404)
+    )
+    async def show_version_report(name: str, version: str) -> FileResponse:
+        """The report of one version of a model, a page to look at."""
+        return report_of(catalog.find(name, version))
+
     return routes
+
+
+def _path(card: ModelCard) -> str:
+    return f"/models/{card.name}/versions/{card.version}"
+
+
+def _report(model: Batcher) -> Path | None:
+    if model.model.path is None:
+        return None
+    page = model.model.path.parent / REPORT_FOLDER / REPORT_PAGE
+    return page if page.is_file() else None

@@ -1,12 +1,15 @@
 """`POST /predict`: pictures in, predictions out, as the project's own JSON."""
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
 import orjson
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
-from inference.card import Head, ModelCard
+from inference import conformal, heads
+from inference.card import COVERAGE_RANGE, Head, ModelCard
 from inference.predictor import Predictions
 from service.batcher import Batcher
 from service.catalog import Catalog
@@ -15,7 +18,28 @@ from service.payloads import departure, read_pictures
 from service.schemas import PICTURES_BODY, PredictResponse, problems
 from service.telemetry import server_timing
 
-TopK = Annotated[int | None, Query(ge=1, description="only the most probable classes, in order")]
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a request's query asks of the answer."""
+
+    top_k: Annotated[
+        int | None, Query(ge=1, description="only the most probable classes, in order")
+    ] = None
+    calibrated: Annotated[
+        bool, Query(description="false: probabilities as the network gave them, uncalibrated")
+    ] = True
+    coverage: Annotated[
+        float | None,
+        Query(
+            description="adds `set`: labels that hold the true one in this share of the pictures",
+            json_schema_extra={"minimum": COVERAGE_RANGE[0], "maximum": COVERAGE_RANGE[1]},
+        ),
+    ] = None
+
+
+PLAIN = Wanted()
+Asked = Annotated[Wanted, Depends()]
 
 
 async def answer(
@@ -23,19 +47,22 @@ async def answer(
     model: Batcher,
     pictures: list[Picture],
     departure: Departure,
-    top_k: int | None = None,
+    wanted: Wanted = PLAIN,
 ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """Body and headers of the response to a request that carries these pictures.
 
     Raises:
+        CoverageError: see `conformal.check`.
         ImageError, NonFiniteLogitsError, QueueFullError: see `Classifier.classify`.
     """
+    if wanted.coverage is not None:
+        conformal.check(model.card, wanted.coverage)
     predictions, timing = await classifier.classify(model, pictures, departure)
     body = orjson.dumps(
         {
             "model": model.card.name,
             "version": model.card.version,
-            "predictions": render(model.card, predictions, top_k),
+            "predictions": render(model.card, predictions, wanted),
         }
     )
     return body, [
@@ -54,54 +81,76 @@ def router(catalog: Catalog, classifier: Classifier, *, max_pictures: int) -> AP
         "responses": problems(400, 404, 413, 415, 422, 429, 503),
     }
 
-    async def respond(request: Request, model: Batcher, top_k: int | None) -> Response:
+    async def respond(request: Request, model: Batcher, wanted: Wanted) -> Response:
         pictures = await read_pictures(request, max_pictures=max_pictures)
-        body, headers = await answer(classifier, model, pictures, departure(request.receive), top_k)
+        body, headers = await answer(
+            classifier, model, pictures, departure(request.receive), wanted
+        )
         response = Response(body)
         response.raw_headers = headers
         return response
 
     @routes.post("/predict", **documented)
-    async def predict(request: Request, top_k: TopK = None) -> Response:
+    async def predict(request: Request, wanted: Asked) -> Response:
         """Class probabilities of pictures, by the default model."""
-        return await respond(request, catalog.find(), top_k)
+        return await respond(request, catalog.find(), wanted)
 
     @routes.post("/models/{name}/predict", **documented)
-    async def predict_by_name(request: Request, name: str, top_k: TopK = None) -> Response:
+    async def predict_by_name(request: Request, name: str, wanted: Asked) -> Response:
         """Class probabilities of pictures, by the latest version of a model."""
-        return await respond(request, catalog.find(name), top_k)
+        return await respond(request, catalog.find(name), wanted)
 
     @routes.post("/models/{name}/versions/{version}/predict", **documented)
     async def predict_by_version(
-        request: Request, name: str, version: str, top_k: TopK = None
+        request: Request, name: str, version: str, wanted: Asked
     ) -> Response:
         """Class probabilities of pictures, by one version of a model."""
-        return await respond(request, catalog.find(name, version), top_k)
+        return await respond(request, catalog.find(name, version), wanted)
 
     return routes
 
 
 def render(
-    card: ModelCard, predictions: Predictions, top_k: int | None = None
+    card: ModelCard, predictions: Predictions, wanted: Wanted = PLAIN
 ) -> list[dict[str, Any]]:
     """The predictions of a batch as `schemas.Prediction` describes them."""
-    rendered = []
+    said = predictions if wanted.calibrated else predictions.uncalibrated(card)
+    rendered: list[dict[str, Any]] = []
     for probabilities, argmax in zip(
-        predictions.probabilities.tolist(), predictions.argmax.tolist(), strict=True
+        said.probabilities.tolist(), said.argmax.tolist(), strict=True
     ):
         named = dict(zip(card.labels, probabilities, strict=True))
         prediction = {
             "argmax": argmax,
             "label": card.labels[argmax],
             "probability": probabilities[argmax],
-            "probabilities": named if top_k is None else _most_probable(named, top_k),
+            "probabilities": (
+                named if wanted.top_k is None else _most_probable(named, wanted.top_k)
+            ),
         }
-        if card.head is Head.SIGMOID:
-            assert card.thresholds is not None  # noqa: S101 - the card's own rule
-            holds = np.greater_equal(probabilities, card.thresholds)
-            prediction["labels"] = [card.labels[i] for i in np.flatnonzero(holds)]
         rendered.append(prediction)
+    for member, values in _additions(card, said, wanted):
+        for prediction, value in zip(rendered, values, strict=True):
+            prediction[member] = value
     return rendered
+
+
+def _additions(
+    card: ModelCard, said: Predictions, wanted: Wanted
+) -> Iterator[tuple[str, list[Any]]]:
+    """Members that some predictions have, each with its value for every picture."""
+    if card.head is Head.SIGMOID:
+        holds = said.probabilities >= heads.thresholds(card, of_calibrated=wanted.calibrated)
+        yield "labels", [_labels(card, np.flatnonzero(row)) for row in holds]
+    if said.known is not None:
+        yield "known", said.known.tolist()
+    if wanted.coverage is not None:
+        sets = conformal.prediction_sets(card, said.logits, wanted.coverage)
+        yield "set", [_labels(card, indices) for indices in sets]
+
+
+def _labels(card: ModelCard, indices: Iterable[int]) -> list[str]:
+    return [card.labels[index] for index in indices]
 
 
 def _most_probable(named: dict[str, float], count: int) -> dict[str, float]:
