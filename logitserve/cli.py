@@ -21,9 +21,13 @@ class Entry(NamedTuple):
 
 
 COMMANDS: Final = {
+    "adopt": Entry("adopt", "Give somebody else's ONNX FILE a card and publish it."),
     "completion": Entry("completion", "Print the script that completes commands in a SHELL."),
     "evaluate": Entry("evaluate", "Measure a published MODEL on MNIST's test part."),
     "models": Entry("models", "Look into a folder of models."),
+    "numerics": Entry(
+        "numerics", "Measure round-off, losses and optimizers, and write a page about it."
+    ),
     "predict": Entry("predict", "Score pictures offline: FILES, folders, or - for standard input."),
     "serve": Entry("serve", "Serve a folder of models over HTTP."),
     "train": Entry("train", "Train a model by a RECIPE and publish it."),

@@ -13,16 +13,13 @@ import click
 from inference.predictor import Predictor
 from inference.runtime import available_cpus
 from logitserve.commands.options import models_option
+from logitserve.commands.pictures import in_folder
 from logitserve.errors import OutputError
 from logitserve.published import find
 from logitserve.rows import Format, writer
 from logitserve.scoring import CHUNK, Picture, score
 
 STDIN: Final = "-"
-SUFFIXES: Final = frozenset(
-    [".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"],
-)
-"""Of the files that are taken from a folder; a file that is named itself may have any."""
 
 
 @click.command(
@@ -102,11 +99,8 @@ def _pictures(path: str, *, recursive: bool) -> Iterator[Picture]:
     if path == STDIN:
         yield Picture(STDIN, sys.stdin.buffer.read)
     elif Path(path).is_dir():
-        found = Path(path).rglob("*") if recursive else Path(path).iterdir()
-        files = sorted(file for file in found if file.suffix.lower() in SUFFIXES and file.is_file())
-        if not files:
-            hint = "" if recursive else "; --recursive looks into its folders too"
-            raise click.UsageError(f"no pictures in the folder {path}{hint}")
+        hint = "" if recursive else "; --recursive looks into its folders too"
+        files = in_folder(Path(path), recursive=recursive, hint=hint)
         yield from (Picture(click.format_filename(file), file.read_bytes) for file in files)
     else:
         yield Picture(click.format_filename(path), Path(path).read_bytes)
