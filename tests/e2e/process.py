@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -43,10 +43,18 @@ class Server:
 
 
 @contextmanager
-def running(*options: str, environment: dict[str, str] | None = None) -> Iterator[Server]:
-    """Start the server, wait until it says where it listens, stop it in the end."""
+def running(
+    *options: str, environment: dict[str, str] | None = None, wrapper: Sequence[str] = ()
+) -> Iterator[Server]:
+    """Start the server, wait until it says where it listens, stop it in the end.
+
+    Args:
+        options: of `logitserve serve`.
+        environment: instead of this process's, cleaned of settings.
+        wrapper: a command that the server is run by.
+    """
     process = subprocess.Popen(
-        command("serve", "--port", "0", *options),
+        [*wrapper, *command("serve", "--port", "0", *options)],
         env=environment or clean_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
