@@ -28,7 +28,7 @@ COMMANDS: Final = {
     "numerics": Entry(
         "numerics", "Measure round-off, losses and optimizers, and write a page about it."
     ),
-    "predict": Entry("predict", "Score pictures offline: FILES, folders, or - for standard input."),
+    "predict": Entry("predict", "Score pictures offline, without a server."),
     "serve": Entry("serve", "Serve a folder of models over HTTP."),
     "train": Entry("train", "Train a model by a RECIPE and publish it."),
 }

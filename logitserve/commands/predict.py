@@ -68,9 +68,10 @@ def command(
     kind: str,
     output: Path | None,
 ) -> None:
-    """Score pictures offline: FILES, folders, or - for standard input.
+    """Score pictures offline, without a server.
 
-    Rows come in the order of the arguments, a folder's pictures by name. A picture that cannot be
+    FILES are pictures, folders of them, or - for one on standard input. Rows come in their order, a
+    folder's pictures by name. A picture that cannot be
     used is a row with its error.
     """
     if kind == Format.PARQUET and output is None:

@@ -28,10 +28,11 @@ def test_help_lists_the_commands_and_imports_nothing_heavy() -> None:
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    *lines, imported = done.stdout.strip().splitlines()
+    shown, _, imported = done.stdout.strip().rpartition("\n")
     assert imported == "[]"
+    words = " ".join(shown.split())
     for name, entry in COMMANDS.items():
-        assert any(line.split() == [name, *entry.summary.split()] for line in lines), name
+        assert f" {name} {entry.summary}" in words
 
 
 @pytest.mark.parametrize("name", COMMANDS)
