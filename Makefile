@@ -39,7 +39,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 
 lock: $(VENV)/.development ## bring requirements/*.txt up to date with pyproject.toml
 	$(COMPILE) --output-file requirements/serving.txt
-	$(COMPILE) --group dev --extra training --extra grpc --constraint requirements/serving.txt \
+	$(COMPILE) --group dev --all-extras --constraint requirements/serving.txt \
 		--output-file requirements/development.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --upgrade requirements/protocol-clients.in \

@@ -132,6 +132,14 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": "a problem", "content": content} for status in statuses}
 
 
+def _nested_lists(levels: int) -> dict[str, Any]:
+    """Lists in lists, that many deep, of whole numbers from 0 to 255."""
+    schema: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 255}
+    for _ in range(levels):
+        schema = {"type": "array", "minItems": 1, "items": schema}
+    return schema
+
+
 _BINARY = {"type": "string", "format": "binary"}
 
 PICTURES_BODY: Mapping[str, Any] = {
@@ -169,10 +177,8 @@ PICTURES_BODY: Mapping[str, Any] = {
                             "additionalProperties": False,
                             "properties": {
                                 "pixels": {
-                                    "type": "array",
-                                    "minItems": 1,
-                                    "items": {},
                                     "description": "0 to 255: H×W, H×W×C, N×H×W or N×H×W×C",
+                                    "anyOf": [_nested_lists(levels) for levels in (2, 3, 4)],
                                 }
                             },
                         },
