@@ -11,7 +11,7 @@ from service import problems
 from service.catalog import Catalog
 from service.classify import Classifier
 from service.front import Front
-from service.routes import health, models, predict, tensorflow_serving, v2
+from service.routes import health, models, predict, preview, tensorflow_serving, v2
 from service.settings import Settings
 
 DESCRIPTION = "Class probabilities from networks that end in logits."
@@ -51,6 +51,7 @@ def create_routes(settings: Settings, catalog: Catalog, classifier: Classifier) 
         app.include_router(router)
     app.include_router(models.router(catalog))
     app.include_router(health.router(catalog))
+    app.include_router(preview.router(catalog, classifier, max_pictures=settings.max_pictures))
 
     @app.get("/", include_in_schema=False)
     async def home() -> RedirectResponse:

@@ -1,6 +1,7 @@
 """The use case: pictures in, predictions out. Knows no request object."""
 
 import asyncio
+import functools
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from anyio import to_thread
 
 from inference import pixels
 from inference.errors import ImageError, TooManyPixelsError
+from inference.picture_warnings import PictureWarning, Warn
 from inference.predictor import Predictions
 from service.batcher import MAX_BATCH, Answer, Batcher
 from service.errors import ClientGoneError
@@ -103,6 +105,22 @@ class Classifier:
             parts.append(answer.predictions)
         return Predictions.concatenated(parts), timing
 
+    async def prepared(
+        self, model: Batcher, picture: Picture
+    ) -> tuple[npt.NDArray[np.uint8], list[PictureWarning]]:
+        """A picture as the network gets it, and what its sender may not expect of it.
+
+        Returns:
+            uint8, `[height, width, channels]` of the card, and the warnings as they arose.
+
+        Raises:
+            ImageError: the picture cannot be used.
+        """
+        warnings: list[PictureWarning] = []
+        prepare = functools.partial(self._fitted, warn=warnings.append)
+        images = await to_thread.run_sync(prepare, model, picture, self._max_pixels)
+        return images[0], warnings
+
     async def _decoded(
         self, model: Batcher, pictures: Sequence[Picture], start: int
     ) -> npt.NDArray[np.uint8]:
@@ -127,12 +145,14 @@ class Classifier:
         return images
 
     @staticmethod
-    def _fitted(model: Batcher, picture: Picture, max_pixels: int) -> npt.NDArray[np.uint8]:
+    def _fitted(
+        model: Batcher, picture: Picture, max_pixels: int, warn: Warn | None = None
+    ) -> npt.NDArray[np.uint8]:
         """uint8, `[1, height, width, channels]`."""
         if isinstance(picture, bytes):
-            fitted = pixels.decode(picture, model.card.input, max_pixels=max_pixels)
+            fitted = pixels.decode(picture, model.card.input, max_pixels=max_pixels, warn=warn)
         else:
-            fitted = pixels.from_array(picture, model.card.input, max_pixels=max_pixels)
+            fitted = pixels.from_array(picture, model.card.input, max_pixels=max_pixels, warn=warn)
         return fitted[np.newaxis]
 
 
