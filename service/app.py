@@ -4,14 +4,13 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp
 
 from service import problems
 from service.catalog import Catalog
 from service.classify import Classifier
 from service.front import Front
-from service.routes import health, models, predict, preview, tensorflow_serving, v2
+from service.routes import health, models, page, predict, preview, tensorflow_serving, v2
 from service.settings import Settings
 
 DESCRIPTION = "Class probabilities from networks that end in logits."
@@ -52,8 +51,5 @@ def create_routes(settings: Settings, catalog: Catalog, classifier: Classifier) 
     app.include_router(models.router(catalog))
     app.include_router(health.router(catalog))
     app.include_router(preview.router(catalog, classifier, max_pictures=settings.max_pictures))
-
-    @app.get("/", include_in_schema=False)
-    async def home() -> RedirectResponse:
-        return RedirectResponse("/docs")
+    app.include_router(page.router())
     return app

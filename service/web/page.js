@@ -1,0 +1,163 @@
+/** The page: what is drawn, dropped, pasted or chosen is asked about, and the answer is shown. */
+
+import { Asker } from './asker.js';
+import { Pad } from './pad.js';
+import { listModels, predict, preview, readCard } from './server.js';
+import * as view from './view.js';
+
+const SOURCES = 'You can also drop a picture anywhere, or paste one.';
+
+const canvas = document.getElementById('canvas');
+const modelChoice = document.getElementById('model');
+const fileChoice = document.getElementById('file');
+const source = document.getElementById('source');
+
+const pad = new Pad(canvas, document.getElementById('cursor'));
+const asker = new Asker(answer);
+
+/** What is asked about: nothing, the file that was given, or what is drawn. */
+let picture = null;
+let card = null;
+
+/** Ask about the picture, once more changes have had their chance. */
+function ask() {
+  if (picture && card) asker.ask({ picture, card });
+}
+
+/** Ask, and show the answer unless it is no longer wanted. */
+async function answer(question, signal) {
+  const asked = question.card;
+  try {
+    const blob = question.picture.file ?? (await pad.toBlob());
+    const topK = asked.labels.length > view.MOST_BARS ? view.MOST_BARS : null;
+    const predicted = await predict(asked.name, blob, { topK, signal });
+    if (signal.aborted) return;
+    view.showError('');
+    view.showAnswer(asked, predicted);
+    const seen = await preview(asked.name, blob, { signal });
+    if (!signal.aborted) view.showPreview(asked, seen);
+  } catch (error) {
+    if (!signal.aborted) fail(error);
+  }
+  view.showBusy(pad.drawing);
+}
+
+function fail(error) {
+  view.showNothing(card);
+  view.showError(error.message, { again: error.passing });
+}
+
+function clear() {
+  asker.cancel();
+  picture = null;
+  pad.clear();
+  fileChoice.value = '';
+  showSource(SOURCES, { help: true });
+  canvas.parentElement.setAttribute('data-empty', '');
+  view.showError('');
+  view.showNothing(card);
+}
+
+/** Say where the picture comes from, or how to give one. */
+function showSource(text, { help = false } = {}) {
+  source.textContent = text;
+  source.toggleAttribute('data-help', help);
+}
+
+/** A stroke on a given picture starts a drawing of its own. */
+function begin() {
+  if (picture?.file) clear();
+  picture ??= {};
+  canvas.parentElement.removeAttribute('data-empty');
+  view.showBusy(true);
+}
+
+function end() {
+  view.showBusy(false);
+  ask();
+}
+
+/** Take the first of some files as the picture. */
+async function take(files) {
+  if (files.length === 0) {
+    view.showError('That is no picture file. Drop, paste or choose a PNG, JPEG or WebP.');
+    return;
+  }
+  clear();
+  const [file] = files;
+  const taken = { file };
+  picture = taken;
+  canvas.parentElement.removeAttribute('data-empty');
+  showSource(files.length > 1 ? `${file.name}, the first of ${files.length}` : file.name);
+  ask();
+  // The server is asked about the file itself; what is shown here is for the eye only.
+  const image = await createImageBitmap(file).catch(() => null);
+  if (picture !== taken) return;
+  if (image) pad.show(image);
+  else showSource(`${file.name} (this browser cannot show it)`);
+}
+
+async function choose(name) {
+  asker.cancel();
+  card = null;
+  try {
+    const chosen = await readCard(name);
+    if (modelChoice.value !== name) return; // changed again meanwhile
+    card = chosen;
+    view.showCard(card);
+    view.showError('');
+    view.showNothing(card);
+    ask();
+  } catch (error) {
+    fail(error);
+  }
+}
+
+async function start() {
+  try {
+    const models = await listModels();
+    if (models.length === 0) throw new Error('The server has no model to ask.');
+    const first = models.find((model) => model.default) ?? models[0];
+    view.showModels(models, first.name);
+    await choose(first.name);
+  } catch (error) {
+    fail(error);
+  }
+}
+
+function tryAgain() {
+  view.showError('');
+  if (card?.name === modelChoice.value) ask();
+  else if (modelChoice.value) choose(modelChoice.value);
+  else start();
+}
+
+pad.addEventListener('begin', begin);
+pad.addEventListener('ink', ask);
+pad.addEventListener('end', end);
+pad.addEventListener('clear', clear);
+document.getElementById('clear').addEventListener('click', clear);
+document.getElementById('again').addEventListener('click', tryAgain);
+modelChoice.addEventListener('change', () => choose(modelChoice.value));
+fileChoice.addEventListener('change', () => {
+  if (fileChoice.files.length) take(Array.from(fileChoice.files));
+});
+
+document.addEventListener('paste', (event) => {
+  if (event.clipboardData.files.length) take(Array.from(event.clipboardData.files));
+});
+document.addEventListener('dragover', (event) => {
+  event.preventDefault();
+  document.body.classList.add('dropping');
+});
+document.addEventListener('dragleave', (event) => {
+  if (!event.relatedTarget) document.body.classList.remove('dropping');
+});
+document.addEventListener('drop', (event) => {
+  event.preventDefault();
+  document.body.classList.remove('dropping');
+  take(Array.from(event.dataTransfer.files));
+});
+
+clear();
+start();

@@ -1,0 +1,104 @@
+/** What the page asks of the server. Addresses are relative, so that a proxy may add a prefix. */
+
+/** Header tokens → sentences; the server's vocabulary is in its API documentation. */
+const MEANING = {
+  inverted: 'Dark ink on light paper was turned into light ink on black.',
+  'transparency-flattened': 'What was transparent became paper.',
+  'turned-by-exif': 'The picture was turned the way its file says.',
+  squashed: 'Height and width were scaled differently: shapes are squashed.',
+  blank: 'The picture is blank, so the answer means nothing.',
+  'nothing-found': 'Nothing in it looks like ink, so the answer means nothing.',
+};
+
+/** The models that are served, as `GET /models` lists them. */
+export async function listModels() {
+  const response = await request('models');
+  return (await response.json()).models;
+}
+
+/** The card of a model's latest version. */
+export async function readCard(name) {
+  const response = await request(`models/${encodeURIComponent(name)}`);
+  return (await response.json()).card;
+}
+
+/**
+ * Ask a model about a picture.
+ * @returns {Promise<object>} the prediction, who gave it, and milliseconds there and back.
+ */
+export async function predict(name, picture, { topK, signal }) {
+  const query = topK ? `?top_k=${topK}` : '';
+  const sent = performance.now();
+  const response = await post(name, `predict${query}`, picture, signal);
+  const answer = await response.json();
+  return {
+    prediction: answer.predictions[0],
+    model: answer.model,
+    version: answer.version,
+    milliseconds: performance.now() - sent,
+    inServer: summed(response.headers.get('Server-Timing') ?? ''),
+  };
+}
+
+/** The picture as the model gets it, and sentences about what was done to it. */
+export async function preview(name, picture, { signal }) {
+  const response = await post(name, 'preview', picture, signal);
+  const header = response.headers.get('Logitserve-Warnings') ?? '';
+  const tokens = header.split(',').map((token) => token.trim()).filter(Boolean);
+  return {
+    image: await response.blob(),
+    warnings: tokens.map((token) => MEANING[token] ?? token),
+  };
+}
+
+function post(name, what, picture, signal) {
+  return request(`models/${encodeURIComponent(name)}/${what}`, {
+    method: 'POST',
+    // Which format it is, its own bytes tell, and better than a file's name.
+    headers: { 'Content-Type': 'application/octet-stream' },
+    body: picture,
+    signal,
+  });
+}
+
+/** Why there is no answer, in words for people; it may pass, and then trying again helps. */
+class NoAnswerError extends Error {
+  constructor(message, { passing, ...options }) {
+    super(message, options);
+    this.passing = passing;
+  }
+}
+
+/** Statuses of a server that is busy, starting or broken; all others are about the request. */
+function mayPass(status) {
+  return status === 408 || status === 429 || status >= 500;
+}
+
+/** A response with a good status, or a NoAnswerError. */
+async function request(address, options) {
+  let response;
+  try {
+    response = await fetch(address, options);
+  } catch (error) {
+    if (error.name === 'AbortError') throw error;
+    throw new NoAnswerError('The server does not answer. See whether it is running.', {
+      cause: error,
+      passing: true,
+    });
+  }
+  if (response.ok) return response;
+  throw new NoAnswerError(await detailOf(response), { passing: mayPass(response.status) });
+}
+
+/** What a problem document says (RFC 9457), or else its status. */
+async function detailOf(response) {
+  const status = `The server answered ${response.status} ${response.statusText}`.trim();
+  const problem = await response.json().catch(() => ({}));
+  return problem.detail ?? `${status}.`;
+}
+
+/** Sum of the durations of a `Server-Timing` header, in milliseconds. */
+function summed(header) {
+  const durations = header.matchAll(/dur=([\d.]+)/g);
+  return Array.from(durations, (match) => Number(match[1])).reduce((sum, each) => sum + each, 0);
+}

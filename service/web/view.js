@@ -1,0 +1,134 @@
+/** What the page shows of models, answers and errors. */
+
+/** More labels than this are not all shown: only the most probable ones, in their order. */
+export const MOST_BARS = 20;
+
+/** Characters of a label that fit in large letters. */
+const SHORT = 4;
+
+const NOTHING = '–';
+
+const percent = new Intl.NumberFormat('en', {
+  style: 'percent',
+  minimumFractionDigits: 1,
+  maximumFractionDigits: 1,
+});
+
+const part = Object.fromEntries(
+  Array.from(document.querySelectorAll('[id]'), (element) => [element.id, element]),
+);
+
+export function showModels(models, chosen) {
+  part.model.replaceChildren(
+    ...models.map(({ name }) => new Option(name, name, name === chosen, name === chosen)),
+  );
+}
+
+export function showCard(card) {
+  const { height, width, channels } = card.input;
+  part.card.href = `models/${encodeURIComponent(card.name)}`;
+  part.description.textContent = card.description;
+  part.shape.textContent = `${height} × ${width} pixels, ${channels === 1 ? 'gray' : 'color'}`;
+}
+
+/** No answer is there, or none any more. */
+export function showNothing(card) {
+  part.label.textContent = NOTHING;
+  part.label.removeAttribute('data-long');
+  part.probability.textContent = '';
+  part.latency.textContent = '';
+  part.warnings.replaceChildren();
+  hideSeen();
+  showBars(card, card && card.labels.length <= MOST_BARS ? card.labels : [], null);
+}
+
+export function showAnswer(card, answer) {
+  const { prediction } = answer;
+  // A model of many labels names those that hold; the others name the most probable one.
+  const won = prediction.labels ?? [prediction.label];
+  part.label.textContent = won.length ? won.join(', ') : 'none of them';
+  part.label.toggleAttribute('data-long', part.label.textContent.length > SHORT);
+  part.probability.textContent = prediction.labels ? '' : rounded(prediction.probability);
+  showBars(card, Object.keys(prediction.probabilities), prediction);
+  part.latency.textContent =
+    `${answer.model}, version ${answer.version}, answered in ${answer.milliseconds.toFixed(1)} ms, ` +
+    `${answer.inServer.toFixed(1)} ms of them in the server.`;
+}
+
+export function showPreview(card, { image, warnings }) {
+  const previous = part.seen.src;
+  part.seen.src = URL.createObjectURL(image);
+  if (previous) URL.revokeObjectURL(previous);
+  part.seen.alt = `Your picture as ${card.name} gets it, enlarged`;
+  part.seen.hidden = false;
+  part.warnings.replaceChildren(...warnings.map((text) => element('li', '', text)));
+}
+
+/** An answer that is not final is not read out by screen readers. */
+export function showBusy(busy) {
+  part.result.setAttribute('aria-busy', String(busy));
+}
+
+/** An error, and a button to try again if it may pass. */
+export function showError(text, { again = false } = {}) {
+  part.error.textContent = text;
+  part.again.hidden = !again;
+  part.trouble.hidden = text === '';
+}
+
+function hideSeen() {
+  if (part.seen.src) URL.revokeObjectURL(part.seen.src);
+  part.seen.removeAttribute('src');
+  part.seen.hidden = true;
+}
+
+/** One row a label; rows are kept while the labels stay, so that the bars move. */
+function showBars(card, labels, prediction) {
+  const names = JSON.stringify([card?.name, labels]);
+  if (part.bars.dataset.names !== names) {
+    part.bars.dataset.names = names;
+    part.bars.replaceChildren(...labels.map((label) => row(label, thresholdOf(card, label))));
+  }
+  const won = prediction ? (prediction.labels ?? [prediction.label]) : [];
+  labels.forEach((label, index) => {
+    const probability = prediction?.probabilities[label];
+    const bar = part.bars.children[index];
+    bar.toggleAttribute('data-won', won.includes(label));
+    bar.querySelector('.fill').style.width = `${100 * (probability ?? 0)}%`;
+    bar.querySelector('.value').textContent = prediction ? rounded(probability) : NOTHING;
+  });
+}
+
+function row(label, threshold) {
+  const bar = element('li');
+  const track = element('span', 'track');
+  track.setAttribute('aria-hidden', 'true');
+  track.append(element('span', 'fill'));
+  bar.append(element('span', 'name', label), track, element('span', 'value'));
+  if (threshold !== null) {
+    const mark = element('span', 'mark');
+    mark.style.left = `${100 * threshold}%`;
+    mark.title = `holds from ${rounded(threshold)}`;
+    track.append(mark);
+    bar.append(element('span', 'unseen', `holds from ${rounded(threshold)}`));
+  }
+  return bar;
+}
+
+function thresholdOf(card, label) {
+  return card?.thresholds?.[card.labels.indexOf(label)] ?? null;
+}
+
+/** 99.97 % is not 100 %, and 0.03 % not nothing. */
+function rounded(probability) {
+  if (probability > 0.9995 && probability < 1) return '> 99.9%';
+  if (probability < 0.0005 && probability > 0) return '< 0.1%';
+  return percent.format(probability);
+}
+
+function element(name, className = '', text = '') {
+  const made = document.createElement(name);
+  if (className) made.className = className;
+  made.textContent = text;
+  return made;
+}
