@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup serve train test lint format lock protobuf protocol-clients clean
+.PHONY: help setup serve train test lint bench format lock protobuf protocol-clients clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,9 @@ lint: $(VENV)/.development ## check style and types, tests included
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: $(VENV)/.development ## measure logitserve beside its peers
+	$(BIN)/python benchmarks/compare.py
 
 format: $(VENV)/.development ## mend what can be mended by itself
 	$(BIN)/ruff format .
