@@ -7,8 +7,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from inference import heads
+from inference.card import Head
 from inference.predictor import Predictions, Predictor
-from training.datasets import mnist
+from training import labelwise
+from training.datasets import sources
 from training.datasets.dataset import Classes, Images, LabeledImages
 from training.errors import OptionError
 from training.progress import Reporter
@@ -26,12 +29,18 @@ class Evaluation:
 
     predictions: Predictions
     classes: Classes
+    answers: Classes | None = None
+    """Where many labels may hold, `[n, labels]`: 1 for those that the model says do."""
     metrics: dict[str, float] = field(init=False)
     """By name; fractions, except `nll` in nats."""
-    confusion: npt.NDArray[np.int64] = field(init=False)
-    """`[class, predicted class]`, counts."""
+    confusion: npt.NDArray[np.int64] | None = field(init=False)
+    """`[class, predicted class]`, counts; None where many labels may hold."""
 
     def __post_init__(self) -> None:
+        if self.answers is not None:
+            object.__setattr__(self, "metrics", self._of_labels(self.answers))
+            object.__setattr__(self, "confusion", None)
+            return
         probabilities, argmax = self.predictions.probabilities, self.predictions.argmax
         confusion = confusion_matrix(self.classes, argmax, labels=probabilities.shape[1])
         metrics = {
@@ -44,6 +53,18 @@ class Evaluation:
             metrics |= precision_recall_f1(confusion)
         object.__setattr__(self, "metrics", metrics)
         object.__setattr__(self, "confusion", confusion)
+
+    def _of_labels(self, answers: Classes) -> dict[str, float]:
+        """The metrics where many labels may hold; `nll` and `brier` are means over the labels."""
+        probabilities, outcomes = self.predictions.probabilities, self.classes
+        scores = labelwise.score(probabilities, answers, outcomes)
+        of_truth = np.where(outcomes == 1, probabilities, 1 - probabilities)
+        return labelwise.means(scores) | {
+            "exact_match": float(np.mean((answers == outcomes).all(axis=1))),
+            "nll": float(-np.log(np.maximum(of_truth, np.finfo(np.float64).tiny)).mean()),
+            "brier": float(np.mean((probabilities - outcomes) ** 2)),
+            "ece": reliability(probabilities.ravel(), outcomes.ravel()).error,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +92,11 @@ def evaluate(predictor: Predictor, data: LabeledImages) -> Evaluation:
         data: pictures of the model's input size, with the classes of its labels.
     """
     predictions = predict_all(predictor, data.images)
-    return Evaluation(predictions, data.classes)
+    answers = None
+    if predictor.card.head is Head.SIGMOID:
+        holds = predictions.probabilities >= heads.thresholds(predictor.card)
+        answers = holds.astype(np.int64)
+    return Evaluation(predictions, data.classes, answers)
 
 
 def evaluate_file(path: Path, data: Path | None, reporter: Reporter) -> Evaluation:
@@ -95,7 +120,7 @@ def evaluate_file(path: Path, data: Path | None, reporter: Reporter) -> Evaluati
             f"{path} was not made by a recipe of this version "
             f"({', '.join(RECIPES)}), so there is no test set to evaluate it on"
         )
-    dataset = mnist.load(data, reporter).regrouped(recipe.class_of)
+    _, dataset = sources.load(recipe, data, reporter)
     return evaluate(predictor, dataset.test)
 
 

@@ -1,5 +1,6 @@
 """A fitted network → an ONNX file that carries its card, and the proof that both agree."""
 
+from collections.abc import Sequence
 from importlib.metadata import version as library_version
 from pathlib import Path
 from typing import Final
@@ -78,13 +79,18 @@ def keras_logits(
     return logits
 
 
-def draw_goldens(network: "keras.Model", spec: InputSpec) -> tuple[Golden, ...]:
-    """Draw a picture of each digit, and note the network's own logits for it.
+def draw_goldens(
+    network: "keras.Model", spec: InputSpec, pictures: Sequence[bytes] | None = None
+) -> tuple[Golden, ...]:
+    """Note the network's own logits for pictures that the project draws.
 
-    Every second one is larger, dark on light and in color, so that the preprocessing has to
-    prove itself too.
+    Args:
+        network: as fitted.
+        spec: what it takes.
+        pictures: encoded; by default one of each digit. Every second one is larger, dark on light
+            and in color, so that the preprocessing has to prove itself too.
     """
-    pictures = [
+    pictures = pictures or [
         drawings.to_png(
             drawings.draw(
                 digit,
@@ -134,7 +140,16 @@ def check_agreement(network: "keras.Model", predictor: Predictor, images: Images
 
 def libraries() -> dict[str, str]:
     """Versions of what made the file, for the card."""
-    names = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "numpy", "pillow")
+    names = (
+        "tensorflow",
+        "keras",
+        "tf2onnx",
+        "onnx",
+        "onnxruntime",
+        "numpy",
+        "pillow",
+        "scikit-learn",
+    )
     return {name: library_version(name) for name in names}
 
 

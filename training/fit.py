@@ -1,10 +1,13 @@
 """Weights fitted to the training part, with the validation part looked at after each epoch."""
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import count
 from typing import Any, Final
 
 from inference.card import Head
+from training import losses
 from training.augment import bend
 from training.backend import keras, tf
 from training.datasets.dataset import Classes, LabeledImages
@@ -45,6 +48,8 @@ def fit(
     recipe: Recipe,
     options: Options,
     reporter: Reporter,
+    fresh: Callable[[int], LabeledImages] | None = None,
+    weights: losses.Weights | None = None,
 ) -> list[Epoch]:
     """Fit the network's weights in place.
 
@@ -55,6 +60,8 @@ def fit(
         recipe: loss, schedule, averaging and augmentation.
         options: the rest.
         reporter: told of each epoch.
+        fresh: pictures of each epoch, as many as `train` has; None takes those of `train`.
+        weights: of the labels in the loss; None counts every picture once.
 
     Returns:
         one entry an epoch.
@@ -65,7 +72,7 @@ def fit(
     steps = math.ceil(len(train) / options.batch_size)
     network.compile(
         optimizer=_optimizer(network, recipe, options, steps),
-        loss=_loss(recipe.head),
+        loss=losses.fused(recipe.head, weights),
         metrics=[_accuracy(recipe.head)],
     )
     log = _EpochLog(reporter, options.epochs)
@@ -77,7 +84,7 @@ def fit(
             keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: advance(1))  # noqa: ARG005 - Keras names it
         )
         network.fit(
-            _batches(train, recipe, options),
+            _batches(train, fresh, recipe, options),
             shuffle=False,  # the stream already is
             steps_per_epoch=steps,
             epochs=options.epochs,
@@ -129,14 +136,35 @@ class _EpochLog:
         )
 
 
-def _batches(train: LabeledImages, recipe: Recipe, options: Options) -> Any:
+def _batches(
+    train: LabeledImages,
+    fresh: Callable[[int], LabeledImages] | None,
+    recipe: Recipe,
+    options: Options,
+) -> Any:
     """An endless stream of shuffled batches, the same for the same seed."""
-    batches = (
-        tf.data.Dataset.from_tensor_slices((train.images, _targets(train.classes, recipe.head)))
-        .shuffle(len(train), seed=options.seed)
-        .batch(options.batch_size)
-        .repeat()
-    )
+    targets = _targets(train.classes, recipe.head)
+    if fresh is None:
+        batches = (
+            tf.data.Dataset.from_tensor_slices((train.images, targets))
+            .shuffle(len(train), seed=options.seed)
+            .batch(options.batch_size)
+            .repeat()
+        )
+    else:
+
+        def stream() -> Iterator[tuple[Any, Any]]:
+            for number in count():
+                part = fresh(number)
+                for start in range(0, len(part), options.batch_size):
+                    batch = part[start : start + options.batch_size]
+                    yield batch.images, _targets(batch.classes, recipe.head)
+
+        signature = tuple(
+            tf.TensorSpec((None, *array.shape[1:]), array.dtype)
+            for array in (train.images, targets)
+        )
+        batches = tf.data.Dataset.from_generator(stream, output_signature=signature)
     if recipe.augmentation is not None:
         batches = batches.enumerate().map(_bending(recipe.augmentation, options.seed))
     return batches.prefetch(2)
@@ -151,15 +179,10 @@ def _bending(augmentation: Augmentation, seed: int) -> Any:
 
 
 def _targets(classes: Classes, head: Head) -> Any:
-    """What the loss compares logits with: class indices `[n]`, or for binary 0 or 1 `[n, 1]`."""
-    return classes if head is Head.SOFTMAX else classes[:, None].astype("float32")
-
-
-def _loss(head: Head) -> Any:
-    """The head's function fused into the loss, which keeps the digits that log(exp(…)) loses."""
+    """What the loss compares logits with: class indices `[n]`, else 0 or 1 `[n, logits]`."""
     if head is Head.SOFTMAX:
-        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    return keras.losses.BinaryCrossentropy(from_logits=True)
+        return classes
+    return classes.reshape(len(classes), -1).astype("float32")
 
 
 def _accuracy(head: Head) -> Any:

@@ -20,6 +20,9 @@ Tensor = Any
 STANDARDIZED: Final = "standardized"
 """Name of the layer whose output has mean 0 and deviation 1 over the training part."""
 
+_SMALL_MAP: Final = 8
+"""Cells along the shorter side, at most, over which the scene network pools."""
+
 
 @dataclass(frozen=True, slots=True)
 class PixelStatistics:
@@ -83,11 +86,23 @@ def _residual_cnn(x: Tensor) -> Tensor:
     return keras.layers.GlobalAveragePooling2D()(x)  # [64]
 
 
+def _scene_cnn(x: Tensor) -> Tensor:
+    """Blocks until the map is small; the maximum over it tells what is anywhere in the picture."""
+    x = _convolution(x, filters=32, size=5, strides=2)
+    x = keras.layers.ReLU()(x)
+    x = _residual_block(x, filters=48, strides=2)
+    while min(x.shape[1:3]) > _SMALL_MAP:
+        x = _residual_block(x, filters=64, strides=2)
+    x = _residual_block(x, filters=64)
+    pooled = [keras.layers.GlobalMaxPooling2D()(x), keras.layers.GlobalAveragePooling2D()(x)]
+    return keras.layers.Concatenate()(pooled)  # [128]
+
+
 def _residual_block(x: Tensor, *, filters: int, strides: int = 1) -> Tensor:
     """Two convolutions with a way around them (He et al. 2015, arXiv:1512.03385)."""
     shortcut = x
     if strides > 1:
-        shortcut = keras.layers.AveragePooling2D(strides)(x)
+        shortcut = keras.layers.AveragePooling2D(strides, padding="same")(x)
         shortcut = _convolution(shortcut, filters=filters, size=1)
     x = _convolution(x, filters=filters, size=3, strides=strides)
     x = keras.layers.ReLU()(x)
@@ -105,4 +120,5 @@ _BODIES: Final[dict[NetworkName, Callable[[Tensor], Tensor]]] = {
     NetworkName.LINEAR: _linear,
     NetworkName.MLP: _mlp,
     NetworkName.RESIDUAL_CNN: _residual_cnn,
+    NetworkName.SCENE_CNN: _scene_cnn,
 }

@@ -8,19 +8,22 @@ from typing import Final
 import numpy as np
 from rich.console import Console
 
+from inference import heads
 from inference.card import DatasetInfo, Golden, Head, ModelCard, TrainingInfo
 from inference.predictor import Predictor
 from inference.repository import MODEL_FILE, REPORT_FOLDER, ModelRepository
-from training import backend, export, networks, report
-from training.datasets import mnist
+from training import backend, export, labelwise, networks, report
+from training.datasets import scenes, sources
 from training.datasets.dataset import Dataset, Images
 from training.evaluate import Evaluation, evaluate
 from training.fit import Epoch, fit
 from training.progress import Reporter
-from training.recipes import Options, Recipe
+from training.recipes import Options, Recipe, Source
 
 _COMPARED: Final = 5_000
 """Pictures; fewer where the data set has fewer."""
+
+_GOLDEN_SCENES: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ def train(
         PublishError: the version cannot be put into the folder of models.
     """
     reporter = Reporter(console)
-    dataset = mnist.load(data, reporter).regrouped(recipe.class_of)
+    recipe, dataset = sources.load(recipe, data, reporter)
     with ModelRepository(models).publication(name or recipe.name) as draft:
         reporter.line(f"{recipe.name}: {dataset.info.train} pictures, {options.epochs} epochs")
         network, epochs = _fitted(recipe, options, dataset, reporter)
@@ -70,7 +73,8 @@ def train(
             options,
             name=name or recipe.name,
             version=draft.version,
-            goldens=export.draw_goldens(network, recipe.input),
+            goldens=_goldens(network, recipe),
+            thresholds=_thresholds(network, recipe, dataset),
             dataset=dataset.info,
         )
         proto = export.to_onnx(network, recipe.input)
@@ -108,8 +112,25 @@ def _fitted(
         recipe=recipe,
         options=options,
         reporter=reporter,
+        fresh=dataset.fresh,
     )
     return network, epochs
+
+
+def _goldens(network: "backend.keras.Model", recipe: Recipe) -> tuple[Golden, ...]:
+    pictures = scenes.drawn(count=_GOLDEN_SCENES) if recipe.source is Source.SCENES else None
+    return export.draw_goldens(network, recipe.input, pictures)
+
+
+def _thresholds(
+    network: "backend.keras.Model", recipe: Recipe, dataset: Dataset
+) -> tuple[float, ...] | None:
+    """Where many labels may hold, the thresholds of the highest F1 on the validation part."""
+    if recipe.head is not Head.SIGMOID:
+        return None
+    logits = export.keras_logits(network, dataset.validation.images)
+    probabilities = heads.probabilities(recipe.head, heads.scaled(logits, 1.0))
+    return labelwise.best_thresholds(probabilities, dataset.validation.classes)
 
 
 def _card(
@@ -119,6 +140,7 @@ def _card(
     name: str,
     version: str,
     goldens: tuple[Golden, ...],
+    thresholds: tuple[float, ...] | None,
     dataset: DatasetInfo,
 ) -> ModelCard:
     """The card of a model that has not been measured yet."""
@@ -135,6 +157,7 @@ def _card(
         head=recipe.head,
         labels=recipe.labels,
         input=recipe.input,
+        thresholds=thresholds,
         goldens=goldens,
         dataset=dataset,
         training=TrainingInfo(

@@ -18,6 +18,16 @@ class NetworkName(StrEnum):
     """Two hidden layers of 25 and 15 rectified units."""
     RESIDUAL_CNN = "residual-cnn"
     """A small convolutional network with residual blocks."""
+    SCENE_CNN = "scene-cnn"
+    """The same for things that may be anywhere in a picture of any size."""
+
+
+class Source(StrEnum):
+    """Where the pictures come from: the modules of `training.datasets`."""
+
+    MNIST = "mnist"
+    SCENES = "scenes"
+    """Several MNIST digits in one picture."""
 
 
 class Optimizer(StrEnum):
@@ -98,6 +108,7 @@ class Recipe:
     class_of: tuple[int, ...]
     """For each class of the data set, the index of its label."""
     input: InputSpec
+    source: Source = Source.MNIST
     options: Options
     """The defaults, chosen on the validation part."""
     schedule: Schedule = Schedule.CONSTANT
@@ -110,6 +121,8 @@ class Recipe:
 
 
 DIGIT_INPUT: Final = InputSpec(height=28, width=28, channels=1, fit=Fit.DIGIT)
+SCENE_INPUT: Final = InputSpec(height=56, width=56, channels=1, fit=Fit.PAD)
+"""Padded, because a stretched digit is another shape than those that were learned."""
 DIGITS: Final = tuple("0123456789")
 
 RECIPES: Final = {
@@ -162,6 +175,19 @@ RECIPES: Final = {
             input=DIGIT_INPUT,
             options=Options(epochs=30, weight_decay=0.1),
             averaged_epochs=2,
+        ),
+        Recipe(
+            name="scenes",
+            description="Which of the ten digits are in the picture? Up to four, light on dark.",
+            network=NetworkName.SCENE_CNN,
+            head=Head.SIGMOID,
+            labels=DIGITS,
+            class_of=tuple(range(10)),
+            input=SCENE_INPUT,
+            source=Source.SCENES,
+            options=Options(learning_rate=2e-3, epochs=8, batch_size=64, weight_decay=0.05),
+            schedule=Schedule.COSINE,
+            averaged_epochs=0.5,
         ),
     )
 }

@@ -51,13 +51,15 @@ def write(
         "version": card.version,
         "labels": card.labels,
         "test": evaluation.metrics,
-        "confusion": evaluation.confusion.tolist(),
         "epochs": [epoch.to_json() for epoch in epochs],
     }
+    if evaluation.confusion is not None:
+        document["confusion"] = evaluation.confusion.tolist()
     (folder / METRICS_FILE).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
     _save(learning_curves(card, epochs), folder / LEARNING_CURVES)
-    _save(confusion_matrix(card, evaluation), folder / CONFUSION_MATRIX)
-    _save(worst_mistakes(card, evaluation, images), folder / WORST_MISTAKES)
+    if evaluation.confusion is not None:
+        _save(confusion_matrix(card, evaluation.confusion), folder / CONFUSION_MATRIX)
+        _save(worst_mistakes(card, evaluation, images), folder / WORST_MISTAKES)
 
 
 def learning_curves(card: ModelCard, epochs: Sequence[Epoch]) -> Figure:
@@ -81,11 +83,10 @@ def learning_curves(card: ModelCard, epochs: Sequence[Epoch]) -> Figure:
     return figure
 
 
-def confusion_matrix(card: ModelCard, evaluation: Evaluation) -> Figure:
+def confusion_matrix(card: ModelCard, counts: npt.NDArray[np.int64]) -> Figure:
     """Counts of true against predicted labels; the shade is the share of the true label."""
-    counts = evaluation.confusion
     size = len(card.labels)
-    accuracy = evaluation.metrics["accuracy"]
+    accuracy = np.trace(counts) / counts.sum()
     side = 1.8 + max(0.5 * size, 2.4)
     figure = _figure(
         f"{card.name}: {accuracy:.2%} of {counts.sum():,} test pictures right", (side, side)

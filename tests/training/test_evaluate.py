@@ -98,6 +98,7 @@ def test_an_evaluation_of_yes_or_no_has_precision_and_recall_too() -> None:
         argmax=heads.argmax(Head.BINARY, logits),
     )
     evaluation = Evaluation(predictions, np.array([1, 1, 0, 0]))
+    assert evaluation.confusion is not None
     assert evaluation.confusion.tolist() == [[1, 1], [1, 1]]
     assert evaluation.metrics == pytest.approx(
         {

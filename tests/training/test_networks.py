@@ -17,10 +17,12 @@ STATISTICS = PixelStatistics(mean=0.1307, deviation=0.3081)
         (NetworkName.MLP, 10, 784 * 25 + 25 + 25 * 15 + 15 + 15 * 10 + 10),
         (NetworkName.MLP, 1, 784 * 25 + 25 + 25 * 15 + 15 + 15 * 1 + 1),
         (NetworkName.RESIDUAL_CNN, 10, 133_930),
+        (NetworkName.SCENE_CNN, 10, 181_482),
     ],
 )
 def test_the_size_of_each_network(name: NetworkName, logits: int, parameters: int) -> None:
-    network = build(name, shape=SHAPE, logits=logits, statistics=STATISTICS)
+    shape = (56, 56, 1) if name is NetworkName.SCENE_CNN else SHAPE
+    network = build(name, shape=shape, logits=logits, statistics=STATISTICS)
     assert network.count_params() == parameters
     assert parameters <= 200_000
 
@@ -52,3 +54,10 @@ def test_pixels_are_standardized_inside_the_network() -> None:
 def test_pictures_of_one_gray_do_not_divide_by_zero() -> None:
     statistics = PixelStatistics.of(np.full((3, 2, 2, 1), 9, dtype=np.uint8))
     assert statistics.deviation > 0
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (60, 80, 3), (75, 41, 3), (120, 160, 3)])
+def test_the_scene_network_takes_pictures_of_any_size(shape: tuple[int, int, int]) -> None:
+    network = build(NetworkName.SCENE_CNN, shape=shape, logits=2, statistics=STATISTICS)
+    assert np.asarray(network(np.zeros((1, *shape), np.uint8))).shape == (1, 2)
+    assert network.count_params() < 500_000

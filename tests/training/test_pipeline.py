@@ -53,6 +53,7 @@ def test_the_metrics_are_those_of_the_published_file(
 ) -> None:
     again = evaluate_file(published.path, data, Reporter())
     assert again.metrics == published.metrics
+    assert again.confusion is not None
     assert again.confusion.sum() == len(dataset.test)
     assert again.metrics["accuracy"] == np.mean(again.predictions.argmax == dataset.test.classes)
 

@@ -17,7 +17,7 @@ def test_recipes_and_evaluation_do_without_tensorflow() -> None:
 
 
 def test_the_shipped_models_have_their_recipes() -> None:
-    assert list(RECIPES) == ["softmax-regression", "digits-mlp", "digits", "zero"]
+    assert list(RECIPES) == ["softmax-regression", "digits-mlp", "digits", "zero", "scenes"]
     assert all(find(name).name == name for name in RECIPES)
 
 

@@ -64,9 +64,9 @@ def test_a_page_without_mistakes_has_no_pictures() -> None:
 
 
 def test_the_matrix_has_the_counts_and_the_labels() -> None:
-    figure = report.confusion_matrix(
-        CARD, evaluation([[9, 0, 0], [9, 0, 0], [0, 1, 0], [1, 0, 0]], [0, 0, 1, 1])
-    )
+    found = evaluation([[9, 0, 0], [9, 0, 0], [0, 1, 0], [1, 0, 0]], [0, 0, 1, 1]).confusion
+    assert found is not None
+    figure = report.confusion_matrix(CARD, found)
     (axes,) = figure.axes
     assert {(text.get_position(), text.get_text()) for text in axes.texts} == {
         ((0, 0), "2"),

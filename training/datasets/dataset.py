@@ -1,6 +1,6 @@
 """Pictures with their classes, in three parts: to fit, to choose, and to measure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -15,12 +15,15 @@ Classes = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class LabeledImages:
-    """Pictures and the class of each."""
+    """Pictures and what each shows."""
 
     images: Images
     """uint8, `[n, height, width, channels]`."""
     classes: Classes
-    """int64, `[n]`, index of the label."""
+    """int64, `[n]`, index of the label.
+
+    Where many may hold, `[n, labels]`: 1 for each that does, else 0.
+    """
 
     def __len__(self) -> int:
         return len(self.images)
@@ -42,6 +45,8 @@ class Dataset:
     """What choices are made on."""
     test: LabeledImages
     """What is measured once, and never chosen on."""
+    fresh: Callable[[int], LabeledImages] | None = None
+    """More pictures like `train`, new ones for each number; None where there are no others."""
 
     @property
     def info(self) -> DatasetInfo:
