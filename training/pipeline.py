@@ -11,11 +11,12 @@ from rich.console import Console
 from inference import heads
 from inference.card import DatasetInfo, Golden, Head, ModelCard, TrainingInfo
 from inference.predictor import Predictor
-from inference.repository import MODEL_FILE, REPORT_FOLDER, ModelRepository
-from training import backend, export, labelwise, networks, report
+from inference.repository import MODEL_FILE, ModelRepository
+from training import backend, export, labelwise, networks
 from training.datasets import scenes, sources
 from training.datasets.dataset import Dataset, Images
-from training.evaluate import Evaluation, evaluate
+from training.evaluate import Evaluation
+from training.finish import finish
 from training.fit import Epoch, fit
 from training.progress import Reporter
 from training.recipes import Options, Recipe, Source
@@ -84,12 +85,9 @@ def train(
         predictor = Predictor.load(file)
         difference = export.check_agreement(network, predictor, _compared(dataset))
         reporter.line(f"Keras and onnxruntime agree to {difference:.1e} in probability")
-        evaluation = evaluate(predictor, dataset.test)
-
-        card = card.model_copy(update={"metrics": evaluation.metrics})
-        export.write(proto, card, file)
-        Predictor.load(file)  # the very bytes that are published have proven themselves
-        report.write(draft.folder / REPORT_FOLDER, card, epochs, evaluation, dataset.test.images)
+        evaluation = finish(
+            draft.folder, proto, card, dataset=dataset, epochs=epochs, reporter=reporter
+        ).evaluation
     path = models / card.name / card.version / MODEL_FILE
     reporter.line(f"published {path}: {_summary(evaluation)}")
     return Published(card.name, card.version, path, evaluation.metrics)

@@ -8,23 +8,23 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from inference.card import ModelCard
+from inference.repository import REPORT_PAGE
+from training import figures, page
 from training.datasets.dataset import Images
 from training.evaluate import Evaluation
 from training.fit import Epoch
+from training.measure import Measured
 
 METRICS_FILE: Final = "metrics.json"
-LEARNING_CURVES: Final = "learning_curves.png"
-CONFUSION_MATRIX: Final = "confusion_matrix.png"
 WORST_MISTAKES: Final = "worst_mistakes.png"
 """Shows the data set's own pictures, whose license may differ from the project's."""
 
-_TRAIN_COLOR: Final = "#7a8699"
-_VALIDATION_COLOR: Final = "#d1495b"
+_SHADE: Final = "#2166ac"
 _MISTAKES: Final = (4, 8)
 """Rows and columns of the page."""
 
@@ -34,7 +34,9 @@ def write(
     card: ModelCard,
     epochs: Sequence[Epoch],
     evaluation: Evaluation,
+    *,
     images: Images,
+    measured: Measured,
 ) -> None:
     """Write the report.
 
@@ -44,6 +46,7 @@ def write(
         epochs: how the fit went.
         evaluation: on the test part.
         images: the test part's pictures, uint8 `[n, height, width, channels]`.
+        measured: of the same file.
     """
     folder.mkdir()
     document = {
@@ -52,20 +55,31 @@ def write(
         "labels": card.labels,
         "test": evaluation.metrics,
         "epochs": [epoch.to_json() for epoch in epochs],
+        **measured.to_json(),
     }
+    if card.calibration is not None:
+        document["calibration"] = card.calibration.model_dump()
     if evaluation.confusion is not None:
         document["confusion"] = evaluation.confusion.tolist()
     (folder / METRICS_FILE).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
-    _save(learning_curves(card, epochs), folder / LEARNING_CURVES)
+    confusion = evaluation.confusion
+    (folder / REPORT_PAGE).write_text(
+        page.render(
+            card,
+            evaluation,
+            measured,
+            learning=learning_curves(card, epochs) if epochs else None,
+            confusion=None if confusion is None else confusion_matrix(card, confusion),
+        )
+    )
     if evaluation.confusion is not None:
-        _save(confusion_matrix(card, evaluation.confusion), folder / CONFUSION_MATRIX)
         _save(worst_mistakes(card, evaluation, images), folder / WORST_MISTAKES)
 
 
 def learning_curves(card: ModelCard, epochs: Sequence[Epoch]) -> Figure:
     """Loss and error rate after each epoch, training beside validation, on log scales."""
-    figure = _figure(f"{card.name}: learning curves", (9, 3.6))
-    loss_axes, error_axes = figure.subplots(1, 2)
+    figure = figures.figure(f"{card.name}: learning curves", (4.6, 5.2))
+    loss_axes, error_axes = figure.subplots(2, 1, sharex=True)
     _curves(
         loss_axes,
         "loss (nats)",
@@ -87,19 +101,23 @@ def confusion_matrix(card: ModelCard, counts: npt.NDArray[np.int64]) -> Figure:
     """Counts of true against predicted labels; the shade is the share of the true label."""
     size = len(card.labels)
     accuracy = np.trace(counts) / counts.sum()
-    side = 1.8 + max(0.5 * size, 2.4)
-    figure = _figure(
+    side = 1.2 + max(0.4 * size, 2.4)
+    figure = figures.figure(
         f"{card.name}: {accuracy:.2%} of {counts.sum():,} test pictures right", (side, side)
     )
     axes = figure.subplots()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     # The square root keeps a few mistakes among a thousand visible.
-    axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
+    shades = np.zeros((*shares.shape, 4))
+    shades[...] = to_rgba(_SHADE)
+    shades[..., 3] = np.sqrt(shares)  # clear where there is nothing, whatever the page's color
+    axes.pcolorfast((-0.5, size - 0.5), (-0.5, size - 0.5), shades)
+    axes.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), aspect="equal")
     for row, column in np.ndindex(size, size):
         if counts[row, column]:
-            color = "white" if shares[row, column] > 0.3 else "#1f2937"
+            color = "white" if shares[row, column] > 0.3 else "black"
             axes.text(
-                column, row, f"{counts[row, column]}", ha="center", va="center", color=color, size=9
+                column, row, f"{counts[row, column]}", ha="center", va="center", color=color, size=8
             )
     axes.set_xticks(range(size), card.labels)
     axes.set_yticks(range(size), card.labels)
@@ -116,7 +134,7 @@ def worst_mistakes(card: ModelCard, evaluation: Evaluation, images: Images) -> F
     of_truth = predictions.probabilities[wrong, classes[wrong]]
     order = wrong[np.argsort(of_truth, kind="stable")]
     rows, columns = _MISTAKES
-    figure = _figure(
+    figure = figures.figure(
         f"{card.name}: the worst of {len(wrong):,} mistakes among {len(classes):,} test pictures",
         (1.25 * columns, 1.6 * rows),
     )
@@ -137,9 +155,11 @@ def worst_mistakes(card: ModelCard, evaluation: Evaluation, images: Images) -> F
 def _curves(axes: Axes, quantity: str, train: Sequence[float], validation: Sequence[float]) -> None:
     numbers = np.arange(1, len(train) + 1)
     marker = "o" if len(train) == 1 else ""
-    axes.plot(numbers, train, marker=marker, color=_TRAIN_COLOR, label="training, meanwhile")
     axes.plot(
-        numbers, validation, marker=marker, color=_VALIDATION_COLOR, label="validation, after"
+        numbers, train, marker=marker, color=figures.BEFORE_COLOR, label="training, meanwhile"
+    )
+    axes.plot(
+        numbers, validation, marker=marker, color=figures.MAIN_COLOR, label="validation, after"
     )
     if min([*train, *validation]) > 0:
         axes.set_yscale("log")
@@ -147,7 +167,7 @@ def _curves(axes: Axes, quantity: str, train: Sequence[float], validation: Seque
         axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(axis="y", color="#e5e7eb")
+    axes.grid(axis="y", color=figures.GRID_COLOR)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set(xlabel="epoch", ylabel=quantity)
 
@@ -159,13 +179,6 @@ def _picture(axes: Axes, image: npt.NDArray[np.uint8]) -> None:
 
 def _percent(value: float, _position: Any) -> str:
     return f"{100 * value:g} %"
-
-
-def _figure(title: str, inches: tuple[float, float]) -> Figure:
-    figure = Figure(figsize=inches, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, size=11, weight="bold")
-    return figure
 
 
 def _save(figure: Figure, path: Path) -> None:

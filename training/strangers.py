@@ -66,7 +66,7 @@ class Strangers:
     """The share of test pictures that it wrongly calls unknown."""
 
 
-def measure(predictor: Predictor, at_home: Predictions, *, count: int = COUNT) -> Strangers:
+def measure(predictor: Predictor, at_home: Predictions, *, count: int) -> Strangers:
     """Show a model what it was not made for.
 
     Args:

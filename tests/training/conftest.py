@@ -4,6 +4,7 @@ scikit-learn's bundled digits (Alpaydin and Kaynak 1998, CC BY 4.0) come as 8×8
 project's own preprocessing makes them look like MNIST.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from sklearn.datasets import load_digits
 
 from inference import pixels
 from tests.training.idx_files import write_idx
-from training import recipes
+from training import latency, recipes, strangers
 from training.datasets import mnist
 from training.datasets.dataset import Dataset
 from training.pipeline import Published, train
@@ -22,6 +23,15 @@ from training.recipes import Options
 
 TRAIN_SIZE = 1_440
 QUICK = Options(epochs=6, batch_size=64, learning_rate=5e-3, seed=3)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_measurements() -> Iterator[None]:
+    """A few strangers and runs are enough to see that they are measured."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(strangers, "COUNT", 6)
+        patch.setattr(latency, "_SECONDS", 0.0)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,115 @@
+"""The report's page: whole, alone, and the same each time."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inference.card import Fit, Head, ModelCard
+from inference.predictor import Predictor
+from tests import tiny_models
+from training import figures, page, report
+from training.calibrate import calibrate
+from training.datasets.dataset import LabeledImages
+from training.drawings import draw
+from training.evaluate import Evaluation, evaluate, predict_all, reliability
+from training.fit import Epoch
+from training.measure import Measured, measure
+
+EPOCH = Epoch(loss=1.0, accuracy=0.5, validation_loss=1.1, validation_accuracy=0.4, seconds=1.0)
+LABELS = {
+    Head.SOFTMAX: tuple("0123456789"),
+    Head.BINARY: ("other", "<zero>"),
+    Head.SIGMOID: ("a", "b & c", "<d>"),
+}
+
+
+class Inventory(HTMLParser):
+    """The elements of a page and what they point at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.addresses += [
+            value or ""
+            for name, value in attrs
+            if name in {"src", "href", "xlink:href", "srcset", "action", "data"}
+        ]
+
+
+def truth(head: Head, count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    labels = len(LABELS[head])
+    if head is Head.SIGMOID:
+        return np.random.default_rng(0).integers(0, 2, (count, labels))
+    return np.arange(count) % labels
+
+
+def measured(folder: Path, head: Head) -> tuple[ModelCard, Evaluation, Measured]:
+    """A linear model of drawn digits, calibrated, and what it is worth."""
+    thresholds = (0.5,) * 3 if head is Head.SIGMOID else None
+    tiny_models.publish(folder, head=head, labels=LABELS[head], thresholds=thresholds)
+    predictor = Predictor.load(folder / "tiny/1/model.onnx")
+    images = np.stack([np.asarray(draw(seed % 10, seed=seed))[..., :1] for seed in range(60)])
+    data = LabeledImages(images, truth(head, 60))
+    digits = tiny_models.SPEC.model_copy(update={"fit": Fit.DIGIT})
+    card = predictor.card.model_copy(update={"input": digits})
+    predictor.card = calibrate(card, predict_all(predictor, images).logits, data.classes)
+    evaluation = evaluate(predictor, data)
+    return predictor.card, evaluation, measure(predictor, evaluation)
+
+
+@pytest.mark.parametrize("head", Head)
+def test_a_page_needs_nothing_else(tmp_path: Path, head: Head) -> None:
+    card, evaluation, found = measured(tmp_path, head)
+    confusion = evaluation.confusion
+    drawn = None if confusion is None else report.confusion_matrix(card, confusion)
+    text = page.render(
+        card, evaluation, found, learning=report.learning_curves(card, [EPOCH]), confusion=drawn
+    )
+    inventory = Inventory()
+    inventory.feed(text)
+    assert not inventory.tags & {"script", "link", "iframe", "object", "embed", "form", "img"}
+    assert all(address.startswith(("#", "data:")) for address in inventory.addresses)
+    assert not re.search(r"url\((?!#)|@import", text)
+    assert len(text) < 400_000
+    for section in ("Sets of labels", "What is none"):
+        has_it = card.conformal if section == "Sets of labels" else card.energy
+        assert (section in text) == (has_it is not None)
+    assert "<d>" not in text
+    assert "<zero>" not in text
+
+
+def test_the_same_figures_give_the_same_page(tmp_path: Path) -> None:
+    card, evaluation, found = measured(tmp_path, Head.SOFTMAX)
+    one, other = (
+        page.render(card, evaluation, found, learning=None, confusion=None) for _ in range(2)
+    )
+    assert one == other
+
+
+def test_figures_take_the_ink_of_the_page() -> None:
+    bins = reliability(np.linspace(0.5, 1, 50), np.arange(50) % 2)
+    text = figures.svg(figures.reliability_diagram(bins, bins, kept=True))
+    assert text.startswith('<svg fill="currentColor"')
+    assert "#000000" not in text
+    assert "stroke: currentColor" in text
+    assert "var(--grid)" in text
+    assert 'pt"' not in text  # of no fixed size
+
+
+def test_coverage_counts_sets_that_hold_the_truth(tmp_path: Path) -> None:
+    coverage = measured(tmp_path, Head.SOFTMAX)[2].coverage
+    assert coverage is not None
+    assert [row["asked"] for row in coverage.to_json()] == list(coverage.asked)
+    for asked, covered in zip(coverage.asked, coverage.covered, strict=True):
+        # measured on the very pictures that the thresholds rank, so at least as asked
+        assert covered >= asked
+    assert sorted(coverage.mean_size) == list(coverage.mean_size)
+    assert coverage.mean_size[-1] == 10.0  # 60 pictures cannot promise 99.9 %
+    assert coverage.empty[-1] == 0.0

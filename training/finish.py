@@ -1,0 +1,75 @@
+"""From an exported file to what is published: calibrated, measured, and with its report."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from inference.card import ModelCard
+from inference.predictor import Predictor
+from inference.repository import MODEL_FILE, REPORT_FOLDER
+from training import export, report
+from training.calibrate import calibrate
+from training.datasets.dataset import Dataset
+from training.evaluate import Evaluation, evaluate, predict_all
+from training.fit import Epoch
+from training.measure import measure
+from training.progress import Reporter
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A model file whose card is complete."""
+
+    card: ModelCard
+    evaluation: Evaluation
+    """On the test part."""
+
+
+def finish(
+    folder: Path,
+    proto: onnx.ModelProto,
+    card: ModelCard,
+    *,
+    dataset: Dataset,
+    epochs: list[Epoch],
+    reporter: Reporter,
+) -> Finished:
+    """Calibrate on the validation part, measure on the test part, write file and report.
+
+    Args:
+        folder: of the version that is being made.
+        proto: the exported graph.
+        card: what is known of the model before it is calibrated and measured.
+        dataset: whose train part the weights were fitted to.
+        epochs: how the fit went.
+        reporter: told of what was found.
+    """
+    file = folder / MODEL_FILE
+    export.write(proto, card, file)
+    validation = dataset.validation
+    logits = predict_all(Predictor.load(file), validation.images).logits
+    card = calibrate(card, logits, validation.classes)
+    reporter.line(_summary(card))
+
+    export.write(proto, card, file)
+    predictor = Predictor.load(file)
+    evaluation = evaluate(predictor, dataset.test)
+    measured = measure(predictor, evaluation)
+
+    card = card.model_copy(update={"metrics": evaluation.metrics})
+    export.write(proto, card, file)
+    Predictor.load(file)  # the very bytes that are published have proven themselves
+    images = dataset.test.images
+    report.write(folder / REPORT_FOLDER, card, epochs, evaluation, images=images, measured=measured)
+    return Finished(card, evaluation)
+
+
+def _summary(card: ModelCard) -> str:
+    calibration = card.calibration
+    assert calibration is not None  # noqa: S101 - `calibrate` has written it
+    what = f"temperature {card.temperature:.3f}" if card.scaling is None else "a scaling a label"
+    found = f"{calibration.gain:+.5f} ± {calibration.gain_error:.5f} nats"
+    return f"calibration gains {found} in cross-validation: " + (
+        f"{what} is applied" if calibration.kept else "not applied"
+    )
