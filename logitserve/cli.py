@@ -22,6 +22,7 @@ class Entry(NamedTuple):
 
 COMMANDS: Final = {
     "adopt": Entry("adopt", "Give somebody else's ONNX FILE a card and publish it."),
+    "calibrate": Entry("calibrate", "Calibrate and measure a model again, without training."),
     "completion": Entry("completion", "Print the script that completes commands in a SHELL."),
     "evaluate": Entry("evaluate", "Measure a published MODEL on MNIST's test part."),
     "models": Entry("models", "Look into a folder of models."),

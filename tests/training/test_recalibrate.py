@@ -1,0 +1,86 @@
+"""A published file calibrated again, without training."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from rich.console import Console
+
+from inference.predictor import Predictor
+from inference.repository import ModelRepository
+from training import export, report
+from training.errors import OptionError
+from training.pipeline import Published
+from training.recalibrate import recalibrate
+
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture
+def copied(published: Published, tmp_path: Path) -> Path:
+    """A folder of models with one whose card says nothing of calibration."""
+    shutil.copytree(published.path.parents[1], tmp_path / "digits-mlp")
+    file = tmp_path / "digits-mlp/1/model.onnx"
+    card = Predictor.load(file).card
+    bare = {"calibration": None, "conformal": None, "energy": None, "temperature": 1.0}
+    export.write(onnx.load(file), card.model_copy(update=bare), file)
+    return tmp_path
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_card_is_completed_as_training_would_have(
+    copied: Path, published: Published, data: Path, *, in_place: bool
+) -> None:
+    card = recalibrate("digits-mlp", data=data, models=copied, in_place=in_place, console=QUIET)
+    trained = Predictor.load(published.path).card
+    version = "1" if in_place else "2"
+    assert card == trained.model_copy(update={"version": version})
+    repository = ModelRepository(copied)
+    assert repository.versions("digits-mlp") == (["1"] if in_place else ["1", "2"])
+    file = repository.model_file("digits-mlp")
+    assert Predictor.load(file).card == card
+    one, other = (
+        json.loads((path.parent / "report" / report.METRICS_FILE).read_text())
+        for path in (file, published.path)
+    )
+    assert one["epochs"] == other["epochs"]
+    assert {path.name for path in file.parents[1].iterdir()} == set(
+        repository.versions("digits-mlp")
+    )
+
+
+def test_held_out_pictures_must_be_those_of_the_training(copied: Path, data: Path) -> None:
+    file = copied / "digits-mlp/1/model.onnx"
+    card = Predictor.load(file).card
+    assert card.dataset is not None
+    other = card.dataset.model_copy(update={"sha256": "0" * 64})
+    export.write(onnx.load(file), card.model_copy(update={"dataset": other}), file)
+    with pytest.raises(OptionError, match="was trained on other data than this"):
+        recalibrate("digits-mlp", data=data, models=copied, console=QUIET)
+
+
+def test_a_model_of_an_unknown_recipe_is_refused(copied: Path, data: Path) -> None:
+    file = copied / "digits-mlp/1/model.onnx"
+    card = Predictor.load(file).card
+    export.write(onnx.load(file), card.model_copy(update={"training": None}), file)
+    with pytest.raises(OptionError, match="was not made by a recipe of this version"):
+        recalibrate("digits-mlp", data=data, models=copied, console=QUIET)
+
+
+def test_what_goes_wrong_changes_nothing(
+    copied: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sorted((p, p.stat().st_mtime_ns) for p in copied.rglob("*") if p.is_file())
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(report, "write", fails)
+    for in_place in (False, True):
+        with pytest.raises(OSError, match="full"):
+            recalibrate("digits-mlp", data=data, models=copied, in_place=in_place, console=QUIET)
+    assert before == sorted((p, p.stat().st_mtime_ns) for p in copied.rglob("*") if p.is_file())
+    assert np.all([p.name == "1" for p in (copied / "digits-mlp").iterdir()])
