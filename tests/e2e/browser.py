@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+import numpy as np
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from training.drawings import _STROKES
@@ -21,6 +22,8 @@ QUIET = (
     "--disable-sync",
 )
 SECONDS = 20
+
+Point = tuple[float, float]
 
 
 def chromium() -> str:
@@ -59,23 +62,40 @@ class Visit:
 
     def draw(self, digit: int) -> None:
         """Draw with the mouse."""
-        box = self.page.locator("#canvas").bounding_box()
-        assert box is not None
         mouse = self.page.mouse
-        for stroke in _STROKES[digit]:
-            points = [
-                (
-                    box["x"] + box["width"] * (0.28 + 0.6 * x),
-                    box["y"] + box["height"] * (0.2 + 0.6 * y),
-                )
-                for x, y in stroke
-            ]
+        for points in self._strokes(digit):
             mouse.move(*points[0])
             mouse.down()
-            # Few points of a curve are enough, but between far ones the pen moves as well.
-            for point in points[1:] if len(points) < 12 else points[2::2]:
-                mouse.move(*point, steps=4 if len(points) < 12 else 1)
+            for point in points[1:]:
+                mouse.move(*point)
             mouse.up()
+
+    def draw_by_finger(self, digit: int) -> None:
+        """Draw with touches as a touch screen reports them."""
+        screen = self.page.context.new_cdp_session(self.page)
+
+        def send(kind: str, *points: Point) -> None:
+            touches = [{"x": x, "y": y} for x, y in points]
+            screen.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touches})
+
+        for points in self._strokes(digit):
+            send("touchStart", points[0])
+            for point in points[1:]:
+                send("touchMove", point)
+            send("touchEnd")
+
+    def _strokes(self, digit: int) -> list[list[Point]]:
+        """Where the pen goes, in pixels of the window."""
+        box = self.page.locator("#canvas").bounding_box()
+        assert box is not None
+        left, top, side = box["x"], box["y"], box["width"]
+        return [
+            [
+                (left + side * (0.28 + 0.6 * x), top + side * (0.2 + 0.6 * y))
+                for x, y in _evenly(stroke)
+            ]
+            for stroke in _STROKES[digit]
+        ]
 
     def expect_label(self, label: str) -> None:
         """Wait until the answer is final and is this."""
@@ -101,6 +121,14 @@ class Visit:
         found: list[tuple[str, float]] = self.page.evaluate(_CONTRASTS)
         assert found
         return found
+
+
+def _evenly(stroke: list[Point]) -> list[Point]:
+    """Points along a stroke that are about a tenth of a digit apart, the first and last kept."""
+    x, y = np.transpose(stroke)
+    along = np.concatenate([[0], np.hypot(np.diff(x), np.diff(y)).cumsum()])
+    wanted = np.linspace(0, along[-1], 2 + int(along[-1] / 0.1))
+    return list(zip(np.interp(wanted, along, x), np.interp(wanted, along, y), strict=True))
 
 
 _CONTRASTS = """() => {
