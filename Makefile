@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup serve train test lint bench format lock protobuf protocol-clients clean
+.PHONY: help setup serve train test lint bench format lock protobuf protocol-clients browser clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,7 +22,7 @@ train: $(VENV)/.development ## train RECIPE=digits [DATA=folder] and publish it 
 	@test -n "$(RECIPE)" || { $(BIN)/logitserve train --help; exit 2; }
 	$(BIN)/logitserve train $(RECIPE) $(if $(DATA),--data $(DATA))
 
-test: $(VENV)/.development protocol-clients ## run every test
+test: $(VENV)/.development protocol-clients browser ## run every test
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.development ## check style and types, tests included
@@ -55,6 +55,11 @@ protobuf: $(VENV)/.development ## write the messages of gRPC anew from service/r
 CLIENTS := $(VENV)/protocol-clients
 
 protocol-clients: $(CLIENTS)/.installed ## install other people's clients, which tests run
+
+CHROMIUM ?= chromium
+
+browser: ## install Debian's chromium where it is missing, as tests draw on the page with it
+	@command -v $(CHROMIUM) >/dev/null || scripts/install-debian-packages chromium
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
