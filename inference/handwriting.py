@@ -8,12 +8,13 @@ Numbers said to be measured are over the 60,000 training and 10,000 test picture
 """
 
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
+from inference import ink_and_paper
 from inference.picture_warnings import PictureWarning, Warn
 
 Picture = npt.NDArray[np.uint8]
@@ -30,21 +31,6 @@ FULL_INK: Final = (b"\xff", b"\xfe")
 
 WORKING_SIDE: Final = 128
 """Pixels. What is larger is shrunk to this: six times the final digit, enough to antialias."""
-LEAST_CONTRAST: Final = 10
-"""Gray levels between paper and ink below which a picture is blank (JPEG moves paper by 1-4)."""
-EVEN_PAPER: Final = 4
-"""Gray levels, 10th to 90th percentile along the border: more is uneven light."""
-PHOTOGRAPH_SIDE: Final = 80
-"""Pixels. Smaller pictures are drawings or scans: their border varies by ink and not by light."""
-THUMBNAIL_SIDE: Final = 32
-"""Pixels. Light is looked at in this size, where noise has been averaged away."""
-WIDEST_STROKE: Final = 13
-"""Pixels of the thumbnail: what is narrower is a stroke, what is wider is a shadow. As a share,
-0.41, it exceeds every stroke of MNIST (measured over the digit: 99 % below 0.21, largest 0.38)."""
-
-SPECK: Final = 0.2
-"""Share of the densest ink, averaged over 1/16 of the picture, below which ink is a speck."""
-
 STROKE: Final = (1.7, 4.0)
 """Pixels of the 28×28 picture: stroke widths, by `_stroke_width`, that are left alone (measured
 percentiles of MNIST: 5th 1.6, 25th 2.0, median 2.4, 75th 2.8, 95th 3.6, 99th 4.3)."""
@@ -83,15 +69,21 @@ def normalize(
     if picture.shape == (height, width) and is_normalized(picture):
         return picture
     overview = _shrunk(picture)
-    scene = _observed(overview)
-    ink = _ink(overview, scene)
+    scene = ink_and_paper.observe(overview)
+    ink = ink_and_paper.separate(overview, scene)
     if overview.shape != picture.shape:
         # A small digit on a large sheet is looked at again from near.
-        ink = _ink(_shrunk(_cropped(picture, _box_of(ink), overview.shape)), scene)
+        ink = ink_and_paper.separate(
+            _shrunk(_cropped(picture, _box_of(ink), overview.shape)), scene
+        )
     left, top, right, bottom = _box_of(ink)
     if left == right:
         if warn:
-            warn(PictureWarning.BLANK if is_blank(picture) else PictureWarning.NOTHING_FOUND)
+            warn(
+                PictureWarning.BLANK
+                if ink_and_paper.is_blank(picture)
+                else PictureWarning.NOTHING_FOUND
+            )
         return np.zeros((height, width), np.uint8)
     if warn and scene.dark_ink:
         warn(PictureWarning.INVERTED)
@@ -116,11 +108,6 @@ def is_normalized(luminance: Picture) -> bool:
         return False
     down, across = _drift(luminance, box)
     return abs(down) <= CENTER_TOLERANCE and abs(across) <= CENTER_TOLERANCE
-
-
-def is_blank(picture: Picture) -> bool:
-    """Whether a picture, uint8 `[h, w]` or `[h, w, channels]`, has no more contrast than noise."""
-    return bool(np.ptp(picture, axis=(0, 1)).max() < LEAST_CONTRAST)
 
 
 def is_opaque(opacity: Picture) -> bool:
@@ -186,112 +173,6 @@ def _shrunk(picture: Picture) -> Picture:
     if factor == 1:
         return picture
     return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).reduce(factor))
-
-
-def _border(picture: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-    """The outermost pixels, one-dimensional: paper, but where ink touches the edge."""
-    return np.concatenate(
-        [picture[0], picture[-1], picture[:, 0], picture[:, -1]], dtype=np.float32, casting="unsafe"
-    )
-
-
-class _Scene(NamedTuple):
-    """What the whole picture tells of any part of it."""
-
-    photograph: bool
-    """Light, specks and ruled lines are to be reckoned with."""
-    uneven: bool
-    """The light differs across the paper."""
-    dark_ink: bool
-
-
-def _observed(picture: Picture) -> _Scene:
-    photograph = max(picture.shape) >= PHOTOGRAPH_SIDE
-    dark, light = np.percentile(_border(np.asarray(_thumbnail(picture))), (10, 90)).tolist()
-    uneven = photograph and light - dark > EVEN_PAPER
-    return _Scene(
-        photograph=photograph,
-        uneven=uneven,
-        dark_ink=_is_skewed_to_dark(picture) if uneven else _is_darker_inside(picture),
-    )
-
-
-def _is_darker_inside(picture: Picture) -> bool:
-    """Most of the border is paper, so ink makes the mean differ from it."""
-    return float(picture.mean()) < float(np.median(_border(picture)))
-
-
-def _is_skewed_to_dark(picture: Picture) -> bool:
-    """Strokes are sparse and far from what is around them, so they skew the local contrast.
-
-    Gradients, the edges of shadows and noise go as far to the one side as to the other.
-    """
-    around = Image.fromarray(picture).filter(ImageFilter.GaussianBlur(max(picture.shape) / 12))
-    contrast = picture.astype(np.float32) - np.asarray(around)
-    return float((contrast**3).sum()) < 0
-
-
-def _thumbnail(picture: Picture) -> Image.Image:
-    image = Image.fromarray(picture)
-    return image.reduce(-(-max(image.size) // THUMBNAIL_SIDE))
-
-
-def _ink(picture: Picture, scene: _Scene) -> Picture:
-    """Separate ink from paper: uint8, same shape, 0 on paper to 255 on full ink."""
-    light_paper = picture if scene.dark_ink else 255 - picture
-    contrast = _paper(light_paper, scene) - light_paper
-    # Noise goes to both sides of the paper and ink only to one, so the other side shows it.
-    lighter = -_border(contrast)
-    noise = 1.5 * float(np.median(lighter[lighter >= 0])) if (lighter >= 0).any() else 0.0
-    peak = float(contrast.max())
-    if peak < max(LEAST_CONTRAST, 4 * noise):
-        return np.zeros_like(picture)
-    floor = max(4 * noise, 0.05 * peak)
-    full = float(np.median(contrast[contrast >= peak / 2]))
-    ink = (((contrast - floor) / max(full - floor, 1)).clip(0, 1) * 255).astype(np.uint8)
-    return _without_specks(_without_lines(ink)) if scene.photograph else ink
-
-
-def _paper(light_paper: Picture, scene: _Scene) -> npt.NDArray[np.float32]:
-    """What the sheet would look like without ink: float32, broadcasts against the picture."""
-    if scene.uneven:
-        return _lit_paper(light_paper)
-    # Ink may touch much of the border of a small scan, and only ever makes it darker.
-    share = 50 if scene.photograph else 90
-    return np.asarray(np.percentile(_border(light_paper), share), dtype=np.float32)
-
-
-def _lit_paper(light_paper: Picture) -> npt.NDArray[np.float32]:
-    """The light on the sheet: strokes are closed by a window wider than they are."""
-    thumbnail = np.asarray(_thumbnail(light_paper), dtype=np.int16)
-    reach = WIDEST_STROKE // 2
-    # The light goes on beyond the border as it came, else closing would brighten dark corners.
-    beyond = np.pad(thumbnail, reach, mode="reflect", reflect_type="odd").clip(0, 255)
-    paper = Image.fromarray(beyond.astype(np.uint8))
-    for kernel in (ImageFilter.MaxFilter(3), ImageFilter.MinFilter(3)):
-        for _ in range(reach):
-            paper = paper.filter(kernel)
-    paper = paper.crop((reach, reach, paper.width - reach, paper.height - reach))
-    size = light_paper.shape[1], light_paper.shape[0]
-    smooth = paper.filter(ImageFilter.GaussianBlur(1)).resize(size, Image.Resampling.BICUBIC)
-    return np.asarray(smooth, dtype=np.float32)
-
-
-def _without_lines(ink: Picture) -> Picture:
-    """Drop ruled lines: they go from edge to edge, and are fainter than the ink."""
-    rows = np.minimum(ink[:, [0, -1]].min(axis=1), np.percentile(ink, 20, axis=1))
-    columns = np.minimum(ink[[0, -1]].min(axis=0), np.percentile(ink, 20, axis=0))
-    line = np.maximum(rows[:, np.newaxis], columns)
-    return np.where((ink > 1.5 * line) | (line > 128), ink, 0).astype(np.uint8)
-
-
-def _without_specks(ink: Picture) -> Picture:
-    """Drop what has little ink around it, compared to a stroke."""
-    around = ImageFilter.BoxBlur(max(ink.shape) / 32)
-    mass = np.asarray(Image.fromarray(ink).filter(around))
-    stroke = np.where(mass > SPECK * float(mass.max()), 255, 0).astype(np.uint8)
-    near_stroke = np.asarray(Image.fromarray(stroke).filter(around)) > 0
-    return np.where(near_stroke, ink, 0).astype(np.uint8)
 
 
 def _box_of(ink: Picture) -> Box:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from inference import codec, handwriting
+from inference import codec, handwriting, ink_and_paper
 from inference.card import Fit, InputSpec
 from inference.codec import DEFAULT_MAX_PIXELS, Samples
 from inference.errors import PixelArrayError, TooManyPixelsError
@@ -85,7 +85,10 @@ def _digit(samples: Samples, spec: InputSpec, warn: Warn | None) -> Pixels:
     if samples.ndim == 3:
         if samples.shape[2] in (2, 4):
             opacity = samples[:, :, -1]
-        luminance = np.asarray(_image(samples).convert("L"))  # of the colors, without their alpha
+        if samples.shape[2] == 3:
+            luminance = ink_and_paper.monochrome(samples)
+        else:
+            luminance = np.asarray(_image(samples).convert("L"))  # without its alpha
     return handwriting.normalize(
         luminance, opacity, height=spec.height, width=spec.width, warn=warn
     )
@@ -93,7 +96,7 @@ def _digit(samples: Samples, spec: InputSpec, warn: Warn | None) -> Pixels:
 
 def _picture(samples: Samples, spec: InputSpec, warn: Warn | None) -> Pixels:
     if samples.shape == (spec.height, spec.width) and spec.channels == 1:
-        if warn and handwriting.is_blank(samples):
+        if warn and ink_and_paper.is_blank(samples):
             warn(PictureWarning.BLANK)
         return samples
     image = _image(samples)
@@ -103,7 +106,7 @@ def _picture(samples: Samples, spec: InputSpec, warn: Warn | None) -> Pixels:
     size = (spec.width, spec.height)
     if warn and spec.fit is Fit.STRETCH and _is_squashed(image.size, size):
         warn(PictureWarning.SQUASHED)
-    if warn and handwriting.is_blank(np.asarray(image)):
+    if warn and ink_and_paper.is_blank(np.asarray(image)):
         warn(PictureWarning.BLANK)
     if image.size != size:
         # Pillow's bilinear widens with the scale, so that shrinking does not alias.

@@ -220,3 +220,15 @@ def test_text_is_refused_with_the_formats() -> None:
     with pytest.raises(UnreadableImageError, match="send one of PNG, JPEG"):
         pixels.decode(b"<svg/>", GRAY)
     assert Image.open(io.BytesIO(png(gray_picture()))).format == "PNG"
+
+
+def test_ink_that_differs_from_paper_in_color_alone_is_seen() -> None:
+    # Both have luminance 104 (ITU-R 601-2).
+    picture = np.full((90, 80, 3), (60, 130, 90), np.uint8)
+    picture[20:70, 36:44] = (215, 50, 91)
+    red_on_green = pixels.decode(png(picture), spec(28, 28, fit=Fit.DIGIT))
+    drawn = np.full((90, 80), 255, np.uint8)
+    drawn[20:70, 36:44] = 0
+    black_on_white = pixels.decode(png(drawn), spec(28, 28, fit=Fit.DIGIT))
+    np.testing.assert_allclose(red_on_green.astype(int), black_on_white.astype(int), atol=40)
+    assert red_on_green.max() > 200
