@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup serve train test lint bench format lock protobuf protocol-clients browser clean
+.PHONY: help setup serve train test lint bench format lock protobuf protocol-clients programs clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,8 +22,10 @@ train: $(VENV)/.development ## train RECIPE=digits [DATA=folder] and publish it 
 	@test -n "$(RECIPE)" || { $(BIN)/logitserve train --help; exit 2; }
 	$(BIN)/logitserve train $(RECIPE) $(if $(DATA),--data $(DATA))
 
-test: $(VENV)/.development protocol-clients browser ## run every test
-	$(BIN)/python -m pytest
+test: $(VENV)/.development protocol-clients programs ## run every test
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
+
+TEST_PROCESSES ?= 2
 
 lint: $(VENV)/.development ## check style and types, tests included
 	$(BIN)/ruff format --check .
@@ -56,10 +58,11 @@ CLIENTS := $(VENV)/protocol-clients
 
 protocol-clients: $(CLIENTS)/.installed ## install other people's clients, which tests run
 
-CHROMIUM ?= chromium
+PROGRAMS := chromium strace curl
 
-browser: ## install Debian's chromium where it is missing, as tests draw on the page with it
-	@command -v $(CHROMIUM) >/dev/null || scripts/install-debian-packages chromium
+programs: ## install the programs of Debian that tests run, where they are missing
+	@for program in $(PROGRAMS); do \
+		command -v $$program >/dev/null || scripts/install-debian-packages $$program || true; done
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

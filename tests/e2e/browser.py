@@ -29,7 +29,7 @@ Point = tuple[float, float]
 def chromium() -> str:
     """The browser's program; never skipped over when it is missing."""
     found = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    assert found, "chromium is missing: run `make browser`, or name one in CHROMIUM"
+    assert found, "chromium is missing: run `make programs`, or name one in CHROMIUM"
     return found
 
 

@@ -6,16 +6,14 @@ import subprocess
 from pathlib import Path
 
 import httpx
-import pytest
-
 from tests.e2e.conftest import Weights
 from tests.e2e.process import clean_environment, running
 from tests.tiny_models import png, random_picture
 
+STRACE = shutil.which("strace") or "strace is missing: run `make programs`"
 OUTBOUND = re.compile(r"(?:connect|sendto)\(.*(?:sin_port|sin6_port)=")
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is missing: apt install strace")
 def test_no_connection_is_asked_for(models: tuple[Path, Weights], tmp_path: Path) -> None:
     traced = tmp_path / "trace"
     # Without the variable that the code sets for itself, so that the code has to do it.
@@ -23,7 +21,7 @@ def test_no_connection_is_asked_for(models: tuple[Path, Weights], tmp_path: Path
     environment.pop("ORT_DISABLE_TELEMETRY", None)
     # A detached tracer: signals go to the server, and its output ends when the trace is whole.
     tracer = (
-        "strace",
+        STRACE,
         "--daemonize",
         "--follow-forks",
         "--trace=connect,sendto",
@@ -43,13 +41,12 @@ def test_no_connection_is_asked_for(models: tuple[Path, Weights], tmp_path: Path
     assert [line for line in lines if OUTBOUND.search(line)] == []
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is missing: apt install strace")
 def test_the_trace_would_show_a_connection(tmp_path: Path) -> None:
     traced = tmp_path / "trace"
     program = "import socket; socket.socket().connect_ex(('127.0.0.1', 9))"
     subprocess.run(
         [
-            "strace",
+            STRACE,
             "--follow-forks",
             "--trace=connect",
             "--output",
