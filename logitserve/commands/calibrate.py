@@ -21,9 +21,9 @@ from logitserve.commands.options import data_option, models_option, training_err
     "--in-place", is_flag=True, help="replace the latest version; not while somebody serves it"
 )
 def command(name: str, data: Path | None, models: Path, *, in_place: bool) -> None:
-    """Calibrate and measure the model NAME again, without training.
+    """Calibrate and measure a model again, without training.
 
-    Its latest version is published as the next one, with a new report.
+    The latest version of the model NAME is published as the next one, with a new report.
     """
     with training_errors():
         from training.recalibrate import recalibrate
