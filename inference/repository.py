@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,18 @@ from inference.errors import ModelNotFoundError, NoModelsError, PublishError
 
 MODEL_FILE = "model.onnx"
 REPORT_FOLDER = "report"
+PREFERRED_DEFAULT = "digits"
 REPORT_PAGE = "index.html"
 
 _NAME: TypeAdapter[str] = TypeAdapter(ModelName)
 _VERSION: TypeAdapter[str] = TypeAdapter(ModelVersion)
+
+
+def default_model(names: Sequence[str]) -> str | None:
+    """The model that is asked when none is named: `digits` if present, else the only one."""
+    if PREFERRED_DEFAULT in names:
+        return PREFERRED_DEFAULT
+    return names[0] if len(names) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)

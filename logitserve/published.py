@@ -3,10 +3,8 @@
 from pathlib import Path
 
 from inference.errors import ModelNotFoundError
-from inference.repository import ModelRepository
+from inference.repository import ModelRepository, default_model
 from logitserve.errors import ModelNotNamedError
-
-PREFERRED_DEFAULT = "digits"
 
 
 def find(models: Path, wanted: str | None) -> Path:
@@ -25,11 +23,12 @@ def find(models: Path, wanted: str | None) -> Path:
     repository = ModelRepository(models)
     names = repository.names()
     if wanted is None:
-        if PREFERRED_DEFAULT not in names and len(names) > 1:
+        default = default_model(names)
+        if default is None:
             raise ModelNotNamedError(
                 f"there are several models in {models}; choose one with --model: {', '.join(names)}"
             )
-        return repository.model_file(PREFERRED_DEFAULT if PREFERRED_DEFAULT in names else names[0])
+        return repository.model_file(default)
     name, slash, version = wanted.partition("/")
     if name not in names:
         raise ModelNotFoundError(f"no model {name!r} in {models}; there is {', '.join(names)}")

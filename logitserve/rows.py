@@ -68,8 +68,9 @@ def as_dict(row: Row) -> dict[str, Any]:
     if row.scores is None:
         return {"file": row.file, "error": row.error}
     scores = asdict(row.scores)
-    if scores["labels"] is None:
-        del scores["labels"]
+    for member in ("labels", "known"):
+        if scores[member] is None:
+            del scores[member]
     return {"file": row.file, **scores}
 
 

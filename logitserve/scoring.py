@@ -12,10 +12,10 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from inference.card import Head, ModelCard
 from inference.codec import DEFAULT_MAX_PIXELS
 from inference.errors import ImageError, NonFiniteLogitsError
 from inference.predictor import Predictor
+from inference.rendering import Wanted, render
 
 CHUNK: Final = 64
 """Pictures that are in memory at a time."""
@@ -42,8 +42,10 @@ class Scores:
     """Of that class."""
     probabilities: dict[str, float]
     """Label → probability, in the order of the classes; with top_k the highest, in their order."""
-    labels: tuple[str, ...] | None = None
+    labels: list[str] | None = None
     """Sigmoid only: those at or above their thresholds."""
+    known: bool | None = None
+    """Whether the picture is like one of the labels at all; None where the card cannot tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,22 +116,5 @@ def _predicted(
         failed: dict[int, Scores | str] = {numbers[row]: NOT_FINITE for row in error.rows}
         rest = {number: image for number, image in images.items() if number not in failed}
         return {**failed, **_predicted(predictor, rest, top_k)}
-    return {
-        number: _scores(predictor.card, probabilities, argmax, top_k)
-        for number, probabilities, argmax in zip(
-            numbers, predictions.probabilities.tolist(), predictions.argmax.tolist(), strict=True
-        )
-    }
-
-
-def _scores(card: ModelCard, probabilities: list[float], argmax: int, top_k: int | None) -> Scores:
-    by_label = dict(zip(card.labels, probabilities, strict=True))
-    shown = by_label
-    if top_k is not None:
-        shown = dict(sorted(by_label.items(), key=lambda item: -item[1])[:top_k])
-    holding = None
-    if card.head is Head.SIGMOID:
-        assert card.thresholds is not None  # noqa: S101 - the card's own rule
-        limits = zip(card.labels, probabilities, card.thresholds, strict=True)
-        holding = tuple(label for label, probability, least in limits if probability >= least)
-    return Scores(argmax, card.labels[argmax], probabilities[argmax], shown, holding)
+    rendered = render(predictor.card, predictions, Wanted(top_k=top_k))
+    return {number: Scores(**said) for number, said in zip(numbers, rendered, strict=True)}

@@ -6,11 +6,9 @@ from typing import Self
 
 from inference.errors import ModelNotFoundError
 from inference.predictor import Predictor
-from inference.repository import ModelRepository
+from inference.repository import ModelRepository, default_model
 from service.batcher import Batcher
 from service.errors import NotReadyError, StartError
-
-PREFERRED_DEFAULT = "digits"
 
 Versions = dict[str, Batcher]
 
@@ -61,7 +59,7 @@ class Catalog:
             }
             for name in names
         }
-        return cls(models, default or _default_among(names))
+        return cls(models, default or default_model(names))
 
     @property
     def ready(self) -> bool:
@@ -98,9 +96,3 @@ class Catalog:
                 f"no version {version!r} of model {name!r}; there is {', '.join(versions)}"
             )
         return versions[version]
-
-
-def _default_among(names: list[str]) -> str | None:
-    if PREFERRED_DEFAULT in names:
-        return PREFERRED_DEFAULT
-    return names[0] if len(names) == 1 else None

@@ -6,6 +6,11 @@ from typing import Any
 
 import click
 
+from logitserve.commands.folder_options import (
+    FOLDER_OPTIONS,
+    folder_options,
+    with_folder_options,
+)
 from logitserve.commands.options import data_option, models_option, training_errors
 
 
@@ -14,7 +19,12 @@ from logitserve.commands.options import data_option, models_option, training_err
     epilog="""\b
     Examples:
       logitserve train digits
-      logitserve train digits-mlp --data mnist --name mine --epochs 60""",
+      logitserve train digits-mlp --data mnist --name mine --epochs 60
+      logitserve train folder --data pictures --name mine
+      logitserve train folder --data street --name street --group-by '[^_]+'
+
+    The recipe `folder` takes pictures in one folder a class, or with a labels.csv of
+    `filename,label…` and 0 or 1. What is not said below is decided by the pictures.""",
 )
 @click.argument("recipe")
 @data_option
@@ -28,11 +38,20 @@ from logitserve.commands.options import data_option, models_option, training_err
 @click.option("--batch-size", type=int, help="pictures a step")
 @click.option("--weight-decay", type=float, help="decoupled from the gradient")
 @click.option("--seed", type=int, help="the same one gives the same weights on the same machine")
-def command(recipe: str, data: Path | None, name: str | None, models: Path, **options: Any) -> None:
+@folder_options
+def command(
+    recipe: str,
+    data: Path | None,
+    name: str | None,
+    models: Path,
+    network: str | None,
+    **options: Any,
+) -> None:
     """Train a model by a RECIPE and publish it.
 
     An option that is not given is the recipe's own.
     """
+    of_folder = {key: options.pop(key) for key in FOLDER_OPTIONS}
     with training_errors():
         from training import recipes
 
@@ -41,6 +60,7 @@ def command(recipe: str, data: Path | None, name: str | None, models: Path, **op
         if "optimizer" in given:
             given["optimizer"] = recipes.Optimizer(given["optimizer"])
         settings = replace(chosen.options, **given)
+        chosen = with_folder_options(chosen, network, of_folder)
         from training import pipeline  # after the options are checked: it imports TensorFlow
 
         published = pipeline.train(chosen, settings, data=data, models=models, name=name)

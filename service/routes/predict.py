@@ -1,16 +1,13 @@
 """`POST /predict`: pictures in, predictions out, as the project's own JSON."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Annotated, Any
 
-import numpy as np
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from inference import conformal, heads
-from inference.card import COVERAGE_RANGE, Head, ModelCard
-from inference.predictor import Predictions
+from inference import conformal
+from inference.card import COVERAGE_RANGE
+from inference.rendering import PLAIN, Wanted, render
 from service.batcher import Batcher
 from service.catalog import Catalog
 from service.classify import Classifier, Departure, Picture
@@ -19,27 +16,26 @@ from service.schemas import PICTURES_BODY, PredictResponse, problems
 from service.telemetry import server_timing
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a request's query asks of the answer."""
-
+def _asked(
     top_k: Annotated[
         int | None, Query(ge=1, description="only the most probable classes, in order")
-    ] = None
-    calibrated: Annotated[
+    ] = None,
+    calibrated: Annotated[  # noqa: FBT002 - a query parameter, which has a name
         bool, Query(description="false: probabilities as the network gave them, uncalibrated")
-    ] = True
+    ] = True,
     coverage: Annotated[
         float | None,
         Query(
             description="adds `set`: labels that hold the true one in this share of the pictures",
             json_schema_extra={"minimum": COVERAGE_RANGE[0], "maximum": COVERAGE_RANGE[1]},
         ),
-    ] = None
+    ] = None,
+) -> Wanted:
+    return Wanted(top_k, calibrated, coverage)
 
 
-PLAIN = Wanted()
-Asked = Annotated[Wanted, Depends()]
+Asked = Annotated[Wanted, Depends(_asked)]
+"""What a request's query asks of the answer."""
 
 
 async def answer(
@@ -108,50 +104,3 @@ def router(catalog: Catalog, classifier: Classifier, *, max_pictures: int) -> AP
         return await respond(request, catalog.find(name, version), wanted)
 
     return routes
-
-
-def render(
-    card: ModelCard, predictions: Predictions, wanted: Wanted = PLAIN
-) -> list[dict[str, Any]]:
-    """The predictions of a batch as `schemas.Prediction` describes them."""
-    said = predictions if wanted.calibrated else predictions.uncalibrated(card)
-    rendered: list[dict[str, Any]] = []
-    for probabilities, argmax in zip(
-        said.probabilities.tolist(), said.argmax.tolist(), strict=True
-    ):
-        named = dict(zip(card.labels, probabilities, strict=True))
-        prediction = {
-            "argmax": argmax,
-            "label": card.labels[argmax],
-            "probability": probabilities[argmax],
-            "probabilities": (
-                named if wanted.top_k is None else _most_probable(named, wanted.top_k)
-            ),
-        }
-        rendered.append(prediction)
-    for member, values in _additions(card, said, wanted):
-        for prediction, value in zip(rendered, values, strict=True):
-            prediction[member] = value
-    return rendered
-
-
-def _additions(
-    card: ModelCard, said: Predictions, wanted: Wanted
-) -> Iterator[tuple[str, list[Any]]]:
-    """Members that some predictions have, each with its value for every picture."""
-    if card.head is Head.SIGMOID:
-        holds = said.probabilities >= heads.thresholds(card, of_calibrated=wanted.calibrated)
-        yield "labels", [_labels(card, np.flatnonzero(row)) for row in holds]
-    if said.known is not None:
-        yield "known", said.known.tolist()
-    if wanted.coverage is not None:
-        sets = conformal.prediction_sets(card, said.logits, wanted.coverage)
-        yield "set", [_labels(card, indices) for indices in sets]
-
-
-def _labels(card: ModelCard, indices: Iterable[int]) -> list[str]:
-    return [card.labels[index] for index in indices]
-
-
-def _most_probable(named: dict[str, float], count: int) -> dict[str, float]:
-    return dict(sorted(named.items(), key=lambda item: -item[1])[:count])

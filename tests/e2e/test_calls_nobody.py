@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import httpx
+
 from tests.e2e.conftest import Weights
 from tests.e2e.process import clean_environment, running
 from tests.tiny_models import png, random_picture
