@@ -6,9 +6,9 @@ from typing import Any, Final
 import click
 
 from inference.card import Fit, Head
+from logitserve.adoption.terms import PRESETS, Layout, Normalization, Terms
 from logitserve.commands.options import extra, models_option
 from logitserve.commands.pictures import in_folder
-from logitserve.terms import PRESETS, Layout, Normalization, Terms
 
 SHOWN_SAMPLES: Final = 20
 
@@ -128,7 +128,7 @@ def command(
     are compared with the original's on drawn pictures and on your samples.
     """
     with extra("adopt"):
-        from logitserve import adopt
+        from logitserve.adoption import adopt
     terms["head"] = Head(terms["head"])
     terms["fit"] = Fit(terms["fit"])
     terms["layout"] = Layout(terms["layout"]) if terms["layout"] else None

@@ -12,8 +12,8 @@ import onnx
 from onnx import TensorProto
 
 from inference.card import Head
+from logitserve.adoption.terms import Layout
 from logitserve.errors import AdoptionError
-from logitserve.terms import Layout
 
 FLOATS: Final = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16)
 INTEGERS: Final = (TensorProto.UINT8, TensorProto.INT32, TensorProto.INT64)

@@ -11,8 +11,8 @@ import onnx
 from onnx import TensorProto, compose, helper, numpy_helper
 
 from inference.predictor import INPUT, OUTPUT
-from logitserve.foreign import PictureInput, opset_of
-from logitserve.terms import Layout, Normalization
+from logitserve.adoption.foreign import PictureInput, opset_of
+from logitserve.adoption.terms import Layout, Normalization
 
 PREFIX: Final = "adopted/"
 """Before every name of the stranger's graph, so that none meets one of ours."""

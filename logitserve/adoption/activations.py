@@ -11,8 +11,8 @@ import onnx
 from onnx import TensorProto
 
 from inference.card import Head
+from logitserve.adoption.foreign import Activation, PictureInput, attribute, producers, walk_back
 from logitserve.errors import AdoptionError
-from logitserve.foreign import Activation, PictureInput, attribute, producers, walk_back
 
 PASSING: Final = frozenset({"Cast", "Dropout", "Identity", "Normalizer", "ZipMap"})
 """Operators between the activation and the output that do not change the probabilities."""

@@ -20,11 +20,11 @@ from inference.card import METADATA_KEY, Fit, Golden, Head, InputSpec, ModelCard
 from inference.errors import ImageError
 from inference.predictor import Predictor
 from inference.repository import MODEL_FILE, ModelRepository
-from logitserve import foreign, specimens
+from logitserve.adoption import foreign, specimens
+from logitserve.adoption.foreign import PictureInput
+from logitserve.adoption.original import Original
+from logitserve.adoption.terms import Terms
 from logitserve.errors import AdoptionError
-from logitserve.foreign import PictureInput
-from logitserve.original import Original
-from logitserve.terms import Terms
 
 SAMPLE_CHUNK: Final = 32
 """Samples that are in memory at a time."""

@@ -12,11 +12,11 @@ from inference import heads, runtime
 from inference.card import Head
 from inference.errors import ModelFileError
 from inference.predictor import Predictor
-from logitserve import activations, foreign
+from logitserve.adoption import activations, foreign
+from logitserve.adoption.foreign import Activation, PictureInput
+from logitserve.adoption.terms import PRESETS, Normalization, Terms
+from logitserve.adoption.wrapping import LEAST, preprocess, wrap
 from logitserve.errors import AdoptionError
-from logitserve.foreign import Activation, PictureInput
-from logitserve.terms import PRESETS, Normalization, Terms
-from logitserve.wrapping import LEAST, preprocess, wrap
 
 TOLERANCE: Final = 1e-5
 """Largest difference of a probability between the original and the published file."""
