@@ -1,4 +1,4 @@
-"""Training pictures bent a little, differently each time: rotated, scaled, slanted, moved, warped.
+"""Training pictures varied a little, differently each time: mirrored, bent, in another light.
 
 The displacement is a random affine map plus a smooth random field (Simard, Steinkraus, Platt
 2003, "Best Practices for Convolutional Neural Networks Applied to Visual Document Analysis").
@@ -13,8 +13,49 @@ from training.recipes import Augmentation
 Tensor = Any
 """A TensorFlow tensor."""
 
+_FLIP: Final = 1_000_003
+_LIGHT: Final = 2_000_003
+"""Added to the seed, which is also that of the bending."""
 _FIELD_NODES: Final = 6
 """Random displacements along each side, between which the field is interpolated."""
+
+
+def vary(images: Tensor, augmentation: Augmentation, seed: Tensor) -> Tensor:
+    """Mirror, bend and relight each picture of a batch in its own way, as far as is asked.
+
+    Args:
+        images: uint8, `[n, height, width, channels]`.
+        augmentation: how far.
+        seed: int64, `[2]`; the same one gives the same pictures.
+
+    Returns:
+        uint8, the shape of `images`.
+    """
+    if augmentation.flip:
+        is_mirrored = _uniform([tf.shape(images)[0], 1, 1, 1], seed + _FLIP) < 0
+        images = tf.where(is_mirrored, images[:, :, ::-1], images)
+    images = bend(images, augmentation, seed)
+    return relight(images, augmentation.color, seed + _LIGHT) if augmentation.color else images
+
+
+def relight(images: Tensor, color: float, seed: Tensor) -> Tensor:
+    """Change light, contrast and, half as much, the balance of the colors of each picture.
+
+    Args:
+        images: uint8, `[n, height, width, channels]`.
+        color: each factor is e to the power of at most this, up or down.
+        seed: int64, `[2]`.
+    """
+    count, channels = tf.shape(images)[0], images.shape[-1]
+    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
+    balance, contrast, light = (
+        tf.exp(color * strength * _uniform([count, 1, 1, width], each))
+        for strength, width, each in zip((0.5, 1, 1), (channels, 1, 1), seeds, strict=True)
+    )
+    balanced = tf.cast(images, tf.float32) * balance
+    mean = tf.reduce_mean(balanced, axis=[1, 2, 3], keepdims=True)
+    varied = (balanced - mean) * contrast + mean * light
+    return tf.cast(tf.clip_by_value(tf.round(varied), 0, 255), tf.uint8)
 
 
 def bend(images: Tensor, augmentation: Augmentation, seed: Tensor) -> Tensor:

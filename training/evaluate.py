@@ -11,11 +11,11 @@ from inference import heads
 from inference.card import Head
 from inference.predictor import Predictions, Predictor
 from training import labelwise
-from training.datasets import sources
+from training.datasets import folder, sources
 from training.datasets.dataset import Classes, Images, LabeledImages
 from training.errors import OptionError
 from training.progress import Reporter
-from training.recipes import RECIPES
+from training.recipes import RECIPES, Source
 
 CALIBRATION_BINS: Final = 15
 _BATCH: Final = 250
@@ -104,7 +104,8 @@ def evaluate_file(path: Path, data: Path | None, reporter: Reporter) -> Evaluati
 
     Args:
         path: the ONNX file.
-        data: a folder with the data set; None downloads it.
+        data: a folder with the data set; None downloads it. For a model that was trained on a
+            folder, that one, or another with the same labels, which is taken whole.
         reporter: told of downloads.
 
     Raises:
@@ -120,6 +121,10 @@ def evaluate_file(path: Path, data: Path | None, reporter: Reporter) -> Evaluati
             f"{path} was not made by a recipe of this version "
             f"({', '.join(RECIPES)}), so there is no test set to evaluate it on"
         )
+    if recipe.source is Source.FOLDER:
+        if data is None:
+            raise OptionError(f"{path} was trained on a folder: name one with --data")
+        return evaluate(predictor, folder.of_model(predictor.card, data, reporter))
     _, dataset = sources.load(recipe, data, reporter)
     return evaluate(predictor, dataset.test)
 

@@ -9,6 +9,7 @@ from inference.card import ModelCard
 from inference.predictor import Predictor
 from inference.repository import MODEL_FILE, REPORT_FOLDER
 from training import export, report
+from training.baseline import Comparison
 from training.calibrate import calibrate
 from training.datasets.dataset import Dataset
 from training.evaluate import Evaluation, evaluate, predict_all
@@ -58,10 +59,18 @@ def finish(
     measured = measure(predictor, evaluation)
 
     card = card.model_copy(update={"metrics": evaluation.metrics})
+    comparison = None
+    if card.training is not None and card.training.recipe == "folder":
+        comparison = Comparison.of(card, evaluation, dataset.train.classes)
+        card = comparison.judged(card, evaluation)
+        for line in comparison.lines():
+            reporter.line(line)
     export.write(proto, card, file)
     Predictor.load(file)  # the very bytes that are published have proven themselves
     images = dataset.test.images
     report.write(folder / REPORT_FOLDER, card, epochs, evaluation, images=images, measured=measured)
+    if comparison is not None:
+        (folder / REPORT_FOLDER / "labels.csv").write_text(comparison.to_csv())
     return Finished(card, evaluation)
 
 

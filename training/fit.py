@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from inference.card import Head
 from training import losses
-from training.augment import bend
+from training.augment import vary
 from training.backend import keras, tf
 from training.datasets.dataset import Classes, LabeledImages
 from training.errors import DivergedError
@@ -166,16 +166,16 @@ def _batches(
         )
         batches = tf.data.Dataset.from_generator(stream, output_signature=signature)
     if recipe.augmentation is not None:
-        batches = batches.enumerate().map(_bending(recipe.augmentation, options.seed))
+        batches = batches.enumerate().map(_varying(recipe.augmentation, options.seed))
     return batches.prefetch(2)
 
 
-def _bending(augmentation: Augmentation, seed: int) -> Any:
-    def bend_batch(step: Any, batch: tuple[Any, Any]) -> tuple[Any, Any]:
+def _varying(augmentation: Augmentation, seed: int) -> Any:
+    def vary_batch(step: Any, batch: tuple[Any, Any]) -> tuple[Any, Any]:
         images, targets = batch
-        return bend(images, augmentation, tf.stack([tf.constant(seed, tf.int64), step])), targets
+        return vary(images, augmentation, tf.stack([tf.constant(seed, tf.int64), step])), targets
 
-    return bend_batch
+    return vary_batch
 
 
 def _targets(classes: Classes, head: Head) -> Any:

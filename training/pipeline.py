@@ -12,7 +12,7 @@ from inference import heads
 from inference.card import DatasetInfo, Golden, Head, ModelCard, TrainingInfo
 from inference.predictor import Predictor
 from inference.repository import MODEL_FILE, ModelRepository
-from training import backend, export, labelwise, networks
+from training import backend, export, labelwise, losses, networks
 from training.datasets import scenes, sources
 from training.datasets.dataset import Dataset, Images
 from training.evaluate import Evaluation
@@ -103,6 +103,11 @@ def _fitted(
         logits=1 if recipe.head is Head.BINARY else len(recipe.labels),
         statistics=networks.PixelStatistics.of(dataset.train.images),
     )
+    weights = None
+    if recipe.is_weighed:
+        logits = network.output_shape[-1]
+        weights = losses.balancing(recipe.head, dataset.train.classes, logits)
+        reporter.line(f"weights in the loss: {', '.join(f'{weight:.2f}' for weight in weights)}")
     epochs = fit(
         network,
         train=dataset.train,
@@ -111,7 +116,10 @@ def _fitted(
         options=options,
         reporter=reporter,
         fresh=dataset.fresh,
+        weights=weights,
     )
+    if weights is not None:
+        losses.unweigh(network, weights)
     return network, epochs
 
 
@@ -148,6 +156,11 @@ def _card(
         "averaged_epochs": recipe.averaged_epochs,
         "augmentation": asdict(recipe.augmentation) if recipe.augmentation else None,
     }
+    if recipe.folder is not None:
+        settings["folder"] = {
+            key: list(value) if isinstance(value, tuple) else value  # as JSON gives it back
+            for key, value in asdict(recipe.folder).items()
+        }
     return ModelCard(
         name=name,
         version=version,

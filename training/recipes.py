@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal
 
 from inference.card import Fit, Head, InputSpec
 from training.errors import OptionError
@@ -20,6 +20,10 @@ class NetworkName(StrEnum):
     """A small convolutional network with residual blocks."""
     SCENE_CNN = "scene-cnn"
     """The same for things that may be anywhere in a picture of any size."""
+    PHOTO_CNN = "photo-cnn"
+    """The scene network, narrower and blind to light: for a few hundred photographs."""
+    CNN = "cnn"
+    """Three convolutions, each followed by pooling."""
 
 
 class Source(StrEnum):
@@ -28,6 +32,8 @@ class Source(StrEnum):
     MNIST = "mnist"
     SCENES = "scenes"
     """Several MNIST digits in one picture."""
+    FOLDER = "folder"
+    """Anybody's own pictures."""
 
 
 class Optimizer(StrEnum):
@@ -93,6 +99,56 @@ class Augmentation:
     """Pixels to either side, uniform."""
     elastic: float
     """Pixels, standard deviation of a smooth random displacement field."""
+    flip: bool = False
+    """Whether half of the pictures are mirrored, left to right."""
+    color: float = 0.0
+    """How much light, contrast and the balance of the colors vary, as a logarithm, uniform."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderOptions:
+    """What a user may say about a folder of pictures; None lets the pictures decide.
+
+    Raises:
+        OptionError: a value that cannot be used; it names the option as the command line does.
+    """
+
+    head: Head | None = None
+    """Softmax or binary, where each picture has one class of two."""
+    image_size: tuple[int, int] | None = None
+    """Height and width that the network takes, pixels."""
+    channels: Literal[1, 3] | None = None
+    group_by: str | None = None
+    """A column of labels.csv, or a regular expression for the beginning of the file names.
+
+    Pictures of one group, say of one drive or person, are kept in one part."""
+    test_groups: tuple[str, ...] = ()
+    """The groups to test on."""
+    test_split: float = 0.15
+    """Share of the pictures to test on, where no groups are named."""
+    validation_split: float = 0.15
+    flip: bool | None = None
+    """Whether training pictures are mirrored."""
+    crop: float = 0.2
+    """By how much they grow, shrink and move, as a fraction."""
+    color: float = 0.3
+    """By how much their light and colors vary, as a logarithm."""
+
+    def __post_init__(self) -> None:
+        checks = {
+            "--head must be softmax or binary": self.head is not Head.SIGMOID,
+            "--image-size must be 8 to 1024 pixels a side": all(
+                8 <= side <= 1024 for side in self.image_size or ()
+            ),
+            "--test-split must be above 0, and at most 0.5": 0 < self.test_split <= 0.5,
+            "--validation-split must be above 0, and at most 0.5": 0 < self.validation_split <= 0.5,
+            "--crop must be 0 to 0.5": 0 <= self.crop <= 0.5,
+            "--color must be 0 to 1": 0 <= self.color <= 1,
+            "--test-groups needs --group-by": not self.test_groups or self.group_by is not None,
+        }
+        for requirement, is_met in checks.items():
+            if not is_met:
+                raise OptionError(requirement)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +174,10 @@ class Recipe:
     A tenth of all epochs where that is less.
     """
     augmentation: Augmentation | None = None
+    is_weighed: bool = False
+    """Whether rare labels count more in the loss; `training.losses`."""
+    folder: FolderOptions | None = None
+    """Of a folder of pictures, which completes labels, head, input and augmentation."""
 
 
 DIGIT_INPUT: Final = InputSpec(height=28, width=28, channels=1, fit=Fit.DIGIT)
@@ -188,6 +248,21 @@ RECIPES: Final = {
             options=Options(learning_rate=2e-3, epochs=8, batch_size=64, weight_decay=0.05),
             schedule=Schedule.COSINE,
             averaged_epochs=0.5,
+        ),
+        Recipe(
+            name="folder",
+            description="Trained on a folder of pictures.",
+            network=NetworkName.PHOTO_CNN,
+            head=Head.SOFTMAX,
+            labels=(),
+            class_of=(),
+            input=InputSpec(height=60, width=80, channels=3, fit=Fit.STRETCH),
+            source=Source.FOLDER,
+            options=Options(learning_rate=2e-3, epochs=45, batch_size=32, weight_decay=0.05),
+            schedule=Schedule.COSINE,
+            averaged_epochs=5,
+            is_weighed=True,
+            folder=FolderOptions(),
         ),
     )
 }

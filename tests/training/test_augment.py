@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
 from training import drawings
-from training.augment import bend
+from training.augment import bend, relight, vary
 from training.backend import tf
 from training.recipes import Augmentation
 
@@ -80,3 +82,26 @@ def test_an_elastic_field_bends_differently_in_different_places() -> None:
     )
     inside = field[0, 4:-4, 4:-4, 0]
     assert 0.3 < inside.std() < 2
+
+
+def test_half_of_the_pictures_are_mirrored_where_that_is_asked() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (200, 4, 5, 3), dtype=np.uint8)
+    augmentation = replace(STILL, flip=True)
+    varied = vary(tf.constant(images), augmentation, tf.constant([1, 0], tf.int64)).numpy()
+    mirrored = (varied == images[:, :, ::-1]).all(axis=(1, 2, 3))
+    same = (varied == images).all(axis=(1, 2, 3))
+    assert (mirrored | same).all()
+    assert 70 < mirrored.sum() < 130
+
+
+def test_light_contrast_and_balance_vary_and_the_picture_stays() -> None:
+    ramp = np.tile(np.arange(64, 192, 4, dtype=np.uint8)[:, None], (50, 8, 1, 3))
+    varied = relight(tf.constant(ramp), 0.3, tf.constant([1, 0], tf.int64)).numpy().astype(float)
+    means = varied.mean(axis=(1, 2))  # [pictures, channels]
+    light = means.mean(axis=1) / ramp.mean()
+    assert 0.6 < light.min() < 0.85
+    assert 1.15 < light.max() < 1.7
+    assert (np.abs(means / means.mean(axis=1, keepdims=True) - 1)).max() > 0.05
+    assert (np.diff(varied, axis=2) >= 0).all()
+    unchanged = relight(tf.constant(ramp), 0.0, tf.constant([1, 0], tf.int64)).numpy()
+    np.testing.assert_array_equal(unchanged, ramp)

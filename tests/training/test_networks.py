@@ -56,8 +56,18 @@ def test_pictures_of_one_gray_do_not_divide_by_zero() -> None:
     assert statistics.deviation > 0
 
 
-@pytest.mark.parametrize("shape", [(28, 28, 1), (60, 80, 3), (75, 41, 3), (120, 160, 3)])
-def test_the_scene_network_takes_pictures_of_any_size(shape: tuple[int, int, int]) -> None:
-    network = build(NetworkName.SCENE_CNN, shape=shape, logits=2, statistics=STATISTICS)
+@pytest.mark.parametrize("shape", [(8, 8, 1), (75, 41, 3), (120, 160, 3)])
+@pytest.mark.parametrize("name", [NetworkName.CNN, NetworkName.SCENE_CNN, NetworkName.PHOTO_CNN])
+def test_pictures_may_be_of_any_size(name: NetworkName, shape: tuple[int, int, int]) -> None:
+    network = build(name, shape=shape, logits=2, statistics=STATISTICS)
     assert np.asarray(network(np.zeros((1, *shape), np.uint8))).shape == (1, 2)
     assert network.count_params() < 500_000
+
+
+def test_the_network_for_photographs_is_blind_to_light_and_contrast() -> None:
+    generator = np.random.default_rng(0)
+    page = 120 + 20 * generator.integers(0, 3, (1, 24, 32, 3))
+    images = np.concatenate([page, page // 2, page + 80]).astype(np.uint8)
+    network = build(NetworkName.PHOTO_CNN, shape=(24, 32, 3), logits=2, statistics=STATISTICS)
+    logits = np.asarray(network(images))
+    np.testing.assert_allclose(logits[1:], logits[[0, 0]], rtol=0.02, atol=0.02)

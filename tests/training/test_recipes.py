@@ -7,7 +7,7 @@ import pytest
 
 from inference.card import Head
 from training.errors import OptionError
-from training.recipes import RECIPES, Options, Recipe, find
+from training.recipes import RECIPES, FolderOptions, Options, Recipe, find
 
 
 def test_recipes_and_evaluation_do_without_tensorflow() -> None:
@@ -17,11 +17,21 @@ def test_recipes_and_evaluation_do_without_tensorflow() -> None:
 
 
 def test_the_shipped_models_have_their_recipes() -> None:
-    assert list(RECIPES) == ["softmax-regression", "digits-mlp", "digits", "zero", "scenes"]
+    assert list(RECIPES) == [
+        "softmax-regression",
+        "digits-mlp",
+        "digits",
+        "zero",
+        "scenes",
+        "folder",
+    ]
     assert all(find(name).name == name for name in RECIPES)
 
 
-@pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
+OF_DIGITS = [recipe for recipe in RECIPES.values() if recipe.folder is None]
+
+
+@pytest.mark.parametrize("recipe", OF_DIGITS, ids=lambda recipe: recipe.name)
 def test_every_class_of_the_data_set_has_a_label(recipe: Recipe) -> None:
     assert len(recipe.class_of) == 10
     assert set(recipe.class_of) == set(range(len(recipe.labels)))
@@ -56,3 +66,24 @@ def test_an_unknown_recipe_is_answered_with_those_that_there_are() -> None:
 def test_an_option_that_cannot_be_used_is_named(change: dict[str, Any], option: str) -> None:
     with pytest.raises(OptionError, match=option):
         replace(Options(), **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "option"),
+    [
+        ({"head": Head.SIGMOID}, "--head"),
+        ({"image_size": (7, 60)}, "--image-size"),
+        ({"image_size": (60, 1025)}, "--image-size"),
+        ({"test_split": 0.0}, "--test-split"),
+        ({"test_split": 0.6}, "--test-split"),
+        ({"validation_split": 0.0}, "--validation-split"),
+        ({"crop": 0.6}, "--crop"),
+        ({"color": -0.1}, "--color"),
+        ({"test_groups": ("b",)}, "--test-groups needs --group-by"),
+    ],
+)
+def test_an_option_of_a_folder_that_cannot_be_used_is_named(
+    change: dict[str, Any], option: str
+) -> None:
+    with pytest.raises(OptionError, match=option):
+        replace(FolderOptions(), **change)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final, Protocol
 
-from training.datasets import mnist, scenes
+from training.datasets import folder, mnist, scenes
 from training.datasets.dataset import Dataset
 from training.progress import Reporter
 from training.recipes import Recipe, Source
@@ -43,4 +43,8 @@ def _scenes(recipe: Recipe, data: Path | None, reporter: Reporter) -> tuple[Reci
     return recipe, scenes.from_digits(mnist.load(data, reporter))
 
 
-_LOADS: Final[dict[Source, Load]] = {Source.MNIST: _digits, Source.SCENES: _scenes}
+_LOADS: Final[dict[Source, Load]] = {
+    Source.MNIST: _digits,
+    Source.SCENES: _scenes,
+    Source.FOLDER: folder.load,
+}

@@ -42,8 +42,8 @@ def test_the_seed_decides_which_pictures_are_held_out() -> None:
 
 @pytest.fixture
 def dataset() -> Dataset:
-    parts = [numbered(classes) for classes in ([0, 1, 2, 2], [2, 0], [1])]
-    return Dataset("numbers", "0" * 64, *parts)
+    train, validation, test = map(numbered, ([0, 1, 2, 2], [2, 0], [1]))
+    return Dataset("numbers", "0" * 64, train, validation, test)
 
 
 def test_regrouping_gives_every_part_its_new_classes(dataset: Dataset) -> None:
