@@ -127,7 +127,7 @@ class Predictor:
         if card_json is None:
             raise CardMissingError(
                 f"{path} carries no model card (metadata key {METADATA_KEY!r}); "
-                "make the file with `logitserve train`"
+                "make the file with `logitserve train`, or give it one with `logitserve adopt`"
             )
         card = ModelCard.from_json(card_json)
         _check_graph(card, session)

@@ -140,6 +140,13 @@ def _nested_lists(levels: int) -> dict[str, Any]:
     return schema
 
 
+_A_ONE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAwAAAAQAQAAAAAKGqOqAAAAKUlEQVR42l3CsQ0AIAzAsDTif/ElrJ0qWMqO5egUvLgR"
+    "4pTwHWsK0Sk8/Q8JSc09LaAAAAAASUVORK5CYII="
+)
+"""A picture of a one, 12×16 pixels, for people to try."""
+_TWO_BARS = [[0, 255, 0, 255, 0]] * 5
+
 _BINARY = {"type": "string", "format": "binary"}
 
 PICTURES_BODY: Mapping[str, Any] = {
@@ -156,6 +163,10 @@ PICTURES_BODY: Mapping[str, Any] = {
                 }
             },
             "application/json": {
+                "examples": {
+                    "images": {"value": {"images": [_A_ONE]}},
+                    "pixels": {"value": {"pixels": _TWO_BARS}},
+                },
                 "schema": {
                     "oneOf": [
                         {
@@ -183,7 +194,7 @@ PICTURES_BODY: Mapping[str, Any] = {
                             },
                         },
                     ]
-                }
+                },
             },
         },
     }

@@ -59,3 +59,11 @@ def test_openapi_describes_every_body_and_error(client: httpx.Client) -> None:
         assert {"image/png", "multipart/form-data", "application/json"} <= set(bodies)
         assert {"200", "400", "404", "413", "415", "422", "503"} <= set(operation["responses"])
         assert "top_k" in [parameter["name"] for parameter in operation["parameters"]]
+
+
+def test_the_examples_of_the_documentation_work(client: httpx.Client) -> None:
+    operation = client.get("/openapi.json").json()["paths"]["/predict"]["post"]
+    examples = operation["requestBody"]["content"]["application/json"]["examples"]
+    assert set(examples) == {"images", "pixels"}
+    for example in examples.values():
+        assert client.post("/predict", json=example["value"]).status_code == 200
