@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import onnx
@@ -37,24 +38,29 @@ def test_curl_as_pasted_gives_the_answer_that_stands_below_it() -> None:
     (shown,), (prediction,) = expected["predictions"], found["predictions"]
     assert (prediction["argmax"], prediction["label"]) == (shown["argmax"], shown["label"])
     assert prediction["probability"] == pytest.approx(shown["probability"], abs=1e-5)
+    assert set(prediction) == set(shown)
+    assert prediction["known"] is shown["known"]
     assert prediction["probabilities"] == pytest.approx(shown["probabilities"], abs=1e-5)
 
 
-def table() -> dict[str, tuple[float, float]]:
-    """Model → accuracy and size in kB, as the README's table states them."""
-    rows = re.findall(r"^\| `([a-z-]+)`.*\| ([0-9.]+) \| ([0-9]+) kB \|$", README, re.MULTILINE)
-    return {name: (float(accuracy), float(size)) for name, accuracy, size in rows}
+def table() -> dict[str, tuple[str, float, float]]:
+    """Model → the metric, its value and the size in kB that the README's table states."""
+    row = r"^\| `([a-z-]+)`.*\| ([a-zF1 ]+) ([0-9.]+) \| ([0-9]+) kB \|$"
+    return {
+        name: (metric.lower().replace(" ", "_"), float(value), float(size))
+        for name, metric, value, size in re.findall(row, README, re.MULTILINE)
+    }
 
 
 def test_the_table_states_what_the_cards_and_files_say() -> None:
     repository = ModelRepository(ROOT / "models")
     stated = table()
     assert set(stated) == set(repository.names())
-    for name, (accuracy, size) in stated.items():
+    for name, (metric, value, size) in stated.items():
         path = repository.model_file(name)
         metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
         card = ModelCard.from_json(metadata[METADATA_KEY])
-        assert accuracy == round(card.metrics["accuracy"], 4), name
+        assert value == round(card.metrics[metric], 4), name
         assert size == pytest.approx(path.stat().st_size / 1000, abs=1), name
         assert path.stat().st_size < 1_000_000, name
 
@@ -67,3 +73,13 @@ def test_every_make_target_and_file_that_it_names_exists() -> None:
     for link in re.findall(r"\]\(([^)#]+)\)", README):
         if "://" not in link:
             assert (ROOT / link).exists(), link
+
+
+def test_the_python_client_as_pasted_says_seven() -> None:
+    program = block("python", "Client")
+    with running("--models", str(ROOT / "models")) as server:
+        here = program.replace("http://localhost:8000", server.url)
+        done = subprocess.run(
+            [sys.executable, "-c", here], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+    assert done.stdout.strip() == "7"
