@@ -1,0 +1,289 @@
+"""Folders of pictures that the tests draw, trained on and served."""
+
+import csv
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image, ImageDraw
+from rich.console import Console
+
+from inference.card import Fit, Head
+from inference.predictor import Predictor
+from tests.tiny_models import encode
+from training import pipeline, recipes
+from training.baseline import VERDICT
+from training.datasets import duplicates, folder
+from training.datasets.dataset import Dataset
+from training.errors import DataError, DataFormatError, OptionError
+from training.evaluate import evaluate_file
+from training.progress import Reporter
+from training.recipes import FolderOptions, NetworkName, Options, Recipe
+
+QUICK = Options(epochs=8, batch_size=16, learning_rate=1e-2)
+SHAPES = ("circle", "square", "line")
+
+
+def picture(shapes: list[str], seed: int, size: tuple[int, int] = (40, 30)) -> Image.Image:
+    """Shapes, each of its own color, on paper that is not all of one color."""
+    generator = np.random.default_rng(seed)
+    noise = generator.integers(180, 256, (size[1], size[0], 3), dtype=np.uint8)
+    image = Image.fromarray(noise)
+    canvas = ImageDraw.Draw(image)
+    for shape in shapes:
+        left, top = generator.integers(0, size[0] - 14), generator.integers(0, size[1] - 14)
+        box = (int(left), int(top), int(left) + 13, int(top) + 13)
+        if shape == "circle":
+            canvas.ellipse(box, fill=(200, 30, 30))
+        elif shape == "square":
+            canvas.rectangle(box, fill=(30, 160, 30))
+        else:
+            canvas.line(box, fill=(20, 20, 200), width=4)
+    return image
+
+
+def class_folder(path: Path, count: int = 24, classes: tuple[str, ...] = SHAPES[:2]) -> Path:
+    """One folder a class, in several formats, sizes and modes."""
+    for number, shape in enumerate(classes):
+        (path / shape).mkdir(parents=True)
+        for index in range(count):
+            drawn = picture([shape], 100 * number + index, (40 + index % 3, 30))
+            name, suffix = [("PNG", "png"), ("JPEG", "jpg"), ("WEBP", "webp")][index % 3]
+            if suffix == "png":
+                drawn = drawn.convert("RGBA" if index % 2 else "P")
+            (path / shape / f"m{index % 4}_{index}.{suffix}").write_bytes(encode(drawn, name))
+    return path
+
+
+def label_folder(path: Path, count: int = 60) -> Path:
+    """`labels.csv`; every label in about half of the pictures, the last in few."""
+    path.mkdir()
+    generator = np.random.default_rng(5)
+    with (path / "labels.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["filename", *SHAPES])
+        for index in range(count):
+            holds = generator.random(3) < (0.5, 0.5, 0.2)
+            shapes = [shape for shape, held in zip(SHAPES, holds, strict=True) if held]
+            picture(shapes, index).save(path / f"{index}.png")
+            table.writerow([f"{index}.png", *holds.astype(int)])
+    return path
+
+
+def load(path: Path, **options: object) -> tuple[Recipe, Dataset, str]:
+    log = io.StringIO()
+    recipe = recipes.find("folder")
+    chosen: FolderOptions = replace(recipe.folder or FolderOptions(), **options)  # type: ignore[arg-type]
+    reporter = Reporter(Console(file=log, width=400))
+    found, dataset = folder.load(replace(recipe, folder=chosen), path, reporter)
+    return found, dataset, log.getvalue()
+
+
+def test_a_class_folder_is_read_in_three_stratified_parts(tmp_path: Path) -> None:
+    recipe, dataset, log = load(class_folder(tmp_path / "shapes"))
+    assert (recipe.head, recipe.labels) == (Head.SOFTMAX, ("circle", "square"))
+    assert recipe.input.shape == (30, 41, 3)
+    assert recipe.input.fit is Fit.STRETCH
+    assert dataset.name == "shapes"
+    for part, count in ((dataset.train, 34), (dataset.validation, 7), (dataset.test, 7)):
+        assert abs(len(part) - count) <= 1
+        assert abs(np.diff(np.bincount(part.classes))[0]) <= 1
+    assert "training: 3" in log
+
+
+def test_what_the_pictures_say_can_be_overruled(tmp_path: Path) -> None:
+    recipe, dataset, _ = load(
+        class_folder(tmp_path / "shapes"),
+        head=Head.BINARY,
+        image_size=(16, 24),
+        channels=1,
+        flip=True,
+        test_split=0.25,
+    )
+    assert recipe.head is Head.BINARY
+    assert dataset.train.images.shape[1:] == recipe.input.shape == (16, 24, 1)
+    assert len(dataset.test) == 12
+    assert recipe.augmentation is not None
+    assert recipe.augmentation.flip
+
+
+def test_large_pictures_of_many_aspects_are_shrunk_and_padded(tmp_path: Path) -> None:
+    for shape in SHAPES[:2]:
+        (tmp_path / shape).mkdir()
+        for index in range(9):
+            size = [(400, 300), (300, 400), (500, 200)][index % 3]
+            picture([shape], index, size).convert("L").save(tmp_path / shape / f"{index}.png")
+    recipe, _, _ = load(tmp_path)
+    assert recipe.input.fit is Fit.PAD
+    assert recipe.input.channels == 1
+    assert max(recipe.input.height, recipe.input.width) <= folder.LONGEST_SIDE
+
+
+def test_broken_files_are_counted_named_and_left_out(tmp_path: Path) -> None:
+    path = class_folder(tmp_path / "shapes")
+    whole = (path / "circle" / "m0_0.png").read_bytes()
+    (path / "circle" / "cut.png").write_bytes(whole[:200])
+    (path / "circle" / "empty.jpg").write_bytes(b"")
+    (path / "square" / "notes.txt").write_text("not a picture")
+    _, dataset, log = load(path)
+    assert len(dataset.train) + len(dataset.validation) + len(dataset.test) == 48
+    line = next(line for line in log.splitlines() if line.startswith("left out"))
+    assert line.startswith("left out 3 of 51 files that are no whole pictures: circle/cut.png (")
+    assert "square/notes.txt" in line
+
+
+def test_a_class_without_a_readable_picture(tmp_path: Path) -> None:
+    path = class_folder(tmp_path / "shapes")
+    (path / "triangle").mkdir()
+    (path / "triangle" / "a.png").write_bytes(b"broken")
+    with pytest.raises(DataFormatError, match="no picture that can be read shows triangle"):
+        load(path)
+    for broken in path.rglob("*.*"):
+        broken.write_bytes(b"")
+    with pytest.raises(DataFormatError, match="none of the files can be read as a picture"):
+        load(path)
+
+
+def test_too_few_pictures_and_heads_that_do_not_suit(tmp_path: Path) -> None:
+    with pytest.raises(DataFormatError, match=r"too few pictures of .* for a \w+ part"):
+        load(class_folder(tmp_path / "few", count=2))
+    three = class_folder(tmp_path / "three", count=6, classes=SHAPES)
+    with pytest.raises(OptionError, match="--head binary is for two classes; there are 3"):
+        load(three, head=Head.BINARY)
+    with pytest.raises(OptionError, match=r"labels.csv has many labels"):
+        load(label_folder(tmp_path / "labels"), head=Head.BINARY)
+    with pytest.raises(OptionError, match="needs --data"):
+        folder.load(recipes.find("folder"), None, Reporter())
+
+
+def test_groups_are_kept_apart(tmp_path: Path) -> None:
+    path = class_folder(tmp_path / "shapes")
+    _, dataset, log = load(path, group_by="m[0-9]")
+    assert {len(dataset.validation), len(dataset.test)} == {12}
+    assert "test: 12 pictures, groups m" in log
+    _, dataset, log = load(path, group_by="m[0-9]", test_groups=("m1", "m2"))
+    assert "test: 24 pictures, groups m1 (12), m2 (12)" in log
+    _, dataset, _ = load(path, group_by="m[0-9]", test_groups=("m0", "m1", "m2"))
+    assert abs(len(dataset.validation) - 2) <= 1  # torn out of the one group that is left
+    with pytest.raises(OptionError, match=r"--test-groups x: no such group; there are m0 \(12\)"):
+        load(path, group_by="m[0-9]", test_groups=("x",))
+    with pytest.raises(OptionError, match="names every group"):
+        load(path, group_by="m[0-9]", test_groups=("m0", "m1", "m2", "m3"))
+    with pytest.raises(OptionError, match="training, validation and test need one each"):
+        load(path, group_by="m")
+
+
+def test_near_duplicates_across_parts_are_warned_of(tmp_path: Path) -> None:
+    """Each scene is filmed six times, under other light; grouped by scene there is no warning."""
+    for number, shape in enumerate(SHAPES[:2]):
+        (tmp_path / shape).mkdir()
+        for scene in range(8):
+            smooth = picture([shape], 10 * number + scene).resize((8, 6)).resize((40, 30))
+            for shot in range(6):
+                darker = smooth.point(
+                    [round(level * (1 - 0.02 * shot)) for level in range(256)] * 3
+                )
+                darker.save(tmp_path / shape / f"s{scene}_{shot}.png")
+    _, _, log = load(tmp_path)
+    assert "look nearly like a training picture" in log
+    assert "--group-by" in log
+    _, _, log = load(tmp_path, group_by="s[0-9]")
+    assert "WARNING" not in log
+
+
+def test_a_hash_survives_light_and_size_but_not_another_picture() -> None:
+    generator = np.random.default_rng(0)
+
+    def soft(seed: int) -> npt.NDArray[np.uint8]:
+        levels = np.random.default_rng(seed).integers(60, 200, (5, 6, 3), dtype=np.uint8)
+        return np.asarray(Image.fromarray(levels).resize((60, 45), Image.Resampling.BICUBIC))
+
+    first = soft(1)
+    noise = generator.integers(-3, 4, first.shape)
+    relit = np.clip(first * 0.8 + 10 + noise, 0, 255).astype(np.uint8)
+    hashed = duplicates.hashes(np.stack([first, relit, soft(2)]))
+    assert duplicates.share_with_twin(hashed[:1], hashed[1:2]) == 1
+    assert duplicates.share_with_twin(hashed[:1], hashed[2:]) == 0
+
+
+@pytest.fixture(scope="module")
+def labeled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return label_folder(tmp_path_factory.mktemp("labeled") / "data")
+
+
+@pytest.fixture(scope="module")
+def published(labeled: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The model file of many labels, and what was said while it was trained."""
+    log = io.StringIO()
+    done = pipeline.train(
+        replace(recipes.find("folder"), network=NetworkName.CNN),
+        QUICK,
+        data=labeled,
+        models=tmp_path_factory.mktemp("models"),
+        name="shapes",
+        console=Console(file=log, width=200),
+    )
+    return done.path, log.getvalue()
+
+
+def test_many_labels_are_published_with_thresholds_and_a_table(
+    published: tuple[Path, str],
+) -> None:
+    path, log = published
+    card = Predictor.load(path).card
+    assert (card.head, card.labels) == (Head.SIGMOID, SHAPES)
+    assert card.thresholds is not None
+    assert {"macro_f1", "mean_average_precision", "majority_macro_f1"} <= card.metrics.keys()
+    assert "weights in the loss: " in log
+    with (path.parent / "report" / "labels.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["label"] for row in rows] == list(SHAPES)
+    mean = np.mean([float(row["average_precision"]) for row in rows])
+    assert mean == pytest.approx(card.metrics["mean_average_precision"], abs=1e-3)
+
+
+def test_it_is_measured_again_on_its_test_part_and_on_another_folder(
+    published: tuple[Path, str], labeled: Path, tmp_path: Path
+) -> None:
+    path, _ = published
+    card = Predictor.load(path).card
+    log = io.StringIO()
+    reporter = Reporter(Console(file=log, width=300))
+    again = evaluate_file(path, labeled, reporter)
+    assert "its test part is taken" in log.getvalue()
+    assert again.metrics == {name: card.metrics[name] for name in again.metrics}
+    other = evaluate_file(path, label_folder(tmp_path / "other", count=20), reporter)
+    assert "all of it is taken" in log.getvalue()
+    assert len(other.classes) == 20
+    with pytest.raises(DataError, match="has the labels circle, square"):
+        evaluate_file(path, class_folder(tmp_path / "shapes", count=2), reporter)
+    with pytest.raises(OptionError, match="name one with --data"):
+        evaluate_file(path, None, reporter)
+
+
+def test_a_network_that_learns_nothing_is_called_that(tmp_path: Path) -> None:
+    """Pictures of noise under names that mean nothing."""
+    generator = np.random.default_rng(0)
+    for name, count in (("left", 30), ("right", 12)):
+        (tmp_path / "noise" / name).mkdir(parents=True)
+        for index in range(count):
+            noise = generator.integers(0, 256, (12, 12), dtype=np.uint8)
+            Image.fromarray(noise).save(tmp_path / "noise" / name / f"{index}.png")
+    recipe = recipes.find("folder")
+    log = io.StringIO()
+    done = pipeline.train(
+        replace(recipe, network=NetworkName.LINEAR, folder=FolderOptions(head=Head.BINARY)),
+        replace(QUICK, epochs=1),
+        data=tmp_path / "noise",
+        models=tmp_path / "models",
+        name="noise",
+        console=Console(file=log, width=200),
+    )
+    card = Predictor.load(done.path).card
+    assert card.labels == ("left", "right")
+    assert VERDICT in card.description
+    assert "WARNING: it does not beat answering the majority" in log.getvalue()
+    assert card.metrics["majority_accuracy"] == pytest.approx(5 / 7, abs=0.06)
