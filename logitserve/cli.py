@@ -24,7 +24,7 @@ COMMANDS: Final = {
     "adopt": Entry("adopt", "Give somebody else's ONNX FILE a card and publish it."),
     "calibrate": Entry("calibrate", "Calibrate and measure a model again, without training."),
     "completion": Entry("completion", "Print the script that completes commands in a SHELL."),
-    "evaluate": Entry("evaluate", "Measure a published MODEL on MNIST's test part."),
+    "evaluate": Entry("evaluate", "Measure a published MODEL on pictures it was not trained on."),
     "models": Entry("models", "Look into a folder of models."),
     "numerics": Entry(
         "numerics", "Measure round-off, losses and optimizers, and write a page about it."

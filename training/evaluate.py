@@ -35,6 +35,8 @@ class Evaluation:
     """By name; fractions, except `nll` in nats."""
     confusion: npt.NDArray[np.int64] | None = field(init=False)
     """`[class, predicted class]`, counts; None where many labels may hold."""
+    by_label: tuple[labelwise.LabelScores, ...] = field(init=False, default=())
+    """Where many labels may hold."""
 
     def __post_init__(self) -> None:
         if self.answers is not None:
@@ -58,6 +60,7 @@ class Evaluation:
         """The metrics where many labels may hold; `nll` and `brier` are means over the labels."""
         probabilities, outcomes = self.predictions.probabilities, self.classes
         scores = labelwise.score(probabilities, answers, outcomes)
+        object.__setattr__(self, "by_label", tuple(scores))
         of_truth = np.where(outcomes == 1, probabilities, 1 - probabilities)
         return labelwise.means(scores) | {
             "exact_match": float(np.mean((answers == outcomes).all(axis=1))),

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from click.testing import CliRunner
 from PIL import Image, ImageDraw
 from rich.console import Console
 
 from inference.card import Fit, Head
 from inference.predictor import Predictor
+from logitserve.commands.evaluate import command
 from tests.tiny_models import encode
 from training import pipeline, recipes
 from training.baseline import VERDICT
@@ -258,6 +260,11 @@ def test_it_is_measured_again_on_its_test_part_and_on_another_folder(
     other = evaluate_file(path, label_folder(tmp_path / "other", count=20), reporter)
     assert "all of it is taken" in log.getvalue()
     assert len(other.classes) == 20
+    done = CliRunner().invoke(
+        command, ["shapes", "--data", str(tmp_path / "other"), "--models", str(path.parents[2])]
+    )
+    assert done.exit_code == 0, done.output
+    assert [line.split(":")[0].strip() for line in done.stdout.splitlines()[-3:]] == list(SHAPES)
     with pytest.raises(DataError, match="has the labels circle, square"):
         evaluate_file(path, class_folder(tmp_path / "shapes", count=2), reporter)
     with pytest.raises(OptionError, match="name one with --data"):
