@@ -31,6 +31,9 @@ _TINY: Final = 32
 """Pixels. Smaller pictures are of letters, digits or signs, which have no mirror image."""
 _TWINS: Final = 0.05
 """Share of near-duplicates across parts above which a test says little."""
+_FEW_GROUPS: Final = 4
+"""With fewer left beside those to test on, validation is torn out of them: a network that has seen
+another drive gains more than thresholds lose that were chosen on drives it knows."""
 
 _PARTS: Final = ("training", "validation", "test")
 
@@ -221,10 +224,10 @@ def _grouped_parts(listed: Listing, groups: tuple[str, ...], options: FolderOpti
     rest = everything[~is_test]
     if not len(rest):
         raise OptionError("--test-groups names every group; leave some to train on")
-    alone = len(np.unique(numbers[rest])) == 1  # one group is left, which has to be torn apart
+    are_few = len(np.unique(numbers[rest])) < _FEW_GROUPS
     train, validation = _split(
-        listed, rest, 0.0, options.validation_split, None if alone else numbers
-    )[:2]
+        listed, rest, 0.0, options.validation_split, None if are_few else numbers
+    )
     return [train, validation, everything[is_test]]
 
 
