@@ -24,7 +24,7 @@ from logitserve.commands.options import data_option, models_option, training_err
       logitserve train folder --data street --name street --group-by '[^_]+'
 
     The recipe `folder` takes pictures in one folder a class, or with a labels.csv of
-    `filename,label…` and 0 or 1. What is not said below is decided by the pictures.""",
+    `filename,label…` and 0 or 1. What no option says is decided by the pictures.""",
 )
 @click.argument("recipe")
 @data_option
