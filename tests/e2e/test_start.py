@@ -10,7 +10,7 @@ import pytest
 
 from tests import tiny_models
 from tests.e2e.conftest import Weights
-from tests.e2e.process import clean_environment, run, running
+from tests.e2e.process import START_SECONDS, clean_environment, run, running
 from tests.tiny_models import png, random_picture
 
 
@@ -77,7 +77,7 @@ def test_a_default_model_that_is_not_there(folder: str) -> None:
 
 def served_default(*options: str, environment: dict[str, str] | None = None) -> str:
     with running(*options, environment=environment) as server:
-        models = httpx.get(f"{server.url}/models").json()["models"]
+        models = httpx.get(f"{server.url}/models", timeout=START_SECONDS).json()["models"]
         return "".join(model["name"] for model in models if model["default"])
 
 
@@ -103,18 +103,23 @@ def test_without_a_default_model_the_path_must_name_one(folder: str, tmp_path: P
     with running("--models", str(tmp_path)) as server:
         headers = {"content-type": "image/png"}
         content = png(random_picture(0))
-        response = httpx.post(f"{server.url}/predict", content=content, headers=headers)
+        response = httpx.post(
+            f"{server.url}/predict", content=content, headers=headers, timeout=START_SECONDS
+        )
         assert response.status_code == 404
         assert "warm, zero" in response.json()["detail"]
         path = f"{server.url}/models/zero/predict"
-        assert httpx.post(path, content=content, headers=headers).status_code == 200
+        assert (
+            httpx.post(path, content=content, headers=headers, timeout=START_SECONDS).status_code
+            == 200
+        )
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_is_clean(folder: str, workers: str, number: signal.Signals) -> None:
     with running("--models", folder, "--workers", workers) as server:
-        assert httpx.get(f"{server.url}/readyz").status_code == 200
+        assert httpx.get(f"{server.url}/readyz", timeout=START_SECONDS).status_code == 200
         assert server.stop(number) == 0
     assert "Traceback" not in "".join(server.log)
 
@@ -136,6 +141,6 @@ def test_help_and_serving_do_not_import_tensorflow(folder: str) -> None:
     assert "tensorflow" not in printed
     assert "import 'keras'" not in printed
     with running("--models", folder, environment=environment) as server:
-        httpx.get(f"{server.url}/readyz").raise_for_status()
+        httpx.get(f"{server.url}/readyz", timeout=START_SECONDS).raise_for_status()
     assert "import 'fastapi'" in "".join(server.log)
     assert "import 'tensorflow'" not in "".join(server.log)
