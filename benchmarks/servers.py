@@ -57,7 +57,12 @@ def contenders(models: Path) -> list[Contender]:
             environment="kserve",
         ),
         Contender("LitServe", [_peer("litserve", "python"), "server.py"], environment="litserve"),
-        Contender("BentoML", bento, environment="bentoml"),
+        Contender(
+            "BentoML",
+            bento,
+            environment="bentoml",
+            variables={"BENTOML_DO_NOT_TRACK": "True"},
+        ),
         Contender(
             "Ray Serve",
             [_peer("rayserve", "python"), "server.py"],
