@@ -60,7 +60,7 @@ def encode_png(samples: Samples) -> bytes:
 def _is_plain_png(data: bytes) -> bool:
     """Whether this is a PNG of 8-bit gray, RGB or RGBA, not interlaced, that needs no more steps.
 
-    That is what clients send most, and libspng decodes a small one five times faster than Pillow,
+    That is what clients send most, and libspng decodes a small one four times faster than Pillow,
     whose time goes into Python (`benchmarks/codecs.py`). All other pictures are Pillow's.
     """
     return (

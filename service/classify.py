@@ -21,9 +21,9 @@ from service.errors import ClientGoneError
 Picture = bytes | npt.NDArray[np.uint8]
 """An encoded file, or pixels: uint8 `[h, w]` or `[h, w, channels]`."""
 
-IN_PLACE_PIXELS = 128 * 128
-"""A picture with more is decoded in a thread: this many take about 0.5 ms here, and handing them
-to a thread and back takes 0.1 ms, so the event loop is never blocked for long."""
+IN_PLACE_PIXELS = 64 * 64
+"""A picture with more is decoded in a thread, so that the event loop is not blocked for longer than
+a run in place may block it: this size takes 1.2 ms, 128×128 takes 2.6 (`benchmarks/costs.py`)."""
 
 
 @dataclass(slots=True)
@@ -74,10 +74,7 @@ class Classifier:
             begun = time.perf_counter()
             images = await self._decoded(model, pictures[start : start + MAX_BATCH], start)
             timing.decode += time.perf_counter() - begun
-            answer = await _unless_gone(model.submit(images), model, departure)
-            timing.queue += answer.queue_seconds
-            timing.inference += answer.inference_seconds
-            parts.append(answer.predictions)
+            parts.append(await _asked(model, images, departure, timing))
         return Predictions.concatenated(parts), timing
 
     async def classify_tensor(
@@ -99,10 +96,7 @@ class Classifier:
         parts = []
         for start in range(0, len(images), MAX_BATCH):
             chunk = images[start : start + MAX_BATCH]
-            answer = await _unless_gone(model.submit(chunk), model, departure)
-            timing.queue += answer.queue_seconds
-            timing.inference += answer.inference_seconds
-            parts.append(answer.predictions)
+            parts.append(await _asked(model, chunk, departure, timing))
         return Predictions.concatenated(parts), timing
 
     async def prepared(
@@ -154,6 +148,16 @@ class Classifier:
         else:
             fitted = pixels.from_array(picture, model.card.input, max_pixels=max_pixels, warn=warn)
         return fitted[np.newaxis]
+
+
+async def _asked(
+    model: Batcher, images: npt.NDArray[np.uint8], departure: Departure, timing: Timing
+) -> Predictions:
+    """What the model says of one chunk; its waiting and its run are added to the timing."""
+    answer = await _unless_gone(model.submit(images), model, departure)
+    timing.queue += answer.queue_seconds
+    timing.inference += answer.inference_seconds
+    return answer.predictions
 
 
 async def _unless_gone(

@@ -48,7 +48,7 @@ async def read_pictures(request: Request, *, max_pictures: int) -> list[Picture]
         UnusableRequestError: readable, but without pictures in the places where they belong.
         TooManyPicturesError: more than `max_pictures`.
         PixelArrayError: `pixels` that are not 0 to 255 or not a picture's shape.
-        BodyTooLargeError: see `limits.BodyLimit`.
+        BodyTooLargeError: see `limits.limited`.
     """
     content_type = request.headers.get("content-type", "application/octet-stream")
     media_type = content_type.partition(";")[0].strip().lower()

@@ -94,7 +94,7 @@ async def test_the_limit_of_pixels_holds_in_the_loop_and_in_the_thread(
     predictor: Predictor,
 ) -> None:
     batcher = Batcher(predictor, max_queue=10)
-    for side in (100, 300):
+    for side in (50, 300):
         data = png(np.zeros((side, side), np.uint8))
         exact, tight = Classifier(max_pixels=side * side), Classifier(max_pixels=side * side - 1)
         assert len((await exact.classify(batcher, [data], nobody_leaves))[0]) == 1
