@@ -1,6 +1,7 @@
 """Builds the app from what it is handed."""
 
 from importlib.metadata import version
+from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -16,8 +17,15 @@ from service.settings import Settings
 DESCRIPTION = "Class probabilities from networks that end in logits."
 
 
-def create_app(settings: Settings, catalog: Catalog) -> ASGIApp:
-    """The service over the models of a catalog."""
+def create_app(settings: Settings, catalog: Catalog, *, shared: Path) -> ASGIApp:
+    """The service over the models of a catalog.
+
+    Args:
+        settings: of the service.
+        catalog: the live models.
+        shared: a folder that the workers of this service share; it goes when the service ends.
+    """
+    del shared  # nothing is kept there yet
     classifier = Classifier(max_pixels=settings.max_pixels)
     routes = create_routes(settings, catalog, classifier)
     front = Front(

@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -52,13 +54,18 @@ def serve(settings: Settings) -> None:
         # Held until the process ends: nobody else gets the port between two workers.
         grpc_port = reserve_grpc_port(settings.host, settings.grpc_port)
         settings = settings.model_copy(update={"grpc_port": grpc_port.getsockname()[1]})
-    catalog = load_catalog(settings)
+    with tempfile.TemporaryDirectory(prefix="logitserve-") as shared:
+        _serve(settings, listener, Path(shared))
+
+
+def _serve(settings: Settings, listener: socket.socket, shared: Path) -> None:
+    catalog = load_catalog(settings, shared)
     if settings.workers == 1:
-        config = _config(settings, functools.partial(_long_lived_app, settings, catalog))
+        config = _config(settings, functools.partial(_long_lived_app, settings, catalog, shared))
     else:
         # Each worker loads the models again; here they were loaded so that a broken one stops
         # the start.
-        config = _config(settings, functools.partial(_worker_app, settings))
+        config = _config(settings, functools.partial(_worker_app, settings, shared))
     _announce(settings, listener, catalog)
     if settings.workers == 1:
         uvicorn.Server(config).run(sockets=[listener])
@@ -108,8 +115,14 @@ def reserve_grpc_port(host: str, port: int) -> socket.socket:
     return reserved
 
 
-def load_catalog(settings: Settings) -> Catalog:
-    """Load the models that the settings name."""
+def load_catalog(settings: Settings, shared: Path) -> Catalog:
+    """Load the models that the settings name.
+
+    Args:
+        settings: of the service.
+        shared: a folder that the workers of this service share; it goes when the service ends.
+    """
+    del shared  # nothing is kept there yet
     threads = settings.threads or max(1, available_cpus() // settings.workers)
     return Catalog.load(
         ModelRepository(settings.models),
@@ -132,16 +145,16 @@ def _announce(settings: Settings, listener: socket.socket, catalog: Catalog) -> 
     )
 
 
-def _long_lived_app(settings: Settings, catalog: Catalog) -> ASGIApp:
-    app = create_app(settings, catalog)
+def _long_lived_app(settings: Settings, catalog: Catalog, shared: Path) -> ASGIApp:
+    app = create_app(settings, catalog, shared=shared)
     # What has been made so far lives as long as the process; the collector need not walk it again.
     gc.collect()
     gc.freeze()
     return app
 
 
-def _worker_app(settings: Settings) -> ASGIApp:
-    return _long_lived_app(settings, load_catalog(settings))
+def _worker_app(settings: Settings, shared: Path) -> ASGIApp:
+    return _long_lived_app(settings, load_catalog(settings, shared), shared)
 
 
 def _config(settings: Settings, app: functools.partial[ASGIApp]) -> uvicorn.Config:

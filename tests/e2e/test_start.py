@@ -124,6 +124,18 @@ def test_a_stop_is_clean(folder: str, workers: str, number: signal.Signals) -> N
     assert "Traceback" not in "".join(server.log)
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_folder_that_workers_share_goes_with_the_service(
+    folder: str, tmp_path: Path, workers: str
+) -> None:
+    environment = clean_environment(TMPDIR=str(tmp_path))
+    with running("--models", folder, "--workers", workers, environment=environment) as server:
+        httpx.get(f"{server.url}/readyz", timeout=START_SECONDS).raise_for_status()
+        assert len(list(tmp_path.glob("logitserve-*"))) == 1
+        assert server.stop() == 0
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_platform_variables_are_honored(folder: str) -> None:
     environment = clean_environment(LOG_LEVEL="loud", LOGITSERVE_MODELS=folder)
     assert_one_clear_line(*run("serve", environment=environment), "log_level", "'loud'")
