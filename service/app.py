@@ -11,6 +11,7 @@ from service import problems
 from service.catalog import Catalog
 from service.classify import Classifier
 from service.front import Front
+from service.lifespan import Beside, Lifespan
 from service.routes import health, models, page, predict, preview, tensorflow_serving, v2
 from service.settings import Settings
 
@@ -27,18 +28,18 @@ def create_app(settings: Settings, catalog: Catalog, *, shared: Path) -> ASGIApp
     """
     del shared  # nothing is kept there yet
     classifier = Classifier(max_pixels=settings.max_pixels)
-    routes = create_routes(settings, catalog, classifier)
-    front = Front(
-        routes,
+    beside: list[Beside] = []
+    if settings.grpc_port is not None:
+        from service.rpc.server import GrpcServer  # needs an extra
+
+        beside.append(GrpcServer(settings, catalog, classifier).running)
+    return Front(
+        create_routes(settings, catalog, classifier),
+        lifespan=Lifespan(beside),
         catalog=catalog,
         classifier=classifier,
         max_body_bytes=settings.max_body_bytes,
     )
-    if settings.grpc_port is None:
-        return front
-    from service.rpc.server import WithGrpc  # needs an extra
-
-    return WithGrpc(front, settings, catalog, classifier)
 
 
 def create_routes(settings: Settings, catalog: Catalog, classifier: Classifier) -> FastAPI:

@@ -24,17 +24,25 @@ class Front:
     """The outermost layer of the service."""
 
     def __init__(
-        self, routes: ASGIApp, *, catalog: Catalog, classifier: Classifier, max_body_bytes: int
+        self,
+        routes: ASGIApp,
+        *,
+        lifespan: ASGIApp,
+        catalog: Catalog,
+        classifier: Classifier,
+        max_body_bytes: int,
     ) -> None:
         """Put it before the routes.
 
         Args:
             routes: who answers what is not on the short path.
+            lifespan: who starts and stops what runs beside the requests.
             catalog: whose default model the short path asks.
             classifier: the use case.
             max_body_bytes: bytes that the body of one request may have.
         """
         self._routes = routes
+        self._lifespan = lifespan
         self._catalog = catalog
         self._classifier = classifier
         self._max_body_bytes = max_body_bytes
@@ -43,7 +51,7 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or hand on."""
         if scope["type"] != "http":
-            await self._routes(scope, receive, send)
+            await self._lifespan(scope, receive, send)
             return
         headers = scope["headers"]
         request_id = (REQUEST_ID_HEADER, self._request_ids.of(headers))

@@ -172,6 +172,6 @@ def _config(settings: Settings, app: functools.partial[ASGIApp]) -> uvicorn.Conf
         access_log=settings.access_log,
         # The client's address is used for nothing but the access log.
         proxy_headers=settings.access_log,
-        lifespan="off" if settings.grpc_port is None else "on",
+        lifespan="on",
         server_header=False,
     )

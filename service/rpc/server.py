@@ -1,10 +1,11 @@
 """The gRPC server: it begins and ends with the HTTP server of the same process."""
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.catalog import Catalog
 from service.classify import Classifier
@@ -17,27 +18,21 @@ GRACE_SECONDS = 30
 logger = logging.getLogger("logitserve.rpc")
 
 
-class WithGrpc:
-    """An ASGI app in whose lifespan a gRPC server runs, over the same models."""
+class GrpcServer:
+    """A gRPC server over the models that HTTP serves too."""
 
-    def __init__(
-        self, app: ASGIApp, settings: Settings, catalog: Catalog, classifier: Classifier
-    ) -> None:
-        self._app = app
+    def __init__(self, settings: Settings, catalog: Catalog, classifier: Classifier) -> None:
         self._settings = settings
         self._servicer = Servicer(catalog, classifier, max_pictures=settings.max_pictures)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on requests; start and stop with the lifespan (ASGI lifespan protocol 2.0)."""
-        if scope["type"] != "lifespan":
-            await self._app(scope, receive, send)
-            return
-        await receive()
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Serve as long as the context lasts."""
         server = await self._start()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await server.stop(GRACE_SECONDS)
-        await send({"type": "lifespan.shutdown.complete"})
+        try:
+            yield
+        finally:
+            await server.stop(GRACE_SECONDS)
 
     async def _start(self) -> Any:
         server = grpc.aio.server(
