@@ -8,6 +8,7 @@
     ├── NonFiniteLogitsError   the network answered NaN or infinity
     ├── CoverageError          no prediction sets of that coverage, or none at all
     ├── ModelFileError         this model file must not be served
+    │   ├── FileChangedError
     │   ├── CardMissingError
     │   ├── CardInvalidError
     │   ├── CardMismatchError
@@ -71,6 +72,10 @@ class CoverageError(InferenceError):
 
 class ModelFileError(InferenceError):
     """This model file must not be served."""
+
+
+class FileChangedError(ModelFileError):
+    """The file was written to, or went, while it was read."""
 
 
 class CardMissingError(ModelFileError):

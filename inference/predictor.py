@@ -10,7 +10,13 @@ import numpy.typing as npt
 
 from inference import codec, heads, pixels, runtime
 from inference.card import METADATA_KEY, ModelCard
-from inference.errors import CardMismatchError, CardMissingError, GoldenMismatchError
+from inference.errors import (
+    CardMismatchError,
+    CardMissingError,
+    GoldenMismatchError,
+    ModelFileError,
+)
+from inference.reading import Reading, read
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -101,10 +107,13 @@ class Predictor:
         card: ModelCard,
         session: "onnxruntime.InferenceSession",
         path: Path | None = None,
+        sha256: str = "",
     ) -> None:
         self.card = card
         self.path = path
         """The ONNX file that it was loaded from."""
+        self.sha256 = sha256
+        """Of the bytes that were loaded; empty where there was no file."""
         self._session = session
 
     @classmethod
@@ -116,22 +125,40 @@ class Predictor:
             threads: threads that one run may use.
 
         Raises:
+            ModelFileError: as `of`; the text begins with the path.
+        """
+        try:
+            with read(path) as reading:
+                return cls.of(reading, threads=threads, path=path)
+        except ModelFileError as error:
+            raise type(error)(f"{path}: {error}") from error
+
+    @classmethod
+    def of(cls, reading: Reading, *, threads: int = 1, path: Path | None = None) -> Self:
+        """Open what was read of a model file, and let it prove itself on its goldens.
+
+        Args:
+            reading: of an ONNX file.
+            threads: threads that one run may use.
+            path: where the file lies.
+
+        Raises:
             ModelFileError: the file does not load.
             CardMissingError: it carries no card.
             CardInvalidError: its card is not one that this version reads.
             CardMismatchError: its card and its graph disagree.
             GoldenMismatchError: it does not give the logits that training saw.
         """
-        session = runtime.open_session(path, threads=threads)
+        session = runtime.open_reading(reading, threads=threads)
         card_json = runtime.session_metadata(session).get(METADATA_KEY)
         if card_json is None:
             raise CardMissingError(
-                f"{path} carries no model card (metadata key {METADATA_KEY!r}); "
-                "make the file with `logitserve train`, or give it one with `logitserve adopt`"
+                f"the file carries no model card (metadata key {METADATA_KEY!r}); "
+                "make it with `logitserve train`, or give it one with `logitserve adopt`"
             )
         card = ModelCard.from_json(card_json)
         _check_graph(card, session)
-        predictor = cls(card, session, path)
+        predictor = cls(card, session, path, reading.sha256)
         predictor._check_goldens()
         return predictor
 

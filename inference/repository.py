@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from inference.card import ModelName, ModelVersion
 from inference.errors import ModelNotFoundError, NoModelsError, PublishError
+from inference.reading import Signature
 
 MODEL_FILE = "model.onnx"
 REPORT_FOLDER = "report"
@@ -37,6 +38,20 @@ class Draft:
     version: str
 
 
+Key = tuple[str, str]
+"""Name and version of a model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look at the folder saw."""
+
+    files: Mapping[Key, Signature]
+    """Models by their names, versions oldest first."""
+    unreadable: Mapping[str, str]
+    """Models whose folders could not be looked into, and why."""
+
+
 class ModelRepository:
     """Finds the models of a folder, and adds versions so that each appears whole or not at all."""
 
@@ -58,6 +73,31 @@ class ModelRepository:
                 "make one with `logitserve train`"
             )
         return names
+
+    def look(self) -> Look:
+        """What lies in the folder now, by `stat` alone; no file is opened.
+
+        Raises:
+            OSError: the folder is missing or cannot be read.
+        """
+        found: dict[Key, Signature] = {}
+        unreadable: dict[str, str] = {}
+        for entry in sorted(self.root.iterdir()):
+            if not _is_valid(_NAME, entry.name):
+                continue
+            try:
+                for version in self._versions(entry.name):
+                    status = self.path(entry.name, version).stat()
+                    found[entry.name, version] = Signature.of(status)
+            except FileNotFoundError:
+                continue  # removed while we looked
+            except OSError as error:
+                unreadable[entry.name] = error.strerror or type(error).__name__
+        return Look(found, unreadable)
+
+    def path(self, name: str, version: str) -> Path:
+        """Where the ONNX file of a version lies, whether it is there or not."""
+        return self.root / name / version / MODEL_FILE
 
     def versions(self, name: str) -> list[str]:
         """The versions of a model, oldest first.
@@ -82,7 +122,7 @@ class ModelRepository:
             raise ModelNotFoundError(
                 f"no version {version!r} of model {name!r}; there is {', '.join(versions)}"
             )
-        return self.root / name / version / MODEL_FILE
+        return self.path(name, version)
 
     @contextmanager
     def publication(self, name: str) -> Iterator[Draft]:

@@ -1,7 +1,9 @@
 """onnxruntime, set up once: no telemetry, no more threads than the process may use."""
 
+import functools
 import math
 import os
+import re
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -9,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from inference.errors import ModelFileError
+from inference.reading import Reading, read
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -45,14 +48,20 @@ def _quota_cpus(cgroup: Path) -> float | None:
         return None
 
 
+@functools.cache
 def load_onnxruntime() -> ModuleType:
-    """Import onnxruntime with its telemetry off.
+    """Import onnxruntime with its telemetry off, and one arena for all sessions of the process.
 
     Since 1.29 it reports to its makers on Linux too, unless this variable is set before the
     import; hence no module here imports onnxruntime at its top.
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    return import_module("onnxruntime")
+    ort = import_module("onnxruntime")
+    arena = ort.OrtMemoryInfo(
+        "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
+    )
+    ort.create_and_register_allocator(arena, None)
+    return ort
 
 
 def open_session(path: Path, *, threads: int = 1) -> "onnxruntime.InferenceSession":
@@ -63,7 +72,22 @@ def open_session(path: Path, *, threads: int = 1) -> "onnxruntime.InferenceSessi
         threads: threads that one run may use inside an operator.
 
     Raises:
-        ModelFileError: onnxruntime cannot load the file.
+        FileChangedError: somebody wrote to the file meanwhile, or it has gone.
+        ModelFileError: onnxruntime cannot load the file; the text does not name it.
+    """
+    with read(path) as reading:
+        return open_reading(reading, threads=threads)
+
+
+def open_reading(reading: Reading, *, threads: int = 1) -> "onnxruntime.InferenceSession":
+    """Open the bytes that were read of a model file, on the CPU.
+
+    Args:
+        reading: of an ONNX file.
+        threads: threads that one run may use inside an operator.
+
+    Raises:
+        ModelFileError: onnxruntime cannot load it; the text names no file.
     """
     ort = load_onnxruntime()
     options = ort.SessionOptions()
@@ -71,16 +95,28 @@ def open_session(path: Path, *, threads: int = 1) -> "onnxruntime.InferenceSessi
     options.inter_op_num_threads = 1
     # A spinning pool burns the CPU that the HTTP side of the process needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # What a run needs is taken from the process's one arena, and the weights from neither: with an
+    # arena each, a hundred models take 3 MiB each more once they have run a batch
+    # (`benchmarks/many_models.py`), and a model that ends gives nothing back.
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     options.log_severity_level = 3
     try:
-        # The path's bytes, not the path: a model file is complete, so it may not refer to others.
-        return ort.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-    except OSError as error:
-        raise ModelFileError(f"{path} cannot be read: {error.strerror}") from error
+        # A model file is complete: beside a file in memory there are no others to refer to.
+        return ort.InferenceSession(str(reading.path), options, providers=["CPUExecutionProvider"])
     # onnxruntime's exceptions (Fail, InvalidGraph, InvalidProtobuf, …) share no base but this.
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelFileError(f"{path} is not an ONNX model that loads: {reason}") from error
+        reason = _without_places(str(error), reading) or type(error).__name__
+        raise ModelFileError(f"the file is not an ONNX model that loads: {reason}") from error
+
+
+_SOURCE_PLACE = re.compile(r"\S*/onnxruntime/\S+:\d+ |\b\w+\.(?:cc|h):\d+ ")
+
+
+def _without_places(text: str, reading: Reading) -> str:
+    """The first line of onnxruntime's text, less where its sources and our memory are."""
+    line = text.partition("\n")[0].replace(str(reading.path), "the file")
+    return _SOURCE_PLACE.sub("", line)
 
 
 def session_metadata(session: "onnxruntime.InferenceSession") -> Mapping[str, str]:

@@ -153,8 +153,7 @@ class _Network:
             try:
                 self._session = runtime.open_session(path)
             except ModelFileError as error:
-                reason = str(error.__cause__).splitlines()[0]
-                raise AdoptionError(f"onnxruntime cannot load the graph: {reason}") from error
+                raise AdoptionError(f"onnxruntime cannot load the graph: {error}") from error
         self._input = source.name
         self._output = output
         self._batch = batch

@@ -1,3 +1,5 @@
+import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -126,3 +128,27 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> N
         ModelRepository(tmp_path / "models").publication("digits"),
     ):
         pass
+
+
+def test_a_look_sees_every_change_of_a_file(tmp_path: Path) -> None:
+    put(tmp_path, "digits", "9")
+    put(tmp_path, "digits", "10")
+    put(tmp_path, "zero", "1")
+    put(tmp_path, "digits", ".staging-2-x")
+    (tmp_path / "README.md").write_text("not a model")
+    repository = ModelRepository(tmp_path)
+    seen = repository.look()
+    assert list(seen.files) == [("digits", "9"), ("digits", "10"), ("zero", "1")]
+    assert repository.look() == seen
+    path = repository.path("digits", "9")
+    times = path.stat()
+    path.write_bytes(b"MODEL")  # as long as before, and made to look as old
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    changed = repository.look().files
+    assert changed["digits", "9"] != seen.files["digits", "9"]
+    assert changed["zero", "1"] == seen.files["zero", "1"]
+    shutil.rmtree(tmp_path / "zero")
+    assert ("zero", "1") not in repository.look().files
+    shutil.rmtree(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        repository.look()
