@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +15,8 @@ from training.datasets.dataset import Classes
 from training.evaluate import Evaluation
 from training.labelwise import LabelScores, Outcomes
 
+MAJORITY: Final = "majority_"
+"""Begins the names of the majority's figures."""
 VERDICT: Final = "It does not beat answering the majority for every picture"
 
 
@@ -54,7 +57,7 @@ class Comparison:
             labels=card.labels,
             network=network,
             majority=majority,
-            metrics={f"majority_{name}": value for name, value in yardstick.items()},
+            metrics={f"{MAJORITY}{name}": value for name, value in yardstick.items()},
             lost=tuple(name for name, value in figures.items() if value <= yardstick[name]),
         )
 
@@ -66,6 +69,10 @@ class Comparison:
         metrics = labelwise.means(self.network) | evaluation.metrics | self.metrics
         return card.model_copy(update={"metrics": metrics, "description": description})
 
+    def rows(self) -> Iterator[tuple[str, LabelScores, LabelScores]]:
+        """Each label with the scores of the network and of the majority."""
+        yield from zip(self.labels, self.network, self.majority, strict=True)
+
     def lines(self) -> list[str]:
         """The table for a terminal, and the verdict."""
         width = max(len("label"), *map(len, self.labels))
@@ -73,7 +80,7 @@ class Comparison:
         lines += [
             f"{label:{width}}  {found.support:8}  {found.share:5.3f}  "
             f"{found.average_precision:5.3f}  {found.f1:5.3f}  {other.f1:13.3f}"
-            for label, found, other in zip(self.labels, self.network, self.majority, strict=True)
+            for label, found, other in self.rows()
         ]
         if self.lost:
             lines.append(f"WARNING: {VERDICT[0].lower()}{VERDICT[1:]}: {', '.join(self.lost)}")
@@ -84,7 +91,7 @@ class Comparison:
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
         table.writerow(["label", "pictures", "share", "average_precision", "f1", "majority_f1"])
-        for label, found, other in zip(self.labels, self.network, self.majority, strict=True):
+        for label, found, other in self.rows():
             figures = (found.share, found.average_precision, found.f1, other.f1)
             table.writerow([label, found.support, *(f"{value:.4f}" for value in figures)])
         return text.getvalue()

@@ -67,10 +67,15 @@ def finish(
             reporter.line(line)
     export.write(proto, card, file)
     Predictor.load(file)  # the very bytes that are published have proven themselves
-    images = dataset.test.images
-    report.write(folder / REPORT_FOLDER, card, epochs, evaluation, images=images, measured=measured)
-    if comparison is not None:
-        (folder / REPORT_FOLDER / "labels.csv").write_text(comparison.to_csv())
+    report.write(
+        folder / REPORT_FOLDER,
+        card,
+        epochs,
+        evaluation,
+        images=dataset.test.images,
+        measured=measured,
+        comparison=comparison,
+    )
     return Finished(card, evaluation)
 
 

@@ -1,8 +1,7 @@
 """Each label looked at on its own: thresholds, and how well the label is found."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -28,10 +27,6 @@ class LabelScores:
     """As scikit-learn has it: pictures of equal probability are one step, in any order."""
     f1: float
     """Of what is answered; 0 where the label neither holds nor is answered."""
-
-    def to_json(self) -> dict[str, Any]:
-        """For `metrics.json`."""
-        return asdict(self)
 
 
 def best_thresholds(probabilities: Floats, outcomes: Outcomes) -> tuple[float, ...]:

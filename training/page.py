@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from inference.card import Head, ModelCard, Scores
 from training import figures
+from training.baseline import MAJORITY, Comparison
 from training.evaluate import Evaluation
 from training.figures import svg
 from training.measure import Measured
@@ -16,7 +17,13 @@ from training.measure import Measured
 _TEMPLATE: Final = "report.html.j2"
 _TILES: Final = ("accuracy", "macro_f1", "mean_average_precision", "f1")
 _FRACTIONS: Final = (*_TILES, "precision", "recall", "exact_match")
-_NAMES: Final = {"nll": "NLL", "ece": "ECE", "brier": "Brier score", "f1": "F1"}
+_NAMES: Final = {
+    "nll": "NLL",
+    "ece": "ECE",
+    "brier": "Brier score",
+    "f1": "F1",
+    "macro_f1": "macro F1",
+}
 
 
 def render(
@@ -26,6 +33,7 @@ def render(
     *,
     learning: Figure | None,
     confusion: Figure | None,
+    comparison: Comparison | None = None,
 ) -> str:
     """The page.
 
@@ -35,6 +43,7 @@ def render(
         measured: of the same file.
         learning: the learning curves, where they are known.
         confusion: the confusion matrix, where there is one.
+        comparison: with the majority, where it was made.
     """
     environment = Environment(
         loader=PackageLoader("training"),
@@ -61,6 +70,8 @@ def render(
         tiles=list(_tiles(evaluation, measured)),
         metrics=[(_named(k), _stated(k, v)) for k, v in evaluation.metrics.items()],
         mistakes=list(_mistakes(card, evaluation, confusion)),
+        comparison=comparison,
+        beside_majority=[] if comparison is None else list(_beside_majority(card, comparison)),
         method="temperature" if card.head is Head.SOFTMAX else "scale and bias of each logit",
         calibration_rows=list(_calibration_rows(card, evaluation, measured)),
         coverage=measured.coverage and measured.coverage.to_json(),
@@ -91,6 +102,16 @@ def _mistakes(
             card.labels, evaluation.predictions.probabilities, evaluation.classes
         )
         yield svg(curves), "Precision against recall of each label, with its average precision."
+
+
+def _beside_majority(
+    card: ModelCard, comparison: Comparison
+) -> Iterator[tuple[str, str, str, bool]]:
+    """Name of a figure, the network's, the majority's, and whether the network is no better."""
+    for key, yardstick in comparison.metrics.items():
+        name = key.removeprefix(MAJORITY)
+        figures_of_both = (_stated(name, card.metrics[name]), _stated(name, yardstick))
+        yield _named(name), *figures_of_both, name in comparison.lost
 
 
 def _calibration_rows(

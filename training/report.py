@@ -15,12 +15,14 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from inference.card import ModelCard
 from inference.repository import REPORT_PAGE
 from training import figures, page
+from training.baseline import Comparison
 from training.datasets.dataset import Images
 from training.evaluate import Evaluation
 from training.fit import Epoch
 from training.measure import Measured
 
 METRICS_FILE: Final = "metrics.json"
+LABELS_FILE: Final = "labels.csv"
 WORST_MISTAKES: Final = "worst_mistakes.png"
 """Shows the data set's own pictures, whose license may differ from the project's."""
 
@@ -37,6 +39,7 @@ def write(
     *,
     images: Images,
     measured: Measured,
+    comparison: Comparison | None = None,
 ) -> None:
     """Write the report.
 
@@ -47,21 +50,13 @@ def write(
         evaluation: on the test part.
         images: the test part's pictures, uint8 `[n, height, width, channels]`.
         measured: of the same file.
+        comparison: with the majority, where it was made.
     """
     folder.mkdir()
-    document = {
-        "model": card.name,
-        "version": card.version,
-        "labels": card.labels,
-        "test": evaluation.metrics,
-        "epochs": [epoch.to_json() for epoch in epochs],
-        **measured.to_json(),
-    }
-    if card.calibration is not None:
-        document["calibration"] = card.calibration.model_dump()
-    if evaluation.confusion is not None:
-        document["confusion"] = evaluation.confusion.tolist()
+    document = _figures(card, epochs, evaluation, measured)
     (folder / METRICS_FILE).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+    if comparison is not None:
+        (folder / LABELS_FILE).write_text(comparison.to_csv())
     confusion = evaluation.confusion
     (folder / REPORT_PAGE).write_text(
         page.render(
@@ -70,9 +65,10 @@ def write(
             measured,
             learning=learning_curves(card, epochs) if epochs else None,
             confusion=None if confusion is None else confusion_matrix(card, confusion),
+            comparison=comparison,
         )
     )
-    if evaluation.confusion is not None:
+    if confusion is not None:
         _save(worst_mistakes(card, evaluation, images), folder / WORST_MISTAKES)
 
 
@@ -150,6 +146,25 @@ def worst_mistakes(card: ModelCard, evaluation: Evaluation, images: Images) -> F
             size=8,
         )
     return figure
+
+
+def _figures(
+    card: ModelCard, epochs: Sequence[Epoch], evaluation: Evaluation, measured: Measured
+) -> dict[str, Any]:
+    """The content of `metrics.json`."""
+    document = {
+        "model": card.name,
+        "version": card.version,
+        "labels": card.labels,
+        "test": evaluation.metrics,
+        "epochs": [epoch.to_json() for epoch in epochs],
+        **measured.to_json(),
+    }
+    if card.calibration is not None:
+        document["calibration"] = card.calibration.model_dump()
+    if evaluation.confusion is not None:
+        document["confusion"] = evaluation.confusion.tolist()
+    return document
 
 
 def _curves(axes: Axes, quantity: str, train: Sequence[float], validation: Sequence[float]) -> None:

@@ -1,5 +1,7 @@
 """The report's page: whole, alone, and the same each time."""
 
+import csv
+import html
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,8 +11,10 @@ import pytest
 
 from inference.card import Fit, Head, ModelCard
 from inference.predictor import Predictor
+from inference.repository import REPORT_PAGE
 from tests import tiny_models
 from training import figures, page, report
+from training.baseline import Comparison
 from training.calibrate import calibrate
 from training.datasets.dataset import LabeledImages
 from training.drawings import draw
@@ -83,6 +87,47 @@ def test_a_page_needs_nothing_else(tmp_path: Path, head: Head) -> None:
         assert (section in text) == (has_it is not None)
     assert "<d>" not in text
     assert "<zero>" not in text
+
+
+def rows_of(page: str, section: str) -> list[list[str]]:
+    """The cells of all rows of the tables below a heading."""
+    below = page.split(f"<h2>{section}</h2>")[1].split("</section>", maxsplit=1)[0]
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", below)
+    return [[html.unescape(cell) for cell in re.findall(r"<t[dh]>(.*?)</t", row)] for row in rows]
+
+
+@pytest.mark.parametrize("head", Head)
+def test_the_table_sets_each_label_beside_the_majority(tmp_path: Path, head: Head) -> None:
+    card, evaluation, found = measured(tmp_path, head)
+    comparison = Comparison.of(card, evaluation, evaluation.classes)
+    card = comparison.judged(card, evaluation)
+    report.write(
+        tmp_path / "report",
+        card,
+        [EPOCH],
+        evaluation,
+        images=np.zeros((60, 28, 28, 1), np.uint8),
+        measured=found,
+        comparison=comparison,
+    )
+    text = (tmp_path / "report" / REPORT_PAGE).read_text()
+    rows = rows_of(text, "Beside answering the majority")
+    head_of_labels = rows.index(
+        ["label", "pictures", "share", "average precision", "F1", "majority's F1"]
+    )
+    with (tmp_path / "report" / report.LABELS_FILE).open() as file:
+        in_file = list(csv.reader(file))[1:]
+    assert [row[0] for row in in_file] == list(LABELS[head])
+    for shown, kept in zip(rows[head_of_labels + 1 :], in_file, strict=True):
+        assert shown[0] == kept[0]
+        assert list(map(float, shown[1:])) == pytest.approx(list(map(float, kept[1:])), abs=6e-4)
+    both = {name: (network, majority) for name, network, majority in rows[1:head_of_labels]}
+    assert len(both) == len(comparison.metrics)
+    assert both["macro F1"] == (
+        f"{card.metrics['macro_f1']:.2%}", f"{comparison.metrics['majority_macro_f1']:.2%}"
+    )  # fmt: skip
+    assert text.count('<tr class="lost">') == len(comparison.lost)
+    assert ("This one does not" in text) == bool(comparison.lost)
 
 
 def test_the_same_figures_give_the_same_page(tmp_path: Path) -> None:

@@ -244,6 +244,8 @@ def test_many_labels_are_published_with_thresholds_and_a_table(
     assert [row["label"] for row in rows] == list(SHAPES)
     mean = np.mean([float(row["average_precision"]) for row in rows])
     assert mean == pytest.approx(card.metrics["mean_average_precision"], abs=1e-3)
+    page = (path.parent / "report" / "index.html").read_text()
+    assert "<h2>Beside answering the majority</h2>" in page
 
 
 def test_it_is_measured_again_on_its_test_part_and_on_another_folder(
