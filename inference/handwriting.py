@@ -3,11 +3,8 @@
 LeCun, Bottou, Bengio, Haffner 1998, "Gradient-Based Learning Applied to Document Recognition",
 section III.A: the digit is scaled, aspect kept and antialiased, to fit a 20×20 box, and that box
 is placed in a 28×28 field so that the center of mass is at the center; light ink on black.
-
-Numbers said to be measured are over the 60,000 training and 10,000 test pictures.
 """
 
-from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -15,19 +12,10 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from inference import ink_and_paper
+from inference.mnist_form import Box, box_side, drift, extent, is_normalized
 from inference.picture_warnings import PictureWarning, Warn
 
 Picture = npt.NDArray[np.uint8]
-Box = tuple[int, int, int, int]
-"""Left, top, right, bottom; right and bottom are the first column and row outside."""
-
-BOX_SHARE: Final = 20 / 28
-"""Longer side of the digit over the side of the picture."""
-CENTER_TOLERANCE: Final = 0.52
-"""Pixels. Centering is by whole pixels, so half of one, and MNIST keeps to it but for rounding
-(measured: 0.5001; 0.520 where a copy has lost its gray level 1)."""
-FULL_INK: Final = (b"\xff", b"\xfe")
-"""The brightest pixel of an MNIST picture is 255 or 254 (measured)."""
 
 WORKING_SIDE: Final = 128
 """Pixels. What is larger is shrunk to this: six times the final digit, enough to antialias."""
@@ -88,68 +76,12 @@ def normalize(
     if warn and scene.dark_ink:
         warn(PictureWarning.INVERTED)
     digit = ink[top:bottom, left:right]
-    return _centered(_scaled(digit, _box_side(height, width)), height, width)
-
-
-def is_normalized(luminance: Picture) -> bool:
-    """Whether a picture, uint8 `[h, w]`, is made like MNIST: black paper, white ink, size, center.
-
-    True of every MNIST picture. It stands before every request, so it is done on bytes, whose
-    search and strip cost a tenth of numpy's calls on so few pixels.
-    """
-    height, width = luminance.shape
-    by_row = luminance.tobytes()
-    if FULL_INK[0] not in by_row and FULL_INK[1] not in by_row:
-        return False
-    left, top, right, bottom = box = _extent(by_row, luminance.T.tobytes(), height, width)
-    side = _box_side(height, width)
-    # 16 of the 70,000 are one short: their faint edge was rounded away (measured).
-    if not side - 1 <= max(bottom - top, right - left) <= side:
-        return False
-    down, across = _drift(luminance, box)
-    return abs(down) <= CENTER_TOLERANCE and abs(across) <= CENTER_TOLERANCE
+    return _centered(_scaled(digit, box_side(height, width)), height, width)
 
 
 def is_opaque(opacity: Picture) -> bool:
     """Whether an alpha channel, uint8 `[h, w]`, lets nothing through."""
     return bool(opacity.min() == 255)
-
-
-def _box_side(height: int, width: int) -> int:
-    return max(1, round(min(height, width) * BOX_SHARE))
-
-
-def _extent(by_row: bytes, by_column: bytes, height: int, width: int) -> Box:
-    """Smallest box around what is not 0, from the pixels in both orders; there must be some."""
-    end = height * width
-    return (
-        (end - len(by_column.lstrip(b"\0"))) // height,
-        (end - len(by_row.lstrip(b"\0"))) // width,
-        -(-len(by_column.rstrip(b"\0")) // height),
-        -(-len(by_row.rstrip(b"\0")) // width),
-    )
-
-
-@lru_cache(maxsize=8)
-def _moments(height: int, width: int) -> npt.NDArray[np.float32]:
-    """`[height * width, 3]`: a flat picture times this is its mass and its moments y and x.
-
-    The origin is the center, which in MNIST is index 14 of 0-27.
-    """
-    y, x = np.indices((height, width), dtype=np.float32)
-    moments = np.stack([np.ones_like(y), y - height // 2, x - width // 2], axis=-1)
-    return moments.reshape(-1, 3)
-
-
-def _drift(picture: Picture, box: Box) -> tuple[float, float]:
-    """Pixels, down and right, that the ink must move to be centered but stay in the picture."""
-    height, width = picture.shape
-    left, top, right, bottom = box
-    mass, y, x = picture.ravel().astype(np.float32).dot(_moments(height, width)).tolist()
-    return (
-        min(max(-y / mass, -top), height - bottom),
-        min(max(-x / mass, -left), width - right),
-    )
 
 
 def _flattened(luminance: Picture, opacity: Picture) -> Picture:
@@ -180,7 +112,7 @@ def _box_of(ink: Picture) -> Box:
     present = ink > ink.max() // 8
     if not present.any():
         return 0, 0, 0, 0
-    return _extent(present.tobytes(), present.T.tobytes(), *present.shape)
+    return extent(present.tobytes(), present.T.tobytes(), *present.shape)
 
 
 def _cropped(picture: Picture, box: Box, shape: tuple[int, ...]) -> Picture:
@@ -253,5 +185,5 @@ def _centered(digit: Picture, height: int, width: int) -> Picture:
     rows, columns = digit.shape
     field = np.zeros((height, width), np.uint8)
     field[:rows, :columns] = digit
-    down, across = _drift(field, (0, 0, columns, rows))
+    down, across = drift(field, (0, 0, columns, rows))
     return np.roll(field, (round(down), round(across)), axis=(0, 1))

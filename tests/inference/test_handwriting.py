@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageDraw
 from sklearn.datasets import load_digits
 
-from inference.handwriting import Picture, is_normalized, normalize
+from inference.handwriting import Picture, normalize
+from inference.mnist_form import are_normalized, is_normalized
 
 # A 2 and a 5 as polylines in a 1×1 box: neither is symmetric, one has corners.
 TWO = [(0.1, 0.25), (0.3, 0.03), (0.65, 0.03), (0.8, 0.3), (0.1, 1.0), (0.9, 1.0)]
@@ -234,3 +235,25 @@ def test_any_picture_gives_black_or_a_normalized_one(
     assert digit.dtype == np.uint8
     assert not digit.any() or is_normalized(digit)
     assert np.array_equal(normalize(digit, None, height=height, width=width), digit)
+
+
+@given(
+    noise=hnp.arrays(np.uint8, (3, 28, 28)),
+    moves=st.lists(st.tuples(st.integers(-2, 2), st.integers(-2, 2)), min_size=9, max_size=9),
+    peaks=st.lists(st.integers(252, 255), min_size=9, max_size=9),
+    grown=st.booleans(),
+)
+@settings(deadline=None, max_examples=80)
+def test_a_batch_is_judged_as_its_pictures_are(
+    noise: Picture, moves: list[tuple[int, int]], peaks: list[int], *, grown: bool
+) -> None:
+    digits = [
+        np.roll(np.minimum(REFERENCE, peak), move, axis=(0, 1))
+        for move, peak in zip(moves, peaks, strict=True)
+    ]
+    batch = np.stack([REFERENCE, *digits, *noise, np.zeros((28, 28), np.uint8)])
+    if grown:
+        batch = np.pad(batch, [(0, 0), (0, 1), (0, 0)])
+    judged = are_normalized(batch).tolist()
+    assert judged == [is_normalized(picture) for picture in batch]
+    assert any(judged) or grown
