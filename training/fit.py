@@ -12,7 +12,7 @@ from training.augment import vary
 from training.backend import keras, tf
 from training.datasets.dataset import Classes, LabeledImages
 from training.errors import DivergedError
-from training.progress import Reporter, Stopwatch
+from training.progress import Advance, Reporter, Stopwatch
 from training.recipes import Augmentation, Optimizer, Options, Recipe, Schedule
 
 _WARM_UP_SHARE: Final = 0.05
@@ -76,13 +76,7 @@ def fit(
         metrics=[_accuracy(recipe.head)],
     )
     log = _EpochLog(reporter, options.epochs)
-    callbacks = [log.callback, keras.callbacks.TerminateOnNaN()]
-    if recipe.averaged_epochs is not None:
-        callbacks.insert(0, keras.callbacks.SwapEMAWeights())
     with reporter.steps("fit", steps * options.epochs) as advance:
-        callbacks.append(
-            keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: advance(1))  # noqa: ARG005 - Keras names it
-        )
         network.fit(
             _batches(train, fresh, recipe, options),
             shuffle=False,  # the stream already is
@@ -90,15 +84,27 @@ def fit(
             epochs=options.epochs,
             validation_data=(validation.images, _targets(validation.classes, recipe.head)),
             validation_batch_size=1000,
-            callbacks=callbacks,
+            callbacks=_callbacks(recipe, log, advance),
             verbose=0,
         )
-    if len(log.epochs) < options.epochs or not math.isfinite(log.epochs[-1].loss):
+    _require_convergence(log.epochs, options)
+    return log.epochs
+
+
+def _require_convergence(epochs: list[Epoch], options: Options) -> None:
+    if len(epochs) < options.epochs or not math.isfinite(epochs[-1].loss):
         raise DivergedError(
-            f"the loss became NaN or infinite in epoch {len(log.epochs)}; "
+            f"the loss became NaN or infinite in epoch {len(epochs)}; "
             f"try a --learning-rate below {options.learning_rate:g}"
         )
-    return log.epochs
+
+
+def _callbacks(recipe: Recipe, log: "_EpochLog", advance: Advance) -> list[Any]:
+    counter = keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: advance(1))  # noqa: ARG005 - Keras names it
+    callbacks = [log.callback, keras.callbacks.TerminateOnNaN(), counter]
+    if recipe.averaged_epochs is not None:
+        callbacks.insert(0, keras.callbacks.SwapEMAWeights())
+    return callbacks
 
 
 class _EpochLog:

@@ -51,20 +51,9 @@ def render(
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
-    assert card.calibration is not None  # noqa: S101 - the caller's card is calibrated
-    drawn = {
-        "reliability": figures.reliability_diagram(
-            measured.raw, measured.calibrated, kept=card.calibration.kept
-        ),
-        "latency_plot": figures.latency_plot(measured.latency),
-        "learning": learning,
-        "coverage_plot": measured.coverage and figures.coverage_plot(measured.coverage),
-        "energies": measured.strangers
-        and card.energy
-        and figures.energy_histogram(measured.strangers, card.energy),
-    }
     return environment.get_template(_TEMPLATE).render(
-        {name: made and svg(made) for name, made in drawn.items()},
+        {name: made and svg(made) for name, made in _drawn(card, measured).items()},
+        learning=learning and svg(learning),
         card=card,
         pictures=len(evaluation.classes),
         tiles=list(_tiles(evaluation, measured)),
@@ -80,6 +69,24 @@ def render(
         latency=measured.latency,
         facts=list(_facts(card)),
     )
+
+
+def _drawn(card: ModelCard, measured: Measured) -> dict[str, Figure | None]:
+    """What the template calls each figure; None where it was not measured."""
+    assert card.calibration is not None  # noqa: S101 - the caller's card is calibrated
+    drawn: dict[str, Figure | None] = {
+        "reliability": figures.reliability_diagram(
+            measured.raw, measured.calibrated, kept=card.calibration.kept
+        ),
+        "latency_plot": figures.latency_plot(measured.latency),
+        "coverage_plot": None,
+        "energies": None,
+    }
+    if measured.coverage is not None:
+        drawn["coverage_plot"] = figures.coverage_plot(measured.coverage)
+    if measured.strangers is not None and card.energy is not None:
+        drawn["energies"] = figures.energy_histogram(measured.strangers, card.energy)
+    return drawn
 
 
 def _tiles(evaluation: Evaluation, measured: Measured) -> Iterator[tuple[str, str]]:
@@ -118,7 +125,7 @@ def _calibration_rows(
     card: ModelCard, evaluation: Evaluation, measured: Measured
 ) -> Iterator[tuple[str, Scores]]:
     calibration = card.calibration
-    assert calibration is not None  # noqa: S101 - `render` has seen it
+    assert calibration is not None  # noqa: S101 - the caller's card is calibrated
     after = "calibrated" if calibration.kept else "with what was fitted, not applied"
     yield "validation, raw", calibration.before
     yield f"validation, {after}", calibration.after

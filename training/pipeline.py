@@ -14,7 +14,7 @@ from inference.predictor import Predictor
 from inference.repository import MODEL_FILE, ModelRepository
 from training import backend, export, labelwise, losses, networks
 from training.datasets import scenes, sources
-from training.datasets.dataset import Dataset, Images
+from training.datasets.dataset import Dataset
 from training.evaluate import Evaluation
 from training.finish import finish
 from training.fit import Epoch, fit
@@ -79,12 +79,8 @@ def train(
             dataset=dataset.info,
         )
         proto = export.to_onnx(network, recipe.input)
-        file = draft.folder / MODEL_FILE
-        export.write(proto, card, file)
-
-        predictor = Predictor.load(file)
-        difference = export.check_agreement(network, predictor, _compared(dataset))
-        reporter.line(f"Keras and onnxruntime agree to {difference:.1e} in probability")
+        export.write(proto, card, draft.folder / MODEL_FILE)
+        _compare(network, draft.folder / MODEL_FILE, dataset, reporter)
         evaluation = finish(
             draft.folder, proto, card, dataset=dataset, epochs=epochs, reporter=reporter
         ).evaluation
@@ -182,10 +178,13 @@ def _card(
     )
 
 
-def _compared(dataset: Dataset) -> Images:
-    """Pictures to compare the exported file with the network on: the validation part first."""
+def _compare(
+    network: "backend.keras.Model", file: Path, dataset: Dataset, reporter: Reporter
+) -> None:
+    """Prove that the exported file answers as the network does, on the validation part first."""
     images = np.concatenate([dataset.validation.images, dataset.train.images[:_COMPARED]])
-    return images[:_COMPARED]
+    difference = export.check_agreement(network, Predictor.load(file), images[:_COMPARED])
+    reporter.line(f"Keras and onnxruntime agree to {difference:.1e} in probability")
 
 
 def _summary(evaluation: Evaluation) -> str:

@@ -14,6 +14,7 @@ from inference.card import ModelCard
 from inference.predictor import Predictor
 from inference.repository import MODEL_FILE, REPORT_FOLDER, Draft, ModelRepository
 from training.datasets import sources
+from training.datasets.dataset import Dataset
 from training.errors import OptionError
 from training.finish import finish
 from training.fit import Epoch
@@ -55,12 +56,7 @@ def recalibrate(
     file = repository.model_file(name)
     card = Predictor.load(file).card
     _, dataset = sources.load(_recipe_of(card), data, reporter)
-    if card.dataset is None or dataset.info.sha256 != card.dataset.sha256:
-        raise OptionError(
-            f"model {name!r} was trained on other data than this: its card has SHA-256 "
-            f"{card.dataset.sha256 if card.dataset else 'none'}, this is {dataset.info.sha256}; "
-            "give the folder that it was trained on (--data)"
-        )
+    _require_same_data(card, dataset)
     making = _replacement(file.parent) if in_place else repository.publication(name)
     with making as draft:
         card = card.model_copy(update={"version": draft.version})
@@ -84,6 +80,15 @@ def _recipe_of(card: ModelCard) -> Recipe:
             f"({', '.join(RECIPES)}), so its held-out pictures are not known here"
         )
     return recipe
+
+
+def _require_same_data(card: ModelCard, dataset: Dataset) -> None:
+    if card.dataset is None or dataset.info.sha256 != card.dataset.sha256:
+        raise OptionError(
+            f"model {card.name!r} was trained on other data than this: its card has SHA-256 "
+            f"{card.dataset.sha256 if card.dataset else 'none'}, this is {dataset.info.sha256}; "
+            "give the folder that it was trained on (--data)"
+        )
 
 
 def _epochs(version: Path) -> list[Epoch]:
