@@ -1,15 +1,16 @@
 """Encoded pictures ↔ arrays. The only place where picture files are decoded."""
 
 import io
-import struct
+import re
 import warnings
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, NoReturn
 
 import numpy as np
 import numpy.typing as npt
-import pyspng
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
+from inference import png
 from inference.errors import TooManyPixelsError, UnreadableImageError
 from inference.picture_warnings import PictureWarning, Warn
 
@@ -18,12 +19,22 @@ Samples = npt.NDArray[np.uint8]
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 DEFAULT_MAX_PIXELS: Final = 50_000_000
+MOST_PIXELS: Final = 178_956_970
+"""Pillow opens no picture with more, whatever is allowed (twice its `MAX_IMAGE_PIXELS`)."""
 
-_PNG_START: Final = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR"
-_PLAIN_HEADERS: Final = frozenset(bytes([8, color, 0, 0, 0]) for color in (0, 2, 6))
-"""Bit depth, color type (gray, RGB, RGBA), compression, filter, interlace (PNG, section 11.2.1)."""
-_TURNED: Final = range(2, 9)
-"""EXIF orientations other than upright."""
+_BY_PILLOW: Final = FORMATS[1:]
+_STARTS: Final = (png.SIGNATURE[:4], b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", b"II", b"MM")
+"""How files of those formats begin."""
+_TURNS: Final[Mapping[object, Image.Transpose]] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientations other than upright, and what makes a picture upright."""
 
 
 def decode(
@@ -31,11 +42,15 @@ def decode(
 ) -> Samples:
     """Decode one picture, upright, to 8-bit samples.
 
-    The first frame of an animation or page of a document counts, EXIF orientation is applied, and
-    16-bit samples are scaled to 8.
+    The first frame of an animation or page of a document counts (of an APNG the default image),
+    EXIF orientation is applied, and 16-bit samples are scaled to 8. Gamma and color profiles are
+    not applied; the CMYK of a JPEG is taken for inverted, as browsers take it.
+
+    A PNG is checked against its checksums. The other formats have none, so what is damaged in the
+    middle may decode to other pixels; what is cut off is refused in each.
 
     Args:
-        data: a file in one of `FORMATS`.
+        data: a file in one of `FORMATS`; what follows its end is ignored.
         max_pixels: width × height that the header may announce; checked before decoding.
         warn: told when the picture is turned.
 
@@ -45,8 +60,11 @@ def decode(
     """
     if not data:
         raise UnreadableImageError("the picture is empty: 0 bytes")
-    if _is_plain_png(data):
-        return _by_libspng(data, max_pixels)
+    if data.startswith(png.SIGNATURE):
+        # libspng decodes a small one four times faster than Pillow, whose time goes into Python
+        # (`benchmarks/codecs.py`), and finds more of what is broken.
+        samples, exif = png.decode(data, max_pixels=max_pixels)
+        return _turned_as(exif, samples, warn) if exif else samples
     return _by_pillow(data, max_pixels, warn)
 
 
@@ -57,50 +75,26 @@ def encode_png(samples: Samples) -> bytes:
     return file.getvalue()
 
 
-def _is_plain_png(data: bytes) -> bool:
-    """Whether this is a PNG of 8-bit gray, RGB or RGBA, not interlaced, that needs no more steps.
-
-    That is what clients send most, and libspng decodes a small one four times faster than Pillow,
-    whose time goes into Python (`benchmarks/codecs.py`). All other pictures are Pillow's.
-    """
-    return (
-        data[:16] == _PNG_START  # signature, then the header chunk
-        and data[24:29] in _PLAIN_HEADERS
-        and b"eXIf" not in data
-        and b"tRNS" not in data
-    )
-
-
-def _by_libspng(data: bytes, max_pixels: int) -> Samples:
-    width, height = struct.unpack_from(">II", data, 16)
-    if width * height > max_pixels:
-        raise TooManyPixelsError(width, height, max_pixels)
-    try:
-        samples: Samples = pyspng.load(data)
-    except (MemoryError, RuntimeError) as error:
-        raise UnreadableImageError(f"the picture is damaged: {error}") from error
-    return samples
-
-
 def _by_pillow(data: bytes, max_pixels: int, warn: Warn | None) -> Samples:
     try:
         with warnings.catch_warnings():
             # Pillow warns of what it mends (odd EXIF, trailing data) and of many pixels, which
             # are checked below against our own limit.
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-            if image.width * image.height > max_pixels:
-                raise TooManyPixelsError(image.width, image.height, max_pixels)
-            # Asked before loading, which turns a TIFF at once.
-            if warn and image.getexif().get(ExifTags.Base.Orientation) in _TURNED:
-                warn(PictureWarning.TURNED_BY_EXIF)
+            image = Image.open(io.BytesIO(data), formats=_BY_PILLOW)
+            width, height = _size(image)
+            if width * height > max_pixels:
+                raise TooManyPixelsError(width, height, max_pixels)
+            if isinstance(image, TiffImagePlugin.TiffImageFile):
+                return _from_tiff(image, warn)
             image.load()
-            return _eight_bit(ImageOps.exif_transpose(image))
+            return _eight_bit(_upright(image, warn))
     except UnidentifiedImageError as error:
-        raise UnreadableImageError(
-            f"not a picture that is read here; send one of {', '.join(FORMATS)}"
-        ) from error
-    except TooManyPixelsError:
+        _refuse_unknown(data, error)
+    except Image.DecompressionBombError as error:
+        pixels = int(re.findall(r"\d+", str(error))[0])
+        raise TooManyPixelsError(pixels, None, min(max_pixels, MOST_PIXELS)) from error
+    except (TooManyPixelsError, UnreadableImageError):
         raise
     # What Pillow's decoders raise on damaged files is not one class: OSError for truncation,
     # SyntaxError and ValueError for bad chunks, and struct, index and overflow errors besides.
@@ -108,15 +102,83 @@ def _by_pillow(data: bytes, max_pixels: int, warn: Warn | None) -> Samples:
         raise UnreadableImageError(f"the picture is damaged: {error}") from error
 
 
+def _size(image: ImageFile.ImageFile) -> tuple[int, int]:
+    """Width and height that it will have; a frame of a GIF may be larger than its screen."""
+    width, height = image.size
+    for tile in image.tile:
+        if tile.extents is not None:
+            width, height = max(width, tile.extents[2]), max(height, tile.extents[3])
+    return width, height
+
+
+def _refuse_unknown(data: bytes, error: Exception) -> NoReturn:
+    formats = ", ".join(FORMATS)
+    if data.startswith(_STARTS):
+        raise UnreadableImageError(
+            "the picture is damaged or truncated at its beginning, or of a kind that is not read "
+            f"here; send one of {formats}, in its usual form"
+        ) from error
+    raise UnreadableImageError(f"not a picture that is read here; send one of {formats}") from error
+
+
+def _orientation(image: Image.Image) -> object:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    # EXIF that cannot be read turns nothing; Pillow raises as many things for it as for pixels.
+    except Exception:  # noqa: BLE001
+        return None
+
+
+def _upright(image: Image.Image, warn: Warn | None) -> Image.Image:
+    turn = _TURNS.get(_orientation(image))
+    if turn is None:
+        return image
+    if warn:
+        warn(PictureWarning.TURNED_BY_EXIF)
+    return image.transpose(turn)
+
+
+def _turned_as(exif: bytes, samples: Samples, warn: Warn | None) -> Samples:
+    image = Image.fromarray(np.ascontiguousarray(samples))
+    image.info["exif"] = exif
+    return np.asarray(_upright(image, warn))
+
+
+def _from_tiff(image: TiffImagePlugin.TiffImageFile, warn: Warn | None) -> Samples:
+    """TIFF holds more than pictures, and Pillow reads some of it wrongly rather than not."""
+    tags = image.tag_v2
+    if set(tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))) != {1}:
+        raise _unusual("samples that are signed or floating-point")
+    bits = max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
+    if bits > 16:
+        raise _unusual(f"{bits} bits a sample")
+    if bits == 16 and tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2 and image.mode != "I;16":
+        raise _unusual("planes of 16 bits a sample")
+    # Asked before loading, which turns it.
+    if warn and _orientation(image) in _TURNS:
+        warn(PictureWarning.TURNED_BY_EXIF)
+    image.load()
+    if not image.mode.startswith("I;16"):
+        return _eight_bit(image)
+    # Pillow's own conversion clips samples at 255 instead of scaling them.
+    samples: Samples = (np.asarray(image) >> (bits - 8)).astype(np.uint8)
+    white_is_0 = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+    return ~samples if white_is_0 else samples
+
+
+def _unusual(what: str) -> UnreadableImageError:
+    return UnreadableImageError(
+        f"a TIFF with {what} is not read here; send unsigned samples of 8 bits"
+    )
+
+
 def _eight_bit(image: Image.Image) -> Samples:
     """Any of Pillow's modes → L, LA, RGB or RGBA."""
-    if image.mode.startswith("I;16") or image.mode == "I":
-        # Pillow's own conversion clips 16-bit samples at 255 instead of scaling them.
-        wide = np.asarray(image, dtype=np.int64)
-        return (wide.clip(0, 65535) >> 8).astype(np.uint8)
+    if image.mode == "La":  # opacity multiplied into it
+        image = image.convert("LA")
     if image.mode not in ("L", "LA", "RGB", "RGBA"):
         if image.has_transparency_data:
             image = image.convert("RGBA")
         else:
-            image = image.convert("L" if image.mode in ("1", "F") else "RGB")
+            image = image.convert("L" if image.mode == "1" else "RGB")
     return np.asarray(image)

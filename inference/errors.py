@@ -42,12 +42,17 @@ class UnreadableImageError(ImageError):
 class TooManyPixelsError(ImageError):
     """The picture's header announces more pixels than are allowed."""
 
-    def __init__(self, width: int, height: int, max_pixels: int) -> None:
+    def __init__(self, width: int, height: int | None, max_pixels: int) -> None:
+        """Say how many.
+
+        Args:
+            width: of the picture; where its height is not known, the number of its pixels.
+            height: of the picture.
+            max_pixels: the limit.
+        """
         self.max_pixels = max_pixels
-        super().__init__(
-            f"the picture is {width}×{height} = {width * height} pixels; "
-            f"the limit is {max_pixels} pixels"
-        )
+        size = f"{width}" if height is None else f"{width}×{height} = {width * height}"
+        super().__init__(f"the picture is {size} pixels; the limit is {max_pixels} pixels")
 
 
 class PixelArrayError(ImageError):
