@@ -24,6 +24,9 @@ Picture = bytes | npt.NDArray[np.uint8]
 IN_PLACE_PIXELS = 64 * 64
 """A picture with more is decoded in a thread, so that the event loop is not blocked for longer than
 a run in place may block it: this size takes 1.2 ms, 128×128 takes 2.6 (`benchmarks/costs.py`)."""
+IN_PLACE_BYTES = 4 * 4 * IN_PLACE_PIXELS
+"""A file with more is not taken in place either: so many pixels need a quarter of it, four bytes
+each, and what else there is takes time too."""
 
 
 @dataclass(slots=True)
@@ -72,7 +75,8 @@ class Classifier:
         parts = []
         for start in range(0, len(pictures), MAX_BATCH):
             begun = time.perf_counter()
-            images = await self._decoded(model, pictures[start : start + MAX_BATCH], start)
+            first = start if len(pictures) > 1 else None
+            images = await self._decoded(model, pictures[start : start + MAX_BATCH], first)
             timing.decode += time.perf_counter() - begun
             parts.append(await _asked(model, images, departure, timing))
         return Predictions.concatenated(parts), timing
@@ -116,25 +120,29 @@ class Classifier:
         return images[0], warnings
 
     async def _decoded(
-        self, model: Batcher, pictures: Sequence[Picture], start: int
+        self, model: Batcher, pictures: Sequence[Picture], first: int | None
     ) -> npt.NDArray[np.uint8]:
-        """uint8, `[n, height, width, channels]`; `start` is the number of the first picture."""
-        if len(pictures) == 1:
+        """uint8, `[n, height, width, channels]`.
+
+        `first` is the number of the first picture, None where the request has but one.
+        """
+        if first is None and not _is_long(pictures[0]):
             try:
                 return self._fitted(model, pictures[0], min(IN_PLACE_PIXELS, self._max_pixels))
             except TooManyPixelsError:
                 pass  # for the event loop; a thread takes it, up to the limit
-        return await to_thread.run_sync(self._stacked, model, pictures, start)
+        return await to_thread.run_sync(self._stacked, model, pictures, first)
 
     def _stacked(
-        self, model: Batcher, pictures: Sequence[Picture], start: int
+        self, model: Batcher, pictures: Sequence[Picture], first: int | None
     ) -> npt.NDArray[np.uint8]:
         images = np.empty((len(pictures), *model.card.input.shape), np.uint8)
         for index, picture in enumerate(pictures):
             try:
                 images[index] = self._fitted(model, picture, self._max_pixels)
             except ImageError as error:
-                error.picture = start + index
+                if first is not None:
+                    error.picture = first + index
                 raise
         return images
 
@@ -148,6 +156,10 @@ class Classifier:
         else:
             fitted = pixels.from_array(picture, model.card.input, max_pixels=max_pixels, warn=warn)
         return fitted[np.newaxis]
+
+
+def _is_long(picture: Picture) -> bool:
+    return isinstance(picture, bytes) and len(picture) > IN_PLACE_BYTES
 
 
 async def _asked(

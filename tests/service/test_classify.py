@@ -1,14 +1,17 @@
 """The use case without HTTP: chunks, threads, clients that leave."""
 
 import asyncio
+import threading
+from typing import Any
 
 import numpy as np
 import pytest
 
+from inference import pixels
 from inference.errors import TooManyPixelsError, UnreadableImageError
 from inference.predictor import Predictor
 from service.batcher import MAX_BATCH, Batcher
-from service.classify import IN_PLACE_PIXELS, Classifier, Picture
+from service.classify import IN_PLACE_BYTES, IN_PLACE_PIXELS, Classifier, Picture
 from service.errors import ClientGoneError
 from tests.service.gated import GatedPredictor, busy, in_a_thread, picture
 from tests.tiny_models import png, random_picture
@@ -69,6 +72,43 @@ async def test_a_request_of_many_leaves_room_for_others(
     assert gated.batches == [MAX_BATCH, 1]  # it waited for one chunk and not for four
     predictions, _ = await bulk
     assert len(predictions) == 4 * MAX_BATCH
+
+
+@pytest.mark.parametrize("side", [28, int(IN_PLACE_PIXELS**0.5) * 2])
+async def test_a_broken_picture_has_a_number_only_among_others(
+    classifier: Classifier, predictor: Predictor, side: int
+) -> None:
+    whole = png(np.zeros((side, side), np.uint8))
+    broken = whole[:-20]
+    batcher = Batcher(predictor, max_queue=1000)
+    requests: list[tuple[list[Picture], int | None]] = [
+        ([broken], None),
+        ([whole, broken], 1),
+        ([whole] * MAX_BATCH + [broken], MAX_BATCH),
+    ]
+    for pictures, number in requests:
+        with pytest.raises(UnreadableImageError) as caught:
+            await classifier.classify(batcher, pictures, nobody_leaves)
+        assert caught.value.picture == number
+
+
+async def test_a_small_picture_in_a_long_file_is_decoded_away_from_the_loop(
+    classifier: Classifier, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+
+    def decoded(*arguments: Any, **options: Any) -> pixels.Pixels:
+        threads.append(threading.current_thread())
+        return found(*arguments, **options)
+
+    found = pixels.decode
+    monkeypatch.setattr(pixels, "decode", decoded)
+    picture = png(np.zeros((28, 28), np.uint8))
+    batcher = Batcher(predictor, max_queue=1000)
+    for data in (picture, picture.ljust(IN_PLACE_BYTES), picture.ljust(IN_PLACE_BYTES + 1)):
+        await classifier.classify(batcher, [data], nobody_leaves)
+    main = threading.main_thread()
+    assert [thread is main for thread in threads] == [True, True, False]
 
 
 async def test_a_large_picture_is_decoded_away_from_the_loop(
