@@ -10,10 +10,12 @@ from starlette.types import ASGIApp
 from service import problems
 from service.catalog import Catalog
 from service.classify import Classifier
+from service.coordination import Coordination
 from service.front import Front
 from service.lifespan import Beside, Lifespan
 from service.routes import health, models, page, predict, preview, tensorflow_serving, v2
 from service.settings import Settings
+from service.watching import Watcher
 
 DESCRIPTION = "Class probabilities from networks that end in logits."
 
@@ -26,9 +28,9 @@ def create_app(settings: Settings, catalog: Catalog, *, shared: Path) -> ASGIApp
         catalog: the live models.
         shared: a folder that the workers of this service share; it goes when the service ends.
     """
-    del shared  # nothing is kept there yet
+    watcher = Watcher(catalog, Coordination(shared), watch_seconds=settings.watch_seconds)
     classifier = Classifier(max_pixels=settings.max_pixels)
-    beside: list[Beside] = []
+    beside: list[Beside] = [watcher.running]
     if settings.grpc_port is not None:
         from service.rpc.server import GrpcServer  # needs an extra
 

@@ -9,6 +9,9 @@ ServiceError
 ├── QueueFullError
 ├── ClientGoneError              nobody is left to be answered
 ├── NotReadyError
+│   └── ModelUnavailableError    the model is there, but none of its versions can be served
+├── LoadError                    a model cannot be loaded as somebody asked
+├── WorkersBehindError           not every worker has done in time what was ordered
 └── StartError                   the service cannot start; never met by a request
     └── SettingsError
 """
@@ -62,6 +65,24 @@ class ClientGoneError(ServiceError):
 
 class NotReadyError(ServiceError):
     """The service has no model to answer with, yet or any more."""
+
+
+class ModelUnavailableError(NotReadyError):
+    """The model is in the folder, but what was asked of it cannot be served now."""
+
+
+class LoadError(ServiceError):
+    """A model cannot be loaded as somebody asked."""
+
+
+class WorkersBehindError(ServiceError):
+    """Not every worker has done in time what was ordered."""
+
+    def __init__(self, workers: int, seconds: float) -> None:
+        super().__init__(
+            f"{workers} of the workers have not done it within {seconds:g} seconds; the order "
+            "stands, and they will: ask POST /v2/repository/index"
+        )
 
 
 class StartError(ServiceError):

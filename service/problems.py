@@ -17,6 +17,7 @@ from inference import errors as inference
 from service.errors import (
     BodyTooLargeError,
     ClientGoneError,
+    LoadError,
     NotReadyError,
     QueueFullError,
     ServiceError,
@@ -24,6 +25,7 @@ from service.errors import (
     UnreadableRequestError,
     UnsupportedMediaTypeError,
     UnusableRequestError,
+    WorkersBehindError,
 )
 from service.settings import environment_name
 
@@ -40,6 +42,8 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     TooManyPicturesError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     QueueFullError: HTTPStatus.TOO_MANY_REQUESTS,
     NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
+    LoadError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    WorkersBehindError: HTTPStatus.GATEWAY_TIMEOUT,
     inference.ModelNotFoundError: HTTPStatus.NOT_FOUND,
     inference.ImageError: HTTPStatus.UNPROCESSABLE_ENTITY,
     inference.TooManyPixelsError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

@@ -20,8 +20,11 @@ from inference.repository import ModelRepository
 from inference.runtime import available_cpus
 from service.app import create_app
 from service.catalog import Catalog
+from service.coordination import Coordination
 from service.errors import StartError
+from service.loading import Loader
 from service.settings import Settings
+from service.version_policy import VersionPolicy
 
 BACKLOG = 2048
 
@@ -122,14 +125,14 @@ def load_catalog(settings: Settings, shared: Path) -> Catalog:
         settings: of the service.
         shared: a folder that the workers of this service share; it goes when the service ends.
     """
-    del shared  # nothing is kept there yet
     threads = settings.threads or max(1, available_cpus() // settings.workers)
-    return Catalog.load(
+    loader = Loader(
         ModelRepository(settings.models),
-        default=settings.default_model,
+        VersionPolicy.parse(settings.version_policy),
         threads=threads,
         max_queue=settings.max_queue,
     )
+    return Catalog.load(loader, Coordination(shared), default=settings.default_model)
 
 
 def _announce(settings: Settings, listener: socket.socket, catalog: Catalog) -> None:

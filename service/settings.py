@@ -3,11 +3,19 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, PositiveInt, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    Field,
+    NonNegativeFloat,
+    PositiveInt,
+    ValidationError,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from inference.codec import DEFAULT_MAX_PIXELS
+from inference.codec import DEFAULT_MAX_PIXELS, MOST_PIXELS
 from service.errors import SettingsError
+from service.version_policy import LATEST, VersionPolicy
 
 ENVIRONMENT_PREFIX = "LOGITSERVE_"
 
@@ -22,6 +30,11 @@ def environment_name(field: str) -> str:
 def _also(field: str, platform_variable: str) -> AliasChoices:
     """The setting's own variable, and behind it the one that hosting platforms set."""
     return AliasChoices(field, environment_name(field), platform_variable)
+
+
+def _checked_policy(text: str) -> str:
+    VersionPolicy.parse(text)
+    return text
 
 
 class Settings(BaseSettings):
@@ -48,6 +61,16 @@ class Settings(BaseSettings):
         validation_alias=_also("workers", "WEB_CONCURRENCY"),
     )
     models: Path = Field(Path("models"), description="folder of models, <name>/<version>/")
+    watch_seconds: NonNegativeFloat = Field(
+        1,
+        description="seconds between two looks at the folder of models; 0 looks only when a load "
+        "is ordered",
+    )
+    version_policy: Annotated[str, AfterValidator(_checked_policy)] = Field(
+        LATEST,
+        description="versions that are loaded: 'latest' or 'all', and pins such as digits=2 or "
+        "digits=1,3; several are separated by spaces",
+    )
     default_model: str | None = Field(
         None,
         description="model that POST /predict asks; else 'digits' if present, else the only one",
@@ -63,7 +86,9 @@ class Settings(BaseSettings):
         2048, description="pictures that may wait for a model in one worker"
     )
     max_pixels: PositiveInt = Field(
-        DEFAULT_MAX_PIXELS, description="width × height that one picture may have"
+        DEFAULT_MAX_PIXELS,
+        le=MOST_PIXELS,
+        description="width × height that one picture may have",
     )
     access_log: bool = Field(default=False, description="whether each request is logged")
     log_level: Literal["critical", "error", "warning", "info", "debug"] = Field(

@@ -52,6 +52,8 @@ def server(models: tuple[Path, Weights]) -> Iterator[Server]:
     with running(
         "--models",
         str(models[0]),
+        "--version-policy",
+        "all",
         "--max-body-bytes",
         "1000000",
         "--max-pictures",

@@ -33,7 +33,7 @@ def grpc_address(server: Server) -> str:
 @pytest.fixture(scope="module")
 def with_grpc(models: tuple[Path, Weights]) -> Iterator[Server]:
     folder = str(models[0])
-    limits = ("--max-body-bytes", "1000000", "--max-pictures", "40")
+    limits = ("--max-body-bytes", "1000000", "--max-pictures", "40", "--version-policy", "all")
     with running("--models", folder, "--grpc-port", "0", *limits) as started:
         yield started
 
