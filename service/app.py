@@ -13,8 +13,11 @@ from service.classify import Classifier
 from service.coordination import Coordination
 from service.front import Front
 from service.lifespan import Beside, Lifespan
+from service.metrics import Metrics
 from service.routes import health, models, page, predict, preview, tensorflow_serving, v2
+from service.routes import metrics as metrics_route
 from service.settings import Settings
+from service.vitals import Vitals
 from service.watching import Watcher
 
 DESCRIPTION = "Class probabilities from networks that end in logits."
@@ -29,17 +32,23 @@ def create_app(settings: Settings, catalog: Catalog, *, shared: Path) -> ASGIApp
         shared: a folder that the workers of this service share; it goes when the service ends.
     """
     watcher = Watcher(catalog, Coordination(shared), watch_seconds=settings.watch_seconds)
+    metrics = Metrics(shared)
+    catalog.observe(metrics.model)
+    vitals = Vitals(metrics, catalog)
     classifier = Classifier(max_pixels=settings.max_pixels)
-    beside: list[Beside] = [watcher.running]
+    beside: list[Beside] = [vitals.running, watcher.running]
     if settings.grpc_port is not None:
         from service.rpc.server import GrpcServer  # needs an extra
 
-        beside.append(GrpcServer(settings, catalog, classifier).running)
+        beside.append(GrpcServer(settings, catalog, classifier, metrics).running)
+    routes = create_routes(settings, catalog, classifier)
+    routes.include_router(metrics_route.router(metrics, vitals))
     return Front(
-        create_routes(settings, catalog, classifier),
+        routes,
         lifespan=Lifespan(beside),
         catalog=catalog,
         classifier=classifier,
+        metrics=metrics,
         max_body_bytes=settings.max_body_bytes,
     )
 

@@ -9,7 +9,9 @@ import asyncio
 import math
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -52,10 +54,24 @@ class _Item:
 
 @dataclass(slots=True)
 class _Run:
-    outcomes: list[Predictions | Exception]  # of each item
+    outcomes: Sequence[Predictions | Exception]  # of each item
+    said: Sequence[Predictions | Exception]  # of all pictures, in as few parts as there were runs
     begun: float
     seconds: float
     cpu_seconds: float  # of the thread alone: what others do meanwhile does not count
+
+
+class Observer(Protocol):
+    """Who counts what a model does. Called from the event loop."""
+
+    def decoded(self, seconds: float) -> None:
+        """Pictures became the network's input, in this time."""
+
+    def ran(self, batch_size: int, seconds: float) -> None:
+        """A batch of pictures was run, in this time."""
+
+    def predicted(self, predictions: Predictions) -> None:
+        """A run said this of its pictures."""
 
 
 class Batcher:
@@ -70,6 +86,7 @@ class Batcher:
         """
         self.model = model
         self.card = model.card
+        self.observer: Observer | None = None
         self._max_queue = max_queue
         self._queue: deque[_Item] = deque()
         self._waiting = 0  # pictures in the queue
@@ -98,6 +115,11 @@ class Batcher:
             # Not at once: what else this turn of the loop has read comes along.
             loop.call_soon(self._next)
         return reply
+
+    @property
+    def waiting(self) -> int:
+        """Pictures in the queue."""
+        return self._waiting
 
     @property
     def has_backlog(self) -> bool:
@@ -147,21 +169,26 @@ class Batcher:
 
     def _timed(self, items: list[_Item]) -> _Run:
         begun, cpu_begun = time.perf_counter(), time.thread_time()
-        outcomes = self._run(items)
+        outcomes, said = self._run(items)
         cpu_seconds = time.thread_time() - cpu_begun
-        return _Run(outcomes, begun, time.perf_counter() - begun, cpu_seconds)
+        return _Run(outcomes, said, begun, time.perf_counter() - begun, cpu_seconds)
 
-    def _run(self, items: list[_Item]) -> list[Predictions | Exception]:
+    def _run(
+        self, items: list[_Item]
+    ) -> tuple[Sequence[Predictions | Exception], Sequence[Predictions | Exception]]:
         if len(items) == 1:
-            return [self._outcome(items[0].images)]
+            alone = [self._outcome(items[0].images)]
+            return alone, alone
         whole = self._outcome(np.concatenate([item.images for item in items]))
         if isinstance(whole, NonFiniteLogitsError):
             # Some of the pictures are to blame; the others are answered without them.
-            return [self._outcome(item.images) for item in items]
+            each = [self._outcome(item.images) for item in items]
+            return each, each
         if isinstance(whole, Exception):
-            return [whole] * len(items)
+            return [whole] * len(items), [whole]
         ends = np.cumsum([len(item.images) for item in items]).tolist()
-        return [whole[end - len(item.images) : end] for item, end in zip(items, ends, strict=True)]
+        parts = [whole[end - len(item.images) : end] for item, end in zip(items, ends, strict=True)]
+        return parts, [whole]
 
     def _outcome(self, images: npt.NDArray[np.uint8]) -> Predictions | Exception:
         try:
@@ -185,6 +212,11 @@ class Batcher:
                 item.reply.set_exception(outcome)
             else:
                 item.reply.set_result(Answer(outcome, count, run.begun - item.arrived, run.seconds))
+        if self.observer is not None:
+            self.observer.ran(count, run.seconds)
+            for said in run.said:
+                if isinstance(said, Predictions):
+                    self.observer.predicted(said)
 
     def _warm_up(self) -> tuple[float, float]:
         """Seconds of a run, and seconds that each picture adds to it, once memory is allocated."""

@@ -1,13 +1,14 @@
 """The live models: what is loaded, and which of them answers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Self, TypeVar
 
+from inference.card import ModelCard
 from inference.errors import ModelFileError, ModelNotFoundError
 from inference.reading import Signature
 from inference.repository import Key, default_model
-from service.batcher import Batcher
+from service.batcher import Batcher, Observer
 from service.coordination import Coordination, Wanted
 from service.errors import ModelUnavailableError, NotReadyError, StartError
 from service.loading import LOADING, READY, UNAVAILABLE, Loader, Model, VersionState
@@ -45,6 +46,7 @@ class Catalog:
         self.folder: Mapping[str, Model] = MappingProxyType({})
         """What lies in the folder, and how it is."""
         self._newest: Mapping[str | None, Batcher] = MappingProxyType({})
+        self._observer_of: Callable[[ModelCard], Observer] | None = None
 
     @classmethod
     def load(
@@ -102,8 +104,19 @@ class Catalog:
         """Whether there is a model to answer with."""
         return bool(self.models)
 
+    def observe(self, observer_of: Callable[[ModelCard], Observer]) -> None:
+        """Let somebody count what each version of each model does, also of those that come."""
+        self._observer_of = observer_of
+        for versions in self.models.values():
+            for model in versions.values():
+                model.observer = observer_of(model.card)
+
     def put(self, name: str, model: Model) -> None:
         """Let a model be served like this from now on, in place of how it was."""
+        if self._observer_of is not None:
+            for version in model.versions.values():
+                if version.observer is None:
+                    version.observer = self._observer_of(version.card)
         self.folder = _with(self.folder, name, model if model.states else None)
         self.models = _with(self.models, name, model.versions or None)
         newest: dict[str | None, Batcher] = {

@@ -77,7 +77,10 @@ class Classifier:
             begun = time.perf_counter()
             first = start if len(pictures) > 1 else None
             images = await self._decoded(model, pictures[start : start + MAX_BATCH], first)
-            timing.decode += time.perf_counter() - begun
+            seconds = time.perf_counter() - begun
+            timing.decode += seconds
+            if model.observer is not None:
+                model.observer.decoded(seconds)
             parts.append(await _asked(model, images, departure, timing))
         return Predictions.concatenated(parts), timing
 

@@ -6,6 +6,9 @@ is recognized here and answered by the same functions that its route calls. Ever
 on to the routes.
 """
 
+import time
+from http import HTTPStatus
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from inference.errors import InferenceError
@@ -13,9 +16,12 @@ from service import limits, problems
 from service.catalog import Catalog
 from service.classify import Classifier
 from service.errors import ServiceError
+from service.metrics import NO_MODEL, OTHER_ROUTE, Metrics
 from service.payloads import IMAGE_TYPES, departure, read_body
 from service.routes.predict import answer
 from service.telemetry import REQUEST_ID_HEADER, RequestIds
+
+SHORT_PATH = "/predict"
 
 _IMAGE_TYPES = frozenset(media_type.encode() for media_type in IMAGE_TYPES)
 
@@ -30,6 +36,7 @@ class Front:
         lifespan: ASGIApp,
         catalog: Catalog,
         classifier: Classifier,
+        metrics: Metrics,
         max_body_bytes: int,
     ) -> None:
         """Put it before the routes.
@@ -39,12 +46,14 @@ class Front:
             lifespan: who starts and stops what runs beside the requests.
             catalog: whose default model the short path asks.
             classifier: the use case.
+            metrics: where every answer is counted.
             max_body_bytes: bytes that the body of one request may have.
         """
         self._routes = routes
         self._lifespan = lifespan
         self._catalog = catalog
         self._classifier = classifier
+        self._metrics = metrics
         self._max_body_bytes = max_body_bytes
         self._request_ids = RequestIds()
 
@@ -53,23 +62,42 @@ class Front:
         if scope["type"] != "http":
             await self._lifespan(scope, receive, send)
             return
+        begun = time.perf_counter()
         headers = scope["headers"]
         request_id = (REQUEST_ID_HEADER, self._request_ids.of(headers))
         limited = limits.limited(receive, headers, max_bytes=self._max_body_bytes)
         if _is_short(scope):
-            await self._answer(scope, limited, send, request_id)
+            status = await self._answer(scope, limited, send, request_id)
+            seconds = time.perf_counter() - begun
+            self._metrics.answered(SHORT_PATH, self._default, status, seconds)
             return
+        status = problems.CLIENT_GONE
 
         async def identified(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
+                status = message["status"]
                 message["headers"] = [*message["headers"], request_id]
             await send(message)
 
-        await self._routes(scope, limited, identified)
+        try:
+            await self._routes(scope, limited, identified)
+        except Exception:
+            status = HTTPStatus.INTERNAL_SERVER_ERROR
+            raise
+        finally:
+            route = getattr(scope.get("route"), "path", OTHER_ROUTE)
+            model = self._default if route == SHORT_PATH else _named(scope)
+            self._metrics.answered(route, model, status, time.perf_counter() - begun)
+
+    @property
+    def _default(self) -> str:
+        return self._catalog.default or NO_MODEL
 
     async def _answer(
         self, scope: Scope, receive: Receive, send: Send, request_id: tuple[bytes, bytes]
-    ) -> None:
+    ) -> int:
+        """Answer on the short path; the status."""
         try:
             picture = await read_body(receive)
             model = self._catalog.find()
@@ -78,16 +106,23 @@ class Front:
             response = problems.response_to(error)
             response.raw_headers.append(request_id)
             await response(scope, receive, send)
-            return
+            return response.status_code
         headers.append(request_id)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+        return 200
 
 
 def _is_short(scope: Scope) -> bool:
-    if scope["path"] != "/predict" or scope["method"] != "POST" or scope["query_string"]:
+    if scope["path"] != SHORT_PATH or scope["method"] != "POST" or scope["query_string"]:
         return False
     for name, value in scope["headers"]:
         if name == b"content-type":
             return value in _IMAGE_TYPES
     return False
+
+
+def _named(scope: Scope) -> str:
+    """The model that the path names, whether there is one or not."""
+    name: str = scope.get("path_params", {}).get("name", NO_MODEL)
+    return name

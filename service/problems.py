@@ -33,6 +33,10 @@ logger = logging.getLogger("logitserve.problems")
 
 PROBLEM_JSON = "application/problem+json"
 
+CLIENT_GONE = 499
+"""Nobody reads it, but it is counted and logged: nginx's number for a client that closed its
+connection before it was answered."""
+
 STATUS: Mapping[type[Exception], HTTPStatus] = {
     UnreadableRequestError: HTTPStatus.BAD_REQUEST,
     ClientGoneError: HTTPStatus.BAD_REQUEST,  # nobody reads it
@@ -110,6 +114,8 @@ def explained(error: Exception) -> tuple[HTTPStatus, str]:
 
 def response_to(error: Exception) -> Response:
     """The problem document for an error."""
+    if isinstance(error, ClientGoneError):
+        return Response(status_code=CLIENT_GONE)
     headers = {}
     if isinstance(error, QueueFullError):
         headers["Retry-After"] = str(error.retry_after)

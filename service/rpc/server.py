@@ -9,6 +9,7 @@ import grpc
 
 from service.catalog import Catalog
 from service.classify import Classifier
+from service.metrics import Metrics
 from service.rpc.servicer import Servicer, handler
 from service.settings import Settings
 
@@ -21,9 +22,12 @@ logger = logging.getLogger("logitserve.rpc")
 class GrpcServer:
     """A gRPC server over the models that HTTP serves too."""
 
-    def __init__(self, settings: Settings, catalog: Catalog, classifier: Classifier) -> None:
+    def __init__(
+        self, settings: Settings, catalog: Catalog, classifier: Classifier, metrics: Metrics
+    ) -> None:
         self._settings = settings
-        self._servicer = Servicer(catalog, classifier, max_pictures=settings.max_pictures)
+        servicer = Servicer(catalog, classifier, max_pictures=settings.max_pictures)
+        self._handler = handler(servicer, metrics)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -43,7 +47,7 @@ class GrpcServer:
                 ("grpc.max_send_message_length", -1),
             ]
         )
-        server.add_generic_rpc_handlers((handler(self._servicer),))
+        server.add_generic_rpc_handlers((self._handler,))
         host = self._settings.host
         address = f"[{host}]" if ":" in host else host
         server.add_insecure_port(f"{address}:{self._settings.grpc_port}")

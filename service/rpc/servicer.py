@@ -4,6 +4,7 @@ https://github.com/kserve/open-inference-protocol, specification/protocol/infere
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from importlib.metadata import version as version_of
@@ -19,6 +20,7 @@ from service.batcher import Batcher
 from service.catalog import Catalog
 from service.classify import Classifier
 from service.errors import UnusableRequestError
+from service.metrics import NO_MODEL, Metrics
 from service.rpc import inference_pb2 as pb
 from service.tensors import (
     EXTENSIONS,
@@ -200,8 +202,13 @@ def read_outputs(card: ModelCard, request: pb.ModelInferRequest) -> list[Request
     return outputs
 
 
-def handler(servicer: Servicer) -> grpc.GenericRpcHandler:
-    """The calls by their names in the protocol."""
+def handler(servicer: Servicer, metrics: Metrics) -> grpc.GenericRpcHandler:
+    """The calls by their names in the protocol.
+
+    Args:
+        servicer: who answers them.
+        metrics: where every answer is counted.
+    """
     calls: Mapping[str, tuple[type, Callable[[Any], Awaitable[Any]]]] = {
         "ServerLive": (pb.ServerLiveRequest, servicer.server_live),
         "ServerReady": (pb.ServerReadyRequest, servicer.server_ready),
@@ -215,7 +222,7 @@ def handler(servicer: Servicer) -> grpc.GenericRpcHandler:
         SERVICE,
         {
             name: grpc.unary_unary_rpc_method_handler(
-                _guarded(method),
+                _guarded(name, method, metrics),
                 request_deserializer=message.FromString,  # type: ignore[attr-defined]
                 response_serializer=lambda answer: answer.SerializeToString(),
             )
@@ -225,16 +232,24 @@ def handler(servicer: Servicer) -> grpc.GenericRpcHandler:
 
 
 def _guarded(
-    method: Callable[[Any], Awaitable[Any]],
+    name: str, method: Callable[[Any], Awaitable[Any]], metrics: Metrics
 ) -> Callable[[Any, Any], Awaitable[Any]]:
-    """The method, with its errors told as gRPC tells them."""
+    """The method, with its errors told as gRPC tells them, and its answers counted."""
 
     async def call(request: Any, context: Any) -> Any:
+        begun = time.perf_counter()
+        status: int = problems.CLIENT_GONE
         try:
-            return await method(request)
+            answer = await method(request)
+            status = HTTPStatus.OK
         # What was not raised on purpose is logged there, and its text stays here.
         except Exception as error:  # noqa: BLE001
             status, detail = problems.explained(error)
             await context.abort(CODES[status], detail)
+        else:
+            return answer
+        finally:
+            model = getattr(request, "model_name", getattr(request, "name", NO_MODEL))
+            metrics.answered(name, model, status, time.perf_counter() - begun)
 
     return call

@@ -1,0 +1,47 @@
+"""What a server says under /metrics, read by prometheus_client's own parser."""
+
+import time
+from collections.abc import Callable
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+PATIENCE_SECONDS = 30
+
+Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def series(url: str) -> Series:
+    """Every sample by its name and labels."""
+    response = httpx.get(f"{url}/metrics", timeout=PATIENCE_SECONDS)
+    assert response.status_code == 200
+    found: Series = {}
+    for family in text_string_to_metric_families(response.text):
+        for sample in family.samples:
+            key = (sample.name, frozenset(sample.labels.items()))
+            assert key not in found, f"{key} is there twice"
+            found[key] = sample.value
+    return found
+
+
+def value(url: str, name: str, **labels: str) -> float:
+    """One sample; 0 where it is not there."""
+    return series(url).get((f"logitserve_{name}", frozenset(labels.items())), 0)
+
+
+def total(url: str, name: str, **labels: str) -> float:
+    """The sum of the samples that have at least these labels."""
+    wanted = set(labels.items())
+    return sum(
+        value
+        for (found, others), value in series(url).items()
+        if found == f"logitserve_{name}" and wanted <= others
+    )
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Wait for a state."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to hold"
+        time.sleep(0.05)

@@ -1,0 +1,188 @@
+"""Everything that is answered is counted, over workers and beyond the death of one."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from tests.e2e.conftest import Weights
+from tests.e2e.metrics import series, total, value, wait_until
+from tests.e2e.process import Server, running
+from tests.tiny_models import png, random_picture
+
+PNG = {"content-type": "image/png"}
+ROUTE = "/models/{name}/predict"
+
+
+@pytest.fixture(scope="module", params=["1", "2"])
+def counted(
+    models: tuple[Path, Weights], request: pytest.FixtureRequest
+) -> Iterator[tuple[Server, int]]:
+    """A server that nobody else asks, and the number of its workers."""
+    with running("--models", str(models[0]), "--workers", request.param) as server:
+        workers = int(request.param)
+        wait_until(lambda: value(server.url, "workers") == workers)
+        yield server, workers
+
+
+def post(server: Server, path: str, **options: object) -> httpx.Response:
+    """Over a connection of its own, so that any worker may get it."""
+    return httpx.post(f"{server.url}{path}", timeout=30, **options)  # type: ignore[arg-type]
+
+
+def test_requests_add_up(counted: tuple[Server, int]) -> None:
+    server, _ = counted
+    before = series(server.url)
+    for seed in range(30):
+        assert post(server, "/predict", content=png(random_picture(seed)), headers=PNG).is_success
+    for seed in range(7):
+        picture = png(random_picture(seed))
+        assert post(server, "/models/zero/predict", content=picture, headers=PNG).is_success
+    assert post(server, "/predict", content=b"no picture", headers=PNG).status_code == 422
+    assert post(server, "/models/none/predict", content=b"", headers=PNG).status_code == 404
+    assert post(server, "/no/such/path").status_code == 404
+    after = series(server.url)
+    grown = {
+        tuple(sorted(labels)): number - before.get((name, labels), 0)
+        for (name, labels), number in after.items()
+        if name == "logitserve_requests_total"
+    }
+
+    def asked(route: str, status: str, **model: str) -> float:
+        return grown[
+            tuple(sorted({"route": route, "status": status, "model": "", **model}.items()))
+        ]
+
+    assert asked("/predict", "200", model="digits") == 30
+    assert asked("/predict", "422", model="digits") == 1
+    assert asked(ROUTE, "200", model="zero") == 7
+    assert asked(ROUTE, "404") == 1
+    assert asked("other", "404") == 1
+    assert asked("/metrics", "200") == 1
+
+
+def test_histograms_agree_with_the_counters(counted: tuple[Server, int]) -> None:
+    server, _ = counted
+    for seed in range(5):
+        post(server, "/predict", content=png(random_picture(seed)), headers=PNG)
+    found = series(server.url)
+    by_route: Counter[str] = Counter()
+    for (name, labels), number in found.items():
+        if name == "logitserve_requests_total":
+            by_route[dict(labels)["route"]] += int(number)
+    for route, count in by_route.items():
+        labels = frozenset({("route", route)})
+        assert found["logitserve_request_seconds_count", labels] == count
+        infinite = labels | {("le", "+Inf")}
+        assert found["logitserve_request_seconds_bucket", infinite] == count
+        assert 0 < found["logitserve_request_seconds_sum", labels] < 60 * count
+    digits = frozenset({("model", "digits")})
+    pictures = found["logitserve_batch_size_sum", digits]
+    assert found["logitserve_confidence_count", digits] == pictures
+    assert total(server.url, "predictions_total", model="digits") == pictures
+    assert found["logitserve_inference_seconds_count", digits] <= pictures
+    assert found["logitserve_queue_pictures", digits] == 0
+
+
+def test_labels_and_confidence_are_those_of_the_answers(counted: tuple[Server, int]) -> None:
+    server, _ = counted
+    before = series(server.url)
+    said: Counter[str] = Counter()
+    confidence = 0.0
+    for start in range(0, 40, 8):
+        files = [("file", png(random_picture(seed))) for seed in range(start, start + 8)]
+        answer = post(server, "/models/warm/predict", files=files).json()
+        for prediction in answer["predictions"]:
+            said[prediction["label"]] += 1
+            confidence += prediction["probability"]
+    after = series(server.url)
+    for label in "0123456789":
+        key = ("logitserve_predictions_total", frozenset({("model", "warm"), ("label", label)}))
+        assert after[key] - before.get(key, 0) == said[label]
+    key = ("logitserve_confidence_sum", frozenset({("model", "warm")}))
+    assert after[key] - before.get(key, 0) == pytest.approx(confidence)
+
+
+def test_every_label_that_holds_counts(counted: tuple[Server, int]) -> None:
+    server, _ = counted
+    before = total(server.url, "predictions_total", model="scenes")
+    labels = 0
+    for seed in range(12):
+        answer = post(
+            server, "/models/scenes/predict", content=png(random_picture(seed)), headers=PNG
+        )
+        labels += len(answer.json()["predictions"][0]["labels"])
+    assert labels > 12
+    assert total(server.url, "predictions_total", model="scenes") - before == labels
+
+
+def test_strangers_cannot_make_series(counted: tuple[Server, int]) -> None:
+    server, _ = counted
+    post(server, "/models/none/predict")
+    post(server, "/none")
+    httpx.get(f"{server.url}/models/none/versions/none/report")
+    before = len(series(server.url))
+    for number in range(50):
+        post(server, f"/models/x{number}/predict", content=b"", headers=PNG)
+        post(server, f"/x{number}?y={number}", content=b"")
+        httpx.get(f"{server.url}/models/digits%2F{number}/versions/{number}/report")
+    assert len(series(server.url)) == before
+
+
+def test_what_is_served(counted: tuple[Server, int]) -> None:
+    server, workers = counted
+    found = series(server.url)
+    served = [
+        dict(labels) for (name, labels), number in found.items() if name == "logitserve_model_info"
+    ]
+    assert sorted((model["model"], model["version"]) for model in served) == [
+        ("digits", "2"),
+        ("scenes", "1"),
+        ("warm", "1"),
+        ("zero", "1"),
+    ]
+    assert all(len(model["sha256"]) == 64 for model in served)
+    assert value(server.url, "workers") == workers
+    assert value(server.url, "ready") == 1
+    assert value(server.url, "resident_bytes") > workers * 2**20
+    assert value(server.url, "model_load_failures_total", model="digits") == 0
+
+
+def test_open_metrics(counted: tuple[Server, int]) -> None:
+    server, _ = counted
+    response = httpx.get(
+        f"{server.url}/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"}
+    )
+    assert response.headers["content-type"].startswith("application/openmetrics-text")
+    families = {family.name for family in text_string_to_metric_families(response.text)}
+    assert {"logitserve_requests", "logitserve_request_seconds"} <= families
+
+
+def test_counters_outlive_a_killed_worker_and_gauges_do_not(
+    models: tuple[Path, Weights],
+) -> None:
+    digits = {"route": "/predict", "model": "digits", "status": "200"}
+    with running("--models", str(models[0]), "--workers", "2") as server:
+        wait_until(lambda: value(server.url, "workers") == 2)
+        asked = 0
+        for _ in range(2):
+            for seed in range(20):
+                post(server, "/predict", content=png(random_picture(seed)), headers=PNG)
+            asked += 20
+            assert value(server.url, "requests_total", **digits) == asked
+            kill_one(server)
+            assert value(server.url, "workers") == 1
+            assert value(server.url, "requests_total", **digits) == asked
+            wait_until(lambda: value(server.url, "workers") == 2)
+            assert value(server.url, "requests_total", **digits) == asked
+
+
+def kill_one(server: Server) -> None:
+    children = psutil.Process(server.process.pid).children()
+    victim = next(child for child in children if "resource_tracker" not in str(child.cmdline()))
+    victim.kill()
+    wait_until(lambda: not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE)
