@@ -86,7 +86,7 @@ def _by_pillow(data: bytes, max_pixels: int, warn: Warn | None) -> Samples:
             if width * height > max_pixels:
                 raise TooManyPixelsError(width, height, max_pixels)
             if isinstance(image, TiffImagePlugin.TiffImageFile):
-                return _from_tiff(image, warn)
+                return _from_tiff(image, max_pixels, warn)
             image.load()
             return _eight_bit(_upright(image, warn))
     except UnidentifiedImageError as error:
@@ -144,9 +144,15 @@ def _turned_as(exif: bytes, samples: Samples, warn: Warn | None) -> Samples:
     return np.asarray(_upright(image, warn))
 
 
-def _from_tiff(image: TiffImagePlugin.TiffImageFile, warn: Warn | None) -> Samples:
+def _from_tiff(image: TiffImagePlugin.TiffImageFile, max_pixels: int, warn: Warn | None) -> Samples:
     """TIFF holds more than pictures, and Pillow reads some of it wrongly rather than not."""
     tags = image.tag_v2
+    # A tile is decoded whole, however little of it lies in the picture.
+    width, height = (
+        tags.get(tag, 0) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)
+    )
+    if width * height > max_pixels:
+        raise TooManyPixelsError(width, height, max_pixels)
     if set(tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))) != {1}:
         raise _unusual("samples that are signed or floating-point")
     bits = max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))

@@ -236,6 +236,13 @@ def test_a_gif_frame_that_is_larger_than_its_screen() -> None:
         codec.decode(data, max_pixels=41 * 37 - 1)
 
 
+def test_a_tile_of_a_tiff_that_is_larger_than_the_limit() -> None:
+    data = tiff(GRAY, tile=(1024, 512), compression="zlib")
+    np.testing.assert_array_equal(codec.decode(data), GRAY)
+    with pytest.raises(TooManyPixelsError, match="512×1024 = 524288 pixels"):
+        codec.decode(data, max_pixels=1024 * 512 - 1)
+
+
 @pytest.mark.parametrize("format_name", ["WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_turns(format_name: str, orientation: int) -> None:
