@@ -149,7 +149,7 @@ def _from_tiff(image: TiffImagePlugin.TiffImageFile, max_pixels: int, warn: Warn
     tags = image.tag_v2
     # A tile is decoded whole, however little of it lies in the picture.
     width, height = (
-        tags.get(tag, 0) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)
+        int(tags.get(tag, 0)) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)
     )
     if width * height > max_pixels:
         raise TooManyPixelsError(width, height, max_pixels)
