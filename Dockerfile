@@ -1,0 +1,96 @@
+# The service, its locked dependencies and the models of this repository.
+#
+#   docker build --target service --tag logitserve .
+#   docker run --read-only --tmpfs /tmp --cap-drop ALL --publish 127.0.0.1:8000:8000 logitserve
+#
+# Other targets: `training` (trains and publishes models), `load` (Locust). Both builders of Docker
+# take this file: nothing here needs BuildKit.
+
+ARG PYTHON_IMAGE=python:3.12-slim-bookworm
+
+# What builds stays here: pip, hatchling, and no cache of downloads.
+FROM ${PYTHON_IMAGE} AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+COPY requirements/build.txt /build/requirements/
+RUN python -m venv /build/tools \
+    && /build/tools/bin/pip install --quiet --require-hashes -r /build/requirements/build.txt \
+    && python -m venv --without-pip /opt/logitserve
+
+FROM build AS dependencies
+COPY requirements/image.txt /build/requirements/
+RUN /build/tools/bin/pip --python /opt/logitserve install --quiet --only-binary :all: \
+    --require-hashes -r /build/requirements/image.txt
+
+# Installed beside the environment, so that the runtime gets the code in a small layer of its own.
+FROM build AS code
+WORKDIR /build/source
+COPY pyproject.toml README.md LICENSE ./
+COPY inference inference
+COPY logitserve logitserve
+COPY service service
+COPY training training
+RUN /build/tools/bin/pip wheel --quiet --no-deps --no-build-isolation --no-index \
+        --wheel-dir /build/wheel . \
+    && /build/tools/bin/pip --python /opt/logitserve install --quiet --no-deps --no-index \
+        --prefix /build/installed /build/wheel/*.whl
+
+FROM ${PYTHON_IMAGE} AS runtime
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp \
+    --shell /usr/sbin/nologin logitserve
+ENV PATH=/opt/logitserve/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    ORT_DISABLE_TELEMETRY=1 \
+    LOGITSERVE_HOST=0.0.0.0 \
+    LOGITSERVE_MODELS=/models
+WORKDIR /
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["logitserve"]
+
+FROM runtime AS service
+LABEL org.opencontainers.image.title="logitserve" \
+      org.opencontainers.image.description="Calibrated class probabilities over HTTP" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="0.1.0"
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["python", "-m", "logitserve.healthcheck"]
+CMD ["serve"]
+# The seldom changed first, so that a change of the code makes the last layer alone anew.
+COPY --from=dependencies /opt/logitserve /opt/logitserve
+COPY models /models
+COPY --from=code /build/installed /opt/logitserve
+
+FROM build AS training-dependencies
+COPY requirements/training.txt /build/requirements/
+RUN /build/tools/bin/pip --python /opt/logitserve install --quiet --only-binary :all: \
+    --require-hashes -r /build/requirements/training.txt
+
+FROM runtime AS training
+COPY --from=training-dependencies /opt/logitserve /opt/logitserve
+COPY --from=code /build/installed /opt/logitserve
+LABEL org.opencontainers.image.title="logitserve-training" \
+      org.opencontainers.image.description="Trains classifiers that end in logits" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="0.1.0"
+USER 10001:10001
+CMD ["train", "--help"]
+
+FROM build AS load-dependencies
+COPY requirements/loadtest.txt /build/requirements/
+RUN /build/tools/bin/pip --python /opt/logitserve install --quiet --only-binary :all: \
+    --require-hashes -r /build/requirements/loadtest.txt
+
+FROM ${PYTHON_IMAGE} AS load
+COPY --from=load-dependencies /opt/logitserve /opt/logitserve
+COPY training/__init__.py training/drawings.py /load/training/
+COPY tests/load /load/tests/load
+ENV PATH=/opt/logitserve/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONPATH=/load
+WORKDIR /load
+USER 10001:10001
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["locust", "--locustfile", "tests/load/locustfile.py"]
+
+# What `docker build .` makes where no target is named; the older builder then makes all of the above.
+FROM service

@@ -1,0 +1,47 @@
+"""`python -m logitserve.healthcheck`: whether the service of this container is ready.
+
+Exit status 0 if it is, 1 with a line that says why not. Asks where the environment says that the
+service listens: options on its command line cannot be seen from here. Imports nothing of the
+service, for it runs every few seconds beside it (`service.settings` alone takes ten times as long).
+"""
+
+import http.client
+import os
+import ssl
+import sys
+from collections.abc import Mapping
+
+TIMEOUT_SECONDS = 4.0
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked, not bound
+
+
+def connection(environment: Mapping[str, str]) -> http.client.HTTPConnection:
+    """A connection to the service that was started with this environment; not open yet."""
+    given = environment.get("LOGITSERVE_HOST", "127.0.0.1")
+    host = _ANY_ADDRESS.get(given, given)
+    port = int(environment.get("LOGITSERVE_PORT") or environment.get("PORT") or 8000)
+    if not environment.get("LOGITSERVE_TLS_CERTIFICATE"):
+        return http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
+    # The certificate names the service's public host, not this one.
+    unverified = ssl._create_unverified_context()  # noqa: S323, SLF001
+    return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS, context=unverified)
+
+
+def main() -> int:
+    """Ask once; the exit status."""
+    try:
+        asked = connection(os.environ)
+        asked.request("GET", "/readyz")
+        answer = asked.getresponse()
+        body = answer.read().decode(errors="replace")
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        sys.stderr.write(f"no answer: {error}\n")
+        return 1
+    if answer.status != http.client.OK:
+        sys.stderr.write(f"not ready ({answer.status}): {body}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
