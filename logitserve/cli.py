@@ -71,9 +71,9 @@ class _LazyGroup(click.Group):
 
 def _sources(field: str) -> str:
     """The option and the variable that a setting comes from."""
-    from service.settings import environment_name
+    from service.settings import environment_name, option_name
 
-    return f"--{field.replace('_', '-')} or {environment_name(field)}"
+    return " or ".join(filter(None, (option_name(field), environment_name(field))))
 
 
 def _one_line(lines: Iterable[str]) -> str:

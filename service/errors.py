@@ -1,6 +1,9 @@
 """What the service raises on purpose; `problems.py` turns it into responses.
 
 ServiceError
+├── UnauthenticatedError         no key, or none that is valid
+├── ForbiddenError               a key that may not do this
+│   └── AdminKeyUnsetError       nobody may, as no key is set that may
 ├── UnreadableRequestError       the body cannot be parsed
 ├── UnsupportedMediaTypeError    the body is of a type that is not read here
 ├── UnusableRequestError         the body was parsed, but is not what the route takes
@@ -19,6 +22,28 @@ ServiceError
 
 class ServiceError(Exception):
     """Base of every error that this package raises on purpose."""
+
+
+class UnauthenticatedError(ServiceError):
+    """The request has no key, or none that is valid."""
+
+    def __init__(self, *, wrong: bool) -> None:
+        problem = "the key is not valid" if wrong else "a key is missing"
+        super().__init__(f"{problem}; send one as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
+
+
+class ForbiddenError(ServiceError):
+    """The key of the request is valid, but not for this."""
+
+    def __init__(self, reason: str = "this needs an admin key, and the key is none") -> None:
+        super().__init__(reason)
+
+
+class AdminKeyUnsetError(ForbiddenError):
+    """Nobody may do this, as no key is set that may."""
+
+    def __init__(self) -> None:
+        super().__init__("this needs an admin key, and the service has none")
 
 
 class UnreadableRequestError(ServiceError):
@@ -92,6 +117,8 @@ class StartError(ServiceError):
 class SettingsError(StartError):
     """A setting has a value that does not fit."""
 
-    def __init__(self, field: str, reason: str, value: object) -> None:
+    def __init__(self, field: str, reason: str, value: object = None) -> None:
+        """Say why; the value is shown unless it is none, as that of a secret."""
         self.field = field
-        super().__init__(f"{field}: {reason} (it is {value!r})")
+        shown = "" if value is None else f" (it is {value!r})"
+        super().__init__(f"{field}: {reason}{shown}")

@@ -7,6 +7,7 @@ on to the routes.
 """
 
 import time
+from collections.abc import Iterable
 from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,10 +16,11 @@ from inference.errors import InferenceError
 from service import limits, problems
 from service.catalog import Catalog
 from service.classify import Classifier
-from service.errors import ServiceError
+from service.errors import ServiceError, UnauthenticatedError
 from service.metrics import NO_MODEL, OTHER_ROUTE, Metrics
 from service.payloads import IMAGE_TYPES, departure, read_body
 from service.routes.predict import answer
+from service.security import Guard
 from service.telemetry import REQUEST_ID_HEADER, RequestIds
 
 SHORT_PATH = "/predict"
@@ -37,6 +39,7 @@ class Front:
         catalog: Catalog,
         classifier: Classifier,
         metrics: Metrics,
+        guard: Guard,
         max_body_bytes: int,
     ) -> None:
         """Put it before the routes.
@@ -47,6 +50,7 @@ class Front:
             catalog: whose default model the short path asks.
             classifier: the use case.
             metrics: where every answer is counted.
+            guard: who lets requests pass.
             max_body_bytes: bytes that the body of one request may have.
         """
         self._routes = routes
@@ -54,6 +58,7 @@ class Front:
         self._catalog = catalog
         self._classifier = classifier
         self._metrics = metrics
+        self._check_key = guard.check if guard.asks_keys else None
         self._max_body_bytes = max_body_bytes
         self._request_ids = RequestIds()
 
@@ -65,6 +70,16 @@ class Front:
         begun = time.perf_counter()
         headers = scope["headers"]
         request_id = (REQUEST_ID_HEADER, self._request_ids.of(headers))
+        if self._check_key is not None:
+            try:
+                self._check_key(scope["path"], headers)
+            except UnauthenticatedError as error:
+                # What is left of an unwanted body is not worth reading.
+                close = [(b"connection", b"close")] if _has_body(headers) else []
+                status = await _refuse(error, scope, receive, send, request_id, *close)
+                seconds = time.perf_counter() - begun
+                self._metrics.answered(OTHER_ROUTE, NO_MODEL, status, seconds)
+                return
         limited = limits.limited(receive, headers, max_bytes=self._max_body_bytes)
         if _is_short(scope):
             status = await self._answer(scope, limited, send, request_id)
@@ -103,14 +118,21 @@ class Front:
             model = self._catalog.find()
             body, headers = await answer(self._classifier, model, [picture], departure(receive))
         except (InferenceError, ServiceError) as error:
-            response = problems.response_to(error)
-            response.raw_headers.append(request_id)
-            await response(scope, receive, send)
-            return response.status_code
+            return await _refuse(error, scope, receive, send, request_id)
         headers.append(request_id)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
         return 200
+
+
+async def _refuse(
+    error: Exception, scope: Scope, receive: Receive, send: Send, *headers: tuple[bytes, bytes]
+) -> int:
+    """Answer with a problem; its status."""
+    response = problems.response_to(error)
+    response.raw_headers.extend(headers)
+    await response(scope, receive, send)
+    return response.status_code
 
 
 def _is_short(scope: Scope) -> bool:
@@ -120,6 +142,13 @@ def _is_short(scope: Scope) -> bool:
         if name == b"content-type":
             return value in _IMAGE_TYPES
     return False
+
+
+def _has_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+        for name, value in headers
+    )
 
 
 def _named(scope: Scope) -> str:

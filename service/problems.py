@@ -17,11 +17,19 @@ from inference import errors as inference
 from service.errors import (
     BodyTooLargeError,
     ClientGoneError,
+    AdminKeyUnsetError,
+    BodyTimeoutError,
+    BodyTooLargeError,
+    ClientGoneError,
+    ForbiddenError,
+    HeadTimeoutError,
+    HeadTooLargeError,
     LoadError,
     NotReadyError,
     QueueFullError,
     ServiceError,
     TooManyPicturesError,
+    UnauthenticatedError,
     UnreadableRequestError,
     UnsupportedMediaTypeError,
     UnusableRequestError,
@@ -38,6 +46,8 @@ CLIENT_GONE = 499
 connection before it was answered."""
 
 STATUS: Mapping[type[Exception], HTTPStatus] = {
+    UnauthenticatedError: HTTPStatus.UNAUTHORIZED,
+    ForbiddenError: HTTPStatus.FORBIDDEN,
     UnreadableRequestError: HTTPStatus.BAD_REQUEST,
     ClientGoneError: HTTPStatus.BAD_REQUEST,  # nobody reads it
     UnsupportedMediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -57,14 +67,16 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
 """Error class → status. What is not here, nor a subclass, is a fault of ours: 500."""
 
 SETTING: Mapping[type[Exception], str] = {
+    AdminKeyUnsetError: "admin_key",
     BodyTooLargeError: "max_body_bytes",
     TooManyPicturesError: "max_pictures",
     QueueFullError: "max_queue",
     inference.TooManyPixelsError: "max_pixels",
 }
-"""The setting that a limit comes from, so that the answer can name it."""
+"""The setting that an error comes from, so that the answer can name it."""
 
 HEADERS: Mapping[HTTPStatus, Mapping[str, str]] = {
+    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
     # What is left of an unwanted body is not worth reading.
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: {"Connection": "close"},
     HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": "1"},

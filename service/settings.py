@@ -9,12 +9,15 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     PositiveInt,
+    SecretStr,
     ValidationError,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from inference.codec import DEFAULT_MAX_PIXELS, MOST_PIXELS
 from service.errors import SettingsError
+from service.keys import Keys, KeysError
 from service.version_policy import LATEST, VersionPolicy
 
 ENVIRONMENT_PREFIX = "LOGITSERVE_"
@@ -25,6 +28,16 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 def environment_name(field: str) -> str:
     """The environment variable of a setting, e.g. `LOGITSERVE_MAX_BODY_BYTES`."""
     return ENVIRONMENT_PREFIX + field.upper()
+
+
+def option_name(field: str) -> str | None:
+    """The option of a setting, e.g. `--max-body-bytes`; a secret has none: `ps` would show it."""
+    if (
+        field in Settings.model_fields
+        and Settings.model_fields[field].annotation == SecretStr | None
+    ):
+        return None
+    return f"--{field.replace('_', '-')}"
 
 
 def _also(field: str, platform_variable: str) -> AliasChoices:
@@ -78,6 +91,22 @@ class Settings(BaseSettings):
     threads: PositiveInt | None = Field(
         None, description="threads of one model run; without it the available CPUs over the workers"
     )
+    api_key: SecretStr | None = Field(
+        None,
+        description="key that requests must bring, but those to probes; several, of which each "
+        "will do, are separated by commas",
+    )
+    api_key_file: Path | None = Field(
+        None, description="file of such keys, one a line; it is read again when it changes"
+    )
+    admin_key: SecretStr | None = Field(
+        None,
+        description="key that requests must bring which load or unload models; will do for any "
+        "other request too; several as above",
+    )
+    admin_key_file: Path | None = Field(
+        None, description="file of such keys, one a line; it is read again when it changes"
+    )
     max_body_bytes: PositiveInt = Field(
         32 * 2**20, description="bytes that the body of one request may have"
     )
@@ -90,12 +119,60 @@ class Settings(BaseSettings):
         le=MOST_PIXELS,
         description="width × height that one picture may have",
     )
+    max_connections: PositiveInt = Field(
+        1000,
+        description="connections that one worker may have; beyond them only probes are answered",
+    )
+    header_timeout_seconds: Seconds = Field(
+        30, description="seconds that the head of a request may take to arrive, or a TLS handshake"
+    )
+    body_timeout_seconds: Seconds = Field(
+        30, description="seconds that the body of a request, or reading the answer to it, may take"
+    )
+    keep_alive_seconds: Seconds = Field(
+        75, description="seconds that a connection may be idle; longer than the proxy before it"
+    )
+    drain_seconds: Seconds = Field(
+        20, description="seconds within which the service ends when told to stop"
+    )
+    linger_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        1,
+        description="of these, seconds that it stays open, though not ready, so that load "
+        "balancers see it",
+    )
+    tls_certificate: Path | None = Field(
+        None, description="file of the certificate and its chain (PEM); with it, HTTPS is served"
+    )
+    tls_key: Path | None = Field(None, description="file of the certificate's private key (PEM)")
     access_log: bool = Field(default=False, description="whether each request is logged")
     log_level: Literal["critical", "error", "warning", "info", "debug"] = Field(
         "info",
         description="least severe messages that are logged",
         validation_alias=_also("log_level", "LOG_LEVEL"),
     )
+
+    @model_validator(mode="after")
+    def _read_keys(self) -> Self:
+        self.keys("api_key")
+        self.keys("admin_key")
+        return self
+
+    def keys(self, field: Literal["api_key", "admin_key"]) -> Keys | None:
+        """The keys of a kind, from the setting or its file; none where neither is set.
+
+        Raises:
+            SettingsError: both are set, or what is set does not hold keys.
+        """
+        text: SecretStr | None = getattr(self, field)
+        file: Path | None = getattr(self, f"{field}_file")
+        if text is not None and file is not None:
+            raise SettingsError(f"{field}_file", f"{field} is set too; keep one of them", str(file))
+        try:
+            if text is not None:
+                return Keys.of_text(text.get_secret_value())
+            return None if file is None else Keys.of_file(file)
+        except KeysError as error:
+            raise SettingsError(field if file is None else f"{field}_file", str(error)) from error
 
     @classmethod
     def read(cls, options: dict[str, str], file: Path | None = None) -> Self:
@@ -112,4 +189,6 @@ class Settings(BaseSettings):
             return cls(_env_file=file, **options)  # type: ignore[arg-type]
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            raise SettingsError(str(first["loc"][0]), first["msg"], first["input"]) from error
+            field = str(first["loc"][0])
+            value = None if option_name(field) is None else first["input"]
+            raise SettingsError(field, first["msg"], value) from error

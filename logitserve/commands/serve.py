@@ -6,17 +6,23 @@ from typing import Any, TypeVar
 
 import click
 
-from service.settings import Settings, environment_name
+from service.settings import Settings, environment_name, option_name
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def settings_options(command: Command) -> Command:
-    """Give a command one option a setting; what it is, is said in `Settings` alone."""
+    """Give a command one option a setting; what it is, is said in `Settings` alone.
+
+    A secret has no option, as everybody on the machine sees the command lines of its processes.
+    """
     for name, field in reversed(Settings.model_fields.items()):
+        option = option_name(name)
+        if option is None:
+            continue
         default = "" if field.default is None else f"; default: {field.default}"
         command = click.option(
-            f"--{name.replace('_', '-')}",
+            option,
             name,
             metavar="TEXT" if field.annotation is str else "VALUE",
             help=f"{field.description}  [{environment_name(name)}{default}]",

@@ -2,6 +2,7 @@
 
 import hashlib
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
@@ -30,11 +31,22 @@ HEADERS: Final = {
 }
 
 
+_FILES = sorted((files("service") / "web").iterdir(), key=lambda entry: entry.name)
+
+
+def _path(file: Traversable) -> str:
+    return "/" if file.name == "index.html" else f"{ASSETS_PATH}/{file.name}"
+
+
+PATHS: Final = frozenset(map(_path, _FILES))
+"""Of the page and of what it loads."""
+
+
 def router() -> APIRouter:
     """The page and what it loads, read once."""
     routes = APIRouter(include_in_schema=False)
-    for file in sorted((files("service") / "web").iterdir(), key=lambda entry: entry.name):
-        path = "/" if file.name == "index.html" else f"{ASSETS_PATH}/{file.name}"
+    for file in _FILES:
+        path = _path(file)
         suffix = file.name[file.name.rindex(".") :]
         _add(routes, path, file.read_bytes(), TYPES[suffix])
     return routes

@@ -1,0 +1,52 @@
+"""The keys of gRPC calls, as over HTTP: metadata `authorization: Bearer KEY` or `x-api-key: KEY`."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import grpc
+
+from service import problems
+from service.errors import ForbiddenError, UnauthenticatedError
+from service.rpc.servicer import CODES, SERVICE
+from service.security import Guard
+
+OPEN_CALLS: Final = frozenset({f"/{SERVICE}/ServerLive", f"/{SERVICE}/ServerReady"})
+ADMIN_CALLS: Final = frozenset(
+    {f"/{SERVICE}/RepositoryModelLoad", f"/{SERVICE}/RepositoryModelUnload"}
+)
+
+
+class KeyInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
+    """Lets nobody call without a key, where keys are asked."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
+    ) -> Any:
+        """Hand on, or refuse before the message is read."""
+        method = handler_call_details.method
+        if method in OPEN_CALLS:
+            return await continuation(handler_call_details)
+        metadata = [
+            (name.encode(), value if isinstance(value, bytes) else value.encode())
+            for name, value in handler_call_details.invocation_metadata
+        ]
+        try:
+            self._guard.check_key(metadata)
+            if method in ADMIN_CALLS:
+                self._guard.check_admin(metadata)
+        except (UnauthenticatedError, ForbiddenError) as error:
+            return _refusing(error)
+        return await continuation(handler_call_details)
+
+
+def _refusing(error: Exception) -> Any:
+    status, detail = problems.explained(error)
+
+    async def refuse(_: Any, context: Any) -> None:
+        await context.abort(CODES[status], detail)
+
+    # A call of one message would be read whole first; of a stream, nothing is read.
+    return grpc.stream_unary_rpc_method_handler(refuse)
