@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup serve train test lint bench format lock protobuf protocol-clients programs clean
+.PHONY: help setup serve train test lint bench fuzz soak odd format lock protobuf protocol-clients programs clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,19 @@ lint: $(VENV)/.development ## check style and types, tests included
 
 bench: $(VENV)/.development ## measure logitserve beside its peers
 	$(BIN)/python benchmarks/compare.py
+
+fuzz: $(VENV)/.development ## fuzz TARGET=image|json|binary [SECONDS=60], guided by coverage
+	$(BIN)/python -m tests.fuzz $(TARGET) -max_total_time=$(SECONDS)
+
+soak: $(VENV)/.development ## load the service for MINUTES=10 at 70 % of what it can, and watch its memory
+	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES)
+
+odd: $(VENV)/.development ## send 5,000 mutated and 1,000 odd pictures to a running service
+	$(BIN)/python -m tests.campaigns.odd_pictures
+
+TARGET ?= image,json,binary
+SECONDS ?= 60
+MINUTES ?= 10
 
 format: $(VENV)/.development ## mend what can be mended by itself
 	$(BIN)/ruff format .

@@ -1,0 +1,1 @@
+"""Long campaigns against a real server process; the tests run a short form of each."""

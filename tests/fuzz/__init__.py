@@ -1,0 +1,1 @@
+"""Coverage-guided fuzzing (atheris): `python -m tests.fuzz TARGET`, or `make fuzz`."""
