@@ -172,14 +172,22 @@ def _batches(
         )
         batches = tf.data.Dataset.from_generator(stream, output_signature=signature)
     if recipe.augmentation is not None:
-        batches = batches.enumerate().map(_varying(recipe.augmentation, options.seed))
+        steps = options.epochs * math.ceil(len(train) / options.batch_size)
+        batches = batches.enumerate().map(_varying(recipe.augmentation, options.seed, steps))
     return batches.prefetch(2)
 
 
-def _varying(augmentation: Augmentation, seed: int) -> Any:
+def _varying(augmentation: Augmentation, seed: int, steps: int) -> Any:
+    """What is done to each numbered batch of a training of so many `steps`."""
+    varied_steps = round(augmentation.until * steps)
+
     def vary_batch(step: Any, batch: tuple[Any, Any]) -> tuple[Any, Any]:
         images, targets = batch
-        return vary(images, augmentation, tf.stack([tf.constant(seed, tf.int64), step])), targets
+        seeds = tf.stack([tf.constant(seed, tf.int64), step])
+        varied = tf.cond(
+            step < varied_steps, lambda: vary(images, augmentation, seeds), lambda: images
+        )
+        return varied, targets
 
     return vary_batch
 

@@ -103,6 +103,11 @@ class Augmentation:
     """Whether half of the pictures are mirrored, left to right."""
     color: float = 0.0
     """How much light, contrast and the balance of the colors vary, as a logarithm, uniform."""
+    until: float = 1.0
+    """Share of the training, 0 to 1, after which pictures are seen as they are.
+
+    Bent ones are blurred a little, and no other picture is (He, Xie, Chen et al. 2019, "Data
+    Augmentation Revisited", arXiv:1909.09148)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,10 +9,11 @@ from rich.console import Console
 
 from inference import heads
 from training import backend, recipes
+from training.backend import tf
 from training.datasets.dataset import Dataset
 from training.errors import DivergedError
 from training.evaluate import negative_log_likelihood
-from training.fit import Epoch, fit
+from training.fit import Epoch, _batches, fit
 from training.networks import PixelStatistics, build
 from training.progress import Reporter
 from training.recipes import NetworkName, Optimizer, Options, Recipe
@@ -79,6 +80,19 @@ def test_the_network_sees_the_pictures_bent(
     dataset: Dataset, recipe: Recipe, weights: Weights
 ) -> None:
     assert not are_equal(weights, fitted(dataset, replace(recipe, augmentation=None), OPTIONS)[0])
+
+
+def test_the_last_pictures_are_seen_as_they_are(
+    dataset: Dataset, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures that are varied come out black here, so what the network saw tells which were."""
+    monkeypatch.setattr("training.fit.vary", lambda images, *_: tf.zeros_like(images))
+    assert recipe.augmentation is not None
+    for until, seen_black in ((1.0, [True] * 4), (0.5, [True, True, False, False])):
+        varying = replace(recipe, augmentation=replace(recipe.augmentation, until=until))
+        options = replace(OPTIONS, epochs=4, batch_size=len(dataset.train))
+        batches = _batches(dataset.train, None, varying, options).take(4)
+        assert [not images.numpy().any() for images, _ in batches] == seen_black
 
 
 def test_a_line_is_written_about_each_epoch(dataset: Dataset) -> None:
