@@ -14,8 +14,18 @@ from service.coordination import Coordination
 from service.front import Front
 from service.lifespan import Beside, Lifespan
 from service.metrics import Metrics
-from service.routes import health, models, page, predict, preview, tensorflow_serving, v2
+from service.routes import (
+    health,
+    models,
+    page,
+    predict,
+    preview,
+    repository,
+    tensorflow_serving,
+    v2,
+)
 from service.routes import metrics as metrics_route
+from service.security import Guard
 from service.settings import Settings
 from service.vitals import Vitals
 from service.watching import Watcher
@@ -43,12 +53,15 @@ def create_app(settings: Settings, catalog: Catalog, *, shared: Path) -> ASGIApp
         beside.append(GrpcServer(settings, catalog, classifier, metrics).running)
     routes = create_routes(settings, catalog, classifier)
     routes.include_router(metrics_route.router(metrics, vitals))
+    guard = Guard.of(settings)
+    routes.include_router(repository.router(catalog, watcher, guard.require_admin))
     return Front(
         routes,
         lifespan=Lifespan(beside),
         catalog=catalog,
         classifier=classifier,
         metrics=metrics,
+        guard=guard,
         max_body_bytes=settings.max_body_bytes,
     )
 

@@ -126,6 +126,15 @@ class Catalog:
             newest[None] = newest[self.default]
         self._newest = MappingProxyType(newest)
 
+    def index(self, *, only_ready: bool = False) -> list[tuple[str, VersionState]]:
+        """Every version in the folder with the name of its model; or those that answer."""
+        return [
+            (name, state)
+            for name, model in self.folder.items()
+            for state in model.states.values()
+            if state.state == READY or not only_ready
+        ]
+
     def show_loading(self, name: str, versions: list[str]) -> None:
         """Let the states of these versions of a model say that they are being loaded."""
         model = self.folder.get(name, _NOTHING)

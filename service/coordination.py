@@ -63,14 +63,25 @@ class Coordination:
         return Wanted(**{**document, "unloaded": tuple(document["unloaded"])})
 
     def begin(self, wanted: Wanted) -> None:
-        """Say for the first time what is wanted."""
-        self._write(wanted)
+        """Say for the first time what is wanted, unless another worker has done so."""
+        self.order(lambda _: wanted, only_first=True)
 
-    def order(self, change: Callable[[Wanted], Wanted]) -> Wanted:
-        """Change what is wanted; nobody else changes it meanwhile."""
+    def order(self, change: Callable[[Wanted], Wanted], *, only_first: bool = False) -> Wanted:
+        """Change what is wanted; nobody else changes it meanwhile.
+
+        Args:
+            change: what is wanted → what is wanted from now on.
+            only_first: whether to leave what somebody has said before.
+
+        Returns:
+            what is wanted from now on.
+        """
         with (self._folder / _LOCK).open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # given back when it is closed
-            wanted = change(self.wanted() or Wanted())
+            said = self.wanted()
+            if said is not None and only_first:
+                return said
+            wanted = change(said or Wanted())
             self._write(wanted)
         return wanted
 

@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final, Literal
 
 from inference.errors import FileChangedError, InferenceError
 from inference.predictor import Predictor
@@ -15,7 +16,10 @@ from inference.repository import Key, ModelRepository
 from service.batcher import Batcher
 from service.version_policy import VersionPolicy
 
-READY, LOADING, UNAVAILABLE = "READY", "LOADING", "UNAVAILABLE"
+State = Literal["READY", "LOADING", "UNAVAILABLE"]
+READY: Final = "READY"
+LOADING: Final = "LOADING"
+UNAVAILABLE: Final = "UNAVAILABLE"
 """States of a version, as Triton's repository extension calls them."""
 
 logger = logging.getLogger("logitserve.models")
@@ -26,7 +30,7 @@ class VersionState:
     """How a version is that lies in the folder of models."""
 
     version: str
-    state: str
+    state: State
     reason: str = ""
     """Why it is not ready; of one that is, why it is not what now lies in the folder."""
     sha256: str | None = None

@@ -77,12 +77,12 @@ class InferResponse(_Document):
 
 
 class RepositoryIndexEntry(_Document):
-    """A version of a model."""
+    """A version of a model that lies in the folder of models."""
 
     name: str
     version: str
-    state: str = Field(examples=["READY"])
-    reason: str
+    state: Literal["READY", "LOADING", "UNAVAILABLE"]
+    reason: str = Field(description="why it does not answer, or not as it now lies in the folder")
 
 
 class VersionStatus(_Document):
@@ -180,6 +180,23 @@ INFER_BODY: Mapping[str, Any] = {
                 }
             },
         },
+    }
+}
+
+INDEX_BODY: Mapping[str, Any] = {
+    "content": {
+        "application/json": {
+            "schema": {"type": "object", "properties": {"ready": {"type": ["boolean", "null"]}}}
+        }
+    }
+}
+
+ORDER_BODY: Mapping[str, Any] = {
+    "content": {
+        "application/json": {
+            "schema": {"type": "object", "properties": {"parameters": _PARAMETERS}},
+            "example": {},
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 """The shapes of requests and answers, as OpenAPI documents them."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -73,6 +73,15 @@ class ServedCard(ModelCard):
     conformal: ServedConformal | None = None
 
 
+class ModelVersionState(CardPart):
+    """How a version is that lies in the folder of models."""
+
+    version: str
+    state: Literal["READY", "LOADING", "UNAVAILABLE"]
+    reason: str = Field(description="why it does not answer, or not as it now lies in the folder")
+    sha256: str | None = Field(description="of the file that answers; none where it does not")
+
+
 class ModelSummary(CardPart):
     """One line of the list of models."""
 
@@ -83,12 +92,23 @@ class ModelSummary(CardPart):
     description: str
     head: str
     labels: list[str]
+    folder: list[ModelVersionState] = Field(
+        description="every version that lies in the folder of models, oldest first"
+    )
+
+
+class UnavailableModel(CardPart):
+    """A model that lies in the folder, but none of its versions answers."""
+
+    name: str
+    folder: list[ModelVersionState] = Field(description="its versions, oldest first")
 
 
 class ModelList(CardPart):
-    """The models that are served."""
+    """The models that are served, and those that are not."""
 
     models: list[ModelSummary]
+    unavailable: list[UnavailableModel]
 
 
 class ModelDetail(CardPart):
@@ -99,6 +119,9 @@ class ModelDetail(CardPart):
     version: str
     versions: list[str] = Field(description="all that are served, oldest first")
     report: str | None = Field(description="path of its report; none where there is none")
+    folder: list[ModelVersionState] = Field(
+        description="every version that lies in the folder of models, oldest first"
+    )
     card: ServedCard
 
     @classmethod

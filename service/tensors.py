@@ -24,8 +24,8 @@ from service.errors import TooManyPicturesError, UnusableRequestError
 PLATFORM = "onnx_onnxv1"
 EXTENSIONS = ("binary_tensor_data", "classification")
 """What the server metadata names: the extensions that are there in full."""
-
-MODEL_READY = "READY"
+MODEL_REPOSITORY = "model_repository"
+"""One that is there over REST: gRPC cannot load and unload."""
 
 LOGITS, PROBABILITIES, ARGMAX = OUTPUTS = ("logits", "probabilities", "argmax")
 DATATYPES = {LOGITS: "FP32", PROBABILITIES: "FP32", ARGMAX: "INT64"}

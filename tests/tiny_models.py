@@ -87,17 +87,16 @@ def card_for(
     **fields: Any,
 ) -> ModelCard:
     golden = random_picture(99, spec)
+    told = {"description": "A linear layer for tests.", "license": "Apache-2.0", **fields}
     return ModelCard(
         name=name,
         version=version,
-        description="A linear layer for tests.",
         head=head,
         labels=labels,
         input=spec,
         goldens=(Golden(image=png(golden), logits=tuple(linear_logits(golden[None], matrix)[0])),),
         created=datetime(2026, 1, 1, tzinfo=UTC),
-        license="Apache-2.0",
-        **fields,
+        **told,
     )
 
 

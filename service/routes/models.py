@@ -10,7 +10,15 @@ from inference.errors import ModelNotFoundError
 from inference.repository import REPORT_FOLDER, REPORT_PAGE
 from service.batcher import Batcher
 from service.catalog import Catalog
-from service.schemas import ModelDetail, ModelList, ModelSummary, problems
+from service.loading import Model
+from service.schemas import (
+    ModelDetail,
+    ModelList,
+    ModelSummary,
+    ModelVersionState,
+    UnavailableModel,
+    problems,
+)
 
 REPORT_HEADERS = {
     # A report is a page of its own: it loads nothing, runs nothing, and is nobody's frame.
@@ -34,6 +42,7 @@ def router(catalog: Catalog) -> APIRouter:
             version=card.version,
             versions=list(catalog.models[card.name]),
             report=None if _report(model) is None else f"{_path(card)}/report",
+            folder=_folder(catalog.folder[card.name]),
         )
 
     def summary(model: Batcher) -> ModelSummary:
@@ -46,6 +55,7 @@ def router(catalog: Catalog) -> APIRouter:
             description=card.description,
             head=card.head,
             labels=list(card.labels),
+            folder=_folder(catalog.folder[card.name]),
         )
 
     def report_of(model: Batcher) -> FileResponse:
@@ -59,26 +69,35 @@ def router(catalog: Catalog) -> APIRouter:
 
     @routes.get("")
     async def list_models() -> ModelList:
-        """The models that are served."""
-        return ModelList(models=[summary(catalog.find(name)) for name in catalog.models])
+        """The models that are served, and those in the folder that cannot be."""
+        return ModelList(
+            models=[summary(catalog.find(name)) for name in catalog.models],
+            unavailable=[
+                UnavailableModel(name=name, folder=_folder(model))
+                for name, model in catalog.folder.items()
+                if name not in catalog.models
+            ],
+        )
 
-    @routes.get("/{name}", responses=problems(404))
+    @routes.get("/{name}", responses=problems(404, 503))
     async def show_model(name: str) -> ModelDetail:
         """A model and the card of its latest version."""
         return detail(catalog.find(name))
 
-    @routes.get("/{name}/versions/{version}", responses=problems(404))
+    @routes.get("/{name}/versions/{version}", responses=problems(404, 503))
     async def show_version(name: str, version: str) -> ModelDetail:
         """A model and the card of one version."""
         return detail(catalog.find(name, version))
 
-    @routes.get("/{name}/report", response_class=FileResponse, responses=problems(404))
+    @routes.get("/{name}/report", response_class=FileResponse, responses=problems(404, 503))
     async def show_report(name: str) -> FileResponse:
         """The report of a model's latest version, a page to look at."""
         return report_of(catalog.find(name))
 
     @routes.get(
-        "/{name}/versions/{version}/report", response_class=FileResponse, responses=problems(404)
+        "/{name}/versions/{version}/report",
+        response_class=FileResponse,
+        responses=problems(404, 503),
     )
     async def show_version_report(name: str, version: str) -> FileResponse:
         """The report of one version of a model, a page to look at."""
@@ -89,6 +108,15 @@ def router(catalog: Catalog) -> APIRouter:
 
 def _path(card: ModelCard) -> str:
     return f"/models/{card.name}/versions/{card.version}"
+
+
+def _folder(model: Model) -> list[ModelVersionState]:
+    return [
+        ModelVersionState(
+            version=state.version, state=state.state, reason=state.reason, sha256=state.sha256
+        )
+        for state in model.states.values()
+    ]
 
 
 def _report(model: Batcher) -> Path | None:

@@ -72,7 +72,7 @@ def router(catalog: Catalog, classifier: Classifier, *, max_pictures: int) -> AP
 
 def _add_descriptions(routes: APIRouter, catalog: Catalog) -> None:
     """Status and metadata, of a model and of one version."""
-    documented: dict[str, Any] = {"responses": problems(404)}
+    documented: dict[str, Any] = {"responses": problems(404, 503)}
 
     @routes.get(f"{MODEL}/metadata", **documented)
     async def model_metadata(name: str) -> dict[str, Any]:

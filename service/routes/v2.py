@@ -9,24 +9,18 @@ whether binary data follow the JSON.
 from importlib.metadata import version as version_of
 from typing import Any
 
-import orjson
 from fastapi import APIRouter, Request, Response
 
 from service import protocol_schemas as schemas
 from service.batcher import Batcher
 from service.catalog import Catalog
 from service.classify import Classifier
-from service.errors import (
-    NotReadyError,
-    UnreadableRequestError,
-    UnsupportedMediaTypeError,
-    UnusableRequestError,
-)
+from service.errors import NotReadyError, UnsupportedMediaTypeError
 from service.infer_bodies import HEADER_LENGTH, parse, rendered
 from service.payloads import departure, read_body
 from service.schemas import problems
 from service.telemetry import server_timing
-from service.tensors import EXTENSIONS, MODEL_READY, PLATFORM, answered, infer, metadata
+from service.tensors import EXTENSIONS, MODEL_REPOSITORY, PLATFORM, answered, infer, metadata
 
 
 def router(catalog: Catalog, classifier: Classifier, *, max_pictures: int) -> APIRouter:
@@ -80,13 +74,15 @@ def router(catalog: Catalog, classifier: Classifier, *, max_pictures: int) -> AP
 
 
 def _add_server(routes: APIRouter, catalog: Catalog) -> None:
-    """The server itself: what it is, how it is, and what it holds."""
+    """The server itself."""
 
     @routes.get("")
     async def server_metadata() -> schemas.ServerMetadata:
         """What the server is, and which extensions of the protocol it has."""
         return schemas.ServerMetadata(
-            name="logitserve", version=version_of("logitserve"), extensions=list(EXTENSIONS)
+            name="logitserve",
+            version=version_of("logitserve"),
+            extensions=[*EXTENSIONS, MODEL_REPOSITORY],
         )
 
     @routes.get("/health/live")
@@ -100,41 +96,6 @@ def _add_server(routes: APIRouter, catalog: Catalog) -> None:
         if not catalog.ready:
             raise NotReadyError("no model is loaded")
         return schemas.ServerReady(ready=True)
-
-    @routes.post(
-        "/repository/index",
-        responses=problems(400, 422),
-        openapi_extra={
-            "requestBody": {
-                "content": {
-                    "application/json": {
-                        "schema": {
-                            "type": "object",
-                            "properties": {"ready": {"type": ["boolean", "null"]}},
-                        }
-                    }
-                }
-            }
-        },
-    )
-    async def repository_index(request: Request) -> list[schemas.RepositoryIndexEntry]:
-        """Every version of every model. All that are here are ready, so `ready` leaves none out."""
-        _check_index_request(await read_body(request.receive))
-        return [
-            schemas.RepositoryIndexEntry(name=name, version=version, state=MODEL_READY, reason="")
-            for name, versions in catalog.models.items()
-            for version in versions
-        ]
-
-
-def _check_index_request(body: bytes) -> None:
-    """The body may be empty, or say which models are wanted."""
-    try:
-        document = orjson.loads(body or b"{}")
-    except orjson.JSONDecodeError as error:
-        raise UnreadableRequestError(f"the body is not JSON: {error}") from error
-    if not isinstance(document, dict) or not isinstance(document.get("ready"), bool | None):
-        raise UnusableRequestError('the JSON must be {} or {"ready": true or false}')
 
 
 def _add_models(routes: APIRouter, catalog: Catalog) -> None:
@@ -150,22 +111,22 @@ def _add_models(routes: APIRouter, catalog: Catalog) -> None:
             outputs=[schemas.TensorMetadata(**tensor) for tensor in outputs],
         )
 
-    @routes.get("/models/{name}", responses=problems(404))
+    @routes.get("/models/{name}", responses=problems(404, 503))
     async def model_metadata(name: str) -> schemas.ModelMetadata:
         """The tensors of a model. `image` may also be BYTES `[n]`: encoded pictures."""
         return described(catalog.find(name))
 
-    @routes.get("/models/{name}/versions/{version}", responses=problems(404))
+    @routes.get("/models/{name}/versions/{version}", responses=problems(404, 503))
     async def version_metadata(name: str, version: str) -> schemas.ModelMetadata:
         """The tensors of one version of a model."""
         return described(catalog.find(name, version))
 
-    @routes.get("/models/{name}/ready", responses=problems(404))
+    @routes.get("/models/{name}/ready", responses=problems(404, 503))
     async def model_ready(name: str) -> schemas.ModelReady:
         """Whether a model may be asked."""
         return schemas.ModelReady(name=catalog.find(name).card.name, ready=True)
 
-    @routes.get("/models/{name}/versions/{version}/ready", responses=problems(404))
+    @routes.get("/models/{name}/versions/{version}/ready", responses=problems(404, 503))
     async def version_ready(name: str, version: str) -> schemas.ModelReady:
         """Whether one version of a model may be asked."""
         return schemas.ModelReady(name=catalog.find(name, version).card.name, ready=True)

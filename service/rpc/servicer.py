@@ -24,7 +24,6 @@ from service.metrics import NO_MODEL, Metrics
 from service.rpc import inference_pb2 as pb
 from service.tensors import (
     EXTENSIONS,
-    MODEL_READY,
     PLATFORM,
     UINT8,
     Pictures,
@@ -103,14 +102,15 @@ class Servicer:
             outputs=[described(**tensor) for tensor in outputs],
         )
 
-    async def repository_index(self, _: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
-        """Every version of every model; all that are here are ready."""
+    async def repository_index(
+        self, request: pb.RepositoryIndexRequest
+    ) -> pb.RepositoryIndexResponse:
+        """Every version in the folder of models; with `ready`, those that answer."""
         entry = pb.RepositoryIndexResponse.ModelIndex
         return pb.RepositoryIndexResponse(
             models=[
-                entry(name=name, version=version, state=MODEL_READY)
-                for name, versions in self._catalog.models.items()
-                for version in versions
+                entry(name=name, version=state.version, state=state.state, reason=state.reason)
+                for name, state in self._catalog.index(only_ready=request.ready)
             ]
         )
 

@@ -209,7 +209,7 @@ def test_the_path_chooses_the_version(client: httpx.Client, weights: Weights) ->
 
 def test_metadata_names_what_is_there(client: httpx.Client) -> None:
     server = ServerMetadata.model_validate(client.get("/v2").json())
-    assert server.extensions == ["binary_tensor_data", "classification"]
+    assert server.extensions == ["binary_tensor_data", "classification", "model_repository"]
     model = ModelMetadata.model_validate(client.get("/v2/models/zero").json())
     assert model.platform == "onnx_onnxv1"
     assert [(t.name, t.datatype, t.shape) for t in (*model.inputs, *model.outputs)] == [
