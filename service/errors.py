@@ -9,7 +9,15 @@ ServiceError
 ├── UnusableRequestError         the body was parsed, but is not what the route takes
 ├── BodyTooLargeError
 ├── TooManyPicturesError
-├── QueueFullError
+├── HeadTooLargeError            request line and header fields
+├── RequestTimeoutError          the request does not arrive
+│   ├── HeadTimeoutError
+│   └── BodyTimeoutError
+├── TooManyConnectionsError
+├── BusyError                    there is too much to do; trying again later helps
+│   ├── QueueFullError
+│   └── TooManyBytesError        bodies of other requests
+├── DeadlineError                the request takes too long to answer
 ├── ClientGoneError              nobody is left to be answered
 ├── NotReadyError
 │   └── ModelUnavailableError    the model is there, but none of its versions can be served
@@ -72,13 +80,74 @@ class TooManyPicturesError(ServiceError):
         super().__init__(f"the request has more pictures than the limit of {max_pictures}")
 
 
-class QueueFullError(ServiceError):
+class HeadTooLargeError(ServiceError):
+    """The request line and the header fields are larger than is read here."""
+
+    def __init__(self, max_bytes: int, max_fields: int) -> None:
+        super().__init__(
+            f"the head of the request is larger than {max_bytes} bytes or {max_fields} fields"
+        )
+
+
+class RequestTimeoutError(ServiceError):
+    """The request does not arrive."""
+
+    def __init__(self, part: str, seconds: float) -> None:
+        super().__init__(f"the {part} of the request did not arrive within {seconds:g} seconds")
+
+
+class HeadTimeoutError(RequestTimeoutError):
+    """The request line and the header fields do not arrive."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__("head", seconds)
+
+
+class BodyTimeoutError(RequestTimeoutError):
+    """The body does not arrive."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__("body", seconds)
+
+
+class TooManyConnectionsError(ServiceError):
+    """There are more connections than are allowed, and this one is the last to come."""
+
+    def __init__(self, max_connections: int) -> None:
+        super().__init__(
+            f"there are more connections than the limit of {max_connections}; try again later"
+        )
+
+
+class BusyError(ServiceError):
+    """There is too much to do at the moment."""
+
+    def __init__(self, reason: str, retry_after: int = 1) -> None:
+        self.retry_after = retry_after
+        """Seconds until trying again may help."""
+        super().__init__(f"{reason}; try again later")
+
+
+class QueueFullError(BusyError):
     """More pictures are waiting than are allowed."""
 
     def __init__(self, max_queue: int, retry_after: int) -> None:
-        self.retry_after = retry_after
-        """Seconds until what waits now will have been answered."""
-        super().__init__(f"the queue is full: its limit is {max_queue} pictures; try again later")
+        """Say so; what waits now will have been answered after `retry_after` seconds."""
+        super().__init__(f"the queue is full: its limit is {max_queue} pictures", retry_after)
+
+
+class TooManyBytesError(BusyError):
+    """The bodies of all requests together have more bytes than are allowed."""
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(f"the bodies of all requests reach their limit of {max_bytes} bytes")
+
+
+class DeadlineError(ServiceError):
+    """The request takes longer to answer than it may."""
+
+    def __init__(self, timeout_ms: int) -> None:
+        super().__init__(f"the request could not be answered within its {timeout_ms} ms")
 
 
 class ClientGoneError(ServiceError):

@@ -6,17 +6,20 @@ is recognized here and answered by the same functions that its route calls. Ever
 on to the routes.
 """
 
+import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from inference.errors import InferenceError
-from service import limits, problems
+from service import problems
 from service.catalog import Catalog
 from service.classify import Classifier
-from service.errors import ServiceError, UnauthenticatedError
+from service.deadlines import TIMEOUT_HEADER, Deadlines, RequestTask
+from service.errors import ServiceError, UnauthenticatedError, UnreadableRequestError
+from service.limits import Bodies
 from service.metrics import NO_MODEL, OTHER_ROUTE, Metrics
 from service.payloads import IMAGE_TYPES, departure, read_body
 from service.routes.predict import answer
@@ -40,7 +43,8 @@ class Front:
         classifier: Classifier,
         metrics: Metrics,
         guard: Guard,
-        max_body_bytes: int,
+        bodies: Bodies,
+        deadlines: Deadlines,
     ) -> None:
         """Put it before the routes.
 
@@ -51,7 +55,8 @@ class Front:
             classifier: the use case.
             metrics: where every answer is counted.
             guard: who lets requests pass.
-            max_body_bytes: bytes that the body of one request may have.
+            bodies: limits what requests bring.
+            deadlines: limits how long they take.
         """
         self._routes = routes
         self._lifespan = lifespan
@@ -59,7 +64,8 @@ class Front:
         self._classifier = classifier
         self._metrics = metrics
         self._check_key = guard.check if guard.asks_keys else None
-        self._max_body_bytes = max_body_bytes
+        self._bodies = bodies
+        self._deadlines = deadlines
         self._request_ids = RequestIds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,33 +76,61 @@ class Front:
         begun = time.perf_counter()
         headers = scope["headers"]
         request_id = (REQUEST_ID_HEADER, self._request_ids.of(headers))
-        if self._check_key is not None:
-            try:
+        fields = dict(headers)
+        try:
+            if self._check_key is not None:
                 self._check_key(scope["path"], headers)
-            except UnauthenticatedError as error:
-                # What is left of an unwanted body is not worth reading.
-                close = [(b"connection", b"close")] if _has_body(headers) else []
-                status = await _refuse(error, scope, receive, send, request_id, *close)
-                seconds = time.perf_counter() - begun
-                self._metrics.answered(OTHER_ROUTE, NO_MODEL, status, seconds)
-                return
-        limited = limits.limited(receive, headers, max_bytes=self._max_body_bytes)
-        if _is_short(scope):
-            status = await self._answer(scope, limited, send, request_id)
+            task = self._deadlines.begin(fields.get(TIMEOUT_HEADER), begun)
+        except (UnauthenticatedError, UnreadableRequestError) as error:
+            # What is left of an unwanted body is not worth reading.
+            close = [(b"connection", b"close")] if _has_body(fields) else []
+            status = await _refuse(error, scope, receive, send, request_id, *close)
             seconds = time.perf_counter() - begun
-            self._metrics.answered(SHORT_PATH, self._default, status, seconds)
+            self._metrics.answered(OTHER_ROUTE, NO_MODEL, status, seconds)
             return
+        limited, release = self._bodies.limited(receive, fields.get(b"content-length"))
+        try:
+            if _is_short(scope, fields):
+                status = await self._answer(scope, limited, send, request_id, task)
+                seconds = time.perf_counter() - begun
+                self._metrics.answered(SHORT_PATH, self._default, status, seconds)
+            else:
+                await self._route(scope, limited, send, request_id, task, begun=begun)
+        finally:
+            release()
+            self._deadlines.end(task)
+
+    async def _route(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        request_id: tuple[bytes, bytes],
+        task: RequestTask,
+        *,
+        begun: float,
+    ) -> None:
+        """Let the routes answer."""
         status = problems.CLIENT_GONE
+        has_begun = False
 
         async def identified(message: Message) -> None:
-            nonlocal status
+            nonlocal status, has_begun
             if message["type"] == "http.response.start":
+                has_begun = True
                 status = message["status"]
                 message["headers"] = [*message["headers"], request_id]
             await send(message)
 
         try:
-            await self._routes(scope, limited, identified)
+            await self._routes(scope, receive, identified)
+        except asyncio.CancelledError:
+            error = self._deadlines.error_of(task)
+            if error is None:
+                raise
+            # An answer that has begun cannot become another; its connection ends.
+            if not has_begun:
+                status = await _refuse(error, scope, receive, send, request_id)
         except Exception:
             status = HTTPStatus.INTERNAL_SERVER_ERROR
             raise
@@ -110,7 +144,12 @@ class Front:
         return self._catalog.default or NO_MODEL
 
     async def _answer(
-        self, scope: Scope, receive: Receive, send: Send, request_id: tuple[bytes, bytes]
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        request_id: tuple[bytes, bytes],
+        task: RequestTask,
     ) -> int:
         """Answer on the short path; the status."""
         try:
@@ -119,6 +158,11 @@ class Front:
             body, headers = await answer(self._classifier, model, [picture], departure(receive))
         except (InferenceError, ServiceError) as error:
             return await _refuse(error, scope, receive, send, request_id)
+        except asyncio.CancelledError:
+            late = self._deadlines.error_of(task)
+            if late is None:
+                raise
+            return await _refuse(late, scope, receive, send, request_id)
         headers.append(request_id)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -135,20 +179,17 @@ async def _refuse(
     return response.status_code
 
 
-def _is_short(scope: Scope) -> bool:
-    if scope["path"] != SHORT_PATH or scope["method"] != "POST" or scope["query_string"]:
-        return False
-    for name, value in scope["headers"]:
-        if name == b"content-type":
-            return value in _IMAGE_TYPES
-    return False
-
-
-def _has_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    return any(
-        name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
-        for name, value in headers
+def _is_short(scope: Scope, fields: Mapping[bytes, bytes]) -> bool:
+    return (
+        scope["path"] == SHORT_PATH
+        and scope["method"] == "POST"
+        and not scope["query_string"]
+        and fields.get(b"content-type") in _IMAGE_TYPES
     )
+
+
+def _has_body(fields: Mapping[bytes, bytes]) -> bool:
+    return b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0"
 
 
 def _named(scope: Scope) -> str:

@@ -1,41 +1,71 @@
 """Limits that stand at the ASGI layer, before any route reads a byte."""
 
-from collections.abc import Iterable
+from collections.abc import Callable
 
 from starlette.types import Message, Receive
 
-from service.errors import BodyTooLargeError
+from service.errors import BodyTooLargeError, TooManyBytesError
 
 
-def limited(receive: Receive, headers: Iterable[tuple[bytes, bytes]], *, max_bytes: int) -> Receive:
-    """A `receive` that refuses a body over a size, by its announced length or as it is read.
+class Bodies:
+    """The bodies that a process holds while it answers their requests."""
 
-    Starlette's own limit does the same, but answers in plain text. This one raises, so that the
-    error reaches whoever reads the body, and through them the one place that answers errors; a
-    body that nobody reads costs nothing.
+    def __init__(self, *, max_bytes: int, max_total_bytes: int) -> None:
+        """Take the limits.
 
-    Args:
-        receive: of the request.
-        headers: of the request; names in lower case.
-        max_bytes: of the body.
+        Args:
+            max_bytes: of one body.
+            max_total_bytes: of all bodies that are held at one time; one body is always allowed.
+        """
+        self._max_bytes = max_bytes
+        self._max_total_bytes = max(max_bytes, max_total_bytes)
+        self._held = 0
 
-    Returns:
-        a `receive` that raises `BodyTooLargeError`.
-    """
-    too_large = False
-    for name, value in headers:
-        if name == b"content-length":
-            too_large = value.isdigit() and int(value) > max_bytes
-    received = 0
+    @property
+    def held(self) -> int:
+        """Bytes of the bodies whose requests are not answered yet."""
+        return self._held
 
-    async def counted() -> Message:
-        nonlocal received
-        if too_large:
-            raise BodyTooLargeError(max_bytes)
-        message = await receive()
-        received += len(message.get("body", b""))
-        if received > max_bytes:
-            raise BodyTooLargeError(max_bytes)
-        return message
+    def limited(
+        self, receive: Receive, content_length: bytes | None
+    ) -> tuple[Receive, Callable[[], None]]:
+        """A `receive` that refuses a body by its announced length or as it is read.
 
-    return counted
+        Starlette's own limit does the same, but answers in plain text. This one raises, so that
+        the error reaches whoever reads the body, and through them the one place that answers
+        errors; a body that nobody reads costs nothing.
+
+        Args:
+            receive: of the request.
+            content_length: what the request says of its body.
+
+        Returns:
+            a `receive` that raises `BodyTooLargeError` and `TooManyBytesError`, and what is to be
+            called when the request was answered.
+        """
+        max_bytes = self._max_bytes
+        too_large = (
+            content_length is not None
+            and content_length.isdigit()
+            and int(content_length) > max_bytes
+        )
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            if too_large:
+                raise BodyTooLargeError(max_bytes)
+            message = await receive()
+            size = len(message.get("body", b""))
+            received += size
+            self._held += size
+            if received > max_bytes:
+                raise BodyTooLargeError(max_bytes)
+            if self._held > self._max_total_bytes:
+                raise TooManyBytesError(self._max_total_bytes)
+            return message
+
+        def release() -> None:
+            self._held -= received
+
+        return counted, release

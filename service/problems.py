@@ -15,19 +15,22 @@ from starlette.exceptions import HTTPException
 
 from inference import errors as inference
 from service.errors import (
-    BodyTooLargeError,
-    ClientGoneError,
     AdminKeyUnsetError,
     BodyTimeoutError,
     BodyTooLargeError,
+    BusyError,
     ClientGoneError,
+    DeadlineError,
     ForbiddenError,
     HeadTimeoutError,
     HeadTooLargeError,
     LoadError,
     NotReadyError,
     QueueFullError,
+    RequestTimeoutError,
     ServiceError,
+    TooManyBytesError,
+    TooManyConnectionsError,
     TooManyPicturesError,
     UnauthenticatedError,
     UnreadableRequestError,
@@ -54,7 +57,11 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     UnusableRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
     BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     TooManyPicturesError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    QueueFullError: HTTPStatus.TOO_MANY_REQUESTS,
+    HeadTooLargeError: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    RequestTimeoutError: HTTPStatus.REQUEST_TIMEOUT,
+    TooManyConnectionsError: HTTPStatus.SERVICE_UNAVAILABLE,
+    BusyError: HTTPStatus.TOO_MANY_REQUESTS,
+    DeadlineError: HTTPStatus.GATEWAY_TIMEOUT,
     NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
     LoadError: HTTPStatus.UNPROCESSABLE_ENTITY,
     WorkersBehindError: HTTPStatus.GATEWAY_TIMEOUT,
@@ -70,7 +77,12 @@ SETTING: Mapping[type[Exception], str] = {
     AdminKeyUnsetError: "admin_key",
     BodyTooLargeError: "max_body_bytes",
     TooManyPicturesError: "max_pictures",
+    HeadTimeoutError: "header_timeout_seconds",
+    BodyTimeoutError: "body_timeout_seconds",
+    TooManyConnectionsError: "max_connections",
     QueueFullError: "max_queue",
+    TooManyBytesError: "max_buffered_bytes",
+    DeadlineError: "request_timeout_ms",
     inference.TooManyPixelsError: "max_pixels",
 }
 """The setting that an error comes from, so that the answer can name it."""
@@ -129,8 +141,10 @@ def response_to(error: Exception) -> Response:
     if isinstance(error, ClientGoneError):
         return Response(status_code=CLIENT_GONE)
     headers = {}
-    if isinstance(error, QueueFullError):
+    if isinstance(error, BusyError):
         headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, TooManyBytesError):
+        headers["Connection"] = "close"  # as for a body that is too large
     return problem(*explained(error), headers=headers)
 
 

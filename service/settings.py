@@ -23,6 +23,7 @@ from service.version_policy import LATEST, VersionPolicy
 ENVIRONMENT_PREFIX = "LOGITSERVE_"
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 def environment_name(field: str) -> str:
@@ -110,6 +111,11 @@ class Settings(BaseSettings):
     max_body_bytes: PositiveInt = Field(
         32 * 2**20, description="bytes that the body of one request may have"
     )
+    max_buffered_bytes: PositiveInt = Field(
+        128 * 2**20,
+        description="bytes that the bodies of all requests of one worker may have at one time; one "
+        "body is always let in",
+    )
     max_pictures: PositiveInt = Field(1024, description="pictures that one request may carry")
     max_queue: PositiveInt = Field(
         2048, description="pictures that may wait for a model in one worker"
@@ -118,6 +124,11 @@ class Settings(BaseSettings):
         DEFAULT_MAX_PIXELS,
         le=MOST_PIXELS,
         description="width × height that one picture may have",
+    )
+    request_timeout_ms: PositiveInt = Field(
+        60_000,
+        description="milliseconds from the head of a request to its answer; X-Request-Timeout-Ms "
+        "of a request lowers them",
     )
     max_connections: PositiveInt = Field(
         1000,
