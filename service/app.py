@@ -11,9 +11,11 @@ from service import problems
 from service.catalog import Catalog
 from service.classify import Classifier
 from service.coordination import Coordination
+from service.drain import Drain
 from service.front import Front
 from service.lifespan import Beside, Lifespan
 from service.metrics import Metrics
+from service.readiness import Readiness
 from service.routes import (
     health,
     models,
@@ -33,14 +35,16 @@ from service.watching import Watcher
 DESCRIPTION = "Class probabilities from networks that end in logits."
 
 
-def create_app(settings: Settings, catalog: Catalog, *, shared: Path) -> ASGIApp:
+def create_app(settings: Settings, catalog: Catalog, *, shared: Path, drain: Drain) -> ASGIApp:
     """The service over the models of a catalog.
 
     Args:
         settings: of the service.
         catalog: the live models.
         shared: a folder that the workers of this service share; it goes when the service ends.
+        drain: of the process.
     """
+    readiness = Readiness(catalog, drain)
     watcher = Watcher(catalog, Coordination(shared), watch_seconds=settings.watch_seconds)
     metrics = Metrics(shared)
     catalog.observe(metrics.model)
@@ -50,8 +54,17 @@ def create_app(settings: Settings, catalog: Catalog, *, shared: Path) -> ASGIApp
     if settings.grpc_port is not None:
         from service.rpc.server import GrpcServer  # needs an extra
 
-        beside.append(GrpcServer(settings, catalog, classifier, metrics).running)
-    routes = create_routes(settings, catalog, classifier)
+        beside.append(
+            GrpcServer(
+                settings,
+                catalog,
+                classifier,
+                metrics=metrics,
+                readiness=readiness,
+                drain=drain,
+            ).running
+        )
+    routes = create_routes(settings, catalog, classifier, readiness)
     routes.include_router(metrics_route.router(metrics, vitals))
     guard = Guard.of(settings)
     routes.include_router(repository.router(catalog, watcher, guard.require_admin))
@@ -66,7 +79,9 @@ def create_app(settings: Settings, catalog: Catalog, *, shared: Path) -> ASGIApp
     )
 
 
-def create_routes(settings: Settings, catalog: Catalog, classifier: Classifier) -> FastAPI:
+def create_routes(
+    settings: Settings, catalog: Catalog, classifier: Classifier, readiness: Readiness
+) -> FastAPI:
     """Every route, documented."""
     # FastAPI's own /docs loads its scripts from another host; this one brings them along.
     app = FastAPIOffline(
@@ -82,7 +97,7 @@ def create_routes(settings: Settings, catalog: Catalog, classifier: Classifier) 
         router = protocol.router(catalog, classifier, max_pictures=settings.max_pictures)
         app.include_router(router)
     app.include_router(models.router(catalog))
-    app.include_router(health.router(catalog))
+    app.include_router(health.router(readiness))
     app.include_router(preview.router(catalog, classifier, max_pictures=settings.max_pictures))
     app.include_router(page.router())
     return app

@@ -1,8 +1,9 @@
-"""The process: bind, load, serve."""
+"""The service as a whole: take the ports, start the workers, end them."""
 
 import functools
 import gc
 import logging
+import logging.config
 import os
 import signal
 import socket
@@ -11,32 +12,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-from starlette.types import ASGIApp
 from uvicorn.config import LOGGING_CONFIG
-from uvicorn.supervisors import Multiprocess
 
-from inference.repository import ModelRepository
-from inference.runtime import available_cpus
-from service.app import create_app
-from service.catalog import Catalog
-from service.coordination import Coordination
+from inference.runtime import load_onnxruntime
+from service import worker
+from service.drain import Drain
 from service.errors import StartError
-from service.loading import Loader
 from service.settings import Settings
-from service.version_policy import VersionPolicy
-
-BACKLOG = 2048
-
-_LOGGING: dict[str, Any] = {
-    **LOGGING_CONFIG,
-    "loggers": {
-        **LOGGING_CONFIG["loggers"],
-        "logitserve": {"handlers": ["default"], "level": "INFO", "propagate": False},
-        # Its lines on starting and stopping repeat ours.
-        "uvicorn.error": {"level": "WARNING"},
-    },
-}
+from service.supervision import Supervisor
+from service.worker import BACKLOG, Serving
 
 logger = logging.getLogger("logitserve.server")
 
@@ -49,32 +33,37 @@ def serve(settings: Settings) -> None:
         NoModelsError: the folder of models is missing or empty.
         ModelFileError: one of the models must not be served.
     """
+    logging.config.dictConfig(_logging(settings))
     for stop in (signal.SIGINT, signal.SIGTERM):
-        # uvicorn takes these over while it serves, and raises them again when it has drained.
-        signal.signal(stop, lambda *_: sys.exit(0))
+        signal.signal(stop, lambda *_: sys.exit(0))  # until there is something to drain
     listener = bind(settings.host, settings.port)
     if settings.grpc_port is not None:
         # Held until the process ends: nobody else gets the port between two workers.
         grpc_port = reserve_grpc_port(settings.host, settings.grpc_port)
         settings = settings.model_copy(update={"grpc_port": grpc_port.getsockname()[1]})
     with tempfile.TemporaryDirectory(prefix="logitserve-") as shared:
-        _serve(settings, listener, Path(shared))
+        complete = _serve(settings, listener, Path(shared))
+    if not complete:
+        os._exit(0)  # a thread may still be running a model
 
 
-def _serve(settings: Settings, listener: socket.socket, shared: Path) -> None:
-    catalog = load_catalog(settings, shared)
+def _serve(settings: Settings, listener: socket.socket, shared: Path) -> bool:
+    """Serve in this process or in several; whether everything was answered in the end."""
+    begun = functools.partial(_announce, settings, listener)
     if settings.workers == 1:
-        config = _config(settings, functools.partial(_long_lived_app, settings, catalog, shared))
-    else:
-        # Each worker loads the models again; here they were loaded so that a broken one stops
-        # the start.
-        config = _config(settings, functools.partial(_worker_app, settings, shared))
-    _announce(settings, listener, catalog)
-    if settings.workers == 1:
-        uvicorn.Server(config).run(sockets=[listener])
-    else:
-        del catalog
-        Multiprocess(config, sockets=[listener]).run()
+        return worker.run(settings, listener, shared, alone=True, begun=begun)
+    work = functools.partial(worker.run, settings, listener, shared, alone=False)
+    load_onnxruntime()  # once, for all workers
+    gc.collect()
+    gc.freeze()
+    supervisor = Supervisor(
+        lambda answers: work(begun=answers),
+        settings.workers,
+        listener=listener,
+        drain=Drain(linger_seconds=settings.linger_seconds, drain_seconds=settings.drain_seconds),
+    )
+    supervisor.run(begun)
+    return True
 
 
 def bind(host: str, port: int, *, option: str = "--port") -> socket.socket:
@@ -118,63 +107,28 @@ def reserve_grpc_port(host: str, port: int) -> socket.socket:
     return reserved
 
 
-def load_catalog(settings: Settings, shared: Path) -> Catalog:
-    """Load the models that the settings name.
-
-    Args:
-        settings: of the service.
-        shared: a folder that the workers of this service share; it goes when the service ends.
-    """
-    threads = settings.threads or max(1, available_cpus() // settings.workers)
-    loader = Loader(
-        ModelRepository(settings.models),
-        VersionPolicy.parse(settings.version_policy),
-        threads=threads,
-        max_queue=settings.max_queue,
-    )
-    return Catalog.load(loader, Coordination(shared), default=settings.default_model)
-
-
-def _announce(settings: Settings, listener: socket.socket, catalog: Catalog) -> None:
+def _announce(settings: Settings, listener: socket.socket, serving: Serving) -> None:
     host, port = listener.getsockname()[:2]
     if settings.grpc_port is not None:
         logger.info("serving gRPC on port %d", settings.grpc_port)
     logger.info(
-        "serving %s on http://%s:%d (default model: %s; documentation: /docs)",
-        ", ".join(catalog.models),
+        "serving %s on %s://%s:%d (default model: %s; documentation: /docs)",
+        ", ".join(serving.models),
+        "http" if settings.tls_certificate is None else "https",
         f"[{host}]" if ":" in host else host,
         port,
-        catalog.default or "none",
+        serving.default or "none",
     )
 
 
-def _long_lived_app(settings: Settings, catalog: Catalog, shared: Path) -> ASGIApp:
-    app = create_app(settings, catalog, shared=shared)
-    # What has been made so far lives as long as the process; the collector need not walk it again.
-    gc.collect()
-    gc.freeze()
-    return app
-
-
-def _worker_app(settings: Settings, shared: Path) -> ASGIApp:
-    return _long_lived_app(settings, load_catalog(settings, shared), shared)
-
-
-def _config(settings: Settings, app: functools.partial[ASGIApp]) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        workers=settings.workers,
-        log_config=_LOGGING,
-        log_level=settings.log_level,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        access_log=settings.access_log,
-        # The client's address is used for nothing but the access log.
-        proxy_headers=settings.access_log,
-        lifespan="on",
-        server_header=False,
-    )
+def _logging(settings: Settings) -> dict[str, Any]:
+    level = settings.log_level.upper()
+    return {
+        **LOGGING_CONFIG,
+        "loggers": {
+            **LOGGING_CONFIG["loggers"],
+            "logitserve": {"handlers": ["default"], "level": level, "propagate": False},
+            # Its lines on starting and stopping repeat ours.
+            "uvicorn.error": {"level": "WARNING"},
+        },
+    }

@@ -2,14 +2,23 @@
 
 from fastapi import APIRouter
 
-from service.catalog import Catalog
-from service.errors import NotReadyError
+from service.protocol_schemas import ServerLive, ServerReady
+from service.readiness import Readiness
 from service.schemas import Health, problems
 
+PROBES = frozenset(
+    {
+        *("/livez", "/healthz", "/readyz", "/health", "/startupz", "/ping"),
+        *("/v2/health/live", "/v2/health/ready"),
+    }
+)
+"""Paths of all probes."""
 
-def router(catalog: Catalog) -> APIRouter:
-    """The probes, each with the other name that platforms ask for."""
+
+def router(readiness: Readiness) -> APIRouter:
+    """The probes, each with the other names that platforms ask for."""
     routes = APIRouter(tags=["probes"])
+    _add_open_inference(routes, readiness)
 
     @routes.get("/livez")
     @routes.get("/healthz", include_in_schema=False)
@@ -23,8 +32,20 @@ def router(catalog: Catalog) -> APIRouter:
     @routes.get("/ping", include_in_schema=False)
     async def ready() -> Health:
         """Whether every model is loaded and proven, so that requests may come."""
-        if not catalog.ready:
-            raise NotReadyError("no model is loaded")
+        readiness.check()
         return Health(status="ok")
 
     return routes
+
+
+def _add_open_inference(routes: APIRouter, readiness: Readiness) -> None:
+    @routes.get("/v2/health/live")
+    async def server_live() -> ServerLive:
+        """Whether the process answers at all (Open Inference Protocol)."""
+        return ServerLive(live=True)
+
+    @routes.get("/v2/health/ready", responses=problems(503))
+    async def server_ready() -> ServerReady:
+        """Whether every model is loaded and proven (Open Inference Protocol)."""
+        readiness.check()
+        return ServerReady(ready=True)

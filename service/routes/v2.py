@@ -15,7 +15,7 @@ from service import protocol_schemas as schemas
 from service.batcher import Batcher
 from service.catalog import Catalog
 from service.classify import Classifier
-from service.errors import NotReadyError, UnsupportedMediaTypeError
+from service.errors import UnsupportedMediaTypeError
 from service.infer_bodies import HEADER_LENGTH, parse, rendered
 from service.payloads import departure, read_body
 from service.schemas import problems
@@ -26,7 +26,7 @@ from service.tensors import EXTENSIONS, MODEL_REPOSITORY, PLATFORM, answered, in
 def router(catalog: Catalog, classifier: Classifier, *, max_pictures: int) -> APIRouter:
     """`/v2` and below."""
     routes = APIRouter(prefix="/v2", tags=["open inference protocol"])
-    _add_server(routes, catalog)
+    _add_server(routes)
     _add_models(routes, catalog)
     documented: dict[str, Any] = {
         "response_model": schemas.InferResponse,
@@ -73,7 +73,7 @@ def router(catalog: Catalog, classifier: Classifier, *, max_pictures: int) -> AP
     return routes
 
 
-def _add_server(routes: APIRouter, catalog: Catalog) -> None:
+def _add_server(routes: APIRouter) -> None:
     """The server itself."""
 
     @routes.get("")
@@ -84,18 +84,6 @@ def _add_server(routes: APIRouter, catalog: Catalog) -> None:
             version=version_of("logitserve"),
             extensions=[*EXTENSIONS, MODEL_REPOSITORY],
         )
-
-    @routes.get("/health/live")
-    async def server_live() -> schemas.ServerLive:
-        """Whether the process answers at all."""
-        return schemas.ServerLive(live=True)
-
-    @routes.get("/health/ready", responses=problems(503))
-    async def server_ready() -> schemas.ServerReady:
-        """Whether every model is loaded and proven."""
-        if not catalog.ready:
-            raise NotReadyError("no model is loaded")
-        return schemas.ServerReady(ready=True)
 
 
 def _add_models(routes: APIRouter, catalog: Catalog) -> None:

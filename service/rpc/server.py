@@ -1,5 +1,6 @@
 """The gRPC server: it begins and ends with the HTTP server of the same process."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,12 +10,11 @@ import grpc
 
 from service.catalog import Catalog
 from service.classify import Classifier
+from service.drain import EXIT_SECONDS, Drain
 from service.metrics import Metrics
+from service.readiness import Readiness
 from service.rpc.servicer import Servicer, handler
 from service.settings import Settings
-
-GRACE_SECONDS = 30
-"""What is in flight when the server is told to stop has this long to be answered."""
 
 logger = logging.getLogger("logitserve.rpc")
 
@@ -23,20 +23,39 @@ class GrpcServer:
     """A gRPC server over the models that HTTP serves too."""
 
     def __init__(
-        self, settings: Settings, catalog: Catalog, classifier: Classifier, metrics: Metrics
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        classifier: Classifier,
+        *,
+        metrics: Metrics,
+        readiness: Readiness,
+        drain: Drain,
     ) -> None:
         self._settings = settings
-        servicer = Servicer(catalog, classifier, max_pictures=settings.max_pictures)
-        self._handler = handler(servicer, metrics)
+        self._drain = drain
+        self._servicer = Servicer(
+            catalog, classifier, readiness, max_pictures=settings.max_pictures
+        )
+        self._handler = handler(self._servicer, metrics)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Serve as long as the context lasts."""
+        """Serve until the process takes no more connections, and answer what has begun."""
         server = await self._start()
+        stopping = asyncio.create_task(self._stop(server))
         try:
             yield
         finally:
-            await server.stop(GRACE_SECONDS)
+            self._drain.closing.set()
+            await stopping
+
+    async def _stop(self, server: Any) -> None:
+        await self._drain.closing.wait()
+        stopped = asyncio.create_task(server.stop(self._drain.seconds_left + EXIT_SECONDS / 4))
+        await asyncio.wait([stopped], timeout=self._drain.seconds_left)
+        self._drain.cut_off(self._servicer.in_flight, "gRPC calls")
+        await stopped
 
     async def _start(self) -> Any:
         server = grpc.aio.server(

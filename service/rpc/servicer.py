@@ -21,6 +21,7 @@ from service.catalog import Catalog
 from service.classify import Classifier
 from service.errors import UnusableRequestError
 from service.metrics import NO_MODEL, Metrics
+from service.readiness import Readiness
 from service.rpc import inference_pb2 as pb
 from service.tensors import (
     EXTENSIONS,
@@ -65,8 +66,18 @@ async def _never_gone() -> None:
 class Servicer:
     """Each method is a call of the protocol and raises the errors of the use case."""
 
-    def __init__(self, catalog: Catalog, classifier: Classifier, *, max_pictures: int) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        classifier: Classifier,
+        readiness: Readiness,
+        *,
+        max_pictures: int,
+    ) -> None:
         self._catalog = catalog
+        self._readiness = readiness
+        self.in_flight = 0
+        """Calls that are not answered yet."""
         self._classifier = classifier
         self._max_pictures = max_pictures
 
@@ -76,7 +87,7 @@ class Servicer:
 
     async def server_ready(self, _: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
         """Whether every model is loaded and proven."""
-        return pb.ServerReadyResponse(ready=self._catalog.ready)
+        return pb.ServerReadyResponse(ready=self._readiness.ready)
 
     async def server_metadata(self, _: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
         """What the server is, and which extensions of the protocol it has."""
@@ -222,7 +233,7 @@ def handler(servicer: Servicer, metrics: Metrics) -> grpc.GenericRpcHandler:
         SERVICE,
         {
             name: grpc.unary_unary_rpc_method_handler(
-                _guarded(name, method, metrics),
+                _guarded(servicer, name, method, metrics),
                 request_deserializer=message.FromString,  # type: ignore[attr-defined]
                 response_serializer=lambda answer: answer.SerializeToString(),
             )
@@ -232,13 +243,14 @@ def handler(servicer: Servicer, metrics: Metrics) -> grpc.GenericRpcHandler:
 
 
 def _guarded(
-    name: str, method: Callable[[Any], Awaitable[Any]], metrics: Metrics
+    servicer: Servicer, name: str, method: Callable[[Any], Awaitable[Any]], metrics: Metrics
 ) -> Callable[[Any, Any], Awaitable[Any]]:
     """The method, with its errors told as gRPC tells them, and its answers counted."""
 
     async def call(request: Any, context: Any) -> Any:
         begun = time.perf_counter()
         status: int = problems.CLIENT_GONE
+        servicer.in_flight += 1
         try:
             answer = await method(request)
             status = HTTPStatus.OK
@@ -249,6 +261,7 @@ def _guarded(
         else:
             return answer
         finally:
+            servicer.in_flight -= 1
             model = getattr(request, "model_name", getattr(request, "name", NO_MODEL))
             metrics.answered(name, model, status, time.perf_counter() - begun)
 

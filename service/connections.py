@@ -1,0 +1,394 @@
+"""One connection of a client: uvicorn's protocol, with limits on what a client may take.
+
+uvicorn waits for ever for a client that trickles, takes heads of any size, and closes at once when
+it is told to stop. What is overridden here is covered by tests/e2e/test_connections.py and
+test_stopping.py; the version of uvicorn is pinned to the one that they were written against.
+
+Time is watched by one sweep over all connections, not by a timer a request: a request pays nothing
+for it.
+"""
+
+import asyncio
+import enum
+import logging
+import math
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httptools
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+from uvicorn.server import ServerState
+
+from service import problems
+from service.drain import Drain
+from service.errors import (
+    BodyTimeoutError,
+    HeadTimeoutError,
+    HeadTooLargeError,
+    ServiceError,
+    TooManyConnectionsError,
+    UnreadableRequestError,
+)
+from service.routes.health import PROBES
+
+MAX_HEAD_BYTES = 65536
+"""Request line and header fields together."""
+MAX_FIELDS = 128
+"""Header fields of one request."""
+
+BEYOND = 100
+"""Connections beyond the limit that are still heard, so that probes are answered."""
+HURRIED_SECONDS = 2
+"""How long a connection may do nothing while there are too many."""
+
+LEFTOVER_SECONDS = 5
+"""How long a client that was answered before it had sent its whole request may go on sending.
+Closing earlier would reset the connection, and with it an answer that was not read yet."""
+
+logger = logging.getLogger("logitserve.connections")
+
+
+class Phase(enum.Enum):
+    """What a connection is waiting for."""
+
+    HEAD = enum.auto()
+    BODY = enum.auto()
+    ANSWER = enum.auto()
+    READER = enum.auto()
+    """The client has not taken what was sent."""
+    NEXT = enum.auto()
+    """Another request, or the first."""
+    LEFTOVER = enum.auto()
+    """The rest of a request that was answered and is not wanted any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a client may take."""
+
+    connections: int
+    header_seconds: float
+    body_seconds: float
+    keep_alive_seconds: float
+
+
+class Connections(ServerState):
+    """All connections of a process, as uvicorn knows them, with their limits."""
+
+    def __init__(self, limits: Limits, drain: Drain) -> None:
+        super().__init__()
+        self.limits = limits
+        self.drain = drain
+        self.patience: Mapping[Phase, float] = {
+            Phase.HEAD: limits.header_seconds,
+            Phase.BODY: limits.body_seconds,
+            Phase.ANSWER: math.inf,
+            Phase.READER: limits.body_seconds,
+            Phase.NEXT: limits.keep_alive_seconds,
+            Phase.LEFTOVER: LEFTOVER_SECONDS,
+        }
+        """Seconds that a connection may stay in a phase."""
+
+    def __len__(self) -> int:
+        return len(self.connections)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there are as many as may be."""
+        return len(self.connections) >= self.limits.connections
+
+    @property
+    def in_flight(self) -> int:
+        """Connections with a request that is not answered yet."""
+        return sum(_of(connection).in_flight for connection in self.connections)
+
+    @property
+    def sweep_seconds(self) -> float:
+        """How often to sweep, so that nobody stays much longer than he may."""
+        return min(1.0, min(self.patience.values()) / 5)
+
+    def sweep(self, now: float) -> None:
+        """Cut off every client that took longer than it may.
+
+        Args:
+            now: seconds of a clock that only goes forward.
+        """
+        cut = sum(_of(connection).check(now) for connection in list(self.connections))
+        if cut:
+            logger.info("cut off %d connections that took too long", cut)
+
+    def close_after_answer(self) -> None:
+        """Let every answer that has not begun say that its connection closes."""
+        for connection in self.connections:
+            _of(connection).close_after_answer()
+
+    def close_idle(self) -> None:
+        """Close every connection on which nothing is in flight."""
+        for connection in list(self.connections):
+            if not _of(connection).in_flight:
+                _of(connection).transport.close()
+
+    def abort(self) -> None:
+        """Close every connection, answered or not."""
+        for connection in list(self.connections):
+            _of(connection).transport.abort()
+
+
+def _of(connection: object) -> "Connection":
+    assert isinstance(connection, Connection)  # noqa: S101 - narrows the type
+    return connection
+
+
+class Cycle(RequestResponseCycle):
+    """A request and its response; reading the request may fail on behalf of the connection."""
+
+    failure: ServiceError | None = None
+
+    def fail(self, error: ServiceError) -> None:
+        """Let whoever reads the rest of the request get an error instead."""
+        self.failure = error
+        self.keep_alive = False
+        self.message_event.set()
+
+    async def receive(self) -> Any:
+        """As in ASGI.
+
+        Raises:
+            ServiceError: what `fail` was told.
+        """
+        message = await super().receive()
+        if self.failure is not None:
+            raise self.failure
+        return message
+
+
+class Connection(HttpToolsProtocol):
+    """One connection of a client."""
+
+    server_state: Connections
+    cycle: Cycle
+
+    _receiving = False  # a request has begun and is not complete
+    _discarding = False  # what still comes is of no interest
+    _beyond = False  # it was made when there were already as many as may be
+    _head_bytes = 0
+    _chunk_bytes = 0
+    _phase = Phase.NEXT
+    _since = math.inf  # when the sweep first saw it in this phase, with this request
+    _seen: object = None  # that request
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take the connection; of one too many, only probes are answered."""
+        super().connection_made(transport)
+        excess = len(self.connections) - self.server_state.limits.connections
+        self._beyond = excess > 0
+        if excess > BEYOND:
+            transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, or say why it cannot be."""
+        self._chunk_bytes = len(data)
+        if self._in_head:  # still: one more part of it
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(HeadTooLargeError(MAX_HEAD_BYTES, MAX_FIELDS))
+        while data and not self._discarding:
+            try:
+                self.parser.feed_data(data)
+                break
+            except httptools.HttpParserUpgrade as upgrade:
+                # We speak HTTP/1.1 alone, and may go on with it (RFC 9110, section 7.8).
+                data = data[upgrade.args[0] :]
+            except httptools.HttpParserError as error:
+                cause = error.__context__
+                self._refuse(
+                    cause
+                    if isinstance(cause, ServiceError)
+                    else UnreadableRequestError(f"this is not HTTP/1.1: {error}")
+                )
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._receiving = True
+        self._head_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        """Hand the request to the app."""
+        self._check_head()
+        parser = self.parser
+        version = parser.get_http_version()
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        scope = self.scope
+        scope["method"] = parser.get_method().decode("ascii")
+        scope["http_version"] = version
+        scope["path"] = urllib.parse.unquote(path) if "%" in path else path
+        scope["raw_path"] = url.path
+        scope["query_string"] = url.query or b""
+        before = self.cycle
+        closing = self._beyond or self.server_state.drain.begun
+        self.cycle = Cycle(
+            scope=scope,
+            transport=_Closing(self),  # type: ignore[arg-type] # all that a cycle asks of it
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and parser.should_keep_alive() and not closing,
+            on_response=self.on_response_complete,
+        )
+        app = self._busy if self._beyond and scope["path"] not in PROBES else self.app
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, app)  # type: ignore[arg-type]
+        else:  # pipelined
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, app))  # type: ignore[arg-type]
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        self._receiving = False
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request. How long it may take to come, the sweep watches."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing() or self._discarding:
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether a request has begun that is not answered yet, or an answer is on its way."""
+        return self._current not in (Phase.NEXT, Phase.LEFTOVER)
+
+    def close_after_answer(self) -> None:
+        """Say with the answer that the connection closes, where it has not begun yet."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+
+    def close_when_read(self) -> None:
+        """Close, but not before the client had a chance to read the answer."""
+        if not self._receiving or self.transport.is_closing():
+            self.transport.close()
+            return
+        self._discarding = True
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def check(self, now: float) -> bool:
+        """Cut the client off if it is in a phase for longer than it may.
+
+        Args:
+            now: seconds of a clock that only goes forward.
+
+        Returns:
+            whether it was cut off, with anything in flight.
+        """
+        phase = self._current
+        if phase is not self._phase or self._seen is not self.scope:
+            self._phase, self._seen, self._since = phase, self.scope, now
+            return False
+        if now - self._since < self._patience(phase):
+            return False
+        limits = self.server_state.limits
+        if phase is Phase.HEAD:
+            self._refuse(HeadTimeoutError(limits.header_seconds))
+        elif phase is Phase.BODY:
+            self._refuse(BodyTimeoutError(limits.body_seconds))
+        elif phase is Phase.READER:
+            self.transport.abort()
+        else:
+            self.transport.close()
+        return phase in (Phase.HEAD, Phase.BODY, Phase.READER)
+
+    def _patience(self, phase: Phase) -> float:
+        patience = self.server_state.patience[phase]
+        if self._beyond or (phase is Phase.NEXT and self.server_state.crowded):
+            return min(patience, HURRIED_SECONDS)
+        return patience
+
+    @property
+    def _in_head(self) -> bool:
+        """Whether a request has begun whose head is not complete."""
+        return self._receiving and (self.cycle is None or self.cycle.scope is not self.scope)
+
+    @property
+    def _current(self) -> Phase:
+        if self.transport.get_write_buffer_size():
+            return Phase.READER
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if self._discarding:
+            return Phase.ANSWER if answering else Phase.LEFTOVER
+        # While reading is paused, it is us for whom the client waits.
+        if self._receiving and not self.flow.read_paused:
+            if not self._in_head:
+                return Phase.BODY
+            if not answering:
+                return Phase.HEAD
+        return Phase.ANSWER if answering else Phase.NEXT
+
+    def _check_head(self) -> None:
+        fields = self.headers
+        size = len(self.url)
+        if self._chunk_bytes > MAX_HEAD_BYTES:  # else it cannot be too large
+            size += sum(len(name) + len(value) for name, value in fields)
+        if len(fields) > MAX_FIELDS or size > MAX_HEAD_BYTES:
+            raise HeadTooLargeError(MAX_HEAD_BYTES, MAX_FIELDS)
+
+    def _refuse(self, error: ServiceError) -> None:
+        """Answer a request that did not come whole with a problem, and close."""
+        head = self._in_head or not self._receiving
+        self._discarding = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            # Of a body: whoever reads it answers. Of a head: the one before is answered first.
+            if head:
+                self.cycle.keep_alive = False
+            else:
+                self.cycle.fail(error)
+            return
+        if head:
+            self._answer(error)
+        self._receiving = True  # its end cannot be known any more
+        self.close_when_read()
+
+    def _answer(self, error: ServiceError) -> None:
+        response = problems.response_to(error)
+        headers = {key.lower(): value for key, value in response.raw_headers}
+        headers = {**dict(self.server_state.default_headers), **headers, b"connection": b"close"}
+        lines = [b"%s: %s\r\n" % header for header in headers.items()]
+        self.transport.write(
+            b"".join([STATUS_LINE[response.status_code], *lines, b"\r\n", bytes(response.body)])
+        )
+
+    async def _busy(self, scope: Scope, receive: Receive, send: Send) -> None:
+        error = TooManyConnectionsError(self.server_state.limits.connections)
+        await problems.response_to(error)(scope, receive, send)
+
+
+class _Closing:
+    """A transport as a cycle sees it: it closes as the connection wants to close."""
+
+    __slots__ = ("_connection", "is_closing", "write")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.write = connection.transport.write
+        self.is_closing = connection.transport.is_closing
+
+    def close(self) -> None:
+        self._connection.close_when_read()
