@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup serve train test lint bench fuzz soak odd format lock protobuf protocol-clients programs clean
+.PHONY: help setup serve train test test-deploy loadtest knee lint bench fuzz soak odd format lock protobuf protocol-clients programs clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,34 @@ test: $(VENV)/.development protocol-clients programs ## run every test
 
 TEST_PROCESSES ?= 2
 
+test-deploy: $(VENV)/.development programs ## run what people deploy: image, compose, Prometheus, nginx
+	@for program in $(DEPLOY_PROGRAMS); do \
+		command -v $${program%:*} >/dev/null \
+			|| scripts/install-debian-packages $${program#*:} || true; done
+	@docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null \
+		|| scripts/install-debian-packages docker-compose || true
+	$(BIN)/python -m pytest tests/deploy
+
+LOADTEST := $(VENV)/loadtest
+LOADTEST_RESULTS := build/loadtest
+HOST ?= http://localhost:8000
+USERS ?= 8
+SECONDS ?= 30
+PROCESSES ?= 1
+LOCUST = PYTHONPATH=. $(LOADTEST)/bin/locust --headless --only-summary --host $(HOST) \
+	$(if $(filter-out 1,$(PROCESSES)),--processes $(PROCESSES))
+
+loadtest: $(LOADTEST)/.installed ## load a running service: HOST= USERS= SECONDS= PROCESSES=
+	@mkdir -p $(LOADTEST_RESULTS)
+	$(LOCUST) --locustfile tests/load/locustfile.py --users $(USERS) --spawn-rate $(USERS) \
+		--run-time $(SECONDS)s --html $(LOADTEST_RESULTS)/report.html
+
+knee: $(LOADTEST)/.installed ## the most requests/s that a running service stands: HOST= PROCESSES=
+	@mkdir -p $(LOADTEST_RESULTS)
+	KNEE_FOLDER=$(LOADTEST_RESULTS) $(LOCUST) --locustfile tests/load/knee.py \
+		--html $(LOADTEST_RESULTS)/knee.html --loglevel WARNING
+	$(LOADTEST)/bin/python -m tests.load.chart $(LOADTEST_RESULTS)/knee.json $(LOADTEST_RESULTS)/knee.png
+
 lint: $(VENV)/.development ## check style and types, tests included
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -39,7 +67,7 @@ fuzz: $(VENV)/.development ## fuzz TARGET=image|json|binary [SECONDS=60], guided
 	$(BIN)/python -m tests.fuzz $(TARGET) -max_total_time=$(SECONDS)
 
 soak: $(VENV)/.development ## load the service for MINUTES=10 at 70 % of what it can, and watch its memory
-	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES)
+	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 
 odd: $(VENV)/.development ## send 5,000 mutated and 1,000 odd pictures to a running service
 	$(BIN)/python -m tests.campaigns.odd_pictures
@@ -52,16 +80,22 @@ format: $(VENV)/.development ## mend what can be mended by itself
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-header --upgrade --group build pyproject.toml
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header
+COMPILE := $(LOCK) --upgrade --group build pyproject.toml
+# What images and other environments are made of, in the versions that are tested here.
+SUBSET := $(LOCK) --constraint requirements/development.txt
 
 lock: $(VENV)/.development ## bring requirements/*.txt up to date with pyproject.toml
 	$(COMPILE) --output-file requirements/serving.txt
 	$(COMPILE) --group dev --all-extras --constraint requirements/serving.txt \
 		--output-file requirements/development.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-header --upgrade requirements/protocol-clients.in \
+	$(LOCK) --upgrade requirements/protocol-clients.in \
 		--output-file requirements/protocol-clients.txt
+	$(SUBSET) --group build --output-file requirements/build.txt
+	$(SUBSET) --extra grpc pyproject.toml --output-file requirements/image.txt
+	$(SUBSET) --extra training pyproject.toml --output-file requirements/training.txt
+	$(SUBSET) --upgrade requirements/loadtest.in --output-file requirements/loadtest.txt
 
 protobuf: $(VENV)/.development ## write the messages of gRPC anew from service/rpc/inference.proto
 	$(BIN)/uv tool run --from grpcio-tools==1.85.1 python-grpc-tools-protoc \
@@ -72,6 +106,8 @@ CLIENTS := $(VENV)/protocol-clients
 protocol-clients: $(CLIENTS)/.installed ## install other people's clients, which tests run
 
 PROGRAMS := chromium strace curl
+# What a program is called, and the package that has it where that is called otherwise.
+DEPLOY_PROGRAMS := dockerd:docker.io docker:docker.io debootstrap nginx prometheus
 
 programs: ## install the programs of Debian that tests run, where they are missing
 	@for program in $(PROGRAMS); do \
@@ -95,6 +131,13 @@ $(CLIENTS)/.installed: requirements/protocol-clients.txt | $(BIN)/python
 	rm -rf $(CLIENTS)
 	$(BIN)/python -m venv $(CLIENTS)
 	$(CLIENTS)/bin/python -m pip --disable-pip-version-check --quiet install \
+		--require-hashes --requirement $<
+	@touch $@
+
+$(LOADTEST)/.installed: requirements/loadtest.txt | $(BIN)/python
+	rm -rf $(LOADTEST)
+	$(BIN)/python -m venv $(LOADTEST)
+	$(LOADTEST)/bin/python -m pip --disable-pip-version-check --quiet install \
 		--require-hashes --requirement $<
 	@touch $@
 
