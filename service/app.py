@@ -8,6 +8,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
 from service import problems
+from service.access_log import AccessLog
 from service.catalog import Catalog
 from service.classify import Classifier
 from service.coordination import Coordination
@@ -15,6 +16,7 @@ from service.drain import Drain
 from service.front import Front
 from service.lifespan import Beside, Lifespan
 from service.metrics import Metrics
+from service.observation import Observation
 from service.readiness import Readiness
 from service.routes import (
     health,
@@ -49,8 +51,11 @@ def create_app(settings: Settings, catalog: Catalog, *, shared: Path, drain: Dra
     metrics = Metrics(shared)
     catalog.observe(metrics.model)
     vitals = Vitals(metrics, catalog)
+    access_log = AccessLog.of(settings) if settings.access_log else None
     classifier = Classifier(max_pixels=settings.max_pixels)
     beside: list[Beside] = [vitals.running, watcher.running]
+    if access_log is not None:
+        beside.append(access_log.running)
     if settings.grpc_port is not None:
         from service.rpc.server import GrpcServer  # needs an extra
 
@@ -59,7 +64,7 @@ def create_app(settings: Settings, catalog: Catalog, *, shared: Path, drain: Dra
                 settings,
                 catalog,
                 classifier,
-                metrics=metrics,
+                observation=Observation(metrics, access_log),
                 readiness=readiness,
                 drain=drain,
             ).running
@@ -73,7 +78,7 @@ def create_app(settings: Settings, catalog: Catalog, *, shared: Path, drain: Dra
         lifespan=Lifespan(beside),
         catalog=catalog,
         classifier=classifier,
-        metrics=metrics,
+        observation=Observation(metrics, access_log),
         guard=guard,
         max_body_bytes=settings.max_body_bytes,
     )

@@ -20,7 +20,8 @@ from service.classify import Classifier
 from service.deadlines import TIMEOUT_HEADER, Deadlines, RequestTask
 from service.errors import ServiceError, UnauthenticatedError, UnreadableRequestError
 from service.limits import Bodies
-from service.metrics import NO_MODEL, OTHER_ROUTE, Metrics
+from service.metrics import NO_MODEL, OTHER_ROUTE
+from service.observation import Head, Observation, Received
 from service.payloads import IMAGE_TYPES, departure, read_body
 from service.routes.predict import answer
 from service.security import Guard
@@ -41,7 +42,7 @@ class Front:
         lifespan: ASGIApp,
         catalog: Catalog,
         classifier: Classifier,
-        metrics: Metrics,
+        observation: Observation,
         guard: Guard,
         bodies: Bodies,
         deadlines: Deadlines,
@@ -53,7 +54,7 @@ class Front:
             lifespan: who starts and stops what runs beside the requests.
             catalog: whose default model the short path asks.
             classifier: the use case.
-            metrics: where every answer is counted.
+            observation: told of every answer.
             guard: who lets requests pass.
             bodies: limits what requests bring.
             deadlines: limits how long they take.
@@ -62,7 +63,7 @@ class Front:
         self._lifespan = lifespan
         self._catalog = catalog
         self._classifier = classifier
-        self._metrics = metrics
+        self._observation = observation
         self._check_key = guard.check if guard.asks_keys else None
         self._bodies = bodies
         self._deadlines = deadlines
@@ -75,7 +76,9 @@ class Front:
             return
         begun = time.perf_counter()
         headers = scope["headers"]
-        request_id = (REQUEST_ID_HEADER, self._request_ids.of(headers))
+        identity = self._request_ids.of(headers)
+        request_id = (REQUEST_ID_HEADER, identity[0])
+        received = (scope, identity, begun)
         fields = dict(headers)
         try:
             if self._check_key is not None:
@@ -84,42 +87,37 @@ class Front:
         except (UnauthenticatedError, UnreadableRequestError) as error:
             # What is left of an unwanted body is not worth reading.
             close = [(b"connection", b"close")] if _has_body(fields) else []
-            status = await _refuse(error, scope, receive, send, request_id, *close)
-            seconds = time.perf_counter() - begun
-            self._metrics.answered(OTHER_ROUTE, NO_MODEL, status, seconds)
+            head = await _refuse(error, scope, receive, send, request_id, *close)
+            self._observation.answered(received, OTHER_ROUTE, NO_MODEL, head)
             return
         limited, release = self._bodies.limited(receive, fields.get(b"content-length"))
         try:
             if _is_short(scope, fields):
-                status = await self._answer(scope, limited, send, request_id, task)
-                seconds = time.perf_counter() - begun
-                self._metrics.answered(SHORT_PATH, self._default, status, seconds)
+                head = await self._answer(scope, limited, send, request_id, task)
+                self._observation.answered(received, SHORT_PATH, self._default, head)
             else:
-                await self._route(scope, limited, send, request_id, task, begun=begun)
+                await self._route(received, limited, send, request_id, task)
         finally:
             release()
             self._deadlines.end(task)
 
     async def _route(
         self,
-        scope: Scope,
+        received: Received,
         receive: Receive,
         send: Send,
         request_id: tuple[bytes, bytes],
         task: RequestTask,
-        *,
-        begun: float,
     ) -> None:
         """Let the routes answer."""
-        status = problems.CLIENT_GONE
-        has_begun = False
+        scope = received[0]
+        head: Head = (problems.CLIENT_GONE, [])
 
         async def identified(message: Message) -> None:
-            nonlocal status, has_begun
+            nonlocal head
             if message["type"] == "http.response.start":
-                has_begun = True
-                status = message["status"]
                 message["headers"] = [*message["headers"], request_id]
+                head = message["status"], message["headers"]
             await send(message)
 
         try:
@@ -129,15 +127,17 @@ class Front:
             if error is None:
                 raise
             # An answer that has begun cannot become another; its connection ends.
-            if not has_begun:
-                status = await _refuse(error, scope, receive, send, request_id)
+            if head[0] == problems.CLIENT_GONE:
+                head = await _refuse(error, scope, receive, send, request_id)
         except Exception:
-            status = HTTPStatus.INTERNAL_SERVER_ERROR
-            raise
+            # Starlette raises what it has had answered and logged with 500, for servers to see.
+            if head[0] != HTTPStatus.INTERNAL_SERVER_ERROR:
+                head = (HTTPStatus.INTERNAL_SERVER_ERROR, [])
+                raise
         finally:
             route = getattr(scope.get("route"), "path", OTHER_ROUTE)
             model = self._default if route == SHORT_PATH else _named(scope)
-            self._metrics.answered(route, model, status, time.perf_counter() - begun)
+            self._observation.answered(received, route, model, head)
 
     @property
     def _default(self) -> str:
@@ -150,8 +150,8 @@ class Front:
         send: Send,
         request_id: tuple[bytes, bytes],
         task: RequestTask,
-    ) -> int:
-        """Answer on the short path; the status."""
+    ) -> Head:
+        """Answer on the short path; status and headers."""
         try:
             picture = await read_body(receive)
             model = self._catalog.find()
@@ -166,17 +166,17 @@ class Front:
         headers.append(request_id)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
-        return 200
+        return 200, headers
 
 
 async def _refuse(
     error: Exception, scope: Scope, receive: Receive, send: Send, *headers: tuple[bytes, bytes]
-) -> int:
-    """Answer with a problem; its status."""
+) -> Head:
+    """Answer with a problem; its status and headers."""
     response = problems.response_to(error)
     response.raw_headers.extend(headers)
     await response(scope, receive, send)
-    return response.status_code
+    return response.status_code, response.raw_headers
 
 
 def _is_short(scope: Scope, fields: Mapping[bytes, bytes]) -> bool:

@@ -155,7 +155,13 @@ class Settings(BaseSettings):
         None, description="file of the certificate and its chain (PEM); with it, HTTPS is served"
     )
     tls_key: Path | None = Field(None, description="file of the certificate's private key (PEM)")
-    access_log: bool = Field(default=False, description="whether each request is logged")
+    access_log: bool = Field(
+        default=False,
+        description="whether each request is logged, on standard output; probes at level debug",
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="text for people, or json: an object a line"
+    )
     log_level: Literal["critical", "error", "warning", "info", "debug"] = Field(
         "info",
         description="least severe messages that are logged",

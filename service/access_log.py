@@ -1,0 +1,158 @@
+"""A line for every answer, at a cost that need not be saved.
+
+A record through `logging` costs as much as a good part of an answer. Here an answer adds a tuple to
+a list; ten times a second the list becomes lines, and those go out in as few writes as are whole:
+a pipe takes up to PIPE_BUF bytes at once, so that lines of several workers do not mix.
+"""
+
+import asyncio
+import contextlib
+import os
+import select
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
+from typing import Self
+
+import orjson
+from starlette.types import Scope
+
+from service.logs import LogFormat, rfc3339, visible
+from service.routes.health import PROBES
+from service.settings import Settings
+from service.telemetry import Identity, described
+
+LOGGER = "logitserve.access"
+WRITE_SECONDS = 0.1
+MAX_PATH_BYTES = 1024
+"""Of a path, more is cut off: a line has to fit into one write."""
+MAX_LINES = 10_000
+"""With so many, nobody waits for the next turn."""
+
+Headers = Iterable[tuple[bytes, bytes]]
+Record = tuple[float, Scope, Identity, str, int, float, Headers]
+"""An answer: when it was given, the request's scope, identity and route, then the answer's status,
+seconds and headers. A bare tuple, because each answer makes one."""
+
+QUIET_ROUTES = PROBES | {"/metrics"}
+"""Machines ask these every few seconds, and nobody reads about it."""
+
+
+class AccessLog:
+    """Writes a line an answer."""
+
+    def __init__(
+        self, descriptor: int, log_format: LogFormat, *, left_out: frozenset[str] = frozenset()
+    ) -> None:
+        """Begin with nothing to write.
+
+        Args:
+            descriptor: of the open file to write to.
+            log_format: of the lines.
+            left_out: routes whose answers are not worth a line.
+        """
+        self._descriptor = descriptor
+        self._line: Callable[[Record], bytes] = _json if log_format == "json" else _text
+        self._left_out = left_out
+        self._records: list[Record] = []
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The access log that the settings ask for, on standard output."""
+        is_debugging = settings.log_level == "debug"
+        left_out = frozenset() if is_debugging else QUIET_ROUTES
+        return cls(sys.stdout.fileno(), settings.log_format, left_out=left_out)
+
+    def add(self, record: Record) -> None:
+        """Remember an answer."""
+        if record[3] in self._left_out:
+            return
+        self._records.append(record)
+        if len(self._records) >= MAX_LINES:
+            self.write()
+
+    def write(self) -> None:
+        """Write what there is."""
+        records, self._records = self._records, []
+        # Where nobody reads any more, the answers go on.
+        with contextlib.suppress(OSError):
+            for lines in _packed(map(self._line, records)):
+                os.write(self._descriptor, lines)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Write every now and then as long as the context lasts, and what is left at its end."""
+        writing = asyncio.create_task(self._write_on())
+        try:
+            yield
+        finally:
+            writing.cancel()
+            self.write()
+
+    async def _write_on(self) -> None:
+        while True:
+            await asyncio.sleep(WRITE_SECONDS)
+            self.write()
+
+
+def _packed(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines in as few pieces as there may be of PIPE_BUF bytes."""
+    piece: list[bytes] = []
+    size = 0
+    for line in lines:
+        if size + len(line) > select.PIPE_BUF and piece:
+            yield b"".join(piece)
+            piece, size = [], 0
+        piece.append(line)
+        size += len(line)
+    if piece:
+        yield b"".join(piece)
+
+
+def _path(scope: Scope) -> str:
+    # As it was sent: without the query, and with its percent signs.
+    raw: bytes = scope["raw_path"]
+    return raw[:MAX_PATH_BYTES].decode("latin-1")
+
+
+def _bytes(headers: Headers) -> int:
+    for name, value in headers:
+        if name == b"content-length":
+            return int(value)
+    return 0
+
+
+def _json(record: Record) -> bytes:
+    now, scope, identity, route, status, seconds, headers = record
+    path = _path(scope)
+    client = scope["client"]
+    return orjson.dumps(
+        {
+            "time": rfc3339(now),
+            "level": "info",
+            "logger": LOGGER,
+            "pid": os.getpid(),
+            "message": f"{scope['method']} {path} {status}",
+            **described(identity),
+            "method": scope["method"],
+            "route": route,
+            "path": path,
+            "status": status,
+            "seconds": round(seconds, 6),
+            "bytes": _bytes(headers),
+            "client": client[0] if client else None,
+        },
+        option=orjson.OPT_APPEND_NEWLINE,
+    )
+
+
+def _text(record: Record) -> bytes:
+    now, scope, identity, _, status, seconds, headers = record
+    client = scope["client"]
+    ids = " ".join(f"{name}={value}" for name, value in described(identity).items())
+    line = (
+        f"{rfc3339(now)} INFO {os.getpid()} {client[0] if client else '-'} "
+        f'"{scope["method"]} {visible(_path(scope))}" {status} {_bytes(headers)} bytes '
+        f"{seconds:.6f} s {ids}\n"
+    )
+    return line.encode()
