@@ -3,19 +3,15 @@
 import functools
 import gc
 import logging
-import logging.config
 import os
 import signal
 import socket
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
-
-from uvicorn.config import LOGGING_CONFIG
 
 from inference.runtime import load_onnxruntime
-from service import worker
+from service import logs, worker
 from service.drain import Drain
 from service.errors import StartError
 from service.settings import Settings
@@ -33,7 +29,7 @@ def serve(settings: Settings) -> None:
         NoModelsError: the folder of models is missing or empty.
         ModelFileError: one of the models must not be served.
     """
-    logging.config.dictConfig(_logging(settings))
+    logs.configure(settings.log_format, settings.log_level)
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, lambda *_: sys.exit(0))  # until there is something to drain
     listener = bind(settings.host, settings.port)
@@ -119,16 +115,3 @@ def _announce(settings: Settings, listener: socket.socket, serving: Serving) -> 
         port,
         serving.default or "none",
     )
-
-
-def _logging(settings: Settings) -> dict[str, Any]:
-    level = settings.log_level.upper()
-    return {
-        **LOGGING_CONFIG,
-        "loggers": {
-            **LOGGING_CONFIG["loggers"],
-            "logitserve": {"handlers": ["default"], "level": level, "propagate": False},
-            # Its lines on starting and stopping repeat ours.
-            "uvicorn.error": {"level": "WARNING"},
-        },
-    }
