@@ -64,7 +64,7 @@ def create_app(settings: Settings, catalog: Catalog, *, shared: Path, drain: Dra
                 settings,
                 catalog,
                 classifier,
-                observation=Observation(metrics, access_log),
+                metrics=metrics,
                 readiness=readiness,
                 drain=drain,
             ).running
