@@ -11,6 +11,7 @@ from service import problems
 from service.access_log import AccessLog
 from service.catalog import Catalog
 from service.classify import Classifier
+from service.connections import Connections
 from service.coordination import Coordination
 from service.drain import Drain
 from service.front import Front
@@ -37,7 +38,14 @@ from service.watching import Watcher
 DESCRIPTION = "Class probabilities from networks that end in logits."
 
 
-def create_app(settings: Settings, catalog: Catalog, *, shared: Path, drain: Drain) -> ASGIApp:
+def create_app(
+    settings: Settings,
+    catalog: Catalog,
+    *,
+    shared: Path,
+    drain: Drain,
+    connections: Connections,
+) -> ASGIApp:
     """The service over the models of a catalog.
 
     Args:
@@ -45,12 +53,14 @@ def create_app(settings: Settings, catalog: Catalog, *, shared: Path, drain: Dra
         catalog: the live models.
         shared: a folder that the workers of this service share; it goes when the service ends.
         drain: of the process.
+        connections: of the process.
     """
     readiness = Readiness(catalog, drain)
     watcher = Watcher(catalog, Coordination(shared), watch_seconds=settings.watch_seconds)
     metrics = Metrics(shared)
     catalog.observe(metrics.model)
-    vitals = Vitals(metrics, catalog)
+    connections.on_refusal = metrics.refused
+    vitals = Vitals(metrics, catalog, readiness, connections)
     access_log = AccessLog.of(settings) if settings.access_log else None
     classifier = Classifier(max_pixels=settings.max_pixels)
     beside: list[Beside] = [vitals.running, watcher.running]

@@ -12,8 +12,9 @@ import asyncio
 import enum
 import logging
 import math
+import time
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,7 @@ from service.errors import (
     UnreadableRequestError,
 )
 from service.routes.health import PROBES
+from service.telemetry import BEGUN
 
 MAX_HEAD_BYTES = 65536
 """Request line and header fields together."""
@@ -79,6 +81,10 @@ class Limits:
     keep_alive_seconds: float
 
 
+OnRefusal = Callable[[int, float], None]
+"""Told of an answer that no app gave: its status, and how many seconds after the request began."""
+
+
 class Connections(ServerState):
     """All connections of a process, as uvicorn knows them, with their limits."""
 
@@ -86,6 +92,7 @@ class Connections(ServerState):
         super().__init__()
         self.limits = limits
         self.drain = drain
+        self.on_refusal: OnRefusal | None = None
         self.patience: Mapping[Phase, float] = {
             Phase.HEAD: limits.header_seconds,
             Phase.BODY: limits.body_seconds,
@@ -217,6 +224,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
+        self.scope[BEGUN] = time.perf_counter()  # type: ignore[literal-required]
         self._receiving = True
         self._head_bytes = 0
 
@@ -368,6 +376,7 @@ class Connection(HttpToolsProtocol):
 
     def _answer(self, error: ServiceError) -> None:
         response = problems.response_to(error)
+        self._report(response.status_code)
         headers = {key.lower(): value for key, value in response.raw_headers}
         headers = {**dict(self.server_state.default_headers), **headers, b"connection": b"close"}
         lines = [b"%s: %s\r\n" % header for header in headers.items()]
@@ -376,8 +385,17 @@ class Connection(HttpToolsProtocol):
         )
 
     async def _busy(self, scope: Scope, receive: Receive, send: Send) -> None:
-        error = TooManyConnectionsError(self.server_state.limits.connections)
-        await problems.response_to(error)(scope, receive, send)
+        response = problems.response_to(
+            TooManyConnectionsError(self.server_state.limits.connections)
+        )
+        self._report(response.status_code)
+        await response(scope, receive, send)
+
+    def _report(self, status: int) -> None:
+        if self.server_state.on_refusal is not None:
+            now = time.perf_counter()
+            begun = self.scope[BEGUN] if self._receiving else now  # type: ignore[literal-required]
+            self.server_state.on_refusal(status, now - begun)
 
 
 class _Closing:

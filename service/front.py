@@ -25,7 +25,7 @@ from service.observation import Head, Observation, Received
 from service.payloads import IMAGE_TYPES, departure, read_body
 from service.routes.predict import answer
 from service.security import Guard
-from service.telemetry import REQUEST_ID_HEADER, RequestIds
+from service.telemetry import BEGUN, REQUEST_ID_HEADER, RequestIds
 
 SHORT_PATH = "/predict"
 
@@ -74,7 +74,7 @@ class Front:
         if scope["type"] != "http":
             await self._lifespan(scope, receive, send)
             return
-        begun = time.perf_counter()
+        begun = scope.get(BEGUN) or time.perf_counter()
         headers = scope["headers"]
         identity = self._request_ids.of(headers)
         request_id = (REQUEST_ID_HEADER, identity[0])

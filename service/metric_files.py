@@ -58,6 +58,12 @@ class WorkerFiles:
             file = self._files[kind] = _opened(self._folder / f"{kind}_{self._slot}.db")
         return file.places(keys)
 
+    def close(self) -> None:
+        """Let the slot go; what was counted stays."""
+        for file in self._files.values():
+            file.close()
+        self._held.close()
+
 
 class _ValueFile(MmapedDict):
     """The library's file of values by key, with its values within reach."""
@@ -71,6 +77,10 @@ class _ValueFile(MmapedDict):
             super().read_value(key)  # type: ignore[no-untyped-call]
         # When the file grows it is mapped anew; earlier views stay maps of the same pages.
         return memoryview(self._m).cast("d"), [self._positions[key] // 8 for key in keys]
+
+    def close(self) -> None:
+        # Not the map: views of it are still held.
+        self._f.close()
 
 
 def _opened(path: Path) -> _ValueFile:

@@ -274,6 +274,15 @@ class Metrics:
         series.count.add()
         series.seconds.observe(seconds)
 
+    def refused(self, status: int, seconds: float) -> None:
+        """Count an answer to what was not read to its end: nobody knows what it was for.
+
+        Args:
+            status: of HTTP.
+            seconds: since the first byte.
+        """
+        self.answered(OTHER_ROUTE, NO_MODEL, status, seconds)
+
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """What all workers of the service counted, as text.
 

@@ -12,6 +12,9 @@ from service.classify import Timing
 REQUEST_ID_HEADER = b"x-request-id"
 TRACEPARENT_HEADER = b"traceparent"
 
+BEGUN = "logitserve.begun"
+"""Where a scope says when the first byte of its request came, by `time.perf_counter`."""
+
 _ACCEPTABLE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 # Version, trace id, parent id, flags; later versions may say more behind (W3C Trace Context,

@@ -2,13 +2,14 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sized
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from service.batcher import Batcher
 from service.catalog import Catalog
-from service.metrics import MODEL_INFO, QUEUE, READY, RESIDENT_BYTES, Metrics, Value
+from service.metrics import CONNECTIONS, MODEL_INFO, QUEUE, READY, RESIDENT_BYTES, Metrics, Value
+from service.readiness import Readiness
 
 SAMPLE_SECONDS = 1
 """What other workers say of this one is at most so old."""
@@ -20,9 +21,14 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 class Vitals:
     """The gauges of a worker."""
 
-    def __init__(self, metrics: Metrics, catalog: Catalog) -> None:
+    def __init__(
+        self, metrics: Metrics, catalog: Catalog, readiness: Readiness, connections: Sized
+    ) -> None:
         self._metrics = metrics
         self._catalog = catalog
+        self._readiness = readiness
+        self._connections = connections
+        self._connected = metrics.value(CONNECTIONS)
         self._resident = metrics.value(RESIDENT_BYTES)
         self._ready = metrics.value(READY)
         self._queues: dict[str, Value] = {}
@@ -32,7 +38,8 @@ class Vitals:
     def sample(self) -> None:
         """Look."""
         self._resident.set(int(_STATM.read_text().split()[1]) * _PAGE_BYTES)
-        self._ready.set(self._catalog.ready)
+        self._ready.set(self._readiness.ready)
+        self._connected.set(len(self._connections))
         loaded = {name: list(versions.values()) for name, versions in self._catalog.models.items()}
         for name in loaded.keys() - self._queues.keys():
             self._queues[name] = self._metrics.value(QUEUE, name)

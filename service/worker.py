@@ -75,7 +75,8 @@ def run(
     memory.give_back()
     catalog = load_catalog(settings, shared)
     drain = Drain(linger_seconds=settings.linger_seconds, drain_seconds=settings.drain_seconds)
-    app = create_app(settings, catalog, shared=shared, drain=drain)
+    connections = Connections(_limits(settings), drain)
+    app = create_app(settings, catalog, shared=shared, drain=drain, connections=connections)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -91,14 +92,8 @@ def run(
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
     )
-    limits = Limits(
-        connections=settings.max_connections,
-        header_seconds=settings.header_timeout_seconds,
-        body_seconds=settings.body_timeout_seconds,
-        keep_alive_seconds=settings.keep_alive_seconds,
-    )
     serving = Serving(tuple(catalog.models), catalog.default)
-    server = Server(config, Connections(limits, drain), alone=alone, begun=lambda: begun(serving))
+    server = Server(config, connections, alone=alone, begun=lambda: begun(serving))
     # What has been made so far lives as long as the process; the collector need not walk it again.
     gc.collect()
     gc.freeze()
@@ -109,6 +104,15 @@ def run(
         if drain.complete:
             runner.close()
     return drain.complete
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        connections=settings.max_connections,
+        header_seconds=settings.header_timeout_seconds,
+        body_seconds=settings.body_timeout_seconds,
+        keep_alive_seconds=settings.keep_alive_seconds,
+    )
 
 
 def load_catalog(settings: Settings, shared: Path) -> Catalog:

