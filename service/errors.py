@@ -8,6 +8,8 @@ ServiceError
 ├── UnsupportedMediaTypeError    the body is of a type that is not read here
 ├── UnusableRequestError         the body was parsed, but is not what the route takes
 ├── BodyTooLargeError
+├── JsonTooLargeError            more values
+├── JsonTooDeepError             lists and objects in one another
 ├── TooManyPicturesError
 ├── HeadTooLargeError            request line and header fields
 ├── RequestTimeoutError          the request does not arrive
@@ -71,6 +73,23 @@ class BodyTooLargeError(ServiceError):
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__(f"the body is larger than the limit of {max_bytes} bytes")
+
+
+class JsonTooLargeError(ServiceError):
+    """The JSON has more values than are allowed."""
+
+    def __init__(self, max_values: int) -> None:
+        super().__init__(
+            f"the JSON has more values, lists and objects than the limit of {max_values}; send "
+            "pictures as files, or several requests"
+        )
+
+
+class JsonTooDeepError(ServiceError):
+    """The JSON is nested more deeply than is allowed."""
+
+    def __init__(self, max_depth: int) -> None:
+        super().__init__(f"the JSON is nested deeper than the limit of {max_depth} levels")
 
 
 class TooManyPicturesError(ServiceError):

@@ -17,6 +17,8 @@ import orjson
 from inference.card import ModelCard
 from inference.predictor import INPUT
 from service.errors import UnreadableRequestError, UnusableRequestError
+from service.json_bodies import read_json
+from service.limits import RequestLimits
 from service.payloads import from_base64
 from service.tensors import (
     UINT8,
@@ -49,7 +51,7 @@ class InferRequest:
 
 
 def parse(
-    card: ModelCard, body: bytes, header_length: str | None, *, max_pictures: int
+    card: ModelCard, body: bytes, header_length: str | None, limits: RequestLimits
 ) -> InferRequest:
     """Read a body.
 
@@ -58,12 +60,13 @@ def parse(
         body: JSON, and behind it the data of a binary tensor.
         header_length: bytes of the JSON, as the header says; without it there is only JSON. With
             0 there is none, and the body is pixels ("raw binary request").
-        max_pictures: pictures that the request may carry.
+        limits: what the request may carry.
 
     Raises:
         UnreadableRequestError: not JSON, or the header is no number or more than the body.
         UnusableRequestError: JSON that the model cannot answer; it says which part.
-        TooManyPicturesError: more than `max_pictures`.
+        TooManyPicturesError: more than are allowed.
+        JsonTooLargeError, JsonTooDeepError: see `read_json`.
     """
     view = memoryview(body)
     length = len(body)
@@ -75,19 +78,18 @@ def parse(
             )
         length = int(header_length)
         if length == 0:
-            return _raw(card, view, max_pictures)
+            return _raw(card, view, limits.pictures)
     try:
-        document = orjson.loads(view[:length])
-    except orjson.JSONDecodeError as error:
+        document = read_json(body[:length], limits)
+    except UnreadableRequestError as error:
         raise UnreadableRequestError(
-            f"the body is not JSON: {error} (where binary tensors follow it, {HEADER_LENGTH} "
-            "must give its length)"
+            f"{error} (where binary tensors follow it, {HEADER_LENGTH} must give its length)"
         ) from error
     if not isinstance(document, dict):
         raise UnusableRequestError('the JSON must be an object with "inputs"')
     return InferRequest(
         id=_optional(document, "id", str, "request"),
-        pictures=_read_input(card, document, view[length:], max_pictures),
+        pictures=_read_input(card, document, view[length:], limits.pictures),
         outputs=_read_outputs(card, document),
     )
 

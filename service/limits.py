@@ -1,10 +1,29 @@
-"""Limits that stand at the ASGI layer, before any route reads a byte."""
+"""What requests may carry, and the limits that stand before any route reads a byte."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
 
 from starlette.types import Message, Receive
 
 from service.errors import BodyTooLargeError, TooManyBytesError
+from service.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """What one request may carry."""
+
+    pictures: int
+    json_depth: int
+    """Lists and objects in one another."""
+    json_values: int
+    """Values, lists and objects together."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """What the settings say."""
+        return cls(settings.max_pictures, settings.max_json_depth, settings.max_json_values)
 
 
 class Bodies:

@@ -2,14 +2,15 @@
 
 import base64
 import binascii
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 from starlette.datastructures import UploadFile
-from starlette.requests import Request
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
 
 from inference.errors import PixelArrayError
@@ -21,6 +22,8 @@ from service.errors import (
     UnsupportedMediaTypeError,
     UnusableRequestError,
 )
+from service.json_bodies import read_json
+from service.limits import RequestLimits
 
 IMAGE_TYPES = (
     "image/png",
@@ -39,16 +42,17 @@ MAX_FORM_PART_BYTES = 1024
 """Bytes of a form part that is no file, and so is refused anyway."""
 
 
-async def read_pictures(request: Request, *, max_pictures: int) -> list[Picture]:
+async def read_pictures(request: Request, limits: RequestLimits) -> list[Picture]:
     """Read the pictures of a request, whichever of the three kinds of body it has.
 
     Raises:
         UnsupportedMediaTypeError: another content type.
         UnreadableRequestError: not the JSON or the multipart form that it says it is.
         UnusableRequestError: readable, but without pictures in the places where they belong.
-        TooManyPicturesError: more than `max_pictures`.
+        TooManyPicturesError: more than are allowed.
+        JsonTooLargeError, JsonTooDeepError: see `read_json`.
         PixelArrayError: `pixels` that are not 0 to 255 or not a picture's shape.
-        BodyTooLargeError: see `limits.limited`.
+        BodyTooLargeError, TooManyBytesError: see `Bodies.limited`.
     """
     content_type = request.headers.get("content-type", "application/octet-stream")
     media_type = content_type.partition(";")[0].strip().lower()
@@ -59,9 +63,9 @@ async def read_pictures(request: Request, *, max_pictures: int) -> list[Picture]
             f"(or {', '.join(IMAGE_TYPES[1:])}), multipart/form-data with {FILE_FIELD!r} fields, "
             "or application/json"
         )
-    pictures = await reader(request, max_pictures)
-    if len(pictures) > max_pictures:
-        raise TooManyPicturesError(max_pictures)
+    pictures = await reader(request, limits)
+    if len(pictures) > limits.pictures:
+        raise TooManyPicturesError(limits.pictures)
     return pictures
 
 
@@ -94,38 +98,57 @@ def departure(receive: Receive) -> Departure:
     return gone
 
 
-async def _read_encoded(request: Request, _: int) -> list[Picture]:
+async def _read_encoded(request: Request, _: RequestLimits) -> list[Picture]:
     return [await read_body(request.receive)]
 
 
-async def _read_multipart(request: Request, max_pictures: int) -> list[Picture]:
-    form = request.form(
-        # One more than allowed, so that the answer is ours and names the limit.
-        max_files=max_pictures + 1,
-        max_fields=max_pictures + 1,
-        max_part_size=MAX_FORM_PART_BYTES,
-    )
+class _Form(MultiPartParser):
+    """Stops at the first part that is too many; Starlette's limits would not say whose it is."""
+
+    def __init__(self, request: Request, max_pictures: int) -> None:
+        super().__init__(request.headers, request.stream(), max_part_size=MAX_FORM_PART_BYTES)
+        self.max_files = self.max_fields = math.inf
+        self._max_pictures = max_pictures
+        self._parts = 0
+
+    def on_part_begin(self) -> None:
+        self._parts += 1
+        if self._parts > self._max_pictures:
+            raise TooManyPicturesError(self._max_pictures)
+        super().on_part_begin()
+
+
+async def _read_multipart(request: Request, limits: RequestLimits) -> list[Picture]:
+    try:
+        form = await _Form(request, limits.pictures).parse()
+    except MultiPartException as error:
+        raise UnreadableRequestError(f"the form cannot be read: {error.message}") from error
+    except UnicodeError as error:  # of a charset that the client chose
+        raise UnreadableRequestError("the form cannot be read: its charset does not fit") from error
+    except ClientDisconnect as error:
+        raise ClientGoneError from error
     pictures: list[Picture] = []
-    async with form as fields:
-        for name, value in fields.multi_items():
+    try:
+        for name, value in form.multi_items():
             if name != FILE_FIELD or not isinstance(value, UploadFile):
                 raise UnusableRequestError(
                     f"form field {name!r} is not a file named {FILE_FIELD!r}; "
                     f"send each picture as a file in a field {FILE_FIELD!r}"
                 )
             pictures.append(await value.read())
+    finally:
+        await form.close()
     if not pictures:
         raise UnusableRequestError(f"the form has no {FILE_FIELD!r} field")
     return pictures
 
 
-async def _read_json(request: Request, _: int) -> list[Picture]:
-    try:
-        document = orjson.loads(await read_body(request.receive))
-    except orjson.JSONDecodeError as error:
-        raise UnreadableRequestError(f"the body is not JSON: {error}") from error
+async def _read_json(request: Request, limits: RequestLimits) -> list[Picture]:
+    document = read_json(await read_body(request.receive), limits)
     match document:
         case {"images": list(images), **others} if images and not others:
+            if len(images) > limits.pictures:
+                raise TooManyPicturesError(limits.pictures)
             return [from_base64(image, f"images[{index}]") for index, image in enumerate(images)]
         case {"pixels": list(numbers), **others} if numbers and not others:
             return list(from_numbers(numbers))
@@ -135,7 +158,7 @@ async def _read_json(request: Request, _: int) -> list[Picture]:
     )
 
 
-_READERS: Mapping[str, Callable[[Request, int], Awaitable[list[Picture]]]] = {
+_READERS: Mapping[str, Callable[[Request, RequestLimits], Awaitable[list[Picture]]]] = {
     **dict.fromkeys(IMAGE_TYPES, _read_encoded),
     "multipart/form-data": _read_multipart,
     "application/json": _read_json,
@@ -177,11 +200,12 @@ def from_numbers(numbers: list[Any]) -> list[npt.NDArray[np.uint8]]:
         array = np.array(numbers)
     except ValueError as error:
         raise PixelArrayError("pixels: the lists differ in length or depth") from error
-    if array.dtype.kind not in "iuf" or not (np.equal(np.trunc(array), array)).all():
+    is_number = array.dtype.kind in "iuf" and array.size
+    if not is_number or array.min() < 0 or array.max() > 255:
         raise PixelArrayError("pixels: every number must be whole, from 0 (black) to 255")
-    if array.size == 0 or array.min() < 0 or array.max() > 255:
+    given, array = array, array.astype(np.uint8)
+    if given.dtype.kind == "f" and not np.array_equal(given, array):
         raise PixelArrayError("pixels: every number must be whole, from 0 (black) to 255")
-    array = array.astype(np.uint8)
     if array.ndim == 2 or (array.ndim == 3 and array.shape[2] in CHANNELS):
         return [array]
     if array.ndim in (3, 4):

@@ -24,6 +24,8 @@ from service.errors import (
     ForbiddenError,
     HeadTimeoutError,
     HeadTooLargeError,
+    JsonTooDeepError,
+    JsonTooLargeError,
     LoadError,
     NotReadyError,
     QueueFullError,
@@ -44,6 +46,9 @@ logger = logging.getLogger("logitserve.problems")
 
 PROBLEM_JSON = "application/problem+json"
 
+MAX_DETAIL = 600
+"""Characters; gRPC sends details in metadata, which may have 8 KiB."""
+
 CLIENT_GONE = 499
 """Nobody reads it, but it is counted and logged: nginx's number for a client that closed its
 connection before it was answered."""
@@ -56,6 +61,8 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     UnsupportedMediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     UnusableRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
     BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    JsonTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    JsonTooDeepError: HTTPStatus.BAD_REQUEST,
     TooManyPicturesError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HeadTooLargeError: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     RequestTimeoutError: HTTPStatus.REQUEST_TIMEOUT,
@@ -76,6 +83,8 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
 SETTING: Mapping[type[Exception], str] = {
     AdminKeyUnsetError: "admin_key",
     BodyTooLargeError: "max_body_bytes",
+    JsonTooLargeError: "max_json_values",
+    JsonTooDeepError: "max_json_depth",
     TooManyPicturesError: "max_pictures",
     HeadTimeoutError: "header_timeout_seconds",
     BodyTimeoutError: "body_timeout_seconds",
@@ -115,6 +124,13 @@ def problem(
     return Response(orjson.dumps(body), status, every_header, PROBLEM_JSON)
 
 
+def _fit_to_send(detail: str) -> str:
+    """A detail may quote what the client sent: it is cut, and what no text may hold is replaced."""
+    if len(detail) > MAX_DETAIL:
+        detail = f"{detail[:MAX_DETAIL]} …"
+    return detail.encode("utf-8", "replace").decode()
+
+
 def status_of(error: Exception) -> HTTPStatus:
     """The status of the nearest class that `STATUS` names."""
     for cls in type(error).__mro__:
@@ -133,7 +149,7 @@ def explained(error: Exception) -> tuple[HTTPStatus, str]:
     picture = getattr(error, "picture", None)
     where = "" if picture is None else f"picture {picture}: "
     hint = "" if setting is None else f" (setting {environment_name(setting)})"
-    return status, f"{where}{error}{hint}"
+    return status, f"{where}{_fit_to_send(str(error))}{hint}"
 
 
 def response_to(error: Exception) -> Response:
@@ -154,14 +170,14 @@ async def _answer(_: Request, error: Exception) -> Response:
 
 async def _http(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - narrows the type
-    return problem(error.status_code, str(error.detail), headers=error.headers)
+    return problem(error.status_code, _fit_to_send(str(error.detail)), headers=error.headers)
 
 
 async def _validation(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - narrows the type
     first = error.errors()[0]
     where = " ".join(map(str, first["loc"]))
-    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{where}: {first['msg']}")
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, _fit_to_send(f"{where}: {first['msg']}"))
 
 
 def install(app: FastAPI) -> None:

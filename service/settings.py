@@ -117,6 +117,12 @@ class Settings(BaseSettings):
         "body is always let in",
     )
     max_pictures: PositiveInt = Field(1024, description="pictures that one request may carry")
+    max_json_depth: Annotated[int, Field(ge=8, le=500)] = Field(
+        32, description="lists and objects in one another that the JSON of a request may have"
+    )
+    max_json_values: PositiveInt = Field(
+        2**20, description="values, lists and objects that the JSON of a request may have"
+    )
     max_queue: PositiveInt = Field(
         2048, description="pictures that may wait for a model in one worker"
     )

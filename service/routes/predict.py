@@ -11,6 +11,8 @@ from inference.rendering import PLAIN, Wanted, render
 from service.batcher import Batcher
 from service.catalog import Catalog
 from service.classify import Classifier, Departure, Picture
+from service.classify import Classifier, Departure, Picture, Timing
+from service.limits import RequestLimits
 from service.payloads import departure, read_pictures
 from service.schemas import PICTURES_BODY, PredictResponse, problems
 from service.telemetry import server_timing
@@ -68,7 +70,7 @@ async def answer(
     ]
 
 
-def router(catalog: Catalog, classifier: Classifier, *, max_pictures: int) -> APIRouter:
+def router(catalog: Catalog, classifier: Classifier, limits: RequestLimits) -> APIRouter:
     """`POST /predict` for the default model, and the same for a named one."""
     routes = APIRouter(tags=["predict"])
     documented: dict[str, Any] = {
@@ -78,7 +80,7 @@ def router(catalog: Catalog, classifier: Classifier, *, max_pictures: int) -> AP
     }
 
     async def respond(request: Request, model: Batcher, wanted: Wanted) -> Response:
-        pictures = await read_pictures(request, max_pictures=max_pictures)
+        pictures = await read_pictures(request, limits)
         body, headers = await answer(
             classifier, model, pictures, departure(request.receive), wanted
         )

@@ -12,6 +12,7 @@ from service.batcher import Batcher
 from service.catalog import Catalog
 from service.classify import Classifier
 from service.errors import UnusableRequestError
+from service.limits import RequestLimits
 from service.payloads import read_pictures
 from service.schemas import PICTURES_BODY, problems
 
@@ -47,7 +48,7 @@ _ANSWER: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def router(catalog: Catalog, classifier: Classifier, *, max_pictures: int) -> APIRouter:
+def router(catalog: Catalog, classifier: Classifier, limits: RequestLimits) -> APIRouter:
     """The preview of a named model's input."""
     routes = APIRouter(prefix="/models", tags=["predict"])
     documented: dict[str, Any] = {
@@ -57,7 +58,7 @@ def router(catalog: Catalog, classifier: Classifier, *, max_pictures: int) -> AP
     }
 
     async def respond(request: Request, model: Batcher) -> Response:
-        pictures = await read_pictures(request, max_pictures=max_pictures)
+        pictures = await read_pictures(request, limits)
         if len(pictures) != 1:
             raise UnusableRequestError(
                 f"a preview is of one picture, and the request has {len(pictures)}"

@@ -8,12 +8,13 @@ request cannot bring a configuration or files.
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import orjson
 from fastapi import APIRouter, Depends, Request, Response
 
 from service import protocol_schemas as schemas
 from service.catalog import Catalog
-from service.errors import UnreadableRequestError, UnusableRequestError
+from service.errors import UnusableRequestError
+from service.json_bodies import read_json
+from service.limits import RequestLimits
 from service.payloads import read_body
 from service.schemas import problems
 from service.watching import Watcher
@@ -32,7 +33,9 @@ _ORDER: dict[str, Any] = {
 }
 
 
-def router(catalog: Catalog, watcher: Watcher, require_admin: RequireAdmin) -> APIRouter:
+def router(
+    catalog: Catalog, watcher: Watcher, require_admin: RequireAdmin, limits: RequestLimits
+) -> APIRouter:
     """`/v2/repository`."""
     routes = APIRouter(prefix="/v2/repository", tags=["model repository"])
     admin = [Depends(require_admin)]
@@ -44,7 +47,7 @@ def router(catalog: Catalog, watcher: Watcher, require_admin: RequireAdmin) -> A
     )
     async def repository_index(request: Request) -> list[schemas.RepositoryIndexEntry]:
         """Every version in the folder of models; with `ready`, those that answer."""
-        asked = _object(await read_body(request.receive))
+        asked = _object(await read_body(request.receive), limits)
         only_ready = asked.get("ready")
         if not isinstance(only_ready, bool | None):
             raise UnusableRequestError('the JSON must be {} or {"ready": true or false}')
@@ -58,7 +61,7 @@ def router(catalog: Catalog, watcher: Watcher, require_admin: RequireAdmin) -> A
     @routes.post("/models/{name}/load", dependencies=admin, **_ORDER)
     async def load_model(request: Request, name: str) -> Response:
         """Load a model, or load it again, as it lies in the folder now."""
-        parameters = _parameters(await read_body(request.receive))
+        parameters = _parameters(await read_body(request.receive), limits)
         if parameters:
             raise UnusableRequestError(
                 f"parameters {sorted(parameters)} are not taken here: a model is loaded as it lies "
@@ -70,7 +73,7 @@ def router(catalog: Catalog, watcher: Watcher, require_admin: RequireAdmin) -> A
     @routes.post("/models/{name}/unload", dependencies=admin, **_ORDER)
     async def unload_model(request: Request, name: str) -> Response:
         """Unload a model, until it is loaded again; nothing depends on it, so nothing else goes."""
-        parameters = _parameters(await read_body(request.receive))
+        parameters = _parameters(await read_body(request.receive), limits)
         if not parameters.keys() <= {"unload_dependents"}:
             raise UnusableRequestError(
                 f"parameters {sorted(parameters)}: there is 'unload_dependents'"
@@ -81,19 +84,16 @@ def router(catalog: Catalog, watcher: Watcher, require_admin: RequireAdmin) -> A
     return routes
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _object(body: bytes, limits: RequestLimits) -> dict[str, Any]:
     """The JSON object of a body, which may be empty."""
-    try:
-        document = orjson.loads(body or b"{}")
-    except orjson.JSONDecodeError as error:
-        raise UnreadableRequestError(f"the body is not JSON: {error}") from error
+    document = read_json(body or b"{}", limits)
     if not isinstance(document, dict):
         raise UnusableRequestError("the JSON must be an object")
     return document
 
 
-def _parameters(body: bytes) -> dict[str, Any]:
-    parameters = _object(body).get("parameters")
+def _parameters(body: bytes, limits: RequestLimits) -> dict[str, Any]:
+    parameters = _object(body, limits).get("parameters")
     if not isinstance(parameters, dict | None):
         raise UnusableRequestError("'parameters' must be an object")
     return parameters or {}

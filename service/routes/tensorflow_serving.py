@@ -20,8 +20,10 @@ from service import protocol_schemas as schemas
 from service.batcher import Batcher
 from service.catalog import Catalog
 from service.classify import Classifier
-from service.errors import TooManyPicturesError, UnreadableRequestError, UnusableRequestError
+from service.errors import TooManyPicturesError, UnusableRequestError
 from service.infer_bodies import pixels_from_lists
+from service.json_bodies import read_json
+from service.limits import RequestLimits
 from service.payloads import departure, from_base64, read_body
 from service.schemas import problems
 from service.telemetry import server_timing
@@ -38,12 +40,12 @@ _PREDICT: dict[str, Any] = {
 }
 
 
-def router(catalog: Catalog, classifier: Classifier, *, max_pictures: int) -> APIRouter:
+def router(catalog: Catalog, classifier: Classifier, limits: RequestLimits) -> APIRouter:
     """`/v1/models/…`."""
     routes = APIRouter(tags=["tensorflow serving"])
 
     async def respond(request: Request, model: Batcher) -> Response:
-        form, pictures = parse(model, await read_body(request.receive), max_pictures=max_pictures)
+        form, pictures = parse(model, await read_body(request.receive), limits)
         predictions, timing = await infer(classifier, model, pictures, departure(request.receive))
         probabilities = predictions.probabilities.astype("<f4")
         body = orjson.dumps({_ANSWER[form]: probabilities}, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -130,7 +132,7 @@ _ANSWER = {"instances": "predictions", "inputs": "outputs"}
 """Row format and column format: the member that asks → the member that answers."""
 
 
-def parse(model: Batcher, body: bytes, *, max_pictures: int) -> tuple[str, Pictures]:
+def parse(model: Batcher, body: bytes, limits: RequestLimits) -> tuple[str, Pictures]:
     """Read the body of a predict request.
 
     Returns:
@@ -139,12 +141,10 @@ def parse(model: Batcher, body: bytes, *, max_pictures: int) -> tuple[str, Pictu
     Raises:
         UnreadableRequestError: not JSON.
         UnusableRequestError: another signature, input or form of pictures.
-        TooManyPicturesError: more than `max_pictures`.
+        TooManyPicturesError: more than are allowed.
+        JsonTooLargeError, JsonTooDeepError: see `read_json`.
     """
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise UnreadableRequestError(f"the body is not JSON: {error}") from error
+    document = read_json(body, limits)
     forms = [form for form in _ANSWER if isinstance(document, dict) and form in document]
     if len(forms) != 1:
         raise UnusableRequestError(
@@ -160,8 +160,8 @@ def parse(model: Batcher, body: bytes, *, max_pictures: int) -> tuple[str, Pictu
         values = _of_input(values, form)
     if not isinstance(values, list) or not values:
         raise UnusableRequestError(f"{form} must be a list of at least one picture")
-    if len(values) > max_pictures:
-        raise TooManyPicturesError(max_pictures)
+    if len(values) > limits.pictures:
+        raise TooManyPicturesError(limits.pictures)
     if form == "instances":
         values = [_of_input(value, f"instances[{index}]") for index, value in enumerate(values)]
     return form, _pictures(model, values, form)

@@ -17,13 +17,14 @@ from service.catalog import Catalog
 from service.classify import Classifier
 from service.errors import UnsupportedMediaTypeError
 from service.infer_bodies import HEADER_LENGTH, parse, rendered
+from service.limits import RequestLimits
 from service.payloads import departure, read_body
 from service.schemas import problems
 from service.telemetry import server_timing
 from service.tensors import EXTENSIONS, MODEL_REPOSITORY, PLATFORM, answered, infer, metadata
 
 
-def router(catalog: Catalog, classifier: Classifier, *, max_pictures: int) -> APIRouter:
+def router(catalog: Catalog, classifier: Classifier, limits: RequestLimits) -> APIRouter:
     """`/v2` and below."""
     routes = APIRouter(prefix="/v2", tags=["open inference protocol"])
     _add_server(routes)
@@ -44,7 +45,7 @@ def router(catalog: Catalog, classifier: Classifier, *, max_pictures: int) -> AP
             model.card,
             await read_body(request.receive),
             request.headers.get(HEADER_LENGTH),
-            max_pictures=max_pictures,
+            limits,
         )
         predictions, timing = await infer(
             classifier, model, asked.pictures, departure(request.receive)

@@ -35,7 +35,11 @@ def assert_problem(response: httpx.Response, status: int, *words: str) -> None:
     [
         (b"{", 400, ["not JSON"]),
         (b"", 400, ["not JSON"]),
-        (b"[" * 200_000, 400, ["not JSON"]),
+        (b"[" * 200_000, 400, ["deeper than the limit of 32", "LOGITSERVE_MAX_JSON_DEPTH"]),
+        (b"[" * 33 + b"]" * 33, 400, ["deeper than the limit of 32"]),
+        (b"[" * 32 + b"]" * 32, 422, ["images", "pixels"]),
+        ({"images": ["[" * 2000]}, 422, ["images[0] is not base64"]),
+        (b"[0" + b",0" * 499_000, 400, ["not JSON"]),
         (b"\xff\xfe", 400, ["not JSON"]),
         (b"[]", 422, ["images", "pixels"]),
         (b"{}", 422, ["images", "pixels"]),

@@ -52,7 +52,7 @@ def encoded(*files: bytes) -> dict[str, Any]:
         (b"", 400, ["not JSON"]),
         (b"{", 400, ["not JSON"]),
         (b"\xff\xd8\xff", 400, ["not JSON"]),
-        (b"[" * 100_000, 400, ["not JSON"]),
+        (b"[" * 100_000, 400, ["deeper than the limit of 32"]),
         (json.dumps(one(data=[float("nan")] * SIZE)).encode(), 400, ["not JSON"]),
         (json.dumps(one(data=[float("inf")] * SIZE)).encode(), 400, ["not JSON"]),
         # not a request
@@ -235,7 +235,7 @@ def test_a_header_that_does_not_fit(
         ("GET", "/v2/models/digits/versions/9/ready", 404, ["'9'"]),
         ("GET", "/v2/models/digits/infer", 405, []),
         ("GET", "/v2/repository/index", 405, []),
-        ("POST", "/v2/repository/models/digits/load", 404, []),
+        ("POST", "/v2/repository/models/digits/load", 403, ["LOGITSERVE_ADMIN_KEY"]),
     ],
 )
 def test_a_path_that_is_not_there(
