@@ -5,6 +5,7 @@ No answer may be 5xx, no connection may be dropped, and memory has to stay flat.
 
 import argparse
 import base64
+import contextlib
 import http.client
 import json
 import sys
@@ -43,7 +44,7 @@ class Outcome:
     peak: float = 0.0
 
 
-def requests(number: int, picture: bytes) -> Request:
+def request(number: int, picture: bytes) -> Request:
     """One of the ways to send a picture, in turn."""
     way = number % 6
     if way == 0:
@@ -74,25 +75,23 @@ def requests(number: int, picture: bytes) -> Request:
 def send(url: str, numbered: Sequence[tuple[str, int]], outcome: Outcome) -> None:
     """Send pictures one after the other over one connection that is kept alive."""
     address = urlsplit(url).netloc
-    connection = http.client.HTTPConnection(address, timeout=60)
-    for kind, number in numbered:
-        picture = (pictures.odd if kind == "odd" else pictures.mutated)(number)
-        path, headers, body = requests(number // len(pictures.ODD) + number, picture)
-        try:
-            connection.request("POST", path, body, headers)
-            response = connection.getresponse()
-            answer = response.read()
-        except (OSError, http.client.HTTPException) as error:
-            outcome.faults.append(f"{kind} {number} to {path}: {error!r}")
-            connection.close()
-            continue
-        outcome.statuses[response.status] += 1
-        content_type = response.headers.get_content_type()
-        if response.status >= 500 or (
-            response.status >= 400 and content_type != "application/problem+json"
-        ):
-            outcome.faults.append(f"{kind} {number} to {path}: {response.status} {answer[:300]!r}")
-    connection.close()
+    with contextlib.closing(http.client.HTTPConnection(address, timeout=60)) as connection:
+        for kind, number in numbered:
+            picture = (pictures.odd if kind == "odd" else pictures.mutated)(number)
+            path, headers, body = request(number // len(pictures.ODD) + number, picture)
+            try:
+                connection.request("POST", path, body, headers)
+                response = connection.getresponse()
+                answer = response.read()
+            except (OSError, http.client.HTTPException) as error:
+                outcome.faults.append(f"{kind} {number} to {path}: {error!r}")
+                connection.close()
+                continue
+            outcome.statuses[response.status] += 1
+            problem = response.headers.get_content_type() == "application/problem+json"
+            if response.status >= 500 or (response.status >= 400 and not problem):
+                found = f"{response.status} {answer[:300]!r}"
+                outcome.faults.append(f"{kind} {number} to {path}: {found}")
 
 
 def resident(process: psutil.Process) -> float:

@@ -25,13 +25,14 @@ def _noise(rng: np.random.Generator, *channels: int) -> Samples:
     """Smooth in places and noisy in others, of any size."""
     height, width = rng.choice(SIDES, 2)
     base = rng.integers(0, 256, (1, 1, *channels), np.uint8)
-    return (base + rng.integers(0, rng.integers(1, 256), (height, width, *channels))).astype(
-        np.uint8
-    )
+    grain = rng.integers(0, rng.integers(1, 256), (height, width, *channels), np.uint8)
+    noise: Samples = base + grain  # wraps around
+    return noise
 
 
 def _long(rng: np.random.Generator) -> Samples:
-    return rng.integers(0, 256, rng.choice(LONG, 2, replace=False).tolist(), np.uint8)[:2_000]
+    height, width = rng.choice(LONG, 2, replace=False).tolist()
+    return rng.integers(0, 256, (min(height, 2_000), width), np.uint8)
 
 
 def _turned(rng: np.random.Generator, format_name: str) -> bytes:
@@ -52,6 +53,11 @@ def _tiles(rng: np.random.Generator) -> bytes:
     return _tiff(
         _noise(rng, 3), tile=(side, 16), compression="zlib", byteorder=order, photometric="rgb"
     )
+
+
+def _planes(rng: np.random.Generator) -> bytes:
+    planes = np.moveaxis(_noise(rng, 3), 2, 0).copy()
+    return _tiff(planes, planarconfig="separate", photometric="rgb")
 
 
 def _animation(rng: np.random.Generator, format_name: str) -> bytes:
@@ -103,10 +109,10 @@ ODD: tuple[Callable[[np.random.Generator], bytes], ...] = (
     lambda rng: encode(Image.fromarray(_noise(rng, 4)), "WEBP", lossless=True),
     lambda rng: encode(Image.fromarray(_noise(rng, 4)), "BMP"),
     lambda rng: encode(Image.fromarray(_noise(rng)).convert("1"), "TIFF", compression="group4"),
-    lambda rng: _tiff(np.stack([_noise(rng)] * 3)),
-    lambda rng: _tiff(_noise(rng).astype(np.float32)),
+    lambda rng: _tiff(np.stack([_noise(rng)] * 3), photometric="minisblack"),
+    lambda rng: _tiff(_noise(rng).astype(np.float32), photometric="minisblack"),
     lambda rng: _tiff(_noise(rng).astype(np.uint16) << 8, photometric="miniswhite"),
-    lambda rng: _tiff(np.moveaxis(_noise(rng, 3), 2, 0).copy(), planarconfig="separate"),
+    _planes,
     _tiles,
     *[lambda rng, name=name: _turned(rng, name) for name in ("PNG", "JPEG", "WEBP", "TIFF")],
     *[lambda rng, name=name: _animation(rng, name) for name in ("PNG", "GIF", "WEBP", "TIFF")],

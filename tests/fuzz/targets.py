@@ -13,13 +13,15 @@ from pathlib import Path
 import numpy as np
 from starlette.types import ASGIApp, Message
 
-from inference import codec, handwriting, pixels
+from inference import codec, pixels
 from inference.card import Fit, Head, InputSpec
 from inference.errors import ImageError
+from inference.mnist_form import is_normalized
 from service.app import create_app
+from service.connections import Connections
 from service.drain import Drain
 from service.settings import Settings
-from service.worker import load_catalog
+from service.worker import _limits, load_catalog
 from tests import tiny_models
 from tests.fuzz.make_corpus import HEADER_LENGTH_BYTES
 
@@ -56,7 +58,7 @@ def image(data: bytes) -> None:
         assert fitted.shape == spec.shape
         if spec.fit is Fit.DIGIT:
             digit = fitted[:, :, 0]
-            assert not digit.any() or handwriting.is_normalized(digit)
+            assert not digit.any() or is_normalized(digit)
 
 
 def json_body(data: bytes) -> None:
@@ -143,4 +145,6 @@ def _service() -> tuple[ASGIApp, asyncio.AbstractEventLoop]:
     loop = asyncio.new_event_loop()
     catalog = load_catalog(settings, shared)
     drain = Drain(linger_seconds=0, drain_seconds=1)
-    return create_app(settings, catalog, shared=shared, drain=drain), loop
+    connections = Connections(_limits(settings), drain)
+    app = create_app(settings, catalog, shared=shared, drain=drain, connections=connections)
+    return app, loop

@@ -12,7 +12,7 @@ from tests.fuzz import make_corpus, targets
 from tests.fuzz.make_corpus import CORPUS
 
 ROOT = Path(__file__).parents[2]
-RUNS = 1500
+RUNS = 1000
 SEED = 1
 
 INPUTS = sorted(path for path in CORPUS.rglob("*") if path.is_file())
