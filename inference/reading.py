@@ -52,8 +52,8 @@ def read(path: Path) -> Iterator[Reading]:
     """Read a file once, and hold its bytes for as long as the block lasts.
 
     They are held as a file in memory (`memfd_create`), because onnxruntime keeps Python's lock
-    while it parses bytes, but not while it parses a file: 63 against 0.3 ms for a network of 98 MB
-    (`benchmarks/many_models.py --stall`). Nothing is written to a disk.
+    while it parses bytes, but not while it parses a file; `benchmarks/many_models.py --stall` shows
+    for how long that keeps the event loop waiting. Nothing is written to a disk.
 
     Raises:
         FileChangedError: somebody wrote to the file meanwhile, or it has gone.

@@ -95,9 +95,8 @@ def open_reading(reading: Reading, *, threads: int = 1) -> "onnxruntime.Inferenc
     options.inter_op_num_threads = 1
     # A spinning pool burns the CPU that the HTTP side of the process needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # What a run needs is taken from the process's one arena, and the weights from neither: with an
-    # arena each, a hundred models take 3 MiB each more once they have run a batch
-    # (`benchmarks/many_models.py`), and a model that ends gives nothing back.
+    # What a run needs comes from the process's one arena, so that a model more costs little beyond
+    # its file (`benchmarks/many_models.py`); weights come from none, and go when the model goes.
     options.add_session_config_entry("session.use_env_allocators", "1")
     options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     options.log_severity_level = 3

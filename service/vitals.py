@@ -8,7 +8,16 @@ from pathlib import Path
 
 from service.batcher import Batcher
 from service.catalog import Catalog
-from service.metrics import CONNECTIONS, MODEL_INFO, QUEUE, READY, RESIDENT_BYTES, Metrics, Value
+from service.metrics import (
+    CONNECTIONS,
+    LOAD_FAILURES,
+    MODEL_INFO,
+    QUEUE,
+    READY,
+    RESIDENT_BYTES,
+    Metrics,
+    Value,
+)
 from service.readiness import Readiness
 
 SAMPLE_SECONDS = 1
@@ -45,6 +54,9 @@ class Vitals:
             self._queues[name] = self._metrics.value(QUEUE, name)
         for name, queue in self._queues.items():
             queue.set(sum(model.waiting for model in loaded.get(name, ())))
+        # A copy: the thread that loads models adds to it.
+        for name, count in self._catalog.loader.failures.copy().items():
+            self._metrics.value(LOAD_FAILURES, name).set(count)
         self._sample_served([model for models in loaded.values() for model in models])
 
     def _sample_served(self, models: list[Batcher]) -> None:

@@ -21,6 +21,7 @@ import pytest
 
 from inference.repository import MODEL_FILE
 from tests import tiny_models
+from tests.e2e import metrics
 from tests.e2e.process import Server, running
 from tests.tiny_models import SPEC, card_for, linear_graph, png, random_picture, with_card
 
@@ -261,6 +262,8 @@ def test_a_refusal_is_said_once(models: Path) -> None:
         wait_until(lambda: in_every_worker(server, tells("3")))
         publish(models, 4)
         wait_until(lambda: in_every_worker(server, tells("4")))
+        counted = "model_load_failures_total"
+        wait_until(lambda: metrics.value(server.url, counted, model="tiny") == 1)
     assert len(refusals(server)) == 1
 
 
