@@ -7,19 +7,22 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
-from service import problems
+from service import cors, problems
 from service.access_log import AccessLog
 from service.catalog import Catalog
 from service.classify import Classifier
 from service.connections import Connections
 from service.coordination import Coordination
+from service.deadlines import Deadlines
 from service.drain import Drain
 from service.front import Front
 from service.lifespan import Beside, Lifespan
+from service.limits import Bodies, RequestLimits
 from service.metrics import Metrics
 from service.observation import Observation
 from service.readiness import Readiness
 from service.routes import (
+    documentation,
     health,
     models,
     page,
@@ -55,14 +58,17 @@ def create_app(
         drain: of the process.
         connections: of the process.
     """
+    guard = Guard.of(settings)
+    bodies = Bodies(max_bytes=settings.max_body_bytes, max_total_bytes=settings.max_buffered_bytes)
     readiness = Readiness(catalog, drain)
-    watcher = Watcher(catalog, Coordination(shared), watch_seconds=settings.watch_seconds)
     metrics = Metrics(shared)
     catalog.observe(metrics.model)
     connections.on_refusal = metrics.refused
     vitals = Vitals(metrics, catalog, readiness, connections)
     access_log = AccessLog.of(settings) if settings.access_log else None
+    observation = Observation(metrics, access_log)
     classifier = Classifier(max_pixels=settings.max_pixels)
+    watcher = Watcher(catalog, Coordination(shared), watch_seconds=settings.watch_seconds)
     beside: list[Beside] = [vitals.running, watcher.running]
     if access_log is not None:
         beside.append(access_log.running)
@@ -77,21 +83,27 @@ def create_app(
                 metrics=metrics,
                 readiness=readiness,
                 drain=drain,
+                guard=guard,
             ).running
         )
     routes = create_routes(settings, catalog, classifier, readiness)
     routes.include_router(metrics_route.router(metrics, vitals))
-    guard = Guard.of(settings)
-    routes.include_router(repository.router(catalog, watcher, guard.require_admin))
-    return Front(
+    routes.include_router(
+        repository.router(catalog, watcher, guard.require_admin, RequestLimits.of(settings))
+    )
+    if guard.asks_keys:
+        documentation.describe_keys(routes)
+    front = Front(
         routes,
         lifespan=Lifespan(beside),
         catalog=catalog,
         classifier=classifier,
-        observation=Observation(metrics, access_log),
+        observation=observation,
         guard=guard,
-        max_body_bytes=settings.max_body_bytes,
+        bodies=bodies,
+        deadlines=Deadlines(settings.request_timeout_ms),
     )
+    return cors.allowing(cors.parse_origins(settings.cors_origins), front)
 
 
 def create_routes(
@@ -103,16 +115,19 @@ def create_routes(
         title="logitserve",
         version=version("logitserve"),
         description=DESCRIPTION,
+        docs_url=None,
         redoc_url=None,
         # OpenTelemetry's hooks cost time in each request, also where nothing listens to them.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     problems.install(app)
+    limits = RequestLimits.of(settings)
     for protocol in (predict, v2, tensorflow_serving):
-        router = protocol.router(catalog, classifier, max_pictures=settings.max_pictures)
+        router = protocol.router(catalog, classifier, limits)
         app.include_router(router)
     app.include_router(models.router(catalog))
     app.include_router(health.router(readiness))
-    app.include_router(preview.router(catalog, classifier, max_pictures=settings.max_pictures))
+    app.include_router(preview.router(catalog, classifier, limits))
     app.include_router(page.router())
+    app.include_router(documentation.router(app.title))
     return app

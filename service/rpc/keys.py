@@ -1,4 +1,4 @@
-"""The keys of gRPC calls, as over HTTP: metadata `authorization: Bearer KEY` or `x-api-key: KEY`."""
+"""The keys of gRPC calls: metadata `authorization: Bearer KEY` or `x-api-key: KEY`, as in HTTP."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Final

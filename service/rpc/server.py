@@ -13,7 +13,9 @@ from service.classify import Classifier
 from service.drain import EXIT_SECONDS, Drain
 from service.metrics import Metrics
 from service.readiness import Readiness
+from service.rpc.keys import KeyInterceptor
 from service.rpc.servicer import Servicer, handler
+from service.security import Guard
 from service.settings import Settings
 
 logger = logging.getLogger("logitserve.rpc")
@@ -31,9 +33,11 @@ class GrpcServer:
         metrics: Metrics,
         readiness: Readiness,
         drain: Drain,
+        guard: Guard,
     ) -> None:
         self._settings = settings
         self._drain = drain
+        self._interceptors = [KeyInterceptor(guard)] if guard.asks_keys else []
         self._servicer = Servicer(
             catalog, classifier, readiness, max_pictures=settings.max_pictures
         )
@@ -59,12 +63,13 @@ class GrpcServer:
 
     async def _start(self) -> Any:
         server = grpc.aio.server(
+            interceptors=self._interceptors,
             options=[
                 # Each worker listens on the port; the kernel spreads connections over them.
                 ("grpc.so_reuseport", 1),
                 ("grpc.max_receive_message_length", self._settings.max_body_bytes),
                 ("grpc.max_send_message_length", -1),
-            ]
+            ],
         )
         server.add_generic_rpc_handlers((self._handler,))
         host = self._settings.host
