@@ -25,6 +25,7 @@ from service.observation import Head, Observation, Received
 from service.payloads import IMAGE_TYPES, departure, read_body
 from service.routes.predict import answer
 from service.security import Guard
+from service.security_headers import NOSNIFF
 from service.telemetry import BEGUN, REQUEST_ID_HEADER, RequestIds
 
 SHORT_PATH = "/predict"
@@ -116,7 +117,7 @@ class Front:
         async def identified(message: Message) -> None:
             nonlocal head
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], request_id]
+                message["headers"] = [*message["headers"], request_id, NOSNIFF]
                 head = message["status"], message["headers"]
             await send(message)
 
@@ -163,7 +164,7 @@ class Front:
             if late is None:
                 raise
             return await _refuse(late, scope, receive, send, request_id)
-        headers.append(request_id)
+        headers += (request_id, NOSNIFF)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
         return 200, headers
@@ -174,7 +175,7 @@ async def _refuse(
 ) -> Head:
     """Answer with a problem; its status and headers."""
     response = problems.response_to(error)
-    response.raw_headers.extend(headers)
+    response.raw_headers.extend((*headers, NOSNIFF))
     await response(scope, receive, send)
     return response.status_code, response.raw_headers
 

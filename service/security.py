@@ -7,7 +7,7 @@ from fastapi import Request
 
 from service.errors import AdminKeyUnsetError, ForbiddenError, UnauthenticatedError
 from service.keys import Keys
-from service.routes import page
+from service.routes import documentation, page
 from service.routes.health import PROBES
 from service.settings import Settings
 
@@ -15,7 +15,7 @@ AUTHORIZATION: Final = b"authorization"
 API_KEY: Final = b"x-api-key"
 
 DOCUMENTATION: Final = frozenset({"/docs", "/openapi.json"})
-DOCUMENTATION_FILES: Final = "/static-offline-docs/"
+DOCUMENTATION_FILES: Final = f"/{documentation.FILES}/"
 
 OPEN_PATHS: Final = PROBES | page.PATHS | DOCUMENTATION
 """What needs no key: the probes; the page and the documentation too, since a browser cannot send a

@@ -16,6 +16,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from inference.codec import DEFAULT_MAX_PIXELS, MOST_PIXELS
+from service.cors import parse_origins
 from service.errors import SettingsError
 from service.keys import Keys, KeysError
 from service.version_policy import LATEST, VersionPolicy
@@ -48,6 +49,11 @@ def _also(field: str, platform_variable: str) -> AliasChoices:
 
 def _checked_policy(text: str) -> str:
     VersionPolicy.parse(text)
+    return text
+
+
+def _checked_origins(text: str) -> str:
+    parse_origins(text)
     return text
 
 
@@ -107,6 +113,11 @@ class Settings(BaseSettings):
     )
     admin_key_file: Path | None = Field(
         None, description="file of such keys, one a line; it is read again when it changes"
+    )
+    cors_origins: Annotated[str, AfterValidator(_checked_origins)] = Field(
+        "",
+        description="origins whose pages may ask, such as https://example.org, separated by "
+        "spaces; * stands for any, and without them no other site's page may",
     )
     max_body_bytes: PositiveInt = Field(
         32 * 2**20, description="bytes that the body of one request may have"

@@ -7,6 +7,8 @@ from typing import Final
 
 from fastapi import APIRouter, Request, Response
 
+from service.security_headers import PAGE_HEADERS
+
 ASSETS_PATH: Final = "/web"
 
 TYPES: Final = {
@@ -16,16 +18,12 @@ TYPES: Final = {
     ".svg": "image/svg+xml",
 }
 
-HEADERS: Final = {
+HEADERS: Final = PAGE_HEADERS | {
     # The picture that the network sees, and the icons, are the only things not loaded by address.
     "Content-Security-Policy": (
         "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
         "form-action 'none'; frame-ancestors 'none'"
     ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
     # Kept, but asked about each time: the answer is a 304, and a new version shows at once.
     "Cache-Control": "no-cache",
 }

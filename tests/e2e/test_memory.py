@@ -1,0 +1,213 @@
+"""What is too large, too deep or too many is refused in little memory, and the worker lives."""
+
+import asyncio
+import io
+import socket
+import struct
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests.e2e.conftest import Weights
+from tests.e2e.process import Server, running
+from tests.e2e.test_bad_requests import assert_problem
+from tests.tiny_models import png, random_picture
+
+GOOD = png(random_picture(0))
+MAX_MIB = 300
+SECONDS = 60
+SIDE = 30_000
+JSON = {"content-type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def server(models: tuple[Path, Weights]) -> Iterator[Server]:
+    """A server with the limits that it has by itself."""
+    with running("--models", str(models[0])) as started:
+        yield started
+
+
+def memory(server: Server, field: str) -> float:
+    """MiB of all processes of the service."""
+    pid = server.process.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    total = 0
+    for process in (pid, *children):
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+        total += sum(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+    return total / 1024
+
+
+@pytest.fixture
+def small(server: Server) -> Iterator[None]:
+    """Holds the peak of the memory against what it was before."""
+    url = f"{server.url}/predict"
+    headers = {"content-type": "image/png"}
+    assert httpx.post(url, content=GOOD, headers=headers, timeout=SECONDS).status_code == 200
+    before = memory(server, "VmRSS")
+    Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")  # the peak begins anew
+    yield
+    grown = memory(server, "VmHWM") - before
+    assert grown < MAX_MIB
+    assert httpx.post(url, content=GOOD, headers=headers, timeout=SECONDS).status_code == 200
+    assert server.process.poll() is None
+
+
+def bomb_png() -> bytes:
+    """A black square, made without holding its pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + check
+
+    packer = zlib.compressobj()
+    rows = [packer.compress(bytes(SIDE + 1)) for _ in range(SIDE)]
+    head = struct.pack(">IIBBBBB", SIDE, SIDE, 8, 0, 0, 0, 0)
+    packed = b"".join([*rows, packer.flush()])
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+    )
+
+
+def bomb(kind: str) -> bytes:
+    """A picture with more pixels than are allowed, as small as its format makes it."""
+    if kind == "PNG":
+        return bomb_png()
+    # WebP has at most 16383 pixels a side; each of these is over the limit of 50 million.
+    buffer = io.BytesIO()
+    options: dict[str, dict[str, Any]] = {
+        "TIFF": {"compression": "tiff_deflate"},
+        "WEBP": {"lossless": True, "method": 0},
+    }
+    Image.new("1" if kind == "TIFF" else "L", (8000, 8000)).save(
+        buffer, kind, **options.get(kind, {})
+    )
+    return buffer.getvalue()
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "TIFF", "WEBP"])
+def test_a_decompression_bomb(server: Server, kind: str) -> None:
+    data = bomb(kind)
+    assert len(data) < 32 * 2**20
+    headers = {"content-type": "application/octet-stream"}
+    response = httpx.post(f"{server.url}/predict", content=data, headers=headers, timeout=SECONDS)
+    assert_problem(response, 413, "pixels", "LOGITSERVE_MAX_PIXELS")
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("path", ["/predict", "/models/digits/predict", "/v2/models/digits/infer"])
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_hundred_megabytes(server: Server, path: str, *, chunked: bool) -> None:
+    """The client reads the answer as it comes, and stops sending."""
+    address = urlsplit(server.url)
+    length = "transfer-encoding: chunked" if chunked else "content-length: 100000000"
+    piece = bytes(2**16)
+    sent = b"10000\r\n" + piece + b"\r\n" if chunked else piece
+    with socket.create_connection((address.hostname, address.port), timeout=SECONDS) as raw:
+        raw.sendall(f"POST {path} HTTP/1.1\r\nhost: x\r\n{length}\r\n\r\n".encode())
+        try:
+            for _ in range(100_000_000 // len(piece)):
+                raw.sendall(sent)
+        except OSError:
+            pass  # it has closed
+        answer = raw.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"LOGITSERVE_MAX_BODY_BYTES" in answer
+
+
+def parts(count: int) -> httpx.Request:
+    return httpx.Request("POST", "http://x", files=[("file", (f"{i}", b"x")) for i in range(count)])
+
+
+@pytest.mark.usefixtures("small")
+def test_ten_thousand_parts(server: Server) -> None:
+    request = parts(10_000)
+    headers = {"content-type": request.headers["content-type"]}
+    response = httpx.post(
+        f"{server.url}/predict", content=request.read(), headers=headers, timeout=SECONDS
+    )
+    assert_problem(response, 413, "1024", "LOGITSERVE_MAX_PICTURES")
+
+
+@pytest.mark.usefixtures("small")
+def test_a_part_with_a_head_that_is_too_large(server: Server) -> None:
+    head = b'content-disposition: form-data; name="file"; filename="' + b"x" * 10**7 + b'"'
+    body = b"--b\r\n" + head + b"\r\n\r\nx\r\n--b--\r\n"
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    url = f"{server.url}/predict"
+    assert_problem(httpx.post(url, content=body, headers=headers, timeout=SECONDS), 400, "form")
+
+
+PLENTY = 32 * 2**20
+GROWING: dict[str, tuple[Callable[[], bytes], int, str]] = {
+    "brackets": (lambda: b"[" * 200_000, 400, "LOGITSERVE_MAX_JSON_DEPTH"),
+    "more brackets": (lambda: b"[" * PLENTY, 413, "LOGITSERVE_MAX_JSON_VALUES"),
+    "quotes": (lambda: b"[[" * 20 + b'"' * (PLENTY - 99), 413, "LOGITSERVE_MAX_JSON_VALUES"),
+    "zeros": (lambda: b'{"pixels":[' + b"0," * (PLENTY // 2 - 20) + b"0]}", 413, "MAX_JSON_VALUES"),
+    "lists": (lambda: b"[" + b"[]," * (PLENTY // 3 - 9) + b"[]]", 413, "MAX_JSON_VALUES"),
+    "objects": (lambda: b"[" + b'{"":0},' * (PLENTY // 7 - 9) + b"0]", 413, "MAX_JSON_VALUES"),
+    "as many as may be": (lambda: b"[" + b'{"":0},' * 300_000 + b"0]", 422, ""),
+    "a long name": (lambda: b'{"' + b"a" * (PLENTY - 9) + b'":0}', 422, ""),
+    "base64": (lambda: b'{"images":["' + b"A" * (PLENTY - 16) + b'"]}', 422, "not a picture"),
+    "digits": (lambda: b'{"pixels":[[' + b"9" * 10**6 + b"]]}", 422, ""),
+}
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        *(("/predict", name) for name in GROWING),
+        *(("/v2/models/digits/infer", name) for name in ("objects", "as many as may be")),
+        *(("/v1/models/digits:predict", name) for name in ("objects", "as many as may be")),
+    ],
+)
+def test_json_that_would_grow(server: Server, path: str, name: str) -> None:
+    make, status, word = GROWING[name]
+    response = httpx.post(server.url + path, content=make(), headers=JSON, timeout=SECONDS)
+    if status == 413 or word.endswith("DEPTH"):
+        assert_problem(response, status, word)
+    else:
+        assert response.status_code in {400, 422}, response.text[:500]
+    assert len(response.content) < 5000
+
+
+@pytest.mark.usefixtures("small")
+def test_many_large_bodies_at_once(server: Server) -> None:
+    """Some are answered and the others told to come back, until all are answered."""
+    body = b'{"images":["' + b"A" * (PLENTY - 16) + b'"]}'
+
+    async def ask() -> list[tuple[int, bool]]:
+        async with httpx.AsyncClient(base_url=server.url, timeout=SECONDS) as client:
+
+            async def one() -> tuple[int, bool]:
+                try:
+                    response = await client.post("/predict", content=body, headers=JSON)
+                except (httpx.WriteError, httpx.ReadError):
+                    return 429, True  # it was closed while it sent
+                return response.status_code, "retry-after" in response.headers
+
+            return list(await asyncio.gather(*(one() for _ in range(20))))
+
+    outcomes = asyncio.run(ask())
+    assert {status for status, _ in outcomes} <= {422, 429}, outcomes
+    assert (422, False) in outcomes
+    assert all(told for status, told in outcomes if status == 429)
+
+
+def test_what_was_held_is_given_back(server: Server) -> None:
+    """More bytes than may be held at once, one body after the other."""
+    body = b'{"images":["' + b"A" * (PLENTY - 16) + b'"]}'
+    ending = time.monotonic() + SECONDS
+    for _ in range(5):
+        response = httpx.post(f"{server.url}/predict", content=body, headers=JSON, timeout=SECONDS)
+        assert response.status_code == 422
+        assert time.monotonic() < ending
