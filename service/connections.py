@@ -54,6 +54,8 @@ LEFTOVER_SECONDS = 5
 """How long a client that was answered before it had sent its whole request may go on sending.
 Closing earlier would reset the connection, and with it an answer that was not read yet."""
 
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+
 logger = logging.getLogger("logitserve.connections")
 
 
@@ -187,7 +189,7 @@ class Connection(HttpToolsProtocol):
     _beyond = False  # it was made when there were already as many as may be
     _head_bytes = 0
     _chunk_bytes = 0
-    _phase = Phase.NEXT
+    _phase: Phase | None = None
     _since = math.inf  # when the sweep first saw it in this phase, with this request
     _seen: object = None  # that request
 
@@ -202,10 +204,7 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse, or say why it cannot be."""
         self._chunk_bytes = len(data)
-        if self._in_head:  # still: one more part of it
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(HeadTooLargeError(MAX_HEAD_BYTES, MAX_FIELDS))
+        unfinished = self.scope if self._in_head else None
         while data and not self._discarding:
             try:
                 self.parser.feed_data(data)
@@ -220,6 +219,11 @@ class Connection(HttpToolsProtocol):
                     if isinstance(cause, ServiceError)
                     else UnreadableRequestError(f"this is not HTTP/1.1: {error}")
                 )
+        if unfinished is not None and unfinished is self.scope and self._in_head:
+            # All of it was one more part of this head, which is still not complete.
+            self._head_bytes += self._chunk_bytes
+            if self._head_bytes > MAX_HEAD_BYTES and not self._discarding:
+                self._refuse(HeadTooLargeError(MAX_HEAD_BYTES, MAX_FIELDS))
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -230,8 +234,8 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Hand the request to the app."""
-        self._check_head()
         parser = self.parser
+        self._check_head()
         version = parser.get_http_version()
         url = httptools.parse_url(self.url)
         path = url.path.decode("ascii")
@@ -271,12 +275,14 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Go on to the next request. How long it may take to come, the sweep watches."""
         self.server_state.total_requests += 1
-        if self.transport.is_closing() or self._discarding:
+        if self.transport.is_closing():
             return
-        self.flow.resume_reading()
         if self.pipeline:
+            # Reading stays paused until all are answered: a client cannot fill the memory.
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
+        elif not self._discarding:
+            self.flow.resume_reading()
 
     @property
     def in_flight(self) -> bool:
@@ -357,6 +363,11 @@ class Connection(HttpToolsProtocol):
             size += sum(len(name) + len(value) for name, value in fields)
         if len(fields) > MAX_FIELDS or size > MAX_HEAD_BYTES:
             raise HeadTooLargeError(MAX_HEAD_BYTES, MAX_FIELDS)
+        if self.parser.should_upgrade() and any(name in _FRAMING for name, _ in fields):
+            # The parser takes the body for the other protocol, and what is lost so is not answered.
+            raise UnreadableRequestError(
+                "a request with a body cannot also offer another protocol; leave 'Upgrade' out"
+            )
 
     def _refuse(self, error: ServiceError) -> None:
         """Answer a request that did not come whole with a problem, and close."""

@@ -1,0 +1,231 @@
+"""What a client may take: time, connections, size of a head; and how it is told."""
+
+import itertools
+import json
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.e2e.conftest import Weights
+from tests.e2e.process import Server, running
+from tests.e2e.test_stopping import connect, read_all, wait_until
+from tests.tiny_models import png, random_picture
+
+MAX_CONNECTIONS = 8
+HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+
+
+@pytest.fixture(scope="module")
+def strict(models: tuple[Path, Weights]) -> Iterator[Server]:
+    seconds = (
+        *("--header-timeout-seconds", "0.6", "--body-timeout-seconds", "0.6"),
+        *("--keep-alive-seconds", "1.2", "--linger-seconds", "0.1"),
+    )
+    with running("--models", str(models[0]), *seconds) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def patient(models: tuple[Path, Weights]) -> Iterator[Server]:
+    limit = ("--max-connections", str(MAX_CONNECTIONS), "--max-body-bytes", "100000")
+    with running("--models", str(models[0]), *limit, "--linger-seconds", "0.1") as server:
+        yield server
+
+
+def problem(answer: bytes) -> tuple[int, str]:
+    """Status and detail of a raw answer that is a problem document and closes."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"content-type: application/problem+json" in head
+    assert b"connection: close" in head
+    document = json.loads(body)
+    assert head.startswith(b"HTTP/1.1 %d " % document["status"])
+    return document["status"], document["detail"]
+
+
+def exchanged(server: Server, *parts: bytes) -> bytes:
+    """All that comes back for these bytes, until the server closes."""
+    with connect(server) as connection:
+        for part in parts:
+            try:
+                connection.sendall(part)
+            except (BrokenPipeError, ConnectionResetError):
+                break
+        return read_all(connection)
+
+
+def trickled(server: Server, data: bytes) -> tuple[bytes, float]:
+    """What comes back while a byte is sent every now and then, and after how many seconds."""
+    begun = time.monotonic()
+    with connect(server) as connection:
+        connection.settimeout(0.1)
+        received = b""
+        for byte in itertools.chain(data, itertools.repeat(ord("x"))):
+            try:
+                connection.send(bytes([byte]))
+                part = connection.recv(65536)
+            except TimeoutError:
+                continue
+            except (BrokenPipeError, ConnectionResetError):
+                break
+            if not part:
+                break
+            received += part
+    return received, time.monotonic() - begun
+
+
+def test_a_trickled_head(strict: Server) -> None:
+    answer, seconds = trickled(strict, b"GET /livez HTTP/1.1\r\nHost: x\r\nX-")
+    status, detail = problem(answer)
+    assert status == 408
+    assert "0.6 seconds" in detail
+    assert "LOGITSERVE_HEADER_TIMEOUT_SECONDS" in detail
+    assert 0.6 <= seconds < 10
+
+
+def test_a_trickled_body(strict: Server) -> None:
+    with connect(strict) as connection:
+        connection.sendall(HEAD + b"Content-Length: 100\r\n\r\n12345")
+        status, detail = problem(read_all(connection))
+    assert status == 408
+    assert "LOGITSERVE_BODY_TIMEOUT_SECONDS" in detail
+
+
+def test_a_trickled_form(strict: Server) -> None:
+    head = b"POST /models/warm/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
+    form = b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
+    assert problem(exchanged(strict, head + form))[0] == 408
+
+
+def test_silence_is_ended_without_a_word(strict: Server) -> None:
+    assert exchanged(strict) == b""
+
+
+def test_an_idle_connection(strict: Server) -> None:
+    answer = exchanged(strict, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert answer.endswith(b'{"status":"ok"}')
+
+
+def test_a_client_that_does_not_read(strict: Server) -> None:
+    process = psutil.Process(strict.process.pid)
+    with connect(strict) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        port = connection.getsockname()[1]
+        page = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+        connection.settimeout(0.2)
+        try:
+            while True:
+                connection.sendall(page * 50)
+        except (TimeoutError, ConnectionError):
+            pass
+        wait_until(lambda: port not in [c.raddr.port for c in process.net_connections() if c.raddr])
+    assert httpx.get(f"{strict.url}/readyz", timeout=20).status_code == 200
+
+
+def test_beyond_the_limit_only_probes_are_answered(patient: Server) -> None:
+    with ExitStack() as stack:
+        inside = [
+            stack.enter_context(httpx.Client(base_url=patient.url)) for _ in range(MAX_CONNECTIONS)
+        ]
+        for client in inside:
+            assert client.get("/livez").status_code == 200
+        beyond = httpx.get(f"{patient.url}/models", timeout=20)
+        assert beyond.status_code == 503
+        assert beyond.headers["retry-after"] == "1"
+        assert beyond.headers["connection"] == "close"
+        assert "LOGITSERVE_MAX_CONNECTIONS" in beyond.json()["detail"]
+        for path in ("/livez", "/readyz", "/v2/health/ready"):
+            assert httpx.get(f"{patient.url}{path}", timeout=20).status_code == 200
+        for client in inside:
+            assert client.get("/models").status_code == 200
+    wait_until(lambda: httpx.get(f"{patient.url}/models", timeout=20).status_code == 200)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (b"GET /livez HTTP/1.1\r\nX-Long: " + b"x" * 1_000_000,),
+        (b"GET /livez HTTP/1.1\r\nX-Long: ", *[b"x" * 10_000] * 100),
+        (b"GET /livez HTTP/1.1\r\n" + b"X-Many: 1\r\n" * 10_000 + b"\r\n",),
+        (b"GET /livez HTTP/1.1\r\n" + b"X-Many: 1\r\n" * 200 + b"\r\n",),
+        (b"GET /livez?" + b"x" * 100_000 + b" HTTP/1.1\r\n\r\n",),
+    ],
+    ids=["long at once", "long in parts", "many", "some more than allowed", "long address"],
+)
+def test_a_head_that_is_too_large(patient: Server, parts: tuple[bytes, ...]) -> None:
+    status, detail = problem(exchanged(patient, *parts))
+    assert status == 431
+    assert "65536 bytes or 128 fields" in detail
+
+
+def test_a_large_head_that_is_allowed(patient: Server) -> None:
+    fields = b"".join(b"X-%d: %s\r\n" % (number, b"x" * 500) for number in range(100))
+    request = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + fields + b"\r\n"
+    assert exchanged(patient, request).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"nonsense\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"CONNECT example.org:443 HTTP/1.1\r\nHost: x\r\n\r\n",
+        HEAD + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+        HEAD + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+        HEAD + b"Content-Length: -1\r\n\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        HEAD + b"X-Folded: a\r\n b\x00\r\n\r\n",
+    ],
+)
+def test_a_malformed_request(patient: Server, request_: bytes) -> None:
+    status, detail = problem(exchanged(patient, request_))
+    assert status == 400
+    assert "HTTP/1.1" in detail
+
+
+def test_many_requests_at_once_are_answered_in_order(patient: Server) -> None:
+    get = b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Request-ID: %d\r\n\r\n"
+    last = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    answer = exchanged(patient, b"".join(get % number for number in range(8000)) + last)
+    ids = re.findall(rb"x-request-id: (\d+)\r\n", answer)
+    assert [int(number) for number in ids] == list(range(8000))
+
+
+def test_an_answer_comes_before_the_problem_of_the_next(patient: Server) -> None:
+    picture = png(random_picture(1))
+    good = HEAD + b"Content-Length: %d\r\n\r\n" % len(picture) + picture
+    answer = exchanged(patient, good + b"nonsense\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"predictions" in answer
+
+
+OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+
+
+def test_an_offer_of_another_protocol_is_declined(patient: Server) -> None:
+    get = b"GET /livez HTTP/1.1\r\nHost: x\r\n" + OFFER + b"\r\n"
+    last = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    answer = exchanged(patient, get * 1000 + last)
+    assert answer.count(b"HTTP/1.1 200 ") == 1001
+
+
+def test_an_offer_of_another_protocol_with_a_body(patient: Server) -> None:
+    status, detail = problem(exchanged(patient, HEAD + OFFER + b"Content-Length: 3\r\n\r\nabc"))
+    assert status == 400
+    assert "'Upgrade'" in detail
+
+
+def test_who_sends_too_much_can_read_why(patient: Server) -> None:
+    with connect(patient) as connection:
+        connection.sendall(HEAD + b"Content-Length: 20000000\r\n\r\n")
+        for _ in range(200):
+            connection.sendall(bytes(100_000))
+        assert problem(read_all(connection))[0] == 413
