@@ -35,6 +35,7 @@ from service.routes import (
 from service.routes import metrics as metrics_route
 from service.security import Guard
 from service.settings import Settings
+from service.tracing import tracing
 from service.vitals import Vitals
 from service.watching import Watcher
 
@@ -66,12 +67,15 @@ def create_app(
     connections.on_refusal = metrics.refused
     vitals = Vitals(metrics, catalog, readiness, connections)
     access_log = AccessLog.of(settings) if settings.access_log else None
-    observation = Observation(metrics, access_log)
+    tracer = tracing()
+    observation = Observation(metrics, catalog, access_log=access_log, tracing=tracer)
     classifier = Classifier(max_pixels=settings.max_pixels)
     watcher = Watcher(catalog, Coordination(shared), watch_seconds=settings.watch_seconds)
     beside: list[Beside] = [vitals.running, watcher.running]
     if access_log is not None:
         beside.append(access_log.running)
+    if tracer is not None:
+        beside.append(tracer.running)
     if settings.grpc_port is not None:
         from service.rpc.server import GrpcServer  # needs an extra
 
