@@ -232,3 +232,11 @@ def test_ink_that_differs_from_paper_in_color_alone_is_seen() -> None:
     black_on_white = pixels.decode(png(drawn), spec(28, 28, fit=Fit.DIGIT))
     np.testing.assert_allclose(red_on_green.astype(int), black_on_white.astype(int), atol=40)
     assert red_on_green.max() > 200
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 20_000), (20_000, 1), (3, 5_000, 3), (5_000, 2, 4)])
+@pytest.mark.parametrize("fit", Fit)
+def test_pictures_of_any_shape_are_fitted(shape: tuple[int, ...], fit: Fit) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    for wanted in (spec(28, 28, fit=fit), spec(1, 40, fit=fit)):
+        assert pixels.from_array(picture, wanted).shape == wanted.shape
