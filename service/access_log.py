@@ -20,7 +20,7 @@ from starlette.types import Scope
 from service.logs import LogFormat, rfc3339, visible
 from service.routes.health import PROBES
 from service.settings import Settings
-from service.telemetry import Identity, described
+from service.telemetry import Identity
 
 LOGGER = "logitserve.access"
 WRITE_SECONDS = 0.1
@@ -52,7 +52,8 @@ class AccessLog:
             left_out: routes whose answers are not worth a line.
         """
         self._descriptor = descriptor
-        self._line: Callable[[Record], bytes] = _json if log_format == "json" else _text
+        lines = _Lines()
+        self._line: Callable[[Record], bytes] = lines.json if log_format == "json" else lines.text
         self._left_out = left_out
         self._records: list[Record] = []
 
@@ -122,37 +123,56 @@ def _bytes(headers: Headers) -> int:
     return 0
 
 
-def _json(record: Record) -> bytes:
-    now, scope, identity, route, status, seconds, headers = record
-    path = _path(scope)
-    client = scope["client"]
-    return orjson.dumps(
-        {
-            "time": rfc3339(now),
-            "level": "info",
-            "logger": LOGGER,
-            "pid": os.getpid(),
-            "message": f"{scope['method']} {path} {status}",
-            **described(identity),
-            "method": scope["method"],
-            "route": route,
-            "path": path,
-            "status": status,
-            "seconds": round(seconds, 6),
-            "bytes": _bytes(headers),
-            "client": client[0] if client else None,
-        },
-        option=orjson.OPT_APPEND_NEWLINE,
-    )
+class _Lines:
+    """Records as lines. What is the same for many is not made anew for each."""
 
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._second = 0
+        self._prefix = ""
 
-def _text(record: Record) -> bytes:
-    now, scope, identity, _, status, seconds, headers = record
-    client = scope["client"]
-    ids = " ".join(f"{name}={value}" for name, value in described(identity).items())
-    line = (
-        f"{rfc3339(now)} INFO {os.getpid()} {client[0] if client else '-'} "
-        f'"{scope["method"]} {visible(_path(scope))}" {status} {_bytes(headers)} bytes '
-        f"{seconds:.6f} s {ids}\n"
-    )
-    return line.encode()
+    def _time(self, now: float) -> str:
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._prefix = rfc3339(second)[: -len("000Z")]
+        return f"{self._prefix}{int(now % 1 * 1000):03d}Z"
+
+    def text(self, record: Record) -> bytes:
+        now, scope, identity, _, status, seconds, headers = record
+        client = scope["client"]
+        request_id, trace = identity
+        path = _path(scope)
+        traced = "" if trace is None else f" trace_id={trace.trace_id} span_id={trace.span_id}"
+        return (
+            f"{self._time(now)} INFO {self._pid} {client[0] if client else '-'} "
+            f'"{scope["method"]} {path if path.isprintable() else visible(path)}" {status} '
+            f"{_bytes(headers)} bytes {seconds:.6f} s request_id={request_id.decode()}{traced}\n"
+        ).encode()
+
+    def json(self, record: Record) -> bytes:
+        now, scope, identity, route, status, seconds, headers = record
+        path = _path(scope)
+        client = scope["client"]
+        method = scope["method"]
+        request_id, trace = identity
+        traced = {} if trace is None else {"trace_id": trace.trace_id, "span_id": trace.span_id}
+        return orjson.dumps(
+            {
+                "time": self._time(now),
+                "level": "info",
+                "logger": LOGGER,
+                "pid": self._pid,
+                "message": f"{method} {path} {status}",
+                "request_id": request_id.decode(),
+                **traced,
+                "method": method,
+                "route": route,
+                "path": path,
+                "status": status,
+                "seconds": round(seconds, 6),
+                "bytes": _bytes(headers),
+                "client": client[0] if client else None,
+            },
+            option=orjson.OPT_APPEND_NEWLINE,
+        )

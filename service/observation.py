@@ -1,12 +1,14 @@
-"""Who is told of every answer: what counts it, and what logs it."""
+"""Who is told of every answer: what counts it, logs it and traces it."""
 
 import time
 
 from starlette.types import Scope
 
-from service.access_log import AccessLog, Headers
+from service.access_log import QUIET_ROUTES, AccessLog, Headers
+from service.catalog import Catalog
 from service.metrics import Metrics
 from service.telemetry import Identity
+from service.tracing import Tracing
 
 Received = tuple[Scope, Identity, float]
 """A request: its scope, who it is, and when it began, by `time.perf_counter`."""
@@ -16,11 +18,20 @@ Head = tuple[int, Headers]
 
 
 class Observation:
-    """Counts answers, and logs them where that is wanted."""
+    """Counts answers, and logs and traces them where that is wanted."""
 
-    def __init__(self, metrics: Metrics, access_log: AccessLog | None = None) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        catalog: Catalog,
+        *,
+        access_log: AccessLog | None = None,
+        tracing: Tracing | None = None,
+    ) -> None:
         self._metrics = metrics
+        self._catalog = catalog
         self._access_log = access_log
+        self._tracing = tracing
 
     def answered(self, received: Received, route: str, model: str, head: Head) -> None:
         """A request was answered just now.
@@ -37,3 +48,11 @@ class Observation:
         self._metrics.answered(route, model, status, seconds)
         if self._access_log is not None:
             self._access_log.add((time.time(), scope, identity, route, status, seconds, headers))
+        if self._tracing is not None and route not in QUIET_ROUTES:
+            attributes = {"http.route": route, "http.response.status_code": status}
+            if model in self._catalog.models:
+                attributes["logitserve.model"] = model
+                version = scope.get("path_params", {}).get("version")
+                newest = next(reversed(self._catalog.models[model]))
+                attributes["logitserve.version"] = version or newest
+            self._tracing.answered(scope, identity, attributes, seconds=seconds, headers=headers)
