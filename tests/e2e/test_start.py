@@ -45,6 +45,29 @@ def test_a_broken_model(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        ("digits=7", ("version 7", "'digits'", "there is 1, 2", "--version-policy")),
+        ("cats=1", ("'cats'", "no such model", "LOGITSERVE_VERSION_POLICY")),
+        ("newest", ("'newest'", "--version-policy", "digits=2")),
+    ],
+)
+def test_a_version_policy_that_cannot_be_followed(
+    folder: str, policy: str, words: tuple[str, ...]
+) -> None:
+    options = ("serve", "--models", folder, "--version-policy", policy)
+    assert_one_clear_line(*run(*options), *words)
+
+
+def test_a_pinned_version_that_is_broken(tmp_path: Path) -> None:
+    tiny_models.publish(tmp_path, version="1")
+    (tmp_path / "tiny/2").mkdir()
+    (tmp_path / "tiny/2/model.onnx").write_bytes(b"garbage")
+    options = ("serve", "--models", str(tmp_path), "--version-policy", "tiny=1,2")
+    assert_one_clear_line(*run(*options), "tiny/2/model.onnx")
+
+
 def test_a_taken_port(folder: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

@@ -28,7 +28,7 @@ def test_of_no_versions_none_is_chosen() -> None:
         assert VersionPolicy.parse(text).chosen("digits", []) == []
 
 
-@pytest.mark.parametrize("text", ["newest", "digits", "digits=", "digits=01", "Digits=1", "a=1;b=2"])
+@pytest.mark.parametrize("text", ["newest", "digits", "digits=", "digits=01", "Digits=1", "a=1;b"])
 def test_what_is_no_policy_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="neither 'latest' nor 'all' nor a pin"):
         VersionPolicy.parse(text)
