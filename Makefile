@@ -93,7 +93,8 @@ lock: $(VENV)/.development ## bring requirements/*.txt up to date with pyproject
 	$(LOCK) --upgrade requirements/protocol-clients.in \
 		--output-file requirements/protocol-clients.txt
 	$(SUBSET) --group build --output-file requirements/build.txt
-	$(SUBSET) --extra grpc pyproject.toml --output-file requirements/image.txt
+	$(SUBSET) --extra grpc --extra otel pyproject.toml \
+		--output-file requirements/image.txt
 	$(SUBSET) --extra training pyproject.toml --output-file requirements/training.txt
 	$(SUBSET) --upgrade requirements/loadtest.in --output-file requirements/loadtest.txt
 

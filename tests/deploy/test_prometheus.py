@@ -1,0 +1,186 @@
+"""Debian's Prometheus with `deploy/prometheus`, which scrapes a real service."""
+
+import json
+import math
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from service.metrics import FAMILIES
+from tests.deploy.free_ports import free_ports
+from tests.deploy.load import loading
+from tests.deploy.waiting import answers, wait_until
+from tests.e2e.process import clean_environment, running
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "deploy/prometheus"
+GRAFANA = ROOT / "deploy/grafana"
+DASHBOARD = json.loads((GRAFANA / "dashboards/logitserve.json").read_text())
+KEY = "a-key-for-prometheus"
+
+
+def test_promtool_finds_nothing_wrong() -> None:
+    assert shutil.which("promtool"), "prometheus is missing: `make test-deploy` installs it"
+    for arguments in (
+        ["check", "config", "prometheus.yml"],
+        ["check", "rules", "rules.yml", "alerts.yml"],
+        ["test", "rules", "rules.test.yml"],
+    ):
+        done = subprocess.run(
+            ["promtool", *arguments], cwd=FOLDER, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_says_what_to_do() -> None:
+    (group,) = yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"]
+    for rule in group["rules"]:
+        assert set(rule["annotations"]) == {"summary", "action"}, rule
+        assert rule["labels"]["severity"] in {"critical", "warning", "info"}, rule
+
+
+class Prometheus:
+    """A running one."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+
+    def get(self, path: str, **parameters: str) -> Any:
+        answer = self._client.get(path, params=parameters)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["data"]
+
+    def values(self, query: str) -> list[float]:
+        """The numbers that a query gives now, without those that are none."""
+        found = self.get("/api/v1/query", query=query)["result"]
+        numbers = [float(series["value"][1]) for series in found]
+        return [number for number in numbers if not math.isnan(number)]
+
+
+@contextmanager
+def scraping(target: str, folder: Path) -> Iterator[Prometheus]:
+    """Prometheus as it stands in the repository, but quicker, and of another target."""
+    shutil.copytree(FOLDER, folder, dirs_exist_ok=True)
+    (folder / "api-key").write_text(KEY)
+    configuration = (FOLDER / "prometheus.yml").read_text()
+    for before, after in {"service:8000": target, "_interval: 15s": "_interval: 1s"}.items():
+        assert before in configuration
+        configuration = configuration.replace(before, after)
+    (folder / "prometheus.yml").write_text(configuration)
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    options = {
+        "config.file": folder / "prometheus.yml",
+        "storage.tsdb.path": folder / "data",
+        "web.listen-address": f"127.0.0.1:{port}",
+        "log.level": "error",
+    }
+    process = subprocess.Popen(["prometheus", *(f"--{k}={v}" for k, v in options.items())])
+    try:
+        wait_until(lambda: answers(f"{url}/-/ready"), what="Prometheus is ready")
+        with httpx.Client(base_url=url, timeout=30) as client:
+            yield Prometheus(client)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """It scrapes a service with a key that is under load."""
+    environment = clean_environment(LOGITSERVE_API_KEY=KEY)
+    with running("--models", str(ROOT / "models"), environment=environment) as server:
+        headers = {"Authorization": f"Bearer {KEY}"}
+        with (
+            loading(2, base_url=server.url, headers=headers) as load,
+            scraping(server.url.removeprefix("http://"), tmp_path_factory.mktemp("p")) as started,
+        ):
+            wait_until(lambda: load.answered > 20, what="load")
+            rates = "logitserve:request_seconds:p99_5m"
+            wait_until(lambda: started.values(rates), what="rates are recorded")
+            yield started
+        assert not load.lost
+
+
+def test_the_service_is_scraped_with_its_key(prometheus: Prometheus) -> None:
+    assert prometheus.values('up{job="logitserve"}') == [1]
+    assert prometheus.values("logitserve_ready") == [1]
+
+
+def test_every_rule_works_and_no_alert_is_wrong(prometheus: Prometheus) -> None:
+    groups = prometheus.get("/api/v1/rules")["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    assert len(rules) == 14
+    assert [rule for rule in rules if rule["health"] != "ok"] == []
+    for rule in rules:
+        if rule["type"] == "recording":
+            assert prometheus.values(rule["name"]), rule["name"]
+    assert prometheus.get("/api/v1/alerts")["alerts"] == []
+
+
+QUERIES = {
+    f"{panel['title']}, {target['refId']}": target["expr"]
+    for panel in DASHBOARD["panels"]
+    for target in panel["targets"]
+}
+
+
+@pytest.mark.parametrize("which", QUERIES)
+def test_every_query_of_the_dashboard_returns_data(prometheus: Prometheus, which: str) -> None:
+    asked = QUERIES[which].replace("$__rate_interval", "10s").replace("$instance", ".*")
+    asked = asked.replace("$model", ".*")
+    assert "$" not in asked
+    wait_until(lambda: prometheus.values(asked), what=asked, seconds=15)
+
+
+def test_the_choices_of_the_dashboard_have_values(prometheus: Prometheus) -> None:
+    for variable in DASHBOARD["templating"]["list"]:
+        inner = variable["query"]["query"].removeprefix("label_values(").removesuffix(")")
+        selector, label = inner.rsplit(", ", 1)
+        found = prometheus.get(f"/api/v1/label/{label}/values", **{"match[]": selector})
+        assert found, variable["name"]
+
+
+def test_the_dashboard_shows_every_metric_of_the_service() -> None:
+    shown = " ".join(QUERIES.values())
+    unseen = [family.name for family in FAMILIES if f"logitserve_{family.name}" not in shown]
+    assert unseen == []
+
+
+def test_the_panels_lie_beside_each_other_and_ask_the_provisioned_source() -> None:
+    (source,) = yaml.safe_load((GRAFANA / "provisioning/datasources/prometheus.yml").read_text())[
+        "datasources"
+    ]
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        assert panel["datasource"] == {"type": source["type"], "uid": source["uid"]}
+        assert panel["title"]
+        assert panel["description"]
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken, panel["title"]
+        taken |= cells
+    ids = [panel["id"] for panel in DASHBOARD["panels"]]
+    assert len(set(ids)) == len(ids)
+
+
+def test_compose_puts_the_dashboard_where_grafana_is_told_to_look() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    (provider,) = yaml.safe_load((GRAFANA / "provisioning/dashboards/logitserve.yml").read_text())[
+        "providers"
+    ]
+    volumes = compose["services"]["grafana"]["volumes"]
+    assert f"./deploy/grafana/dashboards:{provider['options']['path']}:ro" in volumes
+    assert "./deploy/grafana/provisioning:/etc/grafana/provisioning:ro" in volumes
