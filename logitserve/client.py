@@ -13,6 +13,7 @@ ClientError
 
 import asyncio
 import io
+import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
@@ -38,6 +39,7 @@ Picture = str | Path | bytes | npt.NDArray[np.uint8] | Image.Image
 """A path, an encoded file, an array `[h, w]` or `[h, w, 1 | 3 | 4]`, or an image of Pillow's."""
 
 PICTURES_A_REQUEST: Final = 64
+KEY_VARIABLE: Final = "LOGITSERVE_API_KEY"
 TRY_AGAIN: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 
 T = TypeVar("T")
@@ -143,7 +145,7 @@ class Options(TypedDict, total=False):
     """What a client may be told."""
 
     api_key: str
-    """Sent as `X-API-Key`."""
+    """Sent as `X-API-Key`; without it LOGITSERVE_API_KEY of the environment, if it is set."""
     timeout: float
     """Seconds that one try may take."""
     retries: Retries
@@ -176,7 +178,8 @@ class _Protocol:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._url = httpx.URL(url.rstrip("/") + "/")
-        self._headers = {} if api_key is None else {"X-API-Key": api_key}
+        api_key = os.environ.get(KEY_VARIABLE) if api_key is None else api_key
+        self._headers = {} if not api_key else {"X-API-Key": api_key}
         self._timeout = httpx.Timeout(timeout)
         self._retries = retries or Retries()
         self._jitter = jitter

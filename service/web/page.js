@@ -2,7 +2,7 @@
 
 import { Asker } from './asker.js';
 import { Pad } from './pad.js';
-import { listModels, predict, preview, readCard } from './server.js';
+import { listModels, predict, preview, readCard, useKey } from './server.js';
 import * as view from './view.js';
 
 const SOURCES = 'You can also drop a picture anywhere, or paste one.';
@@ -10,6 +10,7 @@ const SOURCES = 'You can also drop a picture anywhere, or paste one.';
 const canvas = document.getElementById('canvas');
 const modelChoice = document.getElementById('model');
 const fileChoice = document.getElementById('file');
+const keyField = document.getElementById('key');
 const source = document.getElementById('source');
 
 const pad = new Pad(canvas, document.getElementById('cursor'));
@@ -44,7 +45,8 @@ async function answer(question, signal) {
 
 function fail(error) {
   view.showNothing(card);
-  view.showError(error.message, { again: error.passing });
+  view.showError(error.message, { again: error.passing, needsKey: error.needsKey });
+  if (error.needsKey) keyField.focus();
 }
 
 function clear() {
@@ -137,6 +139,12 @@ pad.addEventListener('ink', ask);
 pad.addEventListener('end', end);
 pad.addEventListener('clear', clear);
 document.getElementById('clear').addEventListener('click', clear);
+document.getElementById('ask-key').addEventListener('submit', (event) => {
+  event.preventDefault();
+  useKey(keyField.value.trim());
+  keyField.value = '';
+  tryAgain();
+});
 document.getElementById('again').addEventListener('click', tryAgain);
 modelChoice.addEventListener('change', () => choose(modelChoice.value));
 fileChoice.addEventListener('change', () => {

@@ -10,6 +10,14 @@ const MEANING = {
   'nothing-found': 'Nothing in it looks like ink, so the answer means nothing.',
 };
 
+/** Where the key is kept: in this tab, until it is closed. */
+const KEY = 'logitserve-key';
+
+/** Send this key with every request from now on. */
+export function useKey(key) {
+  sessionStorage.setItem(KEY, key);
+}
+
 /** The models that are served, as `GET /models` lists them. */
 export async function listModels() {
   const response = await request('models');
@@ -63,9 +71,10 @@ function post(name, what, picture, signal) {
 
 /** Why there is no answer, in words for people; it may pass, and then trying again helps. */
 class NoAnswerError extends Error {
-  constructor(message, { passing, ...options }) {
+  constructor(message, { passing, needsKey = false, ...options }) {
     super(message, options);
     this.passing = passing;
+    this.needsKey = needsKey;
   }
 }
 
@@ -75,10 +84,12 @@ function mayPass(status) {
 }
 
 /** A response with a good status, or a NoAnswerError. */
-async function request(address, options) {
+async function request(address, options = {}) {
+  const key = sessionStorage.getItem(KEY);
+  const headers = { ...options.headers, ...(key && { 'X-API-Key': key }) };
   let response;
   try {
-    response = await fetch(address, options);
+    response = await fetch(address, { ...options, headers });
   } catch (error) {
     if (error.name === 'AbortError') throw error;
     throw new NoAnswerError('The server does not answer. See whether it is running.', {
@@ -87,6 +98,10 @@ async function request(address, options) {
     });
   }
   if (response.ok) return response;
+  if (response.status === 401) {
+    const message = key ? 'This key is not valid here.' : 'This service asks for a key.';
+    throw new NoAnswerError(message, { passing: false, needsKey: true });
+  }
   throw new NoAnswerError(await detailOf(response), { passing: mayPass(response.status) });
 }
 

@@ -70,9 +70,10 @@ export function showBusy(busy) {
 }
 
 /** An error, and a button to try again if it may pass. */
-export function showError(text, { again = false } = {}) {
+export function showError(text, { again = false, needsKey = false } = {}) {
   part.error.textContent = text;
   part.again.hidden = !again;
+  part['ask-key'].hidden = !needsKey;
   part.trouble.hidden = text === '';
 }
 

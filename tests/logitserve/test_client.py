@@ -258,6 +258,17 @@ def test_the_key_is_sent(ask: Any) -> None:
     assert b"x-api-key" not in received[1].lower()
 
 
+def test_the_key_of_the_environment_is_sent_unless_another_is_given(
+    ask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGITSERVE_API_KEY", "from-environment")
+    with scripted(FINE, FINE) as (url, received):
+        ask(url, lambda client: client.models())
+        ask(url, lambda client: client.models(), api_key="secret")
+    assert b"X-API-Key: from-environment" in received[0]
+    assert b"X-API-Key: secret" in received[1]
+
+
 @pytest.mark.parametrize(
     ("attempt", "jitter", "seconds"), [(0, 0.0, 0.1), (0, 1.0, 0.2), (3, 1.0, 1.6), (20, 1.0, 20.0)]
 )
