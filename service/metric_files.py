@@ -1,9 +1,10 @@
 """Numbers of each worker in files that all workers read, in the format of prometheus_client.
 
 That library's own objects take a lock and look at the process id at every step, which costs
-1.3 µs to count and 2.7 µs to observe where several processes add up; a request has ten such steps.
-The same file, mapped into memory and added to in place, costs a tenth (`benchmarks/seeing.py`), and
-what was counted survives a worker that is killed. Merging the files is left to the library.
+1.3 µs to count and 2.9 µs to observe where several processes add up; a request has ten such steps.
+The same file, mapped into memory and added to in place, costs about a sixth
+(`benchmarks/seeing.py`), and what was counted survives a worker that is killed. Merging is left to
+the library.
 
 A worker holds a slot: a number in the names of its files, and a lock that the kernel lets go when
 the process ends, however it ends. The next worker takes a free slot over and counts on from where
