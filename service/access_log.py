@@ -123,6 +123,10 @@ def _bytes(headers: Headers) -> int:
     return 0
 
 
+def _plain(text: str) -> str:
+    return text if text.isprintable() else visible(text)
+
+
 class _Lines:
     """Records as lines. What is the same for many is not made anew for each."""
 
@@ -145,8 +149,8 @@ class _Lines:
         path = _path(scope)
         traced = "" if trace is None else f" trace_id={trace.trace_id} span_id={trace.span_id}"
         return (
-            f"{self._time(now)} INFO {self._pid} {client[0] if client else '-'} "
-            f'"{scope["method"]} {path if path.isprintable() else visible(path)}" {status} '
+            f"{self._time(now)} INFO {self._pid} {_plain(client[0]) if client else '-'} "
+            f'"{scope["method"]} {_plain(path)}" {status} '
             f"{_bytes(headers)} bytes {seconds:.6f} s request_id={request_id.decode()}{traced}\n"
         ).encode()
 

@@ -249,9 +249,9 @@ class Metrics:
         self.value(LOAD_FAILURES, card.name)  # at 0, so that the first failure is seen to add one
         return ModelMetrics(self, card)
 
-    def load_failed(self, model: str) -> None:
-        """Count that a version of a model was refused."""
-        self.value(LOAD_FAILURES, model).add()
+    def load_failed(self, model: str, times: int) -> None:
+        """Count that versions of a model were refused."""
+        self.value(LOAD_FAILURES, model).add(times)
 
     def answered(self, route: str, model: str, status: int, seconds: float) -> None:
         """Count an answer.

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Sized
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,7 +11,6 @@ from service.batcher import Batcher
 from service.catalog import Catalog
 from service.metrics import (
     CONNECTIONS,
-    LOAD_FAILURES,
     MODEL_INFO,
     QUEUE,
     READY,
@@ -40,6 +40,7 @@ class Vitals:
         self._connected = metrics.value(CONNECTIONS)
         self._resident = metrics.value(RESIDENT_BYTES)
         self._ready = metrics.value(READY)
+        self._failures: Counter[str] = Counter()
         self._queues: dict[str, Value] = {}
         self._served: dict[Batcher, Value] = {}
         self.sample()
@@ -56,7 +57,9 @@ class Vitals:
             queue.set(sum(model.waiting for model in loaded.get(name, ())))
         # A copy: the thread that loads models adds to it.
         for name, count in self._catalog.loader.failures.copy().items():
-            self._metrics.value(LOAD_FAILURES, name).set(count)
+            # Added, not set: whoever had this worker's files before has counted there too.
+            self._metrics.load_failed(name, count - self._failures[name])
+            self._failures[name] = count
         self._sample_served([model for models in loaded.values() for model in models])
 
     def _sample_served(self, models: list[Batcher]) -> None:
