@@ -76,7 +76,7 @@ def router(catalog: Catalog, classifier: Classifier, limits: RequestLimits) -> A
     documented: dict[str, Any] = {
         "response_model": PredictResponse,
         "openapi_extra": PICTURES_BODY,
-        "responses": problems(400, 404, 413, 415, 422, 429, 503),
+        "responses": problems(400, 404, 408, 413, 415, 422, 429, 503, 504),
     }
 
     async def respond(request: Request, model: Batcher, wanted: Wanted) -> Response:

@@ -54,7 +54,7 @@ def router(catalog: Catalog, classifier: Classifier, limits: RequestLimits) -> A
     documented: dict[str, Any] = {
         "response_class": Response,
         "openapi_extra": PICTURES_BODY,
-        "responses": _ANSWER | problems(400, 404, 413, 415, 422, 503),
+        "responses": _ANSWER | problems(400, 404, 408, 413, 415, 422, 429, 503, 504),
     }
 
     async def respond(request: Request, model: Batcher) -> Response:

@@ -27,7 +27,7 @@ _ORDER: dict[str, Any] = {
     "response_class": Response,
     "responses": {
         200: {"description": "done, in every worker", "content": {}},
-        **problems(400, 401, 403, 404, 422, 504),
+        **problems(400, 401, 403, 404, 408, 413, 422, 504),
     },
     "openapi_extra": {"requestBody": schemas.ORDER_BODY},
 }
@@ -42,7 +42,7 @@ def router(
 
     @routes.post(
         "/index",
-        responses=problems(400, 422),
+        responses=problems(400, 408, 413, 422),
         openapi_extra={"requestBody": schemas.INDEX_BODY},
     )
     async def repository_index(request: Request) -> list[schemas.RepositoryIndexEntry]:

@@ -36,7 +36,7 @@ MODEL = "/v1/models/{name}"
 _PREDICT: dict[str, Any] = {
     "response_model": schemas.PredictResponse,
     "openapi_extra": schemas.PREDICT_BODY,
-    "responses": problems(400, 404, 413, 422, 429, 503),
+    "responses": problems(400, 404, 408, 413, 422, 429, 503, 504),
 }
 
 

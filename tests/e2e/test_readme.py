@@ -26,7 +26,7 @@ def block(language: str, containing: str) -> str:
 
 
 def test_curl_as_pasted_gives_the_answer_that_stands_below_it() -> None:
-    command = block("sh", "curl").strip()
+    command = block("sh", "curl -F").strip()
     expected = json.loads(block("json", "predictions"))
     with running("--models", str(ROOT / "models")) as server:
         here = command.replace("http://localhost:8000", server.url)
@@ -41,6 +41,23 @@ def test_curl_as_pasted_gives_the_answer_that_stands_below_it() -> None:
     assert set(prediction) == set(shown)
     assert prediction["known"] is shown["known"]
     assert prediction["probabilities"] == pytest.approx(shown["probabilities"], abs=1e-5)
+
+
+def test_keys_as_pasted_let_in(tmp_path: Path) -> None:
+    make, serve, ask = (
+        block("sh", "openssl rand").replace(" keys", f" {tmp_path}/keys").split("\n")[:3]
+    )
+    subprocess.run(["sh", "-c", make], check=True)
+    options = shlex.split(serve)[2:]
+    with running("--models", str(ROOT / "models"), *options) as server:
+        here = ask.replace("cat keys", f"cat {tmp_path}/keys").replace(
+            "http://localhost:8000", server.url
+        )
+        for command, label in ((here, '"label":"7"'), (here.replace("Bearer ", "Bearer x"), "401")):
+            done = subprocess.run(
+                ["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True
+            )
+            assert label in done.stdout, done
 
 
 def table() -> dict[str, tuple[str, float, float]]:
