@@ -11,9 +11,9 @@ import tempfile
 from pathlib import Path
 
 from inference.runtime import load_onnxruntime
-from service import logs, worker
+from service import logs, tls, worker
 from service.drain import Drain
-from service.errors import StartError
+from service.errors import SettingsError, StartError
 from service.settings import Settings
 from service.supervision import Supervisor
 from service.worker import BACKLOG, Serving
@@ -32,6 +32,13 @@ def serve(settings: Settings) -> None:
     logs.configure(settings.log_format, settings.log_level)
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, lambda *_: sys.exit(0))  # until there is something to drain
+    tls.context(settings)  # or say what is wrong with it
+    if settings.linger_seconds >= settings.drain_seconds:
+        raise SettingsError(
+            "linger_seconds",
+            f"must be less than drain_seconds, which is {settings.drain_seconds:g}",
+            settings.linger_seconds,
+        )
     listener = bind(settings.host, settings.port)
     if settings.grpc_port is not None:
         # Held until the process ends: nobody else gets the port between two workers.
@@ -57,6 +64,7 @@ def _serve(settings: Settings, listener: socket.socket, shared: Path) -> bool:
         settings.workers,
         listener=listener,
         drain=Drain(linger_seconds=settings.linger_seconds, drain_seconds=settings.drain_seconds),
+        hand_on=None if tls.files(settings) is None else signal.SIGHUP,
     )
     supervisor.run(begun)
     return True

@@ -103,7 +103,15 @@ class Worker:
 class Supervisor:
     """The parent of the workers."""
 
-    def __init__(self, work: Work, count: int, *, listener: socket.socket, drain: Drain) -> None:
+    def __init__(
+        self,
+        work: Work,
+        count: int,
+        *,
+        listener: socket.socket,
+        drain: Drain,
+        hand_on: signal.Signals | None = None,
+    ) -> None:
         """Start nothing yet.
 
         Args:
@@ -111,10 +119,12 @@ class Supervisor:
             count: of workers.
             listener: which they share.
             drain: of the supervisor itself.
+            hand_on: a signal that is for the workers.
         """
         self._workers = [Worker(work) for _ in range(count)]
         self._listener = listener
         self._drain = drain
+        self._hand_on = hand_on
         self._begun = False
 
     def run(self, begun: Callable[[Serving], None]) -> None:
@@ -131,6 +141,8 @@ class Supervisor:
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         for number in STOPS:
             signal.signal(number, self._stop)
+        if self._hand_on is not None:
+            signal.signal(self._hand_on, self._tell_workers)
         try:
             while not self._drain.begun:
                 self._attend(woken)
@@ -179,6 +191,11 @@ class Supervisor:
             how,
             max(0.0, worker.start_at - time.monotonic()),
         )
+
+    def _tell_workers(self, number: int, _: FrameType | None) -> None:
+        for worker in self._workers:
+            if worker.serving:
+                os.kill(worker.process.pid or 0, number)
 
     def _stop(self, _: int, __: FrameType | None) -> None:
         if self._drain.begun:

@@ -3,8 +3,11 @@
 import asyncio
 import contextlib
 import gc
+import logging
 import math
+import signal
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Callable
@@ -19,12 +22,13 @@ from uvicorn.config import STARTUP_FAILURE
 
 from inference.repository import ModelRepository
 from inference.runtime import available_cpus
-from service import memory
+from service import memory, tls
 from service.app import create_app
 from service.catalog import Catalog
 from service.connections import Connection, Connections, Limits
 from service.coordination import Coordination
 from service.drain import EXIT_SECONDS, Drain, refuse_handshakes
+from service.errors import StartError
 from service.loading import Loader
 from service.settings import Settings
 from service.version_policy import VersionPolicy
@@ -36,6 +40,9 @@ SETTLE_SECONDS = 0.2
 
 TICK_SECONDS = 0.1
 """How often uvicorn looks after its state."""
+
+
+logger = logging.getLogger("logitserve.worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +96,15 @@ def run(
         proxy_headers=settings.access_log,
         lifespan="on",
         server_header=False,
-        ssl_certfile=settings.tls_certificate,
-        ssl_keyfile=settings.tls_key,
     )
     serving = Serving(tuple(catalog.models), catalog.default)
-    server = Server(config, connections, alone=alone, begun=lambda: begun(serving))
+    server = Server(
+        config,
+        connections,
+        settings,
+        alone=alone,
+        begun=lambda: begun(serving),
+    )
     # What has been made so far lives as long as the process; the collector need not walk it again.
     gc.collect()
     gc.freeze()
@@ -144,11 +155,13 @@ class Server(uvicorn.Server):
         self,
         config: uvicorn.Config,
         connections: Connections,
+        settings: Settings,
         *,
         alone: bool,
         begun: Callable[[], None],
     ) -> None:
         super().__init__(config)
+        self._settings = settings
         self.server_state = self._connections = connections
         self._drain = connections.drain
         self._alone = alone
@@ -161,13 +174,15 @@ class Server(uvicorn.Server):
         if self.lifespan.should_exit:
             sys.exit(STARTUP_FAILURE)
         loop = asyncio.get_running_loop()
-        tls: dict[str, Any] = {}
-        if self.config.ssl is not None:
+        secure: dict[str, Any] = {}
+        context = tls.context(self._settings)
+        if context is not None:
             # A handshake has as long as a head.
             seconds = self._connections.limits.header_seconds
-            tls = {"ssl": self.config.ssl, "ssl_handshake_timeout": seconds}
+            secure = {"ssl": context, "ssl_handshake_timeout": seconds}
+            loop.add_signal_handler(signal.SIGHUP, self._read_certificate, context)
         self.servers = [
-            await loop.create_server(self._connection, sock=listener, backlog=BACKLOG, **tls)
+            await loop.create_server(self._connection, sock=listener, backlog=BACKLOG, **secure)
             for listener in sockets or ()
         ]
         self.started = True
@@ -206,6 +221,14 @@ class Server(uvicorn.Server):
         with contextlib.suppress(TimeoutError):
             seconds = self._drain.seconds_left + EXIT_SECONDS / 2
             await asyncio.wait_for(self.lifespan.shutdown(), seconds)
+
+    def _read_certificate(self, context: ssl.SSLContext) -> None:
+        try:
+            tls.context(self._settings)  # in one that nobody uses yet
+            tls.load(context, self._settings)
+            logger.info("read the certificate again")
+        except StartError as error:
+            logger.error("kept the certificate: %s", error)
 
     def _connection(self) -> asyncio.Protocol:
         return Connection(self.config, self._connections, self.lifespan.state)

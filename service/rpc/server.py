@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 
+from service import tls
 from service.catalog import Catalog
 from service.classify import Classifier
 from service.drain import EXIT_SECONDS, Drain
@@ -74,6 +75,13 @@ class GrpcServer:
         server.add_generic_rpc_handlers((self._handler,))
         host = self._settings.host
         address = f"[{host}]" if ":" in host else host
-        server.add_insecure_port(f"{address}:{self._settings.grpc_port}")
+        address = f"{address}:{self._settings.grpc_port}"
+        pair = tls.files(self._settings)
+        if pair is None:
+            server.add_insecure_port(address)
+        else:
+            certificate, key = (path.read_bytes() for path in pair)
+            credentials = grpc.ssl_server_credentials([(key, certificate)])
+            server.add_secure_port(address, credentials)
         await server.start()
         return server

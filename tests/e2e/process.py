@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 START_SECONDS = 60
 STOP_SECONDS = 30
-_ANNOUNCEMENT = re.compile(r"serving .* on (http://\S+:\d+) ")
+_ANNOUNCEMENT = re.compile(r"serving .* on (https?://\S+:\d+) ")
 
 
 def command(*arguments: str) -> list[str]:
