@@ -31,6 +31,8 @@ class Tally:
     """Requests that were sent and not answered completely, or not rightly."""
     refused: int = 0
     """Connections that were never made; no request was sent on them."""
+    seconds: list[float] = field(default_factory=list)
+    """How long each answer took."""
 
 
 class BusyClients:
@@ -98,6 +100,7 @@ class BusyClients:
 
     def _one(self, connection: http.client.HTTPConnection, body: bytes, right: int) -> bool:
         """Send one request; whether its connection may be used again."""
+        begun = time.perf_counter()
         try:
             connection.request("POST", "/predict", body, {"Content-Type": "image/png"})
             response = connection.getresponse()
@@ -110,6 +113,7 @@ class BusyClients:
         elif response.status != 200 or answer["predictions"][0]["argmax"] != right:
             self._lose(f"{response.status}: {answer}")
         else:
+            self.tally.seconds.append(time.perf_counter() - begun)
             self._note("answered")
         if response.will_close:
             self._note("closing")
