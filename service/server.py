@@ -4,6 +4,7 @@ import functools
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -12,11 +13,15 @@ from pathlib import Path
 
 from inference.runtime import load_onnxruntime
 from service import logs, tls, worker
+from service.connections import BEYOND
 from service.drain import Drain
 from service.errors import SettingsError, StartError
-from service.settings import Settings
+from service.settings import Settings, environment_name
 from service.supervision import Supervisor
 from service.worker import BACKLOG, Serving
+
+SPARE_FILES = 200
+"""Files that a process may have open besides its connections: models, logs, sockets of its own."""
 
 logger = logging.getLogger("logitserve.server")
 
@@ -44,6 +49,7 @@ def serve(settings: Settings) -> None:
         # Held until the process ends: nobody else gets the port between two workers.
         grpc_port = reserve_grpc_port(settings.host, settings.grpc_port)
         settings = settings.model_copy(update={"grpc_port": grpc_port.getsockname()[1]})
+    _allow_files(settings.max_connections + BEYOND + SPARE_FILES)
     with tempfile.TemporaryDirectory(prefix="logitserve-") as shared:
         complete = _serve(settings, listener, Path(shared))
     if not complete:
@@ -109,6 +115,21 @@ def reserve_grpc_port(host: str, port: int) -> socket.socket:
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     reserved.bind(address)
     return reserved
+
+
+def _allow_files(count: int) -> None:
+    """Let this process and its workers have so many files open, where the hard limit lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))
+    if hard < count:
+        logger.warning(
+            "a process may have %d files open (ulimit -n), too few for so many connections; lower "
+            "%s or raise the limit to %d",
+            hard,
+            environment_name("max_connections"),
+            count,
+        )
 
 
 def _announce(settings: Settings, listener: socket.socket, serving: Serving) -> None:

@@ -229,3 +229,14 @@ def test_who_sends_too_much_can_read_why(patient: Server) -> None:
         for _ in range(200):
             connection.sendall(bytes(100_000))
         assert problem(read_all(connection))[0] == 413
+
+
+def test_as_many_files_as_connections_need(models: tuple[Path, Weights]) -> None:
+    for hard, allowed in ((5000, 1300), (600, 600)):
+        wrapper = ("prlimit", f"--nofile=300:{hard}")
+        folder = ("--models", str(models[0]), "--linger-seconds", "0.1")
+        with running(*folder, wrapper=wrapper) as server:
+            process = psutil.Process(server.process.pid)
+            assert process.rlimit(psutil.RLIMIT_NOFILE) == (allowed, hard)
+            warned = "LOGITSERVE_MAX_CONNECTIONS" in "".join(server.log)
+            assert warned == (allowed == 600)
