@@ -83,7 +83,7 @@ class Front:
         fields = dict(headers)
         try:
             if self._check_key is not None:
-                self._check_key(scope["path"], headers)
+                self._check_key(scope["path"], fields)
             task = self._deadlines.begin(fields.get(TIMEOUT_HEADER), begun)
         except (UnauthenticatedError, UnreadableRequestError) as error:
             # What is left of an unwanted body is not worth reading.

@@ -1,6 +1,6 @@
 """Who may ask: the keys that a request must bring, over HTTP and gRPC alike."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Final, Self
 
 from fastapi import Request
@@ -22,8 +22,8 @@ OPEN_PATHS: Final = PROBES | page.PATHS | DOCUMENTATION
 key before it has them. They are the same wherever this version runs, and tell nothing of the
 models."""
 
-Headers = Iterable[tuple[bytes, bytes]]
-"""Names in lower case."""
+Fields = Mapping[bytes, bytes]
+"""Of the head of a request; names in lower case."""
 
 
 class Guard:
@@ -51,16 +51,16 @@ class Guard:
         """Whether requests need a key at all."""
         return self._api is not None
 
-    def check(self, path: str, headers: Headers) -> None:
+    def check(self, path: str, fields: Fields) -> None:
         """Let a request pass, or not. Reads nothing but its head.
 
         Raises:
             UnauthenticatedError: it needs a key, and has none that is valid.
         """
         if path not in OPEN_PATHS and not path.startswith(DOCUMENTATION_FILES):
-            self.check_key(headers)
+            self.check_key(fields)
 
-    def check_key(self, headers: Headers) -> None:
+    def check_key(self, fields: Fields) -> None:
         """Let whoever has a key pass, if keys are asked.
 
         Raises:
@@ -68,11 +68,13 @@ class Guard:
         """
         if self._api is None:
             return
-        given = keys_of(headers)
-        if not any(self._api.have(key) or self._is_admin(key) for key in given):
-            raise UnauthenticatedError(wrong=bool(given))
+        given = keys_of(fields)
+        for key in given:
+            if self._api.have(key) or self._is_admin(key):
+                return
+        raise UnauthenticatedError(wrong=bool(given))
 
-    def check_admin(self, headers: Headers) -> None:
+    def check_admin(self, fields: Fields) -> None:
         """Let whoever has an admin key pass.
 
         Raises:
@@ -82,7 +84,7 @@ class Guard:
         """
         if self._admin is None:
             raise AdminKeyUnsetError
-        given = keys_of(headers)
+        given = keys_of(fields)
         if any(self._admin.have(key) for key in given):
             return
         if self._api is not None and any(self._api.have(key) for key in given):
@@ -91,20 +93,21 @@ class Guard:
 
     async def require_admin(self, request: Request) -> None:
         """See `check_admin`; for a route: `dependencies=[Depends(guard.require_admin)]`."""
-        self.check_admin(request.scope["headers"])
+        self.check_admin(dict(request.scope["headers"]))
 
     def _is_admin(self, key: bytes) -> bool:
         return self._admin is not None and self._admin.have(key)
 
 
-def keys_of(headers: Headers) -> list[bytes]:
+def keys_of(fields: Fields) -> list[bytes]:
     """The keys that a request brings: `Authorization: Bearer KEY`, `X-API-Key: KEY`."""
     keys = []
-    for name, value in headers:
-        if name == API_KEY:
-            keys.append(value)
-        elif name == AUTHORIZATION:
-            scheme, _, key = value.partition(b" ")
-            if scheme.lower() == b"bearer":
-                keys.append(key.strip())
+    key = fields.get(API_KEY)
+    if key is not None:
+        keys.append(key)
+    credentials = fields.get(AUTHORIZATION)
+    if credentials is not None:
+        scheme, _, key = credentials.partition(b" ")
+        if scheme.lower() == b"bearer":
+            keys.append(key.strip())
     return keys

@@ -6,14 +6,11 @@ from typing import Any, Final
 import grpc
 
 from service import problems
-from service.errors import ForbiddenError, UnauthenticatedError
+from service.errors import UnauthenticatedError
 from service.rpc.servicer import CODES, SERVICE
 from service.security import Guard
 
 OPEN_CALLS: Final = frozenset({f"/{SERVICE}/ServerLive", f"/{SERVICE}/ServerReady"})
-ADMIN_CALLS: Final = frozenset(
-    {f"/{SERVICE}/RepositoryModelLoad", f"/{SERVICE}/RepositoryModelUnload"}
-)
 
 
 class KeyInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
@@ -26,18 +23,15 @@ class KeyInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc 
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
     ) -> Any:
         """Hand on, or refuse before the message is read."""
-        method = handler_call_details.method
-        if method in OPEN_CALLS:
+        if handler_call_details.method in OPEN_CALLS:
             return await continuation(handler_call_details)
-        metadata = [
-            (name.encode(), value if isinstance(value, bytes) else value.encode())
+        metadata = {
+            name.encode(): value if isinstance(value, bytes) else value.encode()
             for name, value in handler_call_details.invocation_metadata
-        ]
+        }
         try:
             self._guard.check_key(metadata)
-            if method in ADMIN_CALLS:
-                self._guard.check_admin(metadata)
-        except (UnauthenticatedError, ForbiddenError) as error:
+        except UnauthenticatedError as error:
             return _refusing(error)
         return await continuation(handler_call_details)
 
