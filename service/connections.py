@@ -138,6 +138,11 @@ class Connections(ServerState):
         for connection in self.connections:
             _of(connection).close_after_answer()
 
+    @property
+    def expectant(self) -> bool:
+        """Whether somebody has connected who has not asked anything yet."""
+        return any(not _of(connection).has_asked for connection in self.connections)
+
     def close_idle(self) -> None:
         """Close every connection on which nothing is in flight."""
         for connection in list(self.connections):
@@ -283,6 +288,11 @@ class Connection(HttpToolsProtocol):
             self._start_asgi_task(cycle, app)
         elif not self._discarding:
             self.flow.resume_reading()
+
+    @property
+    def has_asked(self) -> bool:
+        """Whether a request has begun on it."""
+        return self._receiving or self.cycle is not None  # type: ignore[redundant-expr]
 
     @property
     def in_flight(self) -> bool:

@@ -38,6 +38,9 @@ BACKLOG = 2048
 SETTLE_SECONDS = 0.2
 """Between the last new connection and the close: what the kernel has taken is accepted."""
 
+FIRST_REQUEST_SECONDS = 1.0
+"""So long after the close, a connection is kept on which no request has come yet."""
+
 TICK_SECONDS = 0.1
 """How often uvicorn looks after its state."""
 
@@ -213,6 +216,7 @@ class Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         self._drain.closing.set()
+        await self._wait_for_first_requests()
         self._connections.close_idle()
         while len(self._connections) and self._drain.seconds_left:
             await self._tick_for(TICK_SECONDS)
@@ -221,6 +225,12 @@ class Server(uvicorn.Server):
         with contextlib.suppress(TimeoutError):
             seconds = self._drain.seconds_left + EXIT_SECONDS / 2
             await asyncio.wait_for(self.lifespan.shutdown(), seconds)
+
+    async def _wait_for_first_requests(self) -> None:
+        # Who connected just now has as good as asked; under load that takes a while to arrive.
+        end = time.monotonic() + FIRST_REQUEST_SECONDS
+        while self._connections.expectant and time.monotonic() < end and self._drain.seconds_left:
+            await self._tick_for(TICK_SECONDS)
 
     def _read_certificate(self, context: ssl.SSLContext) -> None:
         try:

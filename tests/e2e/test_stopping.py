@@ -118,6 +118,20 @@ def test_a_request_that_is_arriving_is_answered(folder: str) -> None:
         assert server.process.wait(20) == 0
 
 
+def listens(server: Server) -> bool:
+    connections = psutil.Process(server.process.pid).net_connections()
+    return any(connection.status == psutil.CONN_LISTEN for connection in connections)
+
+
+def test_who_connected_before_the_close_may_still_ask(folder: str) -> None:
+    with running("--models", folder, *QUICK) as server, connect(server) as late:
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: not listens(server))
+        late.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_all(late).startswith(b"HTTP/1.1 200")
+        assert server.process.wait(20) == 0
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_what_takes_too_long_is_cut_off(folder: str, workers: str) -> None:
     options = ("--linger-seconds", "0.1", "--drain-seconds", "1.5", "--workers", workers)
