@@ -111,6 +111,7 @@ def run(
     # What has been made so far lives as long as the process; the collector need not walk it again.
     gc.collect()
     gc.freeze()
+    gc.enable()
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     try:
         runner.run(server.serve([listener]))

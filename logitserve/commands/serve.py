@@ -1,5 +1,6 @@
 """`logitserve serve`."""
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,6 +50,8 @@ def command(settings_file: Path | None, **options: str | None) -> None:
     """Serve a folder of models over HTTP."""
     given = {name: value for name, value in options.items() if value is not None}
     settings = Settings.read(given, settings_file)
+    # What is made until requests come stays; the collector need not walk it again and again.
+    gc.disable()
     from service import server
 
     server.serve(settings)
