@@ -292,7 +292,7 @@ class Connection(HttpToolsProtocol):
     @property
     def has_asked(self) -> bool:
         """Whether a request has begun on it."""
-        return self._receiving or self.cycle is not None  # type: ignore[redundant-expr]
+        return self._receiving or self.cycle is not None
 
     @property
     def in_flight(self) -> bool:
