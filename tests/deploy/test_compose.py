@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -198,6 +200,18 @@ def test_every_part_of_the_file_is_valid_for_compose(engine: None) -> None:
         assert described["read_only"] is True, name
         assert described["cap_drop"] == ["ALL"], name
         assert described["security_opt"] == ["no-new-privileges:true"], name
+
+
+def test_the_files_are_valid_by_the_schema_of_the_compose_specification() -> None:
+    check = [str(Path(sys.executable).parent / "uv"), "tool", "run", "check-jsonschema==0.39.0"]
+    files = [str(ROOT / "docker-compose.yml"), str(ROOT / KEY_FILE)]
+    done = subprocess.run(
+        [*check, "--builtin-schema", "vendor.compose-spec", *files],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_file_agrees_with_the_dockerfile_and_the_settings() -> None:

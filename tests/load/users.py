@@ -2,6 +2,7 @@
 
 import os
 import random
+from pathlib import Path
 from typing import Final
 
 from locust import FastHttpUser, task
@@ -12,6 +13,15 @@ REQUESTS: Final = prepared()
 _WEIGHTS: Final = [share.percent for share in MIX]
 
 
+def _key() -> str:
+    if file := os.environ.get("LOGITSERVE_API_KEY_FILE"):
+        return Path(file).read_text().split()[0]
+    return os.environ.get("LOGITSERVE_API_KEY", "")
+
+
+KEY: Final = _key()
+
+
 class Caller(FastHttpUser):
     """Sends the mix, one request after the other on one connection, and checks each answer."""
 
@@ -20,9 +30,8 @@ class Caller(FastHttpUser):
     connection_timeout = 5.0
 
     def on_start(self) -> None:
-        """Take the key of the service, if it has one."""
-        key = os.environ.get("LOGITSERVE_API_KEY")
-        self.key = {"Authorization": f"Bearer {key}"} if key else {}
+        """Bring the key of the service, if it has one."""
+        self.key = {"Authorization": f"Bearer {KEY}"} if KEY else {}
 
     @task
     def ask(self) -> None:
