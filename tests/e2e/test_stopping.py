@@ -8,13 +8,16 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import grpc
 import httpx
 import psutil
 import pytest
 
+from service.rpc import inference_pb2 as pb
 from tests.e2e.busy_clients import BusyClients
 from tests.e2e.conftest import Weights
 from tests.e2e.process import Server, running
+from tests.e2e.test_grpc import grpc_address
 
 QUICK = ("--linger-seconds", "0.3", "--drain-seconds", "6")
 REPLACED_SECONDS = 10  # the goal is 2 on a quiet machine
@@ -200,3 +203,20 @@ def test_workers_end_with_their_parent(folder: str) -> None:
         assert len(workers) == 2
         server.process.kill()
         assert psutil.wait_procs(workers, timeout=20)[1] == []
+
+
+def test_grpc_is_unready_at_once_and_ends_too(folder: str) -> None:
+    options = ("--grpc-port", "0", "--linger-seconds", "2", "--drain-seconds", "10")
+    with running("--models", folder, *options) as server:
+        with grpc.insecure_channel(grpc_address(server)) as channel:
+            asked = channel.unary_unary(
+                "/inference.GRPCInferenceService/ServerReady",
+                request_serializer=pb.ServerReadyRequest.SerializeToString,
+                response_deserializer=pb.ServerReadyResponse.FromString,
+            )
+            assert asked(pb.ServerReadyRequest(), timeout=20).ready
+            server.process.send_signal(signal.SIGTERM)
+            wait_until(lambda: not asked(pb.ServerReadyRequest(), timeout=20).ready)
+            assert server.process.poll() is None
+        assert server.process.wait(20) == 0
+    assert "Traceback" not in "".join(server.log)
