@@ -223,11 +223,11 @@ RECIPES: Final = {
             labels=DIGITS,
             class_of=tuple(range(10)),
             input=DIGIT_INPUT,
-            options=Options(learning_rate=3e-3, epochs=18, weight_decay=0.05),
+            options=Options(learning_rate=3e-3, epochs=30, weight_decay=0.05),
             schedule=Schedule.COSINE,
             averaged_epochs=1,
             augmentation=Augmentation(
-                rotation=12.0, scale=0.12, shear=0.15, shift=1.5, elastic=0.6
+                rotation=12.0, scale=0.12, shear=0.15, shift=1.5, elastic=0.6, until=0.85
             ),
         ),
         Recipe(
