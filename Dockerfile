@@ -62,21 +62,6 @@ COPY --from=dependencies /opt/logitserve /opt/logitserve
 COPY models /models
 COPY --from=code /build/installed /opt/logitserve
 
-FROM build AS training-dependencies
-COPY requirements/training.txt /build/requirements/
-RUN /build/tools/bin/pip --python /opt/logitserve install --quiet --only-binary :all: \
-    --require-hashes -r /build/requirements/training.txt
-
-FROM runtime AS training
-COPY --from=training-dependencies /opt/logitserve /opt/logitserve
-COPY --from=code /build/installed /opt/logitserve
-LABEL org.opencontainers.image.title="logitserve-training" \
-      org.opencontainers.image.description="Trains classifiers that end in logits" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="0.1.0"
-USER 10001:10001
-CMD ["train", "--help"]
-
 FROM build AS load-dependencies
 COPY requirements/loadtest.txt /build/requirements/
 RUN /build/tools/bin/pip --python /opt/logitserve install --quiet --only-binary :all: \
@@ -91,6 +76,22 @@ WORKDIR /load
 USER 10001:10001
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["locust", "--locustfile", "tests/load/locustfile.py"]
+
+# Behind the others, which the older builder would else build with TensorFlow.
+FROM build AS training-dependencies
+COPY requirements/training.txt /build/requirements/
+RUN /build/tools/bin/pip --python /opt/logitserve install --quiet --only-binary :all: \
+    --require-hashes -r /build/requirements/training.txt
+
+FROM runtime AS training
+COPY --from=training-dependencies /opt/logitserve /opt/logitserve
+COPY --from=code /build/installed /opt/logitserve
+LABEL org.opencontainers.image.title="logitserve-training" \
+      org.opencontainers.image.description="Trains classifiers that end in logits" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="0.1.0"
+USER 10001:10001
+CMD ["train", "--help"]
 
 # What `docker build .` makes where no target is named; the older builder then makes all of the above.
 FROM service
