@@ -37,6 +37,7 @@ def drawn(found: dict[str, Any]) -> Figure:
         )
     axes.set(xlabel="requests per second", ylabel="milliseconds", yscale="log")
     axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.grid(visible=True, which="major", alpha=0.3)
     axes.legend(frameon=False)
     return figure

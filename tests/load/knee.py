@@ -60,10 +60,11 @@ class Knee(LoadTestShape):
         return None if self._callers is None else (self._callers, 100.0)
 
     def _callers_next(self) -> int | None:
-        tried = {round(step.offered / RATE_OF_A_CALLER) for step in self.search.steps}
+        tried = Counter(round(step.offered / RATE_OF_A_CALLER) for step in self.search.steps)
         rate = self.search.next_rate
         callers = None if rate is None else max(1, round(rate / RATE_OF_A_CALLER))
-        return None if callers in tried else callers
+        again = bool(self.search.steps) and rate == self.search.steps[-1].offered
+        return callers if callers is None or again or not tried[callers] else None
 
     def _counted(self) -> tuple[float, Counter[int], int]:
         """The time, answers by their milliseconds, and failures, since the start."""

@@ -49,8 +49,12 @@ class Search:
     @property
     def next_rate(self) -> float | None:
         """The rate to try now; None when the knee is found."""
-        bad = [step.offered for step in self.steps if not step.good(self.limit_ms)]
         low = self.knee.offered if self.knee else None
+        failed = [step.offered for step in self.steps if not step.good(self.limit_ms)]
+        # One hiccup of the machine is no limit of the service: what failed is tried once more.
+        bad = [rate for rate in failed if failed.count(rate) > 1]
+        if self.steps and not self.steps[-1].good(self.limit_ms) and failed[-1] not in bad:
+            return failed[-1]
         if not bad:
             rate = FIRST_RATE if low is None else low * FACTOR
             return min(rate, self.highest) if low is None or low < self.highest else None

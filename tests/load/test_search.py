@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.load.search import PRECISION, Search, Step, percentile
+from tests.load.search import FIRST_RATE, PRECISION, Search, Step, percentile
 
 
 def step(rate: float, capacity: float) -> Step:
@@ -12,7 +12,7 @@ def step(rate: float, capacity: float) -> Step:
 def searched(capacity: float, highest: float = 1e6) -> Search:
     search = Search(limit_ms=50, highest=highest)
     while (rate := search.next_rate) is not None:
-        assert len(search.steps) < 40
+        assert len(search.steps) < 80
         search.steps.append(step(rate, capacity))
     return search
 
@@ -28,6 +28,15 @@ def test_a_service_that_stands_everything_is_asked_up_to_the_highest_rate() -> N
     knee = searched(1e9, highest=700).knee
     assert knee is not None
     assert knee.offered == 700
+
+
+def test_a_single_hiccup_does_not_end_the_search() -> None:
+    search = Search(limit_ms=50, highest=1e6)
+    search.steps.append(step(FIRST_RATE, capacity=0))
+    while (rate := search.next_rate) is not None:
+        search.steps.append(step(rate, capacity=1000))
+    assert search.knee is not None
+    assert search.knee.offered * PRECISION >= 1000
 
 
 def test_a_service_that_stands_nothing_has_no_knee() -> None:
