@@ -10,7 +10,6 @@ from inference.card import COVERAGE_RANGE
 from inference.rendering import PLAIN, Wanted, render
 from service.batcher import Batcher
 from service.catalog import Catalog
-from service.classify import Classifier, Departure, Picture
 from service.classify import Classifier, Departure, Picture, Timing
 from service.limits import RequestLimits
 from service.payloads import departure, read_pictures
@@ -55,12 +54,17 @@ async def answer(
     """
     if wanted.coverage is not None:
         conformal.check(model.card, wanted.coverage)
-    predictions, timing = await classifier.classify(model, pictures, departure)
+    shared = await classifier.answered(model, pictures, departure) if wanted is PLAIN else None
+    if shared is not None:
+        rendered, timing = shared.rendered, Timing.of(shared)
+    else:
+        predictions, timing = await classifier.classify(model, pictures, departure)
+        rendered = render(model.card, predictions, wanted)
     body = orjson.dumps(
         {
             "model": model.card.name,
             "version": model.card.version,
-            "predictions": render(model.card, predictions, wanted),
+            "predictions": rendered,
         }
     )
     return body, [

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.predictor import Predictor
-from service.batcher import IN_PLACE_SECONDS, Answer, Batcher
+from service.batch import Answer
+from service.batcher import IN_PLACE_SECONDS, Batcher
 from tests.tiny_models import random_picture
 
 Images = npt.NDArray[np.uint8]

@@ -11,7 +11,8 @@ from onnx import helper
 from inference.errors import NonFiniteLogitsError
 from inference.predictor import Predictor
 from inference.runtime import open_session
-from service.batcher import IN_PLACE_SECONDS, MAX_BATCH, Answer, Batcher
+from service.batch import Answer
+from service.batcher import IN_PLACE_SECONDS, MAX_BATCH, Batcher
 from service.errors import QueueFullError
 from tests.service.gated import GatedPredictor, busy, in_a_thread, picture
 from tests.tiny_models import SPEC, card_for, linear_graph

@@ -84,7 +84,7 @@ async def test_a_broken_picture_has_a_number_only_among_others(
     requests: list[tuple[list[Picture], int | None]] = [
         ([broken], None),
         ([whole, broken], 1),
-        ([whole] * MAX_BATCH + [broken], MAX_BATCH),
+        ([*[whole] * MAX_BATCH, broken], MAX_BATCH),
     ]
     for pictures, number in requests:
         with pytest.raises(UnreadableImageError) as caught:
@@ -103,7 +103,7 @@ async def test_a_small_picture_in_a_long_file_is_decoded_away_from_the_loop(
 
     found = pixels.decode
     monkeypatch.setattr(pixels, "decode", decoded)
-    picture = png(np.zeros((28, 28), np.uint8))
+    picture = png(np.zeros((28, 27), np.uint8))
     batcher = Batcher(predictor, max_queue=1000)
     for data in (picture, picture.ljust(IN_PLACE_BYTES), picture.ljust(IN_PLACE_BYTES + 1)):
         await classifier.classify(batcher, [data], nobody_leaves)
