@@ -46,7 +46,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     tiny_models.publish(
         models, name="scenes", head=Head.SIGMOID, labels=labels, seed=3, thresholds=(0.0, 1.0)
     )
-    with running("--models", str(models)) as started:
+    with running("--models", str(models), "--version-policy", "all") as started:
         yield started
 
 
