@@ -14,6 +14,7 @@ from service.classify import Classifier
 from service.connections import Connections
 from service.coordination import Coordination
 from service.deadlines import Deadlines
+from service.direct import Direct
 from service.drain import Drain
 from service.front import Front
 from service.lifespan import Beside, Lifespan
@@ -35,6 +36,7 @@ from service.routes import (
 from service.routes import metrics as metrics_route
 from service.security import Guard
 from service.settings import Settings
+from service.telemetry import RequestIds
 from service.tracing import tracing
 from service.vitals import Vitals
 from service.watching import Watcher
@@ -97,6 +99,18 @@ def create_app(
     )
     if guard.asks_keys:
         documentation.describe_keys(routes)
+    deadlines = Deadlines(settings.request_timeout_ms)
+    request_ids = RequestIds()
+    connections.direct = Direct(
+        catalog=catalog,
+        classifier=classifier,
+        observation=observation,
+        guard=guard,
+        bodies=bodies,
+        deadlines=deadlines,
+        request_ids=request_ids,
+        reads_forwarded=settings.access_log,
+    )
     front = Front(
         routes,
         lifespan=Lifespan(beside),
@@ -105,7 +119,8 @@ def create_app(
         observation=observation,
         guard=guard,
         bodies=bodies,
-        deadlines=Deadlines(settings.request_timeout_ms),
+        deadlines=deadlines,
+        request_ids=request_ids,
     )
     return cors.allowing(cors.parse_origins(settings.cors_origins), front)
 

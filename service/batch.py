@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from inference.card import ModelCard
 from inference.errors import NonFiniteLogitsError
 from inference.native_png import NativePng
 from inference.predictor import Predictions, Predictor
@@ -20,12 +21,10 @@ Images = npt.NDArray[np.uint8]
 class Run:
     """What one run of the network said to all whose pictures were in it."""
 
-    __slots__ = ("_model", "_rendered", "decode_seconds", "inference_seconds", "predictions")
+    __slots__ = ("_rendered", "card", "inference_seconds", "predictions")
 
-    def __init__(
-        self, model: Predictor, predictions: Predictions, inference_seconds: float
-    ) -> None:
-        self._model = model
+    def __init__(self, card: ModelCard, predictions: Predictions, inference_seconds: float) -> None:
+        self.card = card
         self._rendered: list[dict[str, Any]] | None = None
         self.predictions = predictions
         self.inference_seconds = inference_seconds
@@ -34,7 +33,7 @@ class Run:
     def rendered(self) -> list[dict[str, Any]]:
         """The predictions as `render` gives them; made once for all who ask."""
         if self._rendered is None:
-            self._rendered = render(self._model.card, self.predictions)
+            self._rendered = render(self.card, self.predictions)
         return self._rendered
 
 
@@ -168,7 +167,7 @@ class Batch:
             else:
                 self.outcomes += [(item, error) for item in items]
             return
-        run = Run(self._model, predictions, time.perf_counter() - begun)
+        run = Run(self._model.card, predictions, time.perf_counter() - begun)
         self.runs.append(run)
         for item, part in zip(items, _parts(items), strict=True):
             waited = self.begun - item.arrived

@@ -17,7 +17,7 @@ import numpy as np
 from inference.errors import NonFiniteLogitsError
 from inference.native_png import NativePng
 from inference.predictor import Predictions, Predictor
-from service.batch import Answer, Batch, Images, Item
+from service.batch import Answer, Batch, Images, Item, Reply
 from service.errors import QueueFullError
 
 MAX_BATCH = 64
@@ -83,18 +83,24 @@ class Batcher:
         Raises:
             QueueFullError: they would have to wait behind more than `max_queue` others.
         """
-        count = 1 if isinstance(pictures, bytes) else len(pictures)
+        reply: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.put(pictures, 1 if isinstance(pictures, bytes) else len(pictures), reply)
+        return reply
+
+    def put(self, pictures: bytes | Images, count: int, reply: Reply) -> None:
+        """`submit`, for a reply of another kind; `count` is the number of pictures.
+
+        Raises:
+            QueueFullError: they would have to wait behind more than `max_queue` others.
+        """
         if self._waiting + count > self._max_queue:
             raise QueueFullError(self._max_queue, self._drain_seconds())
-        loop = asyncio.get_running_loop()
-        reply: asyncio.Future[Answer] = loop.create_future()
         self._queue.append(Item(pictures, count, reply, time.perf_counter()))
         self._waiting += count
         if not self._running:
             self._running = True
             # Not at once: what else this turn of the loop has read comes along.
-            loop.call_soon(self._next)
-        return reply
+            asyncio.get_running_loop().call_soon(self._next)
 
     @property
     def waiting(self) -> int:

@@ -66,13 +66,14 @@ class Classifier:
         Raises: as `classify`.
         """
         data = pictures[0]
-        native = (
-            len(pictures) == 1
-            and isinstance(data, bytes)
-            and model.native.accepts(data)
-            and model.native.pixels <= self._max_pixels
-        )
-        return await _unless_gone(model.submit(data), model, departure) if native else None
+        if len(pictures) > 1 or not isinstance(data, bytes) or not self.is_native(model, data):
+            return None
+        return await _unless_gone(model.submit(data), model, departure)
+
+    def is_native(self, model: Batcher, data: bytes) -> bool:
+        """Whether an encoded picture goes to the queue as it is, to be decoded with its batch."""
+        native = model.native
+        return native.pixels <= self._max_pixels and native.accepts(data)
 
     async def classify(
         self, model: Batcher, pictures: Sequence[Picture], departure: Departure

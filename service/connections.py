@@ -28,6 +28,7 @@ from uvicorn.protocols.http.httptools_impl import (
 from uvicorn.server import ServerState
 
 from service import problems
+from service.direct import Direct, Shortcut
 from service.drain import Drain
 from service.errors import (
     BodyTimeoutError,
@@ -95,6 +96,7 @@ class Connections(ServerState):
         self.limits = limits
         self.drain = drain
         self.on_refusal: OnRefusal | None = None
+        self.direct: Direct | None = None
         self.patience: Mapping[Phase, float] = {
             Phase.HEAD: limits.header_seconds,
             Phase.BODY: limits.body_seconds,
@@ -187,7 +189,7 @@ class Connection(HttpToolsProtocol):
     """One connection of a client."""
 
     server_state: Connections
-    cycle: Cycle
+    cycle: Cycle | Shortcut  # type: ignore[assignment] # all that uvicorn asks of it
 
     _receiving = False  # a request has begun and is not complete
     _discarding = False  # what still comes is of no interest
@@ -205,6 +207,13 @@ class Connection(HttpToolsProtocol):
         self._beyond = excess > 0
         if excess > BEYOND:
             transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let a request on the direct way know."""
+        if isinstance(self.cycle, Shortcut):
+            self.cycle.gone()
+            self.cycle = None  # type: ignore[assignment] # as uvicorn has it before a request
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse, or say why it cannot be."""
@@ -244,15 +253,49 @@ class Connection(HttpToolsProtocol):
         version = parser.get_http_version()
         url = httptools.parse_url(self.url)
         path = url.path.decode("ascii")
-        scope = self.scope
+        scope: Any = self.scope
         scope["method"] = parser.get_method().decode("ascii")
         scope["http_version"] = version
         scope["path"] = urllib.parse.unquote(path) if "%" in path else path
         scope["raw_path"] = url.path
         scope["query_string"] = url.query or b""
         before = self.cycle
+        free = before is None or before.response_complete
         closing = self._beyond or self.server_state.drain.begun
-        self.cycle = Cycle(
+        keep_alive = version != "1.0" and parser.should_keep_alive() and not closing
+        direct = self.server_state.direct
+        if (
+            direct is not None
+            and free
+            and not self._beyond
+            and not self.flow.write_paused
+            and version == "1.1"
+            and direct.takes(scope)
+        ):
+            self.cycle = Shortcut(direct, self, scope, keep_alive=keep_alive)
+            return
+        self.cycle = cycle = self._cycle_of(scope, keep_alive=keep_alive)
+        app = self._busy if self._beyond and scope["path"] not in PROBES else self.app
+        if free:
+            self._start_asgi_task(cycle, app)  # type: ignore[arg-type]
+        else:  # pipelined
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, app))  # type: ignore[arg-type]
+
+    def ask(self, shortcut: Shortcut) -> Cycle:
+        """Hand a request to the app that has left the direct way."""
+        cycle = self._cycle_of(shortcut.scope, keep_alive=shortcut.keep_alive)
+        cycle.body += shortcut.body
+        cycle.more_body = shortcut.more_body
+        if cycle.body or not cycle.more_body:
+            cycle.message_event.set()
+        if self.cycle is shortcut:
+            self.cycle = cycle
+        self._start_asgi_task(cycle, self.app)
+        return cycle
+
+    def _cycle_of(self, scope: Any, *, keep_alive: bool) -> Cycle:
+        return Cycle(
             scope=scope,
             transport=_Closing(self),  # type: ignore[arg-type] # all that a cycle asks of it
             flow=self.flow,
@@ -262,20 +305,24 @@ class Connection(HttpToolsProtocol):
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
             expect_100_continue=self.expect_100_continue,
-            keep_alive=version != "1.0" and parser.should_keep_alive() and not closing,
+            keep_alive=keep_alive,
             on_response=self.on_response_complete,
         )
-        app = self._busy if self._beyond and scope["path"] not in PROBES else self.app
-        if before is None or before.response_complete:
-            self._start_asgi_task(self.cycle, app)  # type: ignore[arg-type]
-        else:  # pipelined
-            self.flow.pause_reading()
-            self.pipeline.appendleft((self.cycle, app))  # type: ignore[arg-type]
+
+    def on_body(self, body: bytes) -> None:
+        """A part of a body has come."""
+        if isinstance(self.cycle, Shortcut):
+            self.cycle.take(body)
+        else:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is complete."""
         self._receiving = False
-        super().on_message_complete()
+        if isinstance(self.cycle, Shortcut):
+            self.cycle.submit()
+        else:
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Go on to the next request. How long it may take to come, the sweep watches."""

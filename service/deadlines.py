@@ -8,6 +8,7 @@ dict (3.0 µs and 0.7, `benchmarks/deadlines.py`); only requests that ask for le
 import asyncio
 import re
 import time
+from typing import Protocol
 
 from service.errors import DeadlineError, UnreadableRequestError
 
@@ -16,6 +17,13 @@ TIMEOUT_HEADER = b"x-request-timeout-ms"
 _MILLISECONDS = re.compile(rb"0*[1-9][0-9]{0,9}")
 
 RequestTask = asyncio.Task[object]
+
+
+class Expiring(Protocol):
+    """Something that may take too long: a task, or what stands for one."""
+
+    def cancel(self) -> bool:
+        """End it; whether it will ask why."""
 
 
 class Deadlines:
@@ -29,10 +37,10 @@ class Deadlines:
         """
         self._timeout_ms = timeout_ms
         self._seconds = timeout_ms / 1000
-        self._ends: dict[RequestTask, float] = {}  # the next to expire is the first
+        self._ends: dict[Expiring, float] = {}  # the next to expire is the first
         self._timer: asyncio.TimerHandle | None = None
-        self._own: dict[RequestTask, asyncio.TimerHandle] = {}
-        self._expired: dict[RequestTask, int] = {}
+        self._own: dict[Expiring, asyncio.TimerHandle] = {}
+        self._expired: dict[Expiring, int] = {}
 
     def begin(self, asked: bytes | None, now: float) -> RequestTask:
         """The current task serves a request.
@@ -55,18 +63,26 @@ class Deadlines:
                 loop = asyncio.get_running_loop()
                 self._own[task] = loop.call_later(timeout_ms / 1000, self._expire, task, timeout_ms)
                 return task
-        self._ends[task] = now + self._seconds
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._sweep)
+        if now + self._seconds <= time.perf_counter():
+            # It waited elsewhere. Now it has to begin before it can be cancelled.
+            asyncio.get_running_loop().call_soon(self._expire, task, self._timeout_ms)
+        else:
+            self.watch(task, now)
         return task
 
-    def end(self, task: RequestTask) -> None:
-        """The request of this task has been answered."""
-        if self._ends.pop(task, None) is None:
-            own = self._own.pop(task, None)
+    def watch(self, request: Expiring, now: float) -> None:
+        """Cancel this unless `end` is called in time; it began at `now`, by `time.perf_counter`."""
+        self._ends[request] = now + self._seconds
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._sweep)
+
+    def end(self, request: Expiring) -> None:
+        """This request has been answered."""
+        if self._ends.pop(request, None) is None:
+            own = self._own.pop(request, None)
             if own is not None:
                 own.cancel()
-            self._expired.pop(task, None)
+            self._expired.pop(request, None)
 
     def error_of(self, task: RequestTask) -> DeadlineError | None:
         """Why this task was cancelled, if it was its deadline; it may then go on, and must end."""
@@ -79,18 +95,18 @@ class Deadlines:
         """End what has expired, and wait for the next."""
         now = time.perf_counter()
         while self._ends:
-            task, end = next(iter(self._ends.items()))
+            request, end = next(iter(self._ends.items()))
             if end > now:
                 loop = asyncio.get_running_loop()
                 self._timer = loop.call_later(end - now, self._sweep)
                 return
-            del self._ends[task]
-            self._expire(task, self._timeout_ms)
+            del self._ends[request]
+            self._expire(request, self._timeout_ms)
         self._timer = None
 
-    def _expire(self, task: RequestTask, timeout_ms: int) -> None:
-        self._expired[task] = timeout_ms
-        task.cancel()
+    def _expire(self, request: Expiring, timeout_ms: int) -> None:
+        if request.cancel():
+            self._expired[request] = timeout_ms
 
 
 def _parsed(asked: bytes) -> int:

@@ -18,19 +18,16 @@ from service import problems
 from service.catalog import Catalog
 from service.classify import Classifier
 from service.deadlines import TIMEOUT_HEADER, Deadlines, RequestTask
+from service.direct import SHORT_PATH, is_short
 from service.errors import ServiceError, UnauthenticatedError, UnreadableRequestError
 from service.limits import Bodies
 from service.metrics import NO_MODEL, OTHER_ROUTE
 from service.observation import Head, Observation, Received
-from service.payloads import IMAGE_TYPES, departure, read_body
+from service.payloads import departure, read_body
 from service.routes.predict import answer
 from service.security import Guard
 from service.security_headers import NOSNIFF
 from service.telemetry import BEGUN, REQUEST_ID_HEADER, RequestIds
-
-SHORT_PATH = "/predict"
-
-_IMAGE_TYPES = frozenset(media_type.encode() for media_type in IMAGE_TYPES)
 
 
 class Front:
@@ -47,6 +44,7 @@ class Front:
         guard: Guard,
         bodies: Bodies,
         deadlines: Deadlines,
+        request_ids: RequestIds,
     ) -> None:
         """Put it before the routes.
 
@@ -59,6 +57,7 @@ class Front:
             guard: who lets requests pass.
             bodies: limits what requests bring.
             deadlines: limits how long they take.
+            request_ids: names them.
         """
         self._routes = routes
         self._lifespan = lifespan
@@ -68,7 +67,7 @@ class Front:
         self._check_key = guard.check if guard.asks_keys else None
         self._bodies = bodies
         self._deadlines = deadlines
-        self._request_ids = RequestIds()
+        self._request_ids = request_ids
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or hand on."""
@@ -93,7 +92,7 @@ class Front:
             return
         limited, release = self._bodies.limited(receive, fields.get(b"content-length"))
         try:
-            if _is_short(scope, fields):
+            if is_short(scope, fields):
                 head = await self._answer(scope, limited, send, request_id, task)
                 self._observation.answered(received, SHORT_PATH, self._default, head)
             else:
@@ -178,15 +177,6 @@ async def _refuse(
     response.raw_headers.extend((*headers, NOSNIFF))
     await response(scope, receive, send)
     return response.status_code, response.raw_headers
-
-
-def _is_short(scope: Scope, fields: Mapping[bytes, bytes]) -> bool:
-    return (
-        scope["path"] == SHORT_PATH
-        and scope["method"] == "POST"
-        and not scope["query_string"]
-        and fields.get(b"content-type") in _IMAGE_TYPES
-    )
 
 
 def _has_body(fields: Mapping[bytes, bytes]) -> bool:

@@ -45,6 +45,25 @@ class Bodies:
         """Bytes of the bodies whose requests are not answered yet."""
         return self._held
 
+    @property
+    def max_bytes(self) -> int:
+        """Of one body."""
+        return self._max_bytes
+
+    def hold(self, size: int) -> None:
+        """Count a body that has been read.
+
+        Raises:
+            TooManyBytesError: too much is held already; this was not counted.
+        """
+        if self._held + size > self._max_total_bytes:
+            raise TooManyBytesError(self._max_total_bytes)
+        self._held += size
+
+    def give_back(self, size: int) -> None:
+        """Count that a body of `hold` is not held any more."""
+        self._held -= size
+
     def limited(
         self, receive: Receive, content_length: bytes | None
     ) -> tuple[Receive, Callable[[], None]]:

@@ -58,6 +58,12 @@ class RequestIds:
         Args:
             headers: names in lower case.
         """
+        identity = self.read(headers)
+        _IDENTITY.set(identity)
+        return identity
+
+    def read(self, headers: Iterable[tuple[bytes, bytes]]) -> Identity:
+        """The same, for who has no context of its own."""
         request_id = trace = None
         for name, given in headers:
             if name == REQUEST_ID_HEADER and _ACCEPTABLE_ID.fullmatch(given):
@@ -66,9 +72,7 @@ class RequestIds:
                 trace = continued(headers)
         if request_id is None:
             request_id = b"%s-%d" % (self._process, next(self._count))
-        identity = request_id, trace
-        _IDENTITY.set(identity)
-        return identity
+        return request_id, trace
 
 
 def continued(headers: Iterable[tuple[bytes, bytes]]) -> Trace | None:

@@ -6,8 +6,9 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from inference import conformal
-from inference.card import COVERAGE_RANGE
+from inference.card import COVERAGE_RANGE, ModelCard
 from inference.rendering import PLAIN, Wanted, render
+from service.batch import Answer
 from service.batcher import Batcher
 from service.catalog import Catalog
 from service.classify import Classifier, Departure, Picture, Timing
@@ -38,6 +39,9 @@ def _asked(
 Asked = Annotated[Wanted, Depends(_asked)]
 """What a request's query asks of the answer."""
 
+Response200 = tuple[bytes, list[tuple[bytes, bytes]]]
+"""Body and headers."""
+
 
 async def answer(
     classifier: Classifier,
@@ -45,7 +49,7 @@ async def answer(
     pictures: list[Picture],
     departure: Departure,
     wanted: Wanted = PLAIN,
-) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+) -> Response200:
     """Body and headers of the response to a request that carries these pictures.
 
     Raises:
@@ -56,17 +60,18 @@ async def answer(
         conformal.check(model.card, wanted.coverage)
     shared = await classifier.answered(model, pictures, departure) if wanted is PLAIN else None
     if shared is not None:
-        rendered, timing = shared.rendered, Timing.of(shared)
-    else:
-        predictions, timing = await classifier.classify(model, pictures, departure)
-        rendered = render(model.card, predictions, wanted)
-    body = orjson.dumps(
-        {
-            "model": model.card.name,
-            "version": model.card.version,
-            "predictions": rendered,
-        }
-    )
+        return response_to(shared)
+    predictions, timing = await classifier.classify(model, pictures, departure)
+    return _response(model.card, render(model.card, predictions, wanted), timing)
+
+
+def response_to(shared: Answer) -> Response200:
+    """Body and headers of the response to a request that was one item of a batch."""
+    return _response(shared.run.card, shared.rendered, Timing.of(shared))
+
+
+def _response(card: ModelCard, predictions: list[dict[str, Any]], timing: Timing) -> Response200:
+    body = orjson.dumps({"model": card.name, "version": card.version, "predictions": predictions})
     return body, [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),

@@ -102,3 +102,48 @@ async def test_pictures_past_their_deadline_leave_the_queue(gated: GatedPredicto
     gated.gate.set()
     await asyncio.gather(first, last)
     assert gated.batches == [1, 1]
+
+
+async def test_who_is_late_at_the_beginning_is_ended_at_once() -> None:
+    deadlines = Deadlines(50)
+    ahead = asyncio.ensure_future(request(deadlines, None, 0.01))
+    begun = time.perf_counter()
+
+    async def late() -> str:
+        task = deadlines.begin(None, begun - FOREVER)
+        try:
+            await asyncio.sleep(FOREVER)
+        except asyncio.CancelledError:
+            return str(deadlines.error_of(task))
+        finally:
+            deadlines.end(task)
+        return "done"
+
+    assert "within its 50 ms" in await asyncio.create_task(late())
+    assert time.perf_counter() - begun < FOREVER / 2
+    assert await ahead == "done"
+    assert not deadlines._ends
+    assert not deadlines._expired
+
+
+async def test_what_is_no_task_can_be_watched() -> None:
+    class Watched:
+        def __init__(self) -> None:
+            self.times = 0
+            self.cancelled = asyncio.Event()
+
+        def cancel(self) -> bool:
+            self.times += 1
+            self.cancelled.set()
+            return False
+
+    deadlines = Deadlines(20)
+    late, done = Watched(), Watched()
+    for watched in (late, done):
+        deadlines.watch(watched, time.perf_counter())
+    deadlines.end(done)
+    await late.cancelled.wait()
+    await asyncio.sleep(0.05)
+    assert (late.times, done.times) == (1, 0)
+    assert not deadlines._ends
+    assert not deadlines._expired
