@@ -1,5 +1,6 @@
 """Too busy is 429, with when to come back; probes and metrics are answered all the same."""
 
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -50,22 +51,35 @@ def test_a_full_queue(client: httpx.Client, path: str) -> None:
 @pytest.mark.parametrize("path", ["/predict", "/models/digits/predict"])
 def test_full_memory(client: httpx.Client, server: Server, path: str) -> None:
     """An upload that stands still holds nearly all there is, until its client goes."""
-    address = urlsplit(server.url)
-    held = MAX_BYTES * 9 // 10
     other = b"\x00" * (MAX_BYTES // 2)
-    with socket.create_connection((address.hostname, address.port), timeout=SECONDS) as raw:
-        raw.sendall(
-            f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\n"
-            f"content-length: {MAX_BYTES}\r\n\r\n".encode()
-        )
-        raw.sendall(bytes(held))
-        ending = time.monotonic() + SECONDS
+    ending = time.monotonic() + SECONDS
+    raw = stalled_upload(server.url, path)
+    try:
         while (response := client.post(path, content=other, headers=PNG)).status_code != 429:
             assert response.status_code == 422  # what stands still has not all been read yet
             assert time.monotonic() < ending
+            if select.select([raw], [], [], 0)[0]:
+                # While both were read, it was this one that had no room.
+                assert b" 429 " in raw.recv(4096)
+                raw.close()
+                raw = stalled_upload(server.url, path)
         assert_busy(response, f"limit of {MAX_BYTES} bytes", "LOGITSERVE_MAX_BUFFERED_BYTES")
         assert_the_unlimited_are_answered(client)
         assert client.post(path, content=GOOD, headers=PNG).status_code == 200
+    finally:
+        raw.close()
     while client.post(path, content=other, headers=PNG).status_code == 429:
         assert time.monotonic() < ending
     assert client.post(path, content=bytes(MAX_BYTES), headers=PNG).status_code == 422
+
+
+def stalled_upload(url: str, path: str) -> socket.socket:
+    """A connection on which most of a body was sent, and no more comes."""
+    address = urlsplit(url)
+    raw = socket.create_connection((address.hostname, address.port), timeout=SECONDS)
+    raw.sendall(
+        f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\n"
+        f"content-length: {MAX_BYTES}\r\n\r\n".encode()
+    )
+    raw.sendall(bytes(MAX_BYTES * 9 // 10))
+    return raw
