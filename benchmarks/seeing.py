@@ -87,7 +87,7 @@ def access_logs() -> None:
     """A line of uvicorn's access log, and one of ours, both to nowhere."""
     from uvicorn.logging import AccessFormatter
 
-    from service.access_log import AccessLog, Record
+    from service.access_log import AccessLog
     from service.logs import LogFormat
 
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -109,11 +109,12 @@ def access_logs() -> None:
         formats: tuple[LogFormat, ...] = ("text", "json")
         for log_format in formats:
             log = AccessLog(stream.fileno(), log_format)
-            record: Record = (time.time(), scope, (b"id-1", None), ROUTE, 200, SECONDS, headers)
 
-            def gathered(log: AccessLog = log, record: Record = record) -> None:
+            def gathered(log: AccessLog = log) -> None:
                 for _ in range(100):
-                    log.add(record)
+                    log.add(
+                        scope, (b"id-1", None), ROUTE, status=200, seconds=SECONDS, headers=headers
+                    )
                 log.write()
 
             each = microseconds(gathered, 200) / 100

@@ -1,8 +1,9 @@
 """A line for every answer, at a cost that need not be saved.
 
 A record through `logging` costs as much as a good part of an answer. Here an answer adds a tuple to
-a list; ten times a second the list becomes lines, and those go out in as few writes as are whole:
-a pipe takes up to PIPE_BUF bytes at once, so that lines of several workers do not mix.
+a list, without the request's scope, so that this is free for the next one; ten times a second the
+list becomes lines, and those go out in as few writes as are whole: a pipe takes up to PIPE_BUF
+bytes at once, so that lines of several workers do not mix.
 """
 
 import asyncio
@@ -10,8 +11,10 @@ import contextlib
 import os
 import select
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import Self
 
 import orjson
@@ -30,9 +33,11 @@ MAX_LINES = 10_000
 """With so many, nobody waits for the next turn."""
 
 Headers = Iterable[tuple[bytes, bytes]]
-Record = tuple[float, Scope, Identity, str, int, float, Headers]
-"""An answer: when it was given, the request's scope, identity and route, then the answer's status,
-seconds and headers. A bare tuple, because each answer makes one."""
+Asked = tuple[str | None, str, bytes]
+"""The client's address, the method, and the beginning of the path as it was sent."""
+Record = tuple[float, Asked, Identity, str, int, float, int]
+"""An answer: when it was given, what was asked, the request's identity and route, then the answer's
+status, seconds and bytes. A bare tuple, because each answer makes one."""
 
 QUIET_ROUTES = PROBES | {"/metrics"}
 """Machines ask these every few seconds, and nobody reads about it."""
@@ -64,11 +69,24 @@ class AccessLog:
         left_out = frozenset() if is_debugging else QUIET_ROUTES
         return cls(sys.stdout.fileno(), settings.log_format, left_out=left_out)
 
-    def add(self, record: Record) -> None:
-        """Remember an answer."""
-        if record[3] in self._left_out:
+    def add(
+        self,
+        scope: Scope,
+        identity: Identity,
+        route: str,
+        *,
+        status: int,
+        seconds: float,
+        headers: Headers,
+    ) -> None:
+        """Remember an answer, given just now."""
+        if route in self._left_out:
             return
-        self._records.append(record)
+        client = scope["client"]
+        asked = client and client[0], scope["method"], scope["raw_path"][:MAX_PATH_BYTES]
+        self._records.append(
+            (time.time(), asked, identity, route, status, seconds, _bytes(headers))
+        )
         if len(self._records) >= MAX_LINES:
             self.write()
 
@@ -110,10 +128,9 @@ def _packed(lines: Iterable[bytes]) -> Iterator[bytes]:
         yield b"".join(piece)
 
 
-def _path(scope: Scope) -> str:
+def _path(raw: bytes) -> str:
     # As it was sent: without the query, and with its percent signs.
-    raw: bytes = scope["raw_path"]
-    return raw[:MAX_PATH_BYTES].decode("latin-1")
+    return raw.decode("latin-1")
 
 
 def _bytes(headers: Headers) -> int:
@@ -125,6 +142,12 @@ def _bytes(headers: Headers) -> int:
 
 def _plain(text: str) -> str:
     return text if text.isprintable() else visible(text)
+
+
+@lru_cache(1024)
+def _quoted(asked: Asked) -> str:
+    client, method, path = asked
+    return f'{_plain(client) if client else "-"} "{method} {_plain(_path(path))}"'
 
 
 class _Lines:
@@ -143,23 +166,16 @@ class _Lines:
         return f"{self._prefix}{int(now % 1 * 1000):03d}Z"
 
     def text(self, record: Record) -> bytes:
-        now, scope, identity, _, status, seconds, headers = record
-        client = scope["client"]
-        request_id, trace = identity
-        path = _path(scope)
+        now, asked, (request_id, trace), _, status, seconds, size = record
         traced = "" if trace is None else f" trace_id={trace.trace_id} span_id={trace.span_id}"
         return (
-            f"{self._time(now)} INFO {self._pid} {_plain(client[0]) if client else '-'} "
-            f'"{scope["method"]} {_plain(path)}" {status} '
-            f"{_bytes(headers)} bytes {seconds:.6f} s request_id={request_id.decode()}{traced}\n"
+            f"{self._time(now)} INFO {self._pid} {_quoted(asked)} {status} "
+            f"{size} bytes {seconds:.6f} s request_id={request_id.decode()}{traced}\n"
         ).encode()
 
     def json(self, record: Record) -> bytes:
-        now, scope, identity, route, status, seconds, headers = record
-        path = _path(scope)
-        client = scope["client"]
-        method = scope["method"]
-        request_id, trace = identity
+        now, (client, method, raw), (request_id, trace), route, status, seconds, size = record
+        path = _path(raw)
         traced = {} if trace is None else {"trace_id": trace.trace_id, "span_id": trace.span_id}
         return orjson.dumps(
             {
@@ -175,8 +191,8 @@ class _Lines:
                 "path": path,
                 "status": status,
                 "seconds": round(seconds, 6),
-                "bytes": _bytes(headers),
-                "client": client[0] if client else None,
+                "bytes": size,
+                "client": client,
             },
             option=orjson.OPT_APPEND_NEWLINE,
         )

@@ -47,7 +47,9 @@ class Observation:
         seconds = time.perf_counter() - begun
         self._metrics.answered(route, model, status, seconds)
         if self._access_log is not None:
-            self._access_log.add((time.time(), scope, identity, route, status, seconds, headers))
+            self._access_log.add(
+                scope, identity, route, status=status, seconds=seconds, headers=headers
+            )
         if self._tracing is not None and route not in QUIET_ROUTES:
             attributes = {"http.route": route, "http.response.status_code": status}
             if model in self._catalog.models:
