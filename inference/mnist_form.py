@@ -17,8 +17,6 @@ import numpy.typing as npt
 Picture = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom; right and bottom are the first column and row outside."""
-Profile = npt.NDArray[np.float64]
-"""`[n, length]`: the ink of each picture along one of its axes."""
 
 BOX_SHARE: Final = 20 / 28
 """Longer side of the digit over the side of the picture."""
@@ -49,34 +47,42 @@ def is_normalized(luminance: Picture) -> bool:
 
 def are_normalized(pictures: Picture) -> npt.NDArray[np.bool_]:
     """`is_normalized` of each picture, bool `[n]`; they are uint8, `[n, h, w]`."""
-    count, height, width = pictures.shape
-    side = box_side(height, width)
-    longer = np.zeros(count, np.int64)
-    centered = np.ones(count, np.bool_)
-    for profile in _profiles(pictures):
-        length = profile.shape[1]
-        inked = profile != 0
-        begin, end = inked.argmax(axis=1), length - inked[:, ::-1].argmax(axis=1)
-        longer = np.maximum(longer, end - begin)
-        mass, moment = (profile @ _weights(length)).T
-        # Where there is no ink, `full` is false.
-        drifts = np.minimum(np.maximum(-moment / np.maximum(mass, 1), -begin), length - end)
-        centered &= np.abs(drifts) <= CENTER_TOLERANCE
-    full = np.maximum.reduce(pictures.reshape(count, -1), axis=1) >= min(FULL_INK)[0]
-    normalized: npt.NDArray[np.bool_] = full & centered & (longer <= side) & (longer >= side - 1)
+    normalized = _are_surely_normalized(pictures)
+    for index in (~normalized).nonzero()[0]:
+        normalized[index] = is_normalized(pictures[index])
     return normalized
 
 
-def _profiles(pictures: Picture) -> tuple[Profile, Profile]:
-    """The ink of each row and of each column; pictures are uint8, `[n, h, w]`.
-
-    As products with ones, which numpy forms faster than sums of so few numbers each.
-    """
+def _are_surely_normalized(pictures: Picture) -> npt.NDArray[np.bool_]:
+    """False also of the few whose center is off because they would not fit otherwise."""
     count, height, width = pictures.shape
+    side = box_side(height, width)
     ink = pictures.astype(np.float32)  # a row or a column of bytes adds up in it exactly
-    rows = (ink.reshape(-1, width) @ np.ones(width, np.float32)).reshape(count, height)
-    columns = np.ones(height, np.float32) @ ink
-    return rows.astype(np.float64), columns.astype(np.float64)
+    # As products with ones, which numpy forms faster than sums of so few numbers each.
+    rows = (ink.reshape(-1, width) @ _ones(width)).reshape(count, height)
+    columns = _ones(height) @ ink
+    # Both axes are looked at in the same calls where they are equally long.
+    profiles = [np.concatenate([rows, columns])] if height == width else [rows, columns]
+    sized = np.zeros(count, np.bool_)
+    normalized: npt.NDArray[np.bool_] = (
+        np.maximum.reduce(pictures.reshape(count, -1), axis=1) >= min(FULL_INK)[0]
+    )
+    for profile in profiles:
+        length = profile.shape[1]
+        inked = profile != 0
+        extent = length - inked.argmax(axis=1) - inked[:, ::-1].argmax(axis=1)
+        moments = profile @ _weights(length)
+        drifts = np.abs(moments[:, 1] / np.maximum(moments[:, 0], 1))  # no ink is no mass
+        fits = ((drifts <= CENTER_TOLERANCE) & (extent <= side)).reshape(-1, count)
+        normalized &= np.logical_and.reduce(fits)
+        sized |= np.logical_or.reduce((extent >= side - 1).reshape(-1, count))
+    normalized &= sized
+    return normalized
+
+
+@lru_cache(maxsize=8)
+def _ones(length: int) -> npt.NDArray[np.float32]:
+    return np.ones(length, np.float32)
 
 
 @lru_cache(maxsize=8)

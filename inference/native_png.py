@@ -19,7 +19,7 @@ from inference.card import Fit, InputSpec
 from inference.mnist_form import are_normalized, is_normalized
 from inference.pixels import Pixels
 
-FEW: Final = 6
+FEW: Final = 4
 """Pictures up to which each is looked at alone, which is faster then (`benchmarks/costs.py`)."""
 
 _GRAY, _RGB = 0, 2
