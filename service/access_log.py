@@ -155,15 +155,19 @@ class _Lines:
 
     def __init__(self) -> None:
         self._pid = os.getpid()
-        self._second = 0
-        self._prefix = ""
+        self._milliseconds = self._second = 0
+        self._prefix = self._now = ""
 
     def _time(self, now: float) -> str:
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._prefix = rfc3339(second)[: -len("000Z")]
-        return f"{self._prefix}{int(now % 1 * 1000):03d}Z"
+        milliseconds = int(now * 1000)
+        if milliseconds != self._milliseconds:
+            self._milliseconds = milliseconds
+            second, rest = divmod(milliseconds, 1000)
+            if second != self._second:
+                self._second = second
+                self._prefix = rfc3339(second)[: -len("000Z")]
+            self._now = f"{self._prefix}{rest:03d}Z"
+        return self._now
 
     def text(self, record: Record) -> bytes:
         now, asked, (request_id, trace), _, status, seconds, size = record
