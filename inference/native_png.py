@@ -73,8 +73,10 @@ class NativePng:
 
     def stacked(self, samples: Sequence[Pixels]) -> Pixels:
         """Decoded pictures as one array, `[n, height, width, channels]`."""
-        shape = len(samples), *self._spec.shape
-        return np.concatenate(samples).reshape(shape) if samples else np.empty(shape, np.uint8)
+        joined = bytearray().join(
+            [sample.data for sample in samples]
+        )  # sooner than by numpy (`benchmarks/costs.py`)
+        return np.frombuffer(joined, np.uint8).reshape(len(samples), *self._spec.shape)
 
     def unfinished(self, images: Pixels) -> npt.NDArray[np.int64]:
         """Which of these decoded pictures, `[n, height, width, channels]`, do not fit yet."""

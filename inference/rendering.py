@@ -35,20 +35,21 @@ def render(
     card has an energy threshold; `set` where coverage is asked for.
     """
     said = predictions if wanted.calibrated else predictions.uncalibrated(card)
-    rendered: list[dict[str, Any]] = []
-    for probabilities, argmax in zip(
-        said.probabilities.tolist(), said.argmax.tolist(), strict=True
-    ):
-        named = dict(zip(card.labels, probabilities, strict=True))
-        prediction = {
+    labels = card.labels
+    rendered: list[dict[str, Any]] = [
+        {
             "argmax": argmax,
-            "label": card.labels[argmax],
+            "label": labels[argmax],
             "probability": probabilities[argmax],
-            "probabilities": (
-                named if wanted.top_k is None else _most_probable(named, wanted.top_k)
-            ),
+            "probabilities": dict(zip(labels, probabilities, strict=True)),
         }
-        rendered.append(prediction)
+        for probabilities, argmax in zip(
+            said.probabilities.tolist(), said.argmax.tolist(), strict=True
+        )
+    ]
+    if wanted.top_k is not None:
+        for prediction in rendered:
+            prediction["probabilities"] = _most_probable(prediction["probabilities"], wanted.top_k)
     for member, values in _additions(card, said, wanted):
         for prediction, value in zip(rendered, values, strict=True):
             prediction[member] = value

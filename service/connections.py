@@ -38,6 +38,7 @@ from service.errors import (
     TooManyConnectionsError,
     UnreadableRequestError,
 )
+from service.known_heads import KnownHeads
 from service.routes.health import PROBES
 from service.telemetry import BEGUN
 
@@ -97,6 +98,8 @@ class Connections(ServerState):
         self.drain = drain
         self.on_refusal: OnRefusal | None = None
         self.direct: Direct | None = None
+        self.known_heads = KnownHeads()
+        self._success: tuple[object, bytes] = None, b""
         self.patience: Mapping[Phase, float] = {
             Phase.HEAD: limits.header_seconds,
             Phase.BODY: limits.body_seconds,
@@ -109,6 +112,14 @@ class Connections(ServerState):
 
     def __len__(self) -> int:
         return len(self.connections)
+
+    @property
+    def success(self) -> bytes:
+        """How an answer begins that is one: its first line, and the headers of every answer."""
+        if self._success[0] is not self.default_headers:  # uvicorn makes them anew every second
+            lines = [STATUS_LINE[200], *[b"%b: %b\r\n" % header for header in self.default_headers]]
+            self._success = self.default_headers, b"".join(lines)
+        return self._success[1]
 
     @property
     def crowded(self) -> bool:
@@ -217,6 +228,9 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse, or say why it cannot be."""
+        if self._take_known(data):
+            return
+        begins, before, whole = not self._receiving, self.cycle, data
         self._chunk_bytes = len(data)
         unfinished = self.scope if self._in_head else None
         while data and not self._discarding:
@@ -238,6 +252,49 @@ class Connection(HttpToolsProtocol):
             self._head_bytes += self._chunk_bytes
             if self._head_bytes > MAX_HEAD_BYTES and not self._discarding:
                 self._refuse(HeadTooLargeError(MAX_HEAD_BYTES, MAX_FIELDS))
+        if begins and not self._receiving and self.cycle is not before:
+            self._remember(whole)
+
+    def _remember(self, data: bytes) -> None:
+        """Keep the head that these bytes begin with, if its request went the direct way."""
+        if isinstance(self.cycle, Shortcut) and self.cycle.keep_alive:
+            self.server_state.known_heads.remember(data, self.cycle.scope)
+
+    def _take_known(self, data: bytes) -> bool:
+        """Do what the parser would do, if this is one request whose head is known."""
+        direct = self.server_state.direct
+        if direct is None or self._receiving or not self._goes_directly:
+            return False
+        found = self.server_state.known_heads.find(data)
+        if found is None:
+            return False
+        known, body = found
+        if not direct.admits(known.fields):
+            return False
+        self.on_message_begin()
+        scope: Any = self.scope
+        scope.update(known.said)
+        self.headers += known.headers
+        keep_alive = not self.server_state.drain.begun
+        self.cycle = Shortcut(direct, self, scope, keep_alive=keep_alive)
+        self.on_body(body)
+        self.on_message_complete()
+        return True
+
+    @property
+    def _is_free(self) -> bool:
+        """Whether nothing stands before the next request."""
+        return self.cycle is None or self.cycle.response_complete
+
+    @property
+    def _goes_directly(self) -> bool:
+        """Whether the next request may go the direct way, if it is one for it."""
+        return (
+            self._is_free
+            and not self._beyond
+            and not self._discarding
+            and not self.flow.write_paused
+        )
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -259,24 +316,16 @@ class Connection(HttpToolsProtocol):
         scope["path"] = urllib.parse.unquote(path) if "%" in path else path
         scope["raw_path"] = url.path
         scope["query_string"] = url.query or b""
-        before = self.cycle
-        free = before is None or before.response_complete
         closing = self._beyond or self.server_state.drain.begun
         keep_alive = version != "1.0" and parser.should_keep_alive() and not closing
         direct = self.server_state.direct
-        if (
-            direct is not None
-            and free
-            and not self._beyond
-            and not self.flow.write_paused
-            and version == "1.1"
-            and direct.takes(scope)
-        ):
+        if direct and self._goes_directly and version == "1.1" and direct.takes(scope):
             self.cycle = Shortcut(direct, self, scope, keep_alive=keep_alive)
             return
+        is_free = self._is_free
         self.cycle = cycle = self._cycle_of(scope, keep_alive=keep_alive)
         app = self._busy if self._beyond and scope["path"] not in PROBES else self.app
-        if free:
+        if is_free:
             self._start_asgi_task(cycle, app)  # type: ignore[arg-type]
         else:  # pipelined
             self.flow.pause_reading()

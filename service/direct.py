@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from inference.errors import InferenceError
 from service import problems
@@ -103,6 +102,10 @@ class Direct:
         length = fields.get(b"content-length", b"")
         if not length.isdigit() or int(length) > min(MAX_BODY_BYTES, self.bodies.max_bytes):
             return False
+        return self.admits(fields)
+
+    def admits(self, fields: Mapping[bytes, bytes]) -> bool:
+        """Whether a request with these fields brings a key, where one is asked for."""
         if self._check_key is not None:
             try:
                 self._check_key(fields)
@@ -175,11 +178,9 @@ class Shortcut:
         connection = self._connection
         body, headers = response_to(result)
         headers += ((REQUEST_ID_HEADER, self._identity[0]), NOSNIFF)
-        lines = [STATUS_LINE[200]]
-        for name, value in (*connection.server_state.default_headers, *headers):
-            lines += (name, b": ", value, b"\r\n")
-        lines += (b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n", body)
-        connection.transport.write(b"".join(lines))
+        end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+        lines = [b"%b: %b\r\n" % header for header in headers]
+        connection.transport.write(b"".join([connection.server_state.success, *lines, end, body]))
         self.response_complete = True
         self._end((200, headers))
         if not self.keep_alive:

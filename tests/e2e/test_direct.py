@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 import httpx
@@ -111,6 +112,37 @@ def test_pipelined_requests_are_answered_in_their_order(
     expected = [client.post("/predict", content=file, headers=PNG).content for file in files]
     assert bodies_of(received) == expected
     assert received.count(b"connection: close") == 1
+
+
+def test_requests_with_the_same_head_each_get_their_own_answer(
+    server: Server, client: httpx.Client
+) -> None:
+    # Not compressed, they are equally long, and so are their heads.
+    files = [png(random_picture(seed), compress_level=0) for seed in range(5)]
+    files.insert(2, files[0][:60] + bytes([files[0][60] ^ 1]) + files[0][61:])
+    assert len({request(file)[: -len(file)] for file in files}) == 1
+    expected = [client.post("/predict", content=file, headers=PNG).content for file in files]
+    with connect(server) as connection, connection.makefile("rb") as answers:
+        for file, right in zip(files, expected, strict=True):
+            for noise in (b"", b"\r\n", b"\r\n\r\n"):  # RFC 9112, section 2.2
+                if noise:
+                    connection.sendall(noise)
+                connection.sendall(request(file))
+                status, body = read_answer(answers)
+                assert (status, body) == (422 if file is files[2] else 200, right)
+        connection.shutdown(socket.SHUT_WR)
+        assert answers.read() == b""
+
+
+def read_answer(answers: BinaryIO) -> tuple[int, bytes]:
+    """Status and body of the next answer on a connection."""
+    status = int(answers.readline().split()[1])
+    length = 0
+    while (line := answers.readline()) != b"\r\n":
+        name, _, value = line.partition(b": ")
+        if name == b"content-length":
+            length = int(value)
+    return status, answers.read(length)
 
 
 def test_what_is_unusual_is_answered_too(server: Server, client: httpx.Client) -> None:
