@@ -1,4 +1,7 @@
-"""The folder of models: `<root>/<name>/<version>/model.onnx`, each version with its `report/`."""
+"""The folder of models: `<root>/<name>/<version>/model.onnx`, each version with its `report/`.
+
+Or the folder of one model, as KServe mounts it: `<root>/<version>/model.onnx`, `<root>/model.onnx`.
+"""
 
 import os
 import shutil
@@ -66,10 +69,10 @@ class ModelRepository:
         """
         if not self.root.is_dir():
             raise NoModelsError(f"the folder of models {self.root} does not exist")
-        names = sorted(entry.name for entry in self.root.iterdir() if self._versions(entry.name))
+        names = sorted(name for name in self._candidates() if self._versions(name))
         if not names:
             raise NoModelsError(
-                f"no models in {self.root}: expected <name>/<version>/{MODEL_FILE}; "
+                f"no models in {self.root}: expected {self._expected()}; "
                 "make one with `logitserve train`"
             )
         return names
@@ -82,22 +85,22 @@ class ModelRepository:
         """
         found: dict[Key, Signature] = {}
         unreadable: dict[str, str] = {}
-        for entry in sorted(self.root.iterdir()):
-            if not _is_valid(_NAME, entry.name):
+        for name in sorted(self._candidates()):
+            if not _is_valid(_NAME, name):
                 continue
             try:
-                for version in self._versions(entry.name):
-                    status = self.path(entry.name, version).stat()
-                    found[entry.name, version] = Signature.of(status)
+                for version in self._versions(name):
+                    status = self.path(name, version).stat()
+                    found[name, version] = Signature.of(status)
             except FileNotFoundError:
                 continue  # removed while we looked
             except OSError as error:
-                unreadable[entry.name] = error.strerror or type(error).__name__
+                unreadable[name] = error.strerror or type(error).__name__
         return Look(found, unreadable)
 
     def path(self, name: str, version: str) -> Path:
         """Where the ONNX file of a version lies, whether it is there or not."""
-        return self.root / name / version / MODEL_FILE
+        return self._folder(name) / version / MODEL_FILE
 
     def versions(self, name: str) -> list[str]:
         """The versions of a model, oldest first.
@@ -141,7 +144,7 @@ class ModelRepository:
                 "63 at most, starting with a letter or digit"
             )
         version = str(max(map(int, self._versions(name)), default=0) + 1)
-        parent = self.root / name
+        parent = self._folder(name)
         try:
             parent.mkdir(parents=True, exist_ok=True)
             folder = Path(tempfile.mkdtemp(prefix=f".staging-{version}-", dir=parent))
@@ -155,8 +158,18 @@ class ModelRepository:
             if not any(parent.iterdir()):
                 parent.rmdir()
 
+    def _candidates(self) -> list[str]:
+        """What may be a model, from one look at the root."""
+        return [entry.name for entry in self.root.iterdir()]
+
+    def _expected(self) -> str:
+        return f"<name>/<version>/{MODEL_FILE}"
+
+    def _folder(self, name: str) -> Path:
+        return self.root / name
+
     def _versions(self, name: str) -> list[str]:
-        folder = self.root / name
+        folder = self._folder(name)
         if not (_is_valid(_NAME, name) and folder.is_dir()):
             return []
         found = (
@@ -165,6 +178,41 @@ class ModelRepository:
             if _is_valid(_VERSION, entry.name) and (entry / MODEL_FILE).is_file()
         )
         return sorted(found, key=int)
+
+
+class OneModelRepository(ModelRepository):
+    """A folder that is one model, which gets its name from outside.
+
+    `<root>/<version>/model.onnx`; `<root>/model.onnx` is version 1 unless there is a `1/`.
+    """
+
+    def __init__(self, root: Path, name: str) -> None:
+        super().__init__(root)
+        self._name = name
+
+    def path(self, name: str, version: str) -> Path:
+        """Where the ONNX file of a version lies, whether it is there or not."""
+        in_folder = super().path(name, version)
+        alone = self.root / MODEL_FILE
+        return alone if version == "1" and alone.is_file() and not in_folder.exists() else in_folder
+
+    def _candidates(self) -> list[str]:
+        next(self.root.iterdir(), None)  # an OSError where the folder is away, as of many models
+        return [self._name]
+
+    def _expected(self) -> str:
+        return f"<version>/{MODEL_FILE} or {MODEL_FILE} of the one model {self._name!r}"
+
+    def _folder(self, name: str) -> Path:
+        del name
+        return self.root
+
+    def _versions(self, name: str) -> list[str]:
+        if name != self._name:
+            return []
+        found = super()._versions(name)
+        alone = (self.root / MODEL_FILE).is_file()
+        return ["1", *found] if alone and "1" not in found else found
 
 
 def _settle(folder: Path, target: Path) -> None:

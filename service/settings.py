@@ -15,6 +15,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from inference.card import ModelName
 from inference.codec import DEFAULT_MAX_PIXELS, MOST_PIXELS
 from service.cors import parse_origins
 from service.errors import SettingsError
@@ -81,6 +82,11 @@ class Settings(BaseSettings):
         validation_alias=_also("workers", "WEB_CONCURRENCY"),
     )
     models: Path = Field(Path("models"), description="folder of models, <name>/<version>/")
+    model_name: ModelName | None = Field(
+        None,
+        description="name of the one model whose versions the folder holds, <version>/model.onnx, "
+        "or model.onnx alone as version 1: what KServe mounts",
+    )
     watch_seconds: NonNegativeFloat = Field(
         1,
         description="seconds between two looks at the folder of models; 0 looks only when a load "

@@ -20,7 +20,7 @@ import uvicorn
 import uvloop
 from uvicorn.config import STARTUP_FAILURE
 
-from inference.repository import ModelRepository
+from inference.repository import ModelRepository, OneModelRepository
 from inference.runtime import available_cpus
 from service import memory, tls
 from service.app import create_app
@@ -130,6 +130,12 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
+def _repository(settings: Settings) -> ModelRepository:
+    if settings.model_name is None:
+        return ModelRepository(settings.models)
+    return OneModelRepository(settings.models, settings.model_name)
+
+
 def load_catalog(settings: Settings, shared: Path) -> Catalog:
     """Load the models that the settings name.
 
@@ -139,7 +145,7 @@ def load_catalog(settings: Settings, shared: Path) -> Catalog:
     """
     threads = settings.threads or max(1, available_cpus() // settings.workers)
     loader = Loader(
-        ModelRepository(settings.models),
+        _repository(settings),
         VersionPolicy.parse(settings.version_policy),
         threads=threads,
         max_queue=settings.max_queue,

@@ -179,3 +179,30 @@ def test_help_and_serving_do_not_import_tensorflow(folder: str) -> None:
         httpx.get(f"{server.url}/readyz", timeout=START_SECONDS).raise_for_status()
     assert "import 'fastapi'" in "".join(server.log)
     assert "import 'tensorflow'" not in "".join(server.log)
+
+
+@pytest.mark.parametrize("layout", ["model.onnx", "3/model.onnx"])
+def test_a_folder_of_one_model_is_served_by_the_name_that_it_is_given(
+    tmp_path: Path, layout: str
+) -> None:
+    weights = tiny_models.publish(tmp_path / "made")
+    target = tmp_path / "mounted" / layout
+    target.parent.mkdir(parents=True)
+    shutil.copy(tmp_path / "made/tiny/1/model.onnx", target)
+    picture = random_picture(seed=3)
+    options = ("--models", str(tmp_path / "mounted"), "--model-name", "cats")
+    with running(*options) as server, httpx.Client(base_url=server.url) as client:
+        answer = client.post(
+            "/models/cats/predict", content=png(picture), headers={"Content-Type": "image/png"}
+        ).json()
+        assert client.get("/v2/models/cats/ready").status_code == 200
+    assert (answer["model"], answer["version"]) == ("cats", "3" if "3" in layout else "1")
+    expected = tiny_models.linear_logits(picture[None], weights).argmax()
+    assert answer["predictions"][0]["argmax"] == expected
+
+
+def test_the_name_of_a_folder_of_many_models_is_refused(folder: str) -> None:
+    options = ("serve", "--models", folder, "--model-name", "cats")
+    assert_one_clear_line(*run(*options), "no models in", "of the one model 'cats'")
+    options = ("serve", "--models", folder, "--model-name", "No Name")
+    assert_one_clear_line(*run(*options), "--model-name", "LOGITSERVE_MODEL_NAME")

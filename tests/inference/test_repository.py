@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from inference.errors import ModelNotFoundError, NoModelsError, PublishError
-from inference.repository import MODEL_FILE, ModelRepository
+from inference.repository import MODEL_FILE, ModelRepository, OneModelRepository
 
 
 def put(root: Path, name: str, version: str) -> None:
@@ -152,3 +152,37 @@ def test_a_look_sees_every_change_of_a_file(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path)
     with pytest.raises(FileNotFoundError):
         repository.look()
+
+
+def test_a_folder_of_one_model_holds_its_versions_and_gets_its_name_from_outside(
+    tmp_path: Path,
+) -> None:
+    for version in ("2", "10"):
+        put(tmp_path, ".", version)
+    repository = OneModelRepository(tmp_path, "cats")
+    assert repository.names() == ["cats"]
+    assert list(repository.look().files) == [("cats", "2"), ("cats", "10")]
+    assert repository.model_file("cats") == tmp_path / "10" / MODEL_FILE
+    with pytest.raises(ModelNotFoundError):
+        repository.model_file("2")
+
+
+def test_a_file_that_is_alone_is_version_1(tmp_path: Path) -> None:
+    repository = OneModelRepository(tmp_path, "cats")
+    with pytest.raises(
+        NoModelsError, match=r"expected <version>/model\.onnx or model\.onnx of .*cats"
+    ):
+        repository.names()
+    (tmp_path / MODEL_FILE).write_bytes(b"alone")
+    assert repository.model_file("cats") == tmp_path / MODEL_FILE
+    put(tmp_path, ".", "2")
+    assert repository.versions("cats") == ["1", "2"]
+    assert list(repository.look().files) == [("cats", "1"), ("cats", "2")]
+    put(tmp_path, ".", "1")
+    assert repository.versions("cats") == ["1", "2"]
+    assert repository.model_file("cats", "1") == tmp_path / "1" / MODEL_FILE
+
+
+def test_a_folder_of_one_model_that_is_away_cannot_be_looked_into(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        OneModelRepository(tmp_path / "away", "cats").look()
