@@ -7,13 +7,28 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from inference.card import Head, ModelCard
+from inference.predictor import Predictor
 from logitserve.errors import ExtraMissingError
 from logitserve.scoring import Row
 
 Write = Callable[[Sequence[Row]], None]
+
+
+class Origin(NamedTuple):
+    """Which model file rows come from."""
+
+    model: str
+    version: str
+    sha256: str
+    """Of the file."""
+
+    @classmethod
+    def of(cls, predictor: Predictor) -> "Origin":
+        """The origin of what a predictor says."""
+        return cls(predictor.card.name, predictor.card.version, predictor.sha256)
 
 
 class Format(StrEnum):
@@ -31,7 +46,13 @@ class Format(StrEnum):
 
 @contextmanager
 def writer(
-    kind: Format, out: IO[bytes], card: ModelCard, *, names: Sequence[str], top_k: int | None
+    kind: Format,
+    out: IO[bytes],
+    card: ModelCard,
+    *,
+    names: Sequence[str],
+    top_k: int | None,
+    origin: Origin | None = None,
 ) -> Iterator[Write]:
     """Write rows to a stream; what is begun is ended when the block ends.
 
@@ -41,12 +62,13 @@ def writer(
         card: the model's, for the labels.
         names: of all files to come, for the width of the table's first column.
         top_k: as the rows were scored.
+        origin: what to say of the model in each row; Parquet only.
 
     Raises:
         ExtraMissingError: Parquet without pyarrow.
     """
     if kind is Format.PARQUET:
-        with _parquet(out) as write:
+        with _parquet(out, origin) as write:
             yield write
         return
     text = io.TextIOWrapper(out, encoding="utf-8", newline="", write_through=True)
@@ -140,7 +162,7 @@ def _json(out: IO[str]) -> Iterator[Write]:
 
 
 @contextmanager
-def _parquet(out: IO[bytes]) -> Iterator[Write]:
+def _parquet(out: IO[bytes], origin: Origin | None) -> Iterator[Write]:
     try:
         import pyarrow as pa
         from pyarrow import parquet
@@ -154,15 +176,19 @@ def _parquet(out: IO[bytes]) -> Iterator[Write]:
             "probability": pa.float64(),
             "probabilities": pa.map_(pa.string(), pa.float64()),
             "labels": pa.list_(pa.string()),
+            "known": pa.bool_(),
             "error": pa.string(),
         }
     )
+    stamp = {} if origin is None else origin._asdict()
+    for name in stamp:  # a dictionary: each row refers to the one text
+        schema = schema.append(pa.field(name, pa.dictionary(pa.int32(), pa.string())))
 
     def record(row: Row) -> dict[str, Any]:
         found = as_dict(row)
         if row.scores is not None:
             found["probabilities"] = list(row.scores.probabilities.items())
-        return found
+        return {**found, **stamp}
 
     with parquet.ParquetWriter(out, schema) as file:
         yield lambda rows: file.write_table(pa.Table.from_pylist(list(map(record, rows)), schema))

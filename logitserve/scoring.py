@@ -20,6 +20,11 @@ from inference.rendering import Wanted, render
 CHUNK: Final = 64
 """Pictures that are in memory at a time."""
 
+PICTURE_SUFFIXES: Final = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"}
+)
+"""Of the files that are taken from folders and tar files; one that is named may have any."""
+
 NOT_FINITE: Final = "the network's logits are not finite for this picture"
 
 
@@ -29,6 +34,20 @@ class Picture(NamedTuple):
     name: str
     read: Callable[[], bytes]
     """Gives the encoded file; may raise OSError."""
+
+
+def shown(name: str) -> str:
+    """A file's name as text that can be written, where it may have bytes that are none."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def unreadable(name: str, why: str) -> Picture:
+    """A picture that is known to be none, so that it gets its row."""
+
+    def read() -> bytes:
+        raise OSError(why)
+
+    return Picture(name, read)
 
 
 @dataclass(frozen=True, slots=True)

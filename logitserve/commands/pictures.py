@@ -1,24 +1,33 @@
 """The pictures of a folder, by their names."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
 
 import click
 
-SUFFIXES: Final = frozenset(
-    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"}
-)
-"""Of the files that are taken from a folder; a file that is named itself may have any."""
+from logitserve.scoring import PICTURE_SUFFIXES
 
 
-def in_folder(folder: Path, *, recursive: bool = False, hint: str = "") -> list[Path]:
-    """The pictures of a folder, sorted.
+def in_folder(
+    folder: Path, *, recursive: bool = False, hint: str = "", shards: Iterable[str] = ()
+) -> list[Path]:
+    """The pictures of a folder, sorted; where it has none, its shards.
+
+    Args:
+        folder: where to look.
+        recursive: whether to look into its folders too.
+        hint: what the error adds.
+        shards: suffixes of files that hold several pictures.
 
     Raises:
         click.UsageError: there are none.
     """
     found = folder.rglob("*") if recursive else folder.iterdir()
-    files = sorted(file for file in found if file.suffix.lower() in SUFFIXES and file.is_file())
-    if not files:
-        raise click.UsageError(f"no pictures in the folder {folder}{hint}")
-    return files
+    entries = sorted(found)
+    for suffixes in (tuple(PICTURE_SUFFIXES), tuple(shards)):
+        files = [
+            file for file in entries if file.name.lower().endswith(suffixes) and file.is_file()
+        ]
+        if files:
+            return files
+    raise click.UsageError(f"no pictures in the folder {folder}{hint}")

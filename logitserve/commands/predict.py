@@ -2,9 +2,10 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Final
 
@@ -12,12 +13,14 @@ import click
 
 from inference.predictor import Predictor
 from inference.runtime import available_cpus
+from logitserve.bulk.run import Engine, Tally, Workers, score_into
+from logitserve.bulk.sources import PART_SIZE, SHARD_SUFFIXES, Files, Unit, units
 from logitserve.commands.options import models_option
 from logitserve.commands.pictures import in_folder
 from logitserve.errors import OutputError
 from logitserve.published import find
 from logitserve.rows import Format, writer
-from logitserve.scoring import CHUNK, Picture, score
+from logitserve.scoring import CHUNK, Picture, score, shown
 
 STDIN: Final = "-"
 
@@ -30,10 +33,13 @@ STDIN: Final = "-"
       logitserve predict scans --recursive --format csv --output scans.csv
       logitserve predict *.jpg --model zero/1 --top-k 2 --format json
       cat three.png | logitserve predict - --format json
+      logitserve predict shards/*.tar --partitioned --output scores
+      logitserve predict shards/*.tar --engine ray --address head:6379 --output scores
 
-    The exit status is 0 if every picture was scored, 1 if one could not be, 2 for wrong usage.""",
+    The exit status is 0 if every picture was scored, 1 if one could not be, 2 for wrong usage.
+    Millions of pictures, clusters, columns: docs/scoring.md.""",
 )
-@click.argument("paths", metavar="FILES", nargs=-1, required=True)
+@click.argument("paths", metavar="SOURCES", nargs=-1, required=True)
 @click.option(
     "--model", metavar="NAME[/VERSION]", help="without it 'digits' if present, else the only one"
 )
@@ -53,9 +59,41 @@ STDIN: Final = "-"
 @click.option(
     "--output",
     "-o",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="file to write; it appears when it is whole. Without it, standard output",
 )
+@click.option(
+    "--partitioned",
+    is_flag=True,
+    help="write --output as a folder of Parquet files, and go on there if it was begun",
+)
+@click.option(
+    "--engine",
+    type=click.Choice([engine.value for engine in Engine]),
+    default=Engine.LOCAL.value,
+    show_default=True,
+    help="who scores; ray needs pip install 'logitserve[ray]', and is always --partitioned",
+)
+@click.option(
+    "--address",
+    metavar="HOST:PORT",
+    envvar="RAY_ADDRESS",
+    help="Ray cluster to join, or 'auto'; without it, --engine ray starts one on this machine",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="processes or Ray actors of a partitioned run; without it, one a CPU",
+)
+@click.option(
+    "--part-size",
+    type=click.IntRange(min=1),
+    default=PART_SIZE,
+    show_default=True,
+    help="pictures of a Parquet file; a tar file makes one, whatever is in it",
+)
+@click.option("--image-column", metavar="NAME", help="of Parquet sources: the encoded pictures")
+@click.option("--name-column", metavar="NAME", help="of Parquet sources: the pictures' names")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -67,44 +105,111 @@ def command(
     recursive: bool,
     kind: str,
     output: Path | None,
+    partitioned: bool,
+    engine: str,
+    address: str | None,
+    workers: int | None,
+    part_size: int,
+    image_column: str | None,
+    name_column: str | None,
 ) -> None:
     """Score pictures offline, without a server.
 
-    FILES are pictures, folders of them, or - for one on standard input. Rows come in their order, a
-    folder's pictures by name. A picture that cannot be
-    used is a row with its error.
+    SOURCES are pictures, tar files and Parquet files of them, folders of either, or - for one
+    picture on standard input. Rows come in their order, those of a folder by name. A picture that
+    cannot be used is a row with its error.
     """
-    if kind == Format.PARQUET and output is None:
-        raise click.UsageError("parquet is not for reading: say where to with --output FILE")
-    pictures = [picture for path in paths for picture in _pictures(path, recursive=recursive)]
-    predictor = Predictor.load(find(models, model), threads=available_cpus())
-    names = [picture.name for picture in pictures]
-    rows = score(predictor, pictures, top_k=top_k)
-    failed = 0
-    with (
-        _opened(output) as out,
-        writer(Format(kind), out, predictor.card, names=names, top_k=top_k) as write,
-        _progress(len(pictures), is_moving=output is not None or not sys.stdout.isatty()) as moved,
-    ):
-        while chunk := list(islice(rows, CHUNK)):
-            write(chunk)
-            failed += sum(row.error is not None for row in chunk)
-            moved(len(chunk))
+    partitioned = partitioned or engine == Engine.RAY
+    _check_usage(ctx, paths, output, partitioned=partitioned)
+    names = [name for path in paths for name in _names(path, recursive=recursive)]
+    found = units(names, part_size=part_size, image_column=image_column, name_column=name_column)
+    file = find(models, model)
+    if partitioned:
+        assert output is not None  # noqa: S101 - it was checked
+        by = Workers(Engine(engine), workers, address)
+        with _parts_progress(len(found)) as moved:
+            tally = score_into(
+                output, file, found, by, top_k=top_k, part_size=part_size, moved=moved, notice=_say
+            )
+        total, failed = tally.rows, tally.failed
+        _say(f"{total} pictures in {tally.parts} parts in {output}")
+    else:
+        total, failed = _score_as_one(found, file, Format(kind), output, top_k)
     if failed:
-        click.echo(f"{failed} of {len(pictures)} pictures could not be scored", err=True)
+        _say(f"{failed} of {total} pictures could not be scored")
         ctx.exit(1)
 
 
-def _pictures(path: str, *, recursive: bool) -> Iterator[Picture]:
-    """The pictures that an argument names."""
-    if path == STDIN:
-        yield Picture(STDIN, sys.stdin.buffer.read)
-    elif Path(path).is_dir():
-        hint = "" if recursive else "; --recursive looks into its folders too"
-        files = in_folder(Path(path), recursive=recursive, hint=hint)
-        yield from (Picture(click.format_filename(file), file.read_bytes) for file in files)
+def _check_usage(
+    ctx: click.Context, paths: tuple[str, ...], output: Path | None, *, partitioned: bool
+) -> None:
+    given = {
+        name
+        for name in ctx.params
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    if partitioned:
+        _check_folder(output, paths, kind=ctx.params["kind"] if "kind" in given else None)
     else:
-        yield Picture(click.format_filename(path), Path(path).read_bytes)
+        for name in given & {"workers", "part_size"}:
+            option = "--" + name.replace("_", "-")
+            raise click.UsageError(f"{option} is for a partitioned run: add --partitioned")
+        if output is not None and output.is_dir():
+            raise click.UsageError(f"{output} is a folder; a folder is written with --partitioned")
+        if ctx.params["kind"] == Format.PARQUET and output is None:
+            raise click.UsageError("parquet is not for reading: say where to with --output FILE")
+    if "address" in given and ctx.params["engine"] != Engine.RAY:
+        raise click.UsageError("--address is for a Ray cluster: add --engine ray")
+
+
+def _check_folder(output: Path | None, paths: tuple[str, ...], *, kind: str | None) -> None:
+    if output is None:
+        raise click.UsageError("say which folder the parts go into with --output FOLDER")
+    if output.exists() and not output.is_dir():
+        raise click.UsageError(f"{output} is a file; a partitioned run writes into a folder")
+    if kind not in {None, Format.PARQUET}:
+        raise click.UsageError(f"a partitioned run writes parquet, not {kind}")
+    if STDIN in paths:
+        raise click.UsageError("a partitioned run reads files, not standard input")
+
+
+def _names(path: str, *, recursive: bool) -> Iterator[str]:
+    """The files that an argument names."""
+    if not Path(path).is_dir():
+        yield path
+        return
+    hint = "" if recursive else "; --recursive looks into its folders too"
+    folder = Path(path)
+    yield from map(str, in_folder(folder, recursive=recursive, hint=hint, shards=SHARD_SUFFIXES))
+
+
+def _score_as_one(
+    found: list[Unit], file: Path, kind: Format, output: Path | None, top_k: int | None
+) -> tuple[int, int]:
+    """Write rows to one file or standard output; how many, and how many of them are errors."""
+    predictor = Predictor.load(file, threads=available_cpus())
+    rows = score(predictor, chain.from_iterable(map(_pictures, found)), top_k=top_k)
+    names = [shown(name) for unit in found if isinstance(unit, Files) for name in unit.names]
+    counts = [unit.count for unit in found]
+    expected = None if None in counts else sum(count or 0 for count in counts)
+    total = failed = 0
+    with (
+        _opened(output) as out,
+        writer(kind, out, predictor.card, names=names, top_k=top_k) as write,
+        _progress(expected, is_moving=output is not None or not sys.stdout.isatty()) as moved,
+    ):
+        while chunk := list(islice(rows, CHUNK)):
+            write(chunk)
+            total += len(chunk)
+            failed += sum(row.error is not None for row in chunk)
+            moved(len(chunk))
+    return total, failed
+
+
+def _pictures(unit: Unit) -> Iterator[Picture]:
+    for picture in unit.pictures():
+        is_stdin = isinstance(unit, Files) and picture.name == STDIN
+        yield Picture(STDIN, sys.stdin.buffer.read) if is_stdin else picture
 
 
 @contextmanager
@@ -129,10 +234,58 @@ def _opened(output: Path | None) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _progress(total: int, *, is_moving: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error if that is a terminal and no rows are moving by on it already."""
-    hidden = not (is_moving and sys.stderr.isatty())
+def _progress(total: int | None, *, is_moving: bool) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error if that is a terminal and no rows are moving by on it already.
+
+    How many pictures tar files have, only their end tells; then there is a number, but no bar.
+    """
+    is_shown = is_moving and sys.stderr.isatty()
+    if total is None:
+        done = 0
+
+        def count(more: int) -> None:
+            nonlocal done
+            done += more
+            if is_shown:
+                click.echo(f"\rscoring {done} pictures", nl=False, err=True)
+
+        yield count
+        if is_shown:
+            click.echo(err=True)
+        return
     with click.progressbar(
-        length=total, label="scoring", file=sys.stderr, hidden=hidden, show_pos=True
+        length=total, label="scoring", file=sys.stderr, hidden=not is_shown, show_pos=True
     ) as bar:
         yield bar.update
+
+
+@contextmanager
+def _parts_progress(total: int) -> Iterator[Callable[[Tally], None]]:
+    """A bar of parts on standard error if that is a terminal, with the pictures and their rate."""
+    began: tuple[float, Tally] | None = None
+
+    def speed(now: Tally | None) -> str:
+        if now is None or began is None:
+            return ""
+        seconds = max(time.monotonic() - began[0], 1e-9)
+        return f"{now.rows} pictures, {(now.rows - began[1].rows) / seconds:.0f}/s"
+
+    with click.progressbar(
+        length=total,
+        label="scoring",
+        file=sys.stderr,
+        hidden=not sys.stderr.isatty(),
+        show_pos=True,
+        item_show_func=speed,
+    ) as bar:
+
+        def moved(tally: Tally) -> None:
+            nonlocal began
+            began = began or (time.monotonic(), tally)
+            bar.update(tally.parts - bar.pos, tally)
+
+        yield moved
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

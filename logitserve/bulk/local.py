@@ -1,0 +1,84 @@
+"""Units scored by processes of this machine."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.synchronize import Event
+
+from logitserve.bulk.scorer import Job, Part, Scorer
+from logitserve.bulk.sources import Unit
+from logitserve.errors import EngineError
+
+_scorer: Scorer
+_stop: Event
+"""Of a worker process; `_begin` sets them."""
+
+
+def score_units(
+    job: Job, units: Sequence[tuple[int, Unit]], *, workers: int
+) -> Generator[tuple[int, Part], None, None]:
+    """Score units, each in one of several processes; parts come as they are done.
+
+    Args:
+        job: what to do with each.
+        units: with their numbers.
+        workers: processes, each with a predictor of one thread.
+
+    Raises:
+        EngineError: a process died.
+        SourceError: a source is not found any more.
+    """
+    context = multiprocessing.get_context("spawn")  # onnxruntime's threads survive no fork
+    stop = context.Event()
+    waiting = iter(units)
+    running: dict[Future[Part], int] = {}
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(job, stop))
+    try:
+        while True:
+            while len(running) < 2 * workers and (unit := next(waiting, None)) is not None:
+                with _no_interrupts():
+                    running[pool.submit(_score, unit[1])] = unit[0]
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future.result()
+    except BrokenProcessPool as error:
+        raise EngineError(
+            "a process that scores was killed, perhaps for want of memory; what is written stays: "
+            "run the same command again, with fewer --workers"
+        ) from error
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """What is started inside never sees Ctrl-C, which a terminal sends to all; it is told by us."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin(job: Job, stop: Event) -> None:
+    global _scorer, _stop
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _scorer, _stop = Scorer(job), stop
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # noqa: S101 - the pool started us
+    parent.join()
+    os._exit(1)
+
+
+def _score(unit: Unit) -> Part:
+    return _scorer.score(unit, _stop.is_set)

@@ -1,0 +1,100 @@
+"""A unit of pictures → a part: the bytes of a Parquet file. What every engine runs."""
+
+import io
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from inference.predictor import Predictor
+from logitserve.bulk.sources import Unit
+from logitserve.rows import Format, Origin, writer
+from logitserve.scoring import Picture, score
+
+ROW_GROUP: Final = 8192
+"""Rows that are in memory before they are written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is done to each unit. Can be pickled, and needs no file on the machine that does it."""
+
+    model: bytes
+    """The model file."""
+    top_k: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The scores of a unit."""
+
+    data: bytes
+    """A Parquet file."""
+    rows: int
+    failed: int
+    """Rows that are an error."""
+
+
+class StoppedError(Exception):
+    """The scorer was told to stop; there is no part."""
+
+
+class Scorer:
+    """One `Predictor`, and what to do with it."""
+
+    def __init__(self, job: Job) -> None:
+        self._predictor = load(job.model)
+        self._top_k = job.top_k
+
+    def ready(self) -> None:
+        """Nothing; that it answers says that the model is loaded."""
+
+    def score(self, unit: Unit, is_stopped: Callable[[], bool] = bool) -> Part:
+        """Score the pictures of a unit.
+
+        Args:
+            unit: which pictures.
+            is_stopped: asked between pictures.
+
+        Raises:
+            SourceError: this machine does not find the source.
+            StoppedError: `is_stopped` said so.
+        """
+        predictor, out = self._predictor, io.BytesIO()
+        pictures = _until(is_stopped, unit.pictures())
+        rows = score(predictor, pictures, top_k=self._top_k)
+        count = failed = 0
+        with writer(
+            Format.PARQUET,
+            out,
+            predictor.card,
+            names=(),
+            top_k=self._top_k,
+            origin=Origin.of(predictor),
+        ) as write:
+            while group := list(islice(rows, ROW_GROUP)):
+                write(group)
+                count += len(group)
+                failed += sum(row.error is not None for row in group)
+        return Part(out.getvalue(), count, failed)
+
+
+def load(model: bytes) -> Predictor:
+    """A predictor of one thread, from the bytes of a model file.
+
+    Raises:
+        ModelFileError: as `Predictor.load`.
+    """
+    with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
+        file.write(model)
+        file.flush()
+        return Predictor.load(Path(file.name))
+
+
+def _until(is_stopped: Callable[[], bool], pictures: Iterable[Picture]) -> Iterator[Picture]:
+    for picture in pictures:
+        if is_stopped():
+            raise StoppedError
+        yield picture
