@@ -1,11 +1,14 @@
 """The use case: pictures in, predictions out. Knows no request object."""
 
 import asyncio
+import contextlib
 import functools
+import os
+import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +31,13 @@ a run in place may block it: this size takes 1.2 ms, 128×128 takes 2.6 (`benchm
 IN_PLACE_BYTES = 4 * 4 * IN_PLACE_PIXELS
 """A file with more is not taken in place either: so many pixels need a quarter of it, four bytes
 each, and what else there is takes time too."""
+
+DECODING_NICENESS = 10
+"""Of the threads that decode (setpriority(2), which on Linux is of a thread): a picture of 12
+megapixels takes a third of a second (`make bench-sweeps`), and who has sent a small one is not to
+wait for it."""
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -145,7 +155,7 @@ class Classifier:
         """
         warnings: list[PictureWarning] = []
         prepare = functools.partial(self._fitted, warn=warnings.append)
-        images = await to_thread.run_sync(prepare, model, picture, self._max_pixels)
+        images = await _beside(prepare, model, picture, self._max_pixels)
         return images[0], warnings
 
     async def _decoded(
@@ -160,7 +170,7 @@ class Classifier:
                 return self._fitted(model, pictures[0], min(IN_PLACE_PIXELS, self._max_pixels))
             except TooManyPixelsError:
                 pass  # for the event loop; a thread takes it, up to the limit
-        return await to_thread.run_sync(self._stacked, model, pictures, first)
+        return await _beside(self._stacked, model, pictures, first)
 
     def _stacked(
         self, model: Batcher, pictures: Sequence[Picture], first: int | None
@@ -189,6 +199,19 @@ class Classifier:
 
 def _is_long(picture: Picture) -> bool:
     return isinstance(picture, bytes) and len(picture) > IN_PLACE_BYTES
+
+
+async def _beside(function: Callable[..., T], *arguments: object) -> T:
+    """Call it in a thread that gives way to the event loop, where both want the same processor."""
+
+    def call() -> T:
+        with contextlib.suppress(OSError):  # other systems know no priority of a thread
+            thread = threading.get_native_id()
+            if os.getpriority(os.PRIO_PROCESS, thread) < DECODING_NICENESS:
+                os.setpriority(os.PRIO_PROCESS, thread, DECODING_NICENESS)
+        return function(*arguments)
+
+    return await to_thread.run_sync(call)
 
 
 async def _asked(

@@ -1,6 +1,7 @@
 """The use case without HTTP: chunks, threads, clients that leave."""
 
 import asyncio
+import os
 import threading
 from typing import Any
 
@@ -11,7 +12,13 @@ from inference import pixels
 from inference.errors import TooManyPixelsError, UnreadableImageError
 from inference.predictor import Predictor
 from service.batcher import MAX_BATCH, Batcher
-from service.classify import IN_PLACE_BYTES, IN_PLACE_PIXELS, Classifier, Picture
+from service.classify import (
+    DECODING_NICENESS,
+    IN_PLACE_BYTES,
+    IN_PLACE_PIXELS,
+    Classifier,
+    Picture,
+)
 from service.errors import ClientGoneError
 from tests.service.gated import GatedPredictor, busy, in_a_thread, picture
 from tests.tiny_models import png, random_picture
@@ -96,9 +103,11 @@ async def test_a_small_picture_in_a_long_file_is_decoded_away_from_the_loop(
     classifier: Classifier, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads = []
+    niceness = []
 
     def decoded(*arguments: Any, **options: Any) -> pixels.Pixels:
         threads.append(threading.current_thread())
+        niceness.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
         return found(*arguments, **options)
 
     found = pixels.decode
@@ -109,6 +118,8 @@ async def test_a_small_picture_in_a_long_file_is_decoded_away_from_the_loop(
         await classifier.classify(batcher, [data], nobody_leaves)
     main = threading.main_thread()
     assert [thread is main for thread in threads] == [True, True, False]
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    assert niceness == [usual, usual, max(usual, DECODING_NICENESS)]
 
 
 async def test_a_large_picture_is_decoded_away_from_the_loop(
