@@ -1,9 +1,9 @@
 """A line for every answer, at a cost that need not be saved.
 
-A record through `logging` costs as much as a good part of an answer. Here an answer adds a tuple to
-a list, without the request's scope, so that this is free for the next one; ten times a second the
-list becomes lines, and those go out in as few writes as are whole: a pipe takes up to PIPE_BUF
-bytes at once, so that lines of several workers do not mix.
+A record through `logging` costs as much as a good part of an answer. Here an answer becomes a line
+at once, while all that it tells of is at hand; lines go out ten times a second, or as many as are
+written whole together: a pipe takes up to PIPE_BUF bytes at once, so that lines of several workers
+do not mix.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import os
 import select
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Self
@@ -29,15 +29,13 @@ LOGGER = "logitserve.access"
 WRITE_SECONDS = 0.1
 MAX_PATH_BYTES = 1024
 """Of a path, more is cut off: a line has to fit into one write."""
-MAX_LINES = 10_000
-"""With so many, nobody waits for the next turn."""
 
 Headers = Iterable[tuple[bytes, bytes]]
 Asked = tuple[str | None, str, bytes]
 """The client's address, the method, and the beginning of the path as it was sent."""
-Record = tuple[float, Asked, Identity, str, int, float, int]
-"""An answer: when it was given, what was asked, the request's identity and route, then the answer's
-status, seconds and bytes. A bare tuple, because each answer makes one."""
+Record = tuple[Asked, Identity, str, int, float, int]
+"""An answer: what was asked, the request's identity and route, then the answer's status, seconds
+and bytes. A bare tuple, because each answer makes one."""
 
 QUIET_ROUTES = PROBES | {"/metrics"}
 """Machines ask these every few seconds, and nobody reads about it."""
@@ -60,7 +58,8 @@ class AccessLog:
         lines = _Lines()
         self._line: Callable[[Record], bytes] = lines.json if log_format == "json" else lines.text
         self._left_out = left_out
-        self._records: list[Record] = []
+        self._lines: list[bytes] = []
+        self._size = 0
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -79,24 +78,25 @@ class AccessLog:
         seconds: float,
         headers: Headers,
     ) -> None:
-        """Remember an answer, given just now."""
+        """Say that an answer was given just now."""
         if route in self._left_out:
             return
         client = scope["client"]
         asked = client and client[0], scope["method"], scope["raw_path"][:MAX_PATH_BYTES]
-        self._records.append(
-            (time.time(), asked, identity, route, status, seconds, _bytes(headers))
-        )
-        if len(self._records) >= MAX_LINES:
+        line = self._line((asked, identity, route, status, seconds, _bytes(headers)))
+        if self._size + len(line) > select.PIPE_BUF:
             self.write()
+        self._lines.append(line)
+        self._size += len(line)
 
     def write(self) -> None:
         """Write what there is."""
-        records, self._records = self._records, []
+        lines, self._lines, self._size = self._lines, [], 0
+        if not lines:
+            return
         # Where nobody reads any more, the answers go on.
         with contextlib.suppress(OSError):
-            for lines in _packed(map(self._line, records)):
-                os.write(self._descriptor, lines)
+            os.write(self._descriptor, b"".join(lines))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -112,20 +112,6 @@ class AccessLog:
         while True:
             await asyncio.sleep(WRITE_SECONDS)
             self.write()
-
-
-def _packed(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines in as few pieces as there may be of PIPE_BUF bytes."""
-    piece: list[bytes] = []
-    size = 0
-    for line in lines:
-        if size + len(line) > select.PIPE_BUF and piece:
-            yield b"".join(piece)
-            piece, size = [], 0
-        piece.append(line)
-        size += len(line)
-    if piece:
-        yield b"".join(piece)
 
 
 def _path(raw: bytes) -> str:
@@ -145,9 +131,23 @@ def _plain(text: str) -> str:
 
 
 @lru_cache(1024)
-def _quoted(asked: Asked) -> str:
+def _quoted(asked: Asked) -> bytes:
     client, method, path = asked
-    return f'{_plain(client) if client else "-"} "{method} {_plain(_path(path))}"'
+    return f'{_plain(client) if client else "-"} "{method} {_plain(_path(path))}"'.encode()
+
+
+@lru_cache(1024)
+def _members(asked: Asked, route: str) -> bytes:
+    """What a line says of the request in JSON, without the braces."""
+    client, method, raw = asked
+    members = {"client": client, "method": method, "path": _path(raw), "route": route}
+    return orjson.dumps(members)[1:-1]
+
+
+@lru_cache(1024)
+def _message(asked: Asked, status: int) -> bytes:
+    _, method, raw = asked
+    return orjson.dumps(f"{method} {_path(raw)} {status}")
 
 
 class _Lines:
@@ -156,47 +156,36 @@ class _Lines:
     def __init__(self) -> None:
         self._pid = os.getpid()
         self._milliseconds = self._second = 0
-        self._prefix = self._now = ""
+        self._prefix = ""
+        self._now = b""
 
-    def _time(self, now: float) -> str:
-        milliseconds = int(now * 1000)
+    def _time(self) -> bytes:
+        milliseconds = int(time.time() * 1000)
         if milliseconds != self._milliseconds:
             self._milliseconds = milliseconds
             second, rest = divmod(milliseconds, 1000)
             if second != self._second:
                 self._second = second
                 self._prefix = rfc3339(second)[: -len("000Z")]
-            self._now = f"{self._prefix}{rest:03d}Z"
+            self._now = f"{self._prefix}{rest:03d}Z".encode()
         return self._now
 
     def text(self, record: Record) -> bytes:
-        now, asked, (request_id, trace), _, status, seconds, size = record
+        asked, (request_id, trace), _, status, seconds, size = record
         traced = "" if trace is None else f" trace_id={trace.trace_id} span_id={trace.span_id}"
-        return (
-            f"{self._time(now)} INFO {self._pid} {_quoted(asked)} {status} "
-            f"{size} bytes {seconds:.6f} s request_id={request_id.decode()}{traced}\n"
-        ).encode()
+        return b"%b INFO %d %b %d %d bytes %.6f s request_id=%b%b\n" % (
+            *(self._time(), self._pid, _quoted(asked), status, size, seconds),
+            *(request_id, traced.encode()),
+        )
 
     def json(self, record: Record) -> bytes:
-        now, (client, method, raw), (request_id, trace), route, status, seconds, size = record
-        path = _path(raw)
+        asked, (request_id, trace), route, status, seconds, size = record
         traced = {} if trace is None else {"trace_id": trace.trace_id, "span_id": trace.span_id}
-        return orjson.dumps(
-            {
-                "time": self._time(now),
-                "level": "info",
-                "logger": LOGGER,
-                "pid": self._pid,
-                "message": f"{method} {path} {status}",
-                "request_id": request_id.decode(),
-                **traced,
-                "method": method,
-                "route": route,
-                "path": path,
-                "status": status,
-                "seconds": round(seconds, 6),
-                "bytes": size,
-                "client": client,
-            },
-            option=orjson.OPT_APPEND_NEWLINE,
+        ids = orjson.dumps({"request_id": request_id.decode(), **traced})[1:-1]
+        return (
+            b'{"time":"%b","level":"info","logger":"%b","pid":%d,"message":%b,'
+            b'%b,%b,"status":%d,"seconds":%.6f,"bytes":%d}\n'
+        ) % (
+            *(self._time(), LOGGER.encode(), self._pid, _message(asked, status)),
+            *(ids, _members(asked, route), status, seconds, size),
         )
