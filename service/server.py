@@ -63,7 +63,6 @@ def _serve(settings: Settings, listener: socket.socket, shared: Path) -> bool:
         return worker.run(settings, listener, shared, alone=True, begun=begun)
     work = functools.partial(worker.run, settings, listener, shared, alone=False)
     load_onnxruntime()  # once, for all workers
-    gc.collect()
     gc.freeze()
     supervisor = Supervisor(
         lambda answers: work(begun=answers),

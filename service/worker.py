@@ -108,8 +108,8 @@ def run(
         alone=alone,
         begun=lambda: begun(serving),
     )
-    # What has been made so far lives as long as the process; the collector need not walk it again.
-    gc.collect()
+    # What has been made so far lives as long as the process; the collector need not walk it again,
+    # nor once now: hardly any of it is garbage.
     gc.freeze()
     gc.enable()
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
