@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup serve train test test-deploy loadtest knee lint bench fuzz soak odd format lock protobuf protocol-clients programs clean
+.PHONY: help setup serve train test test-deploy loadtest knee lint bench bench-sweeps fuzz soak odd format lock protobuf protocol-clients programs clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -62,6 +62,9 @@ lint: $(VENV)/.development ## check style and types, tests included
 
 bench: $(VENV)/.development ## measure logitserve beside its peers
 	$(BIN)/python benchmarks/compare.py
+
+bench-sweeps: $(VENV)/.development ## measure what a request costs against what it carries
+	$(BIN)/python benchmarks/sweeps.py
 
 fuzz: $(VENV)/.development ## fuzz TARGET=image|json|binary [SECONDS=60], guided by coverage
 	$(BIN)/python -m tests.fuzz $(TARGET) -max_total_time=$(SECONDS)

@@ -7,6 +7,8 @@ from matplotlib.figure import Figure
 from servers import CEILING, OURS
 
 ACCENT, NEUTRAL, FAINT = "#2563eb", "#94a3b8", "#cbd5e1"
+WIDE = 50
+"""Largest over smallest from which a scale is logarithmic."""
 
 
 def throughput(rows: list[dict[str, Any]], path: Path) -> None:
@@ -31,3 +33,24 @@ def throughput(rows: list[dict[str, Any]], path: Path) -> None:
     axes.tick_params(bottom=False, labelbottom=False, left=False)
     axes.set_xlim(right=1.18 * max(row["requests_per_second"] for row in rows))
     figure.savefig(path, dpi=150)
+
+
+def sweep(title: str, rows: list[dict[str, Any]], path: Path) -> None:
+    """A small chart for each column of numbers, over the first column."""
+    first, *others = rows[0]
+    figure = Figure(figsize=(3.2 * len(others), 2.8), layout="constrained")
+    places = [str(row[first]) for row in rows]
+    for axes, column in zip(figure.subplots(1, len(others), squeeze=False)[0], others, strict=True):
+        values = [float(row[column]) for row in rows]
+        axes.bar(places, values, color=ACCENT, width=0.6)
+        axes.set_title(column, fontsize=9, loc="left")
+        axes.set_xlabel(first, fontsize=8)
+        axes.tick_params(labelsize=7, axis="both")
+        axes.tick_params(axis="x", rotation=30)
+        axes.spines[["top", "right"]].set_visible(False)
+        if max(values) > WIDE * min(values):
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(bottom=0)
+    figure.suptitle(title.replace("`", ""), fontsize=10, x=0.01, ha="left")
+    figure.savefig(path, dpi=130)

@@ -1,0 +1,333 @@
+"""What a request costs against what it carries and what is served: `make bench-sweeps`.
+
+Batch size, picture size, number of models, workers, and a large picture beside small ones. Each
+sweep goes round several times in one run, and medians are shown.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import chart
+import load
+import numpy as np
+import psutil
+from compare import normalized_digit
+from load import LOAD_CORES, SERVER_CORES, Payload
+from PIL import Image
+
+from inference.predictor import Predictor
+from inference.repository import MODEL_FILE, ModelRepository
+from training import drawings
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
+MODELS = ROOT / "models"
+
+BATCHES = (1, 8, 32, 64, 128, 256)
+SIZES = ((28, 28), (64, 64), (128, 128), (256, 256), (512, 512), (1024, 768), (4000, 3000))
+MODEL_COUNTS = (1, 10, 100)
+WORKERS = (1, 2)
+
+Row = dict[str, Any]
+
+
+class Sweeps:
+    """Everything that is measured, in a folder for its payloads."""
+
+    def __init__(self, folder: Path, *, rounds: int, seconds: float) -> None:
+        self.folder = folder
+        self.rounds = range(rounds)
+        self.seconds = seconds
+        self.small = self.payload("small.png", normalized_digit(), "image/png")
+
+    def payload(
+        self, name: str, body: bytes, content_type: str, header_length: int | None = None
+    ) -> Payload:
+        (self.folder / name).write_bytes(body)
+        return Payload(self.folder / name, content_type, header_length)
+
+    @contextmanager
+    def serving(
+        self,
+        *options: str,
+        models: Path = MODELS,
+        default: str = "digits-mlp",
+        cores: str = SERVER_CORES,
+    ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+        """A server on its cores; its address and process."""
+        port = load.free_port()
+        command = [sys.executable, "-m", "logitserve", "serve", "--port", str(port)]
+        command += ["--models", str(models), "--default-model", default, *options]
+        url = f"http://127.0.0.1:{port}"
+        environment = {"PYTHONPATH": str(ROOT)}
+        with load.running(
+            command, f"{url}/predict", self.small, environment=environment, cores=cores
+        ) as process:
+            load.put_load(f"{url}/predict", self.small, connections=32, seconds=1)
+            yield url, process
+
+    def per_second(
+        self, url: str, payload: Payload, *, connections: int = 4, cores: str = LOAD_CORES
+    ) -> float:
+        found = load.put_load(
+            url, payload, connections=connections, seconds=self.seconds, cores=cores
+        )
+        return found.per_second
+
+    def batch_sizes(self) -> list[Row]:
+        """Pictures per second in V2 binary batches of `digits`, beside onnxruntime alone."""
+        model = Predictor.load(ModelRepository(MODELS).model_file("digits"))
+        drawn = np.random.default_rng(0)
+        rows: list[Row] = []
+        with self.serving() as (url, _):
+            for count in BATCHES:
+                images = drawn.integers(0, 256, (count, *model.card.input.shape), dtype=np.uint8)
+                tensor = {
+                    "name": "image",
+                    "shape": images.shape,
+                    "datatype": "UINT8",
+                    "parameters": {"binary_data_size": images.size},
+                }
+                asked = {"inputs": [tensor], "parameters": {"binary_data_output": True}}
+                head = json.dumps(asked).encode()
+                payload = self.payload(
+                    f"v2-{count}", head + images.tobytes(), "application/octet-stream", len(head)
+                )
+                served, alone = [], []
+                for _ in self.rounds:
+                    alone.append(_pictures_per_second(model, images, self.seconds))
+                    served.append(
+                        count
+                        * self.per_second(f"{url}/v2/models/digits/infer", payload, connections=2)
+                    )
+                ratio = statistics.median(s / a for s, a in zip(served, alone, strict=True))
+                rows.append(
+                    {
+                        "pictures in a request": count,
+                        "served, pictures/s": statistics.median(served),
+                        "onnxruntime alone": statistics.median(alone),
+                        "ratio": ratio,
+                    }
+                )
+        return rows
+
+    def picture_sizes(self) -> list[Row]:
+        """Requests per second against the size of the picture, `digits-mlp`."""
+        payloads: dict[tuple[int, int, str], Payload] = {}
+        for width, height in SIZES:
+            image = _drawn(width, height)
+            for kind in ("png", "jpeg"):
+                file = self.folder / f"{width}x{height}.{kind}"
+                image.save(file)
+                payloads[width, height, kind] = Payload(file, f"image/{kind}")
+        found: dict[tuple[int, int, str], list[float]] = {key: [] for key in payloads}
+        with self.serving() as (url, _):
+            for _ in self.rounds:
+                for key, payload in payloads.items():
+                    found[key].append(self.per_second(f"{url}/predict", payload, connections=2))
+        return [
+            {
+                "picture": f"{width}×{height}",
+                **{
+                    f"{kind.upper()}, requests/s": statistics.median(found[width, height, kind])
+                    for kind in ("png", "jpeg")
+                },
+            }
+            for width, height in SIZES
+        ]
+
+    def model_counts(self) -> list[Row]:
+        """Requests per second and memory with so many models, all but one of them not asked."""
+        source = ModelRepository(MODELS).model_file("digits-mlp")
+        found: dict[int, list[tuple[float, float]]] = {count: [] for count in MODEL_COUNTS}
+        for _ in self.rounds:
+            for count in MODEL_COUNTS:
+                with tempfile.TemporaryDirectory() as folder:
+                    for number in range(count):
+                        target = Path(folder) / f"digits-{number}" / "1" / MODEL_FILE
+                        target.parent.mkdir(parents=True)
+                        shutil.copyfile(source, target)
+                    with self.serving(models=Path(folder), default="digits-0") as (url, process):
+                        speed = self.per_second(f"{url}/predict", self.small, connections=32)
+                        found[count].append((speed, _resident(process)))
+        first = found[MODEL_COUNTS[0]]
+        rows = []
+        for count, measured in found.items():
+            speeds, memories = zip(*measured, strict=True)
+            ratios = [speed / alone for speed, (alone, _) in zip(speeds, first, strict=True)]
+            rows.append(
+                {
+                    "models": count,
+                    "requests/s": statistics.median(speeds),
+                    "ratio": statistics.median(ratios),
+                    "resident, MiB": statistics.median(memories) / 2**20,
+                }
+            )
+        return rows
+
+    def workers(self) -> list[Row]:
+        """One worker with its load on one core, two with theirs on two."""
+        found: dict[int, list[float]] = {count: [] for count in WORKERS}
+        for _ in self.rounds:
+            for count in WORKERS:
+                cores = ",".join(map(str, range(count)))
+                with self.serving("--workers", str(count), cores=cores) as (url, _):
+                    found[count].append(
+                        self.per_second(
+                            f"{url}/predict", self.small, connections=32 * count, cores=cores
+                        )
+                    )
+        alone = found[WORKERS[0]]
+        return [
+            {
+                "workers = cores": count,
+                "requests/s": statistics.median(speeds),
+                "ratio": statistics.median(s / a for s, a in zip(speeds, alone, strict=True)),
+            }
+            for count, speeds in found.items()
+        ]
+
+    def beside_a_large_one(self) -> list[Row]:
+        """A stream at half of what the server can, without and with a 12-megapixel JPEG."""
+        large = self.folder / "large.jpeg"
+        _drawn(4000, 3000).save(large)
+        calm, busy = [], []
+        with self.serving() as (url, _):
+            rate = self.per_second(f"{url}/predict", self.small, connections=32) / 2
+            for _ in self.rounds:
+                calm.append(self._stream(url, rate))
+                with _asking(url, large):
+                    busy.append(self._stream(url, rate))
+        return [
+            {
+                "beside": name,
+                "small requests/s": rate,
+                "p50, ms": statistics.median(row["p50_ms"] for row in rows),
+                "p99, ms": statistics.median(row["p99_ms"] for row in rows),
+                "ratio of p99": statistics.median(
+                    row["p99_ms"] / quiet["p99_ms"] for row, quiet in zip(rows, calm, strict=True)
+                ),
+            }
+            for name, rows in (("nothing", calm), ("one 4000×3000 JPEG after the other", busy))
+        ]
+
+    def _stream(self, url: str, rate: float) -> dict[str, float]:
+        command = ["taskset", "-c", LOAD_CORES, sys.executable, "steady.py"]
+        command += ["--port", url.rpartition(":")[2], "--body", str(self.small.file)]
+        command += ["--rate", f"{rate:g}", "--seconds", f"{self.seconds:g}"]
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, check=True, capture_output=True, text=True
+        )
+        measured: dict[str, float] = json.loads(done.stdout)
+        return measured
+
+
+def _drawn(width: int, height: int) -> Image.Image:
+    """A seven on a sheet of paper, with the grain of a photograph where it is large."""
+    paper = drawings.Paper(height, width, drawings.SHEET.paper, drawings.SHEET.ink)
+    image = drawings.draw(7, seed=1, paper=paper).convert("L")
+    if max(width, height) <= 256:
+        return image
+    grain = np.random.default_rng(0).normal(0, 3, (height, width))
+    photographed = np.clip(np.asarray(image, np.float64) + grain, 0, 255).astype(np.uint8)
+    return Image.fromarray(photographed).convert("RGB")
+
+
+def _pictures_per_second(model: Predictor, images: np.ndarray, seconds: float) -> float:
+    """The network in this process, on the server's core and one thread, while the server rests."""
+    mine = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, map(int, SERVER_CORES.split(",")))
+    try:
+        model.run(images)
+        begun = time.perf_counter()
+        runs = 0
+        while time.perf_counter() < begun + seconds:
+            model.run(images)
+            runs += 1
+        return runs * len(images) / (time.perf_counter() - begun)
+    finally:
+        os.sched_setaffinity(0, mine)
+
+
+def _resident(process: subprocess.Popen[bytes]) -> float:
+    root = psutil.Process(process.pid)
+    family = [root, *root.children(recursive=True)]
+    return float(sum(member.memory_info().rss for member in family))
+
+
+@contextmanager
+def _asking(url: str, picture: Path) -> Iterator[None]:
+    """One connection that sends the picture again and again."""
+    script = (
+        "import sys, http.client\n"
+        "body = open(sys.argv[2], 'rb').read()\n"
+        "client = http.client.HTTPConnection('127.0.0.1', int(sys.argv[1]))\n"
+        "while True:\n"
+        "    client.request('POST', '/predict', body, {'Content-Type': 'image/jpeg'})\n"
+        "    response = client.getresponse()\n"
+        "    assert response.status == 200, response.read()\n"
+        "    response.read()\n"
+    )
+    port = url.rpartition(":")[2]
+    asking = subprocess.Popen(
+        ["taskset", "-c", LOAD_CORES, sys.executable, "-c", script, port, str(picture)]
+    )
+    try:
+        time.sleep(0.5)
+        yield
+    finally:
+        asking.terminate()
+        asking.wait()
+
+
+SWEEPS = ("batch_sizes", "picture_sizes", "model_counts", "workers", "beside_a_large_one")
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as Markdown."""
+    lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---:|" * len(rows[0])]
+    lines += ["| " + " | ".join(map(_cell, row.values())) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+    return str(value)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=4, help="of each load")
+    parser.add_argument("--only", nargs="*", choices=SWEEPS, default=SWEEPS)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    asked = parser.parse_args()
+    asked.results.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        sweeps = Sweeps(Path(folder), rounds=asked.rounds, seconds=asked.seconds)
+        for name in asked.only:
+            rows = getattr(sweeps, name)()
+            title = getattr(Sweeps, name).__doc__
+            text = f"{title}\n\n{table(rows)}"
+            print(text, flush=True)
+            (asked.results / f"{name}.md").write_text(text)
+            (asked.results / f"{name}.json").write_text(
+                json.dumps({"rounds": asked.rounds, "seconds": asked.seconds, "rows": rows}) + "\n"
+            )
+            chart.sweep(title, rows, asked.results / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main()
