@@ -1,8 +1,9 @@
 """Scoring many pictures: `python -m benchmarks.scoring --pictures 200000`.
 
-Draws pictures into tar files, scores them on this machine and on a Ray cluster of two nodes with one
-CPU each, on loopback, kills one of the nodes half way, and counts rows. The figures are of one run;
-ratios between them are what to read. Written into `results/scoring.json`.
+Draws pictures into tar files and scores them on this machine, and on a Ray cluster of two nodes
+with one CPU each, on loopback, of which one is killed half way; counts rows. How it grows from one
+process to two is measured with a part of them (`--growth`). The figures are of one run; ratios
+between them are what to read. Written into `results/scoring.json`.
 """
 
 import argparse
@@ -57,9 +58,10 @@ def write_shards(folder: Path, count: int) -> None:
                 archive.addfile(entry, io.BytesIO(content))
 
 
-def start(shards: Path, output: Path, *options: str) -> subprocess.Popen[str]:
+def start(shards: list[Path], output: Path, *options: str) -> subprocess.Popen[str]:
+    sources = map(str, shards)
     return subprocess.Popen(
-        command("predict", str(shards), "--models", str(MODELS), "--output", str(output), *options),
+        command("predict", *sources, "--models", str(MODELS), "--output", str(output), *options),
         env=ray_nodes.environment(),
         stderr=subprocess.PIPE,
         text=True,
@@ -72,18 +74,16 @@ def finish(process: subprocess.Popen[str]) -> None:
         raise SystemExit(errors)
 
 
-def timed(name: str, count: int, shards: Path, output: Path, *options: str) -> dict[str, object]:
+def timed(name: str, shards: list[Path], output: Path, *options: str) -> dict[str, object]:
     """Score all, start and end of the command included."""
     begun = time.monotonic()
     finish(start(shards, output, *options))
-    return row(name, count, output, time.monotonic() - begun)
+    return row(name, shards, output, time.monotonic() - begun)
 
 
-def with_a_death(
-    name: str, count: int, shards: Path, output: Path, address: str
-) -> dict[str, object]:
+def with_a_death(name: str, shards: list[Path], output: Path, address: str) -> dict[str, object]:
     """Score all on two nodes, of which one is killed when half of the parts are there."""
-    half = -(-count // SHARD) // 2
+    half = len(shards) // 2
     with ray_nodes.another(address) as node:
         begun = time.monotonic()
         process = start(shards, output, "--engine", "ray", "--address", address)
@@ -94,11 +94,12 @@ def with_a_death(
         node.kill()
         killed_at = len(list(output.glob("part-*")))
         finish(process)
-    return row(name, count, output, time.monotonic() - begun) | {"parts at the kill": killed_at}
+    return row(name, shards, output, time.monotonic() - begun) | {"parts at the kill": killed_at}
 
 
-def row(name: str, count: int, output: Path, seconds: float) -> dict[str, object]:
+def row(name: str, shards: list[Path], output: Path, seconds: float) -> dict[str, object]:
     """Count what is there: every picture once, none of them an error."""
+    count = len(shards) * SHARD
     table = dataset.dataset(output).to_table(columns=["file", "error"])
     files = table["file"].to_pylist()
     found = {
@@ -117,30 +118,31 @@ def row(name: str, count: int, output: Path, seconds: float) -> dict[str, object
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=200_000)
-    count = parser.parse_args().pictures
+    parser.add_argument("--pictures", type=int, default=200_000, help=f"a multiple of {SHARD}")
+    parser.add_argument("--growth", type=int, default=20_000, help="likewise")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="scoring-") as folder:
         root = Path(folder)
-        shards = root / "shards"
-        shards.mkdir()
-        write_shards(shards, count)
+        (root / "shards").mkdir()
+        write_shards(root / "shards", options.pictures)
+        shards = sorted((root / "shards").iterdir())
+        some = shards[: options.growth // SHARD]
         local = ("--partitioned", "--workers")
         found = [
-            timed("local, 1 process", count, shards, root / "local1", *local, "1"),
-            timed("local, 2 processes", count, shards, root / "local2", *local, "2"),
+            timed("local, 1 process", some, root / "local1", *local, "1"),
+            timed("local, 2 processes", some, root / "local2", *local, "2"),
         ]
         with ray_nodes.head() as address:
             ray = ("--engine", "ray", "--address", address)
-            found.append(timed("Ray, 1 node", count, shards, root / "ray1", *ray))
+            found.append(timed("Ray, 1 node", some, root / "ray1", *ray))
             with ray_nodes.another(address):
-                found.append(timed("Ray, 2 nodes", count, shards, root / "ray2", *ray))
+                found.append(timed("Ray, 2 nodes", some, root / "ray2", *ray))
+        found.append(timed("local, 2 processes", shards, root / "all", *local, "2"))
         with ray_nodes.head() as address:
             found.append(
-                with_a_death(
-                    "Ray, 2 nodes, 1 killed half way", count, shards, root / "killed", address
-                )
+                with_a_death("Ray, 2 nodes, 1 killed half way", shards, root / "killed", address)
             )
-    report = {"pictures": count, "cpus": available_cpus(), "runs": found}
+    report = {"cpus": available_cpus(), "runs": found}
     (HERE / "results/scoring.json").write_text(json.dumps(report, indent=2) + "\n")
 
 

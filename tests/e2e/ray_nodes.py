@@ -65,6 +65,7 @@ def head() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         node = Node(
             "--head", "--port", "0", "--node-ip-address", HEAD,
+
             "--include-dashboard", "false", "--temp-dir", folder,
             "--object-store-memory", str(128 * 2**20),
         )  # fmt: skip
