@@ -27,7 +27,7 @@ test: $(VENV)/.development protocol-clients programs ## run every test
 
 TEST_PROCESSES ?= 2
 
-test-deploy: $(VENV)/.development programs ## run what people deploy: image, compose, Prometheus, nginx
+test-deploy: $(VENV)/.development programs ## run what people deploy: image, compose, Kubernetes, proxies
 	@for program in $(DEPLOY_PROGRAMS); do \
 		command -v $${program%:*} >/dev/null \
 			|| scripts/install-debian-packages $${program#*:} || true; done
@@ -111,7 +111,7 @@ protocol-clients: $(CLIENTS)/.installed ## install other people's clients, which
 
 PROGRAMS := chromium strace curl
 # What a program is called, and the package that has it where that is called otherwise.
-DEPLOY_PROGRAMS := dockerd:docker.io docker:docker.io debootstrap nginx prometheus
+DEPLOY_PROGRAMS := dockerd:docker.io docker:docker.io debootstrap haproxy nginx prometheus
 
 programs: ## install the programs of Debian that tests run, where they are missing
 	@for program in $(PROGRAMS); do \
