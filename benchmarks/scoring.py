@@ -127,23 +127,26 @@ def main() -> None:
         write_shards(root / "shards", options.pictures)
         shards = sorted((root / "shards").iterdir())
         some = shards[: options.growth // SHARD]
-        local = ("--partitioned", "--workers")
-        found = [
-            timed("local, 1 process", some, root / "local1", *local, "1"),
-            timed("local, 2 processes", some, root / "local2", *local, "2"),
-        ]
-        with ray_nodes.head() as address:
-            ray = ("--engine", "ray", "--address", address)
-            found.append(timed("Ray, 1 node", some, root / "ray1", *ray))
-            with ray_nodes.another(address):
-                found.append(timed("Ray, 2 nodes", some, root / "ray2", *ray))
-        found.append(timed("local, 2 processes", shards, root / "all", *local, "2"))
-        with ray_nodes.head() as address:
-            found.append(
-                with_a_death("Ray, 2 nodes, 1 killed half way", shards, root / "killed", address)
-            )
-    report = {"cpus": available_cpus(), "runs": found}
-    (HERE / "results/scoring.json").write_text(json.dumps(report, indent=2) + "\n")
+        found = []
+        for result in runs(root, shards, some):
+            found.append(result)
+            report = {"cpus": available_cpus(), "runs": found}
+            (HERE / "results/scoring.json").write_text(json.dumps(report, indent=2) + "\n")
+
+
+def runs(root: Path, shards: list[Path], some: list[Path]) -> Iterator[dict[str, object]]:
+    """Each way to score; all of the pictures, then some, with one process and with two."""
+    local = ("--partitioned", "--workers")
+    with ray_nodes.head() as address:
+        yield with_a_death("Ray, 2 nodes, 1 killed half way", shards, root / "killed", address)
+    yield timed("local, 2 processes", shards, root / "all", *local, "2")
+    yield timed("local, 1 process", some, root / "local1", *local, "1")
+    yield timed("local, 2 processes", some, root / "local2", *local, "2")
+    with ray_nodes.head() as address:
+        ray = ("--engine", "ray", "--address", address)
+        yield timed("Ray, 1 node", some, root / "ray1", *ray)
+        with ray_nodes.another(address):
+            yield timed("Ray, 2 nodes", some, root / "ray2", *ray)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import socket
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
@@ -53,7 +54,11 @@ def cluster(address: str | None, *, workers: int | None) -> Iterator["Cluster"]:
         _check_answers(address)
     ray = _quiet_ray()
     quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    with tempfile.TemporaryDirectory(prefix="logitserve-", ignore_cleanup_errors=True) as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="logitserve-", ignore_cleanup_errors=True) as folder,
+        Path(os.devnull).open("w") as nowhere,
+        redirect_stdout(nowhere),  # where a thread of Ray's prints paragraphs about lost machines
+    ):
         try:
             if address is None:
                 ray.init(
@@ -147,6 +152,7 @@ class Cluster:
                 except self._losses() as error:
                     self._count(number, deaths, error)
                     if number is not None:
+                        notice(f"lost the actor that had part {number} in hand; scoring it again")
                         waiting.appendleft(number)
                     self._ray.kill(actor)
                     self._start(stored)
