@@ -73,7 +73,7 @@ def test_killed_half_way_it_goes_on_where_it_stopped(root: Path, address: str) -
     (root / "folder/50.png").unlink()
     picture = Held(root / "folder/50.png", 50)
     pictures = [root / f"folder/{seed}.png" for seed in range(100)]
-    more = (*pictures, "--part-size", "10", "--address", address)
+    more: list[str | Path] = [*pictures, "--part-size", "10", "--address", address]
     process = started(root, *more)
     picture.wait_for_reader()
     wait_for(root / "scores/part-00004.parquet")
