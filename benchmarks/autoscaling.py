@@ -1,0 +1,154 @@
+"""The shipped autoscaler on a day with a spike: `python -m benchmarks.autoscaling`, 20 seconds.
+
+The HorizontalPodAutoscaler of `deploy/kubernetes/overlays/production` follows a simulated day
+(`autoscaled_day.py`). What a replica can is what `make bench` and `make bench-sweeps` measured.
+Prints tables; writes them, and the chart, to `results/autoscaling.md` and `autoscaling.png`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks import autoscaling_chart
+from benchmarks.autoscaled_day import CPU, FALL, HOLD, QUEUE, RAMP, SPIKE, Day, World, simulate
+from benchmarks.hpa import Spec
+from benchmarks.markdown import Row, percent, table
+from service.batcher import MAX_BATCH
+from service.settings import Settings
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+SHIPPED = HERE.parent / "deploy/kubernetes/overlays/production"
+
+PEAK = 60_000
+"""Requests/s on the evening of a usual day, of which five times fit into the shipped maximum."""
+MILLION = 1_000_000
+FEWEST, MOST = 10, 250
+"""Replicas for that."""
+STARTS = (10, 20, 60, 120)
+FACTORS = (1, 2, 3, 5)
+CPU_TARGETS = range(65, 0, -5)
+FAR = 1000
+"""Replicas where no maximum shall be in the way."""
+AROUND = range(SPIKE - 1800, SPIKE + RAMP + HOLD + FALL)
+
+
+def alone(spec: Spec, metric: str) -> Spec:
+    """The autoscaler with one of its metrics."""
+    return replace(spec, targets={metric: spec.targets[metric]})
+
+
+def shipped_world() -> World:
+    """A shipped pod: what was measured of one worker, times its workers."""
+    deployment = yaml.safe_load((SHIPPED / "deployment.yaml").read_text())
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    workers = int(next(e["value"] for e in container["env"] if e["name"] == "LOGITSERVE_WORKERS"))
+    servers = json.loads((RESULTS / "compare.json").read_text())["rows"]
+    one = next(row["requests_per_second"] for row in servers if row["name"] == "logitserve")
+    counts = json.loads((RESULTS / "workers.json").read_text())["rows"]
+    gain = next(row["ratio"] for row in counts if row["workers = cores"] == workers)
+    connections: int = Settings.model_fields["max_connections"].default
+    return World(
+        replica=one * gain,
+        peak=PEAK,
+        waiting=workers * connections,
+        running=workers * MAX_BATCH,
+    )
+
+
+def by_rule(days: Mapping[str, Day]) -> list[Row]:
+    """What each rule makes of the day."""
+    rows = []
+    for name, day in days.items():
+        found = day.summary()
+        rows.append(
+            {
+                "scales on": name,
+                "of the spike refused": percent(found["refused in spike"]),
+                "the last after": f"{found['last refusal']:.0f} s",
+                "longest wait": f"{found['longest wait']:.0f} ms",
+                "most replicas": f"{found['most replicas']:.0f}",
+                "replica hours": f"{found['replica hours']:,.0f}",
+                "changes of direction": f"{found['reversals']:.0f}",
+            }
+        )
+    return rows
+
+
+def by_factor(spec: Spec, world: World) -> list[Row]:
+    """How much of smaller and larger spikes is refused, by how long a pod takes to start."""
+    return [
+        {
+            "in a minute": f"{factor}×",
+            **{
+                f"start {start} s": percent(
+                    near(spec, world, factor=factor, start_seconds=start)["refused in spike"]
+                )
+                for start in STARTS
+            },
+        }
+        for factor in FACTORS
+    ]
+
+
+def for_none_refused(spec: Spec, world: World) -> list[Row]:
+    """The least that refuses nothing: more replicas, or more headroom; and what that costs."""
+    free = replace(spec, max_replicas=FAR)
+    rows = []
+    for start in STARTS:
+        count = next(
+            count
+            for count in range(spec.min_replicas, FAR)
+            if not near(replace(free, min_replicas=count), world, start_seconds=start)["refused"]
+        )
+        roomy = next(
+            changed
+            for target in CPU_TARGETS
+            for changed in [replace(free, targets={**spec.targets, CPU: target})]
+            if not near(changed, world, start_seconds=start)["refused"]
+        )
+        usual = simulate(roomy, replace(world, factor=1)).summary()
+        rows.append(
+            {
+                "pod starts in": f"{start} s",
+                "`minReplicas`": str(count),
+                "replica hours of a usual day": f"{24 * count}",
+                "or `averageUtilization`": f"{roomy.targets[CPU]:.0f}",
+                "replica hours then": f"{usual['replica hours']:.0f}",
+            }
+        )
+    return rows
+
+
+def near(spec: Spec, world: World, **changed: Any) -> dict[str, float]:
+    """The summary of the hour around the spike, in a world that is changed so."""
+    return simulate(spec, replace(world, seconds=AROUND, **changed)).summary()
+
+
+def main() -> None:
+    spec = Spec.of_file(SHIPPED / "autoscaler.yaml")
+    world = shipped_world()
+    days = {
+        "CPU": simulate(alone(spec, CPU), world),
+        "queue": simulate(alone(spec, QUEUE), world),
+        "both, as shipped": simulate(spec, world),
+    }
+    million = simulate(
+        replace(spec, min_replicas=FEWEST, max_replicas=MOST), replace(world, peak=MILLION)
+    )
+    rules = by_rule({**days, f"both, {MILLION:,}/s, {FEWEST} to {MOST}": million})
+    text = "\n".join(
+        (table(rules), table(by_factor(spec, world)), table(for_none_refused(spec, world)))
+    )
+    print(text)
+    (RESULTS / "autoscaling.md").write_text(text)
+    path = RESULTS / "autoscaling.png"
+    autoscaling_chart.draw(days, million, replica=world.replica, spike=SPIKE, path=path)
+
+
+if __name__ == "__main__":
+    main()
