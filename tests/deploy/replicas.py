@@ -7,8 +7,8 @@ import json
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -219,4 +219,5 @@ def haproxy(replicas: list[Replica], folder: Path) -> Iterator[HAProxy]:
         yield HAProxy(url, admin)
 
 
-PROXIES = {"nginx": nginx, "haproxy": haproxy}
+Starter = Callable[[list[Replica], Path], AbstractContextManager[Proxy]]
+PROXIES: dict[str, Starter] = {"nginx": nginx, "haproxy": haproxy}
