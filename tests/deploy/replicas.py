@@ -9,7 +9,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -152,7 +152,6 @@ class HAProxy:
 
     url: str
     path: Path
-    servers: dict[str, str] = field(default_factory=dict)
 
     def asks(self, replica: Replica) -> bool:
         """Whether it counts as up."""
