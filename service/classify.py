@@ -32,7 +32,7 @@ IN_PLACE_BYTES = 4 * 4 * IN_PLACE_PIXELS
 """A file with more is not taken in place either: so many pixels need a quarter of it, four bytes
 each, and what else there is takes time too."""
 
-DECODING_NICENESS = 10
+DECODING_NICENESS = 5
 """Of the threads that decode (setpriority(2), which on Linux is of a thread): a picture of 12
 megapixels takes a third of a second (`make bench-sweeps`), and who has sent a small one is not to
 wait for it."""
