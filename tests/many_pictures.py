@@ -75,6 +75,14 @@ def wait_for(path: Path) -> None:
         time.sleep(0.02)
 
 
+def wait_until_one_is_unread(held: "list[Held]") -> None:
+    """Until one of those who read has gone; it does not close what it watches."""
+    poll = select.poll()
+    for picture in held:
+        poll.register(picture.descriptor, 0)
+    assert poll.poll(1000 * WAIT_SECONDS), "all are still read"
+
+
 class Held:
     """A picture that keeps who reads it waiting: a named pipe."""
 
@@ -88,6 +96,11 @@ class Held:
         while not self._is_open():
             assert time.monotonic() < until, f"nobody reads {self.path}"
             time.sleep(0.02)
+
+    @property
+    def descriptor(self) -> int:
+        assert self._descriptor is not None
+        return self._descriptor
 
     def wait_until_unread(self) -> None:
         """Until the reader that was waited for has gone."""

@@ -9,7 +9,16 @@ import pytest
 from tests import tiny_models
 from tests.e2e import ray_nodes
 from tests.e2e.process import command
-from tests.many_pictures import Held, assert_each_once, files, parquet_file, read, tar, wait_for
+from tests.many_pictures import (
+    Held,
+    assert_each_once,
+    files,
+    parquet_file,
+    read,
+    tar,
+    wait_for,
+    wait_until_one_is_unread,
+)
 
 SECONDS = 90
 
@@ -54,6 +63,7 @@ def test_a_node_is_killed_and_each_picture_has_its_row_once(root: Path, address:
         for picture in held:  # each of two actors has one in hand
             picture.wait_for_reader()
         node.kill()
+        wait_until_one_is_unread(held)  # actors end a moment after their node
     alive = [picture.release() for picture in held]
     assert sorted(alive) == [False, True]  # the reader of one went down with the node
     (lost,) = [picture for picture, was_read in zip(held, alive, strict=True) if not was_read]
