@@ -15,7 +15,7 @@ import yaml
 
 from benchmarks import autoscaling_chart
 from benchmarks.autoscaled_day import CPU, FALL, HOLD, QUEUE, RAMP, SPIKE, Day, World, simulate
-from benchmarks.hpa import Spec
+from benchmarks.hpa import Policy, Spec
 from benchmarks.markdown import Row, percent, table
 from service.batcher import MAX_BATCH
 from service.settings import Settings
@@ -132,22 +132,28 @@ def near(spec: Spec, world: World, **changed: Any) -> dict[str, float]:
 def main() -> None:
     spec = Spec.of_file(SHIPPED / "autoscaler.yaml")
     world = shipped_world()
-    days = {
+    near_days = {
         "CPU": simulate(alone(spec, CPU), world),
         "queue": simulate(alone(spec, QUEUE), world),
         "both, as shipped": simulate(spec, world),
     }
-    million = simulate(
-        replace(spec, min_replicas=FEWEST, max_replicas=MOST), replace(world, peak=MILLION)
-    )
-    rules = by_rule({**days, f"both, {MILLION:,}/s, {FEWEST} to {MOST}": million})
+    large, million = replace(world, peak=MILLION), f"both, {MILLION:,}/s, {FEWEST} to {MOST} pods"
+    roomy = replace(spec, min_replicas=FEWEST, max_replicas=MOST)
+    gradual = replace(roomy, down=replace(spec.down, policies=(Policy("Percent", 10, 60),)))
+    far_days = {
+        million: simulate(roomy, large),
+        f"{million}, down by 10 % a minute": simulate(gradual, large),
+    }
+    rules = by_rule({**near_days, **far_days})
     text = "\n".join(
         (table(rules), table(by_factor(spec, world)), table(for_none_refused(spec, world)))
     )
     print(text)
     (RESULTS / "autoscaling.md").write_text(text)
     path = RESULTS / "autoscaling.png"
-    autoscaling_chart.draw(days, million, replica=world.replica, spike=SPIKE, path=path)
+    autoscaling_chart.draw(
+        near_days, far_days[million], replica=world.replica, spike=SPIKE, path=path
+    )
 
 
 if __name__ == "__main__":
