@@ -1,9 +1,11 @@
 """The tables of `docs/scale.md`: `python -m benchmarks.scale`.
 
-They are worked out from `results/scale.json` (`scale_measured.py`), the other results, the shipped
-manifests, and the assumptions at the top of this file.
+They are worked out from `results/scale.json` (`scale_measured.py`), the shipped manifests, and the
+assumptions at the top of this file. After `make bench` and `make bench-sweeps`, `--rates` takes
+over what they found; then the document is to be brought in step, which a test demands.
 """
 
+import argparse
 import json
 import math
 from collections.abc import Callable
@@ -48,8 +50,8 @@ def results(name: str) -> Any:
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
-def per_core() -> dict[str, float]:
-    """Kind of request → requests/s of one core."""
+def last_rates() -> dict[str, float]:
+    """Kind of request → requests/s of one core, as the benchmarks found last."""
     rows = results("compare")["rows"]
     sizes = {row["picture"]: row for row in results("picture_sizes")["rows"]}
     (ours,) = (row["requests_per_second"] for row in rows if row["name"] == "logitserve")
@@ -59,6 +61,12 @@ def per_core() -> dict[str, float]:
         "256×256 PNG": sizes["256×256"]["PNG, requests/s"],
         "1024×768 JPEG": sizes["1024×768"]["JPEG, requests/s"],
     }
+
+
+def per_core() -> dict[str, float]:
+    """Kind of request → requests/s of one core, as the document has them."""
+    rates: dict[str, float] = results("scale")["rates"]
+    return rates
 
 
 def replicas(rate: float, core: float) -> int:
@@ -211,6 +219,13 @@ TABLES: tuple[Table, ...] = (sizing, network, proxies, metrics, spreading, swaps
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--rates", action="store_true", help="take over what was last measured of one core"
+    )
+    if parser.parse_args().rates:
+        found = {**results("scale"), "rates": last_rates()}
+        (RESULTS / "scale.json").write_text(json.dumps(found, indent=1) + "\n")
     for rows in TABLES:
         print(f"{rows.__name__}: {rows.__doc__}\n\n{table(rows())}")
 

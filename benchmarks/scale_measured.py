@@ -26,6 +26,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
+from benchmarks import scale
 from inference import handwriting
 from inference.card import Fit, InputSpec
 from inference.repository import MODEL_FILE
@@ -375,6 +376,7 @@ def main() -> None:
     found["openssl"] = openssl_speed()
     found["looks"] = looks(models)
     found["swap"] = {name: swap(spec, labels) for name, (spec, labels) in SIZES.items()}
+    found["rates"] = scale.last_rates()
     print(json.dumps(found, indent=1))
     RESULT.write_text(json.dumps(found, indent=1) + "\n")
 
