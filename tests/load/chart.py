@@ -15,7 +15,9 @@ def drawn(found: dict[str, Any]) -> Figure:
     """Latency over rate, with the limit and the knee."""
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.subplots()
-    steps = sorted(found["steps"], key=lambda step: step["offered"])
+    # Of a rate that was tried again, the later try, which decided.
+    last = {step["offered"]: step for step in found["steps"]}
+    steps = [last[offered] for offered in sorted(last)]
     for name, color in QUANTILES.items():
         axes.plot(
             [step["reached"] for step in steps],
@@ -33,6 +35,7 @@ def drawn(found: dict[str, Any]) -> Figure:
             xytext=(-12, 26),
             textcoords="offset points",
             ha="right",
+            bbox={"facecolor": "white", "edgecolor": "none"},
             arrowprops={"arrowstyle": "->", "color": "#444444"},
         )
     axes.set(xlabel="requests per second", ylabel="milliseconds", yscale="log")

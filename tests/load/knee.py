@@ -6,6 +6,7 @@ under the limit, the rate is reached and nothing fails; the knee is the highest 
 
 import json
 import os
+import random
 import sys
 import time
 from collections import Counter
@@ -31,6 +32,11 @@ class Paced(Caller):
     """Asks at a steady rate, as long as the answers come in time."""
 
     wait_time = constant_throughput(RATE_OF_A_CALLER)
+
+    def on_start(self) -> None:
+        """Begin at a time of its own: in step, callers would come in bursts, as people do not."""
+        super().on_start()
+        time.sleep(random.random() / RATE_OF_A_CALLER)  # noqa: S311 - no secret
 
 
 class Knee(LoadTestShape):
