@@ -213,3 +213,27 @@ def test_a_key_is_asked_on_both_ways(models: tuple[Path, Weights]) -> None:
                 headers = PNG | fields | key
                 response = httpx.post(f"{server.url}/predict", content=GOOD, headers=headers)
                 assert response.status_code == status
+
+
+def test_a_key_that_was_taken_back_is_refused_on_a_connection_that_used_it(
+    models: tuple[Path, Weights], tmp_path: Path
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text("old-key-of-the-test")
+    asked = request(GOOD, "X-API-Key: old-key-of-the-test")
+    with (
+        running("--models", str(models[0]), "--api-key-file", str(file)) as server,
+        connect(server) as connection,
+        connection.makefile("rb") as answers,
+    ):
+
+        def status() -> int:
+            connection.sendall(asked)
+            return read_answer(answers)[0]
+
+        assert [status() for _ in range(3)] == [200, 200, 200]
+        file.write_text("new-key-of-the-test")
+        ending = time.monotonic() + 30
+        while (found := status()) == 200:
+            assert time.monotonic() < ending
+        assert found == 401
