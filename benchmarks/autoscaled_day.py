@@ -23,13 +23,21 @@ RAMP, HOLD, FALL = 60, 900, 900
 """Seconds in which the spike grows, stays, and goes."""
 
 
-def usual(second: float) -> float:
-    """Requests/s over those of the peak: low at 4, high at noon, highest at 20 o'clock."""
+def shape(second: float) -> float:
+    """Low at 4 o'clock, higher at noon, highest shortly before 20."""
     hour = second / 3600
     night_and_day = 0.55 - 0.3 * math.cos((hour - 4) / 24 * 2 * math.pi)
     evening = 0.35 * math.exp(-(((hour - 20) / 2.5) ** 2))
     noon = 0.15 * math.exp(-(((hour - 12) / 2) ** 2))
-    return (night_and_day + evening + noon) / 1.035
+    return night_and_day + evening + noon
+
+
+HIGHEST = max(shape(second) for second in range(0, DAY, 60))
+
+
+def usual(second: float) -> float:
+    """Requests/s over those of the day's peak."""
+    return shape(second) / HIGHEST
 
 
 def spike(second: float, factor: float) -> float:
@@ -53,7 +61,7 @@ class World:
     replica: float
     """Requests/s that one replica can."""
     peak: float
-    """Requests/s on the evening of a usual day."""
+    """Requests/s at the peak of a usual day."""
     factor: float = 5
     """Of the spike."""
     waiting: int = 2 * 1000

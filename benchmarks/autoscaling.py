@@ -1,4 +1,4 @@
-"""The shipped autoscaler on a day with a spike: `python -m benchmarks.autoscaling`, 20 seconds.
+"""The shipped autoscaler on a day with a spike: `python -m benchmarks.autoscaling`, a minute.
 
 The HorizontalPodAutoscaler of `deploy/kubernetes/overlays/production` follows a simulated day
 (`autoscaled_day.py`). What a replica can is what `make bench` and `make bench-sweeps` measured.
@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from benchmarks import autoscaling_chart
-from benchmarks.autoscaled_day import CPU, FALL, HOLD, QUEUE, RAMP, SPIKE, Day, World, simulate
+from benchmarks.autoscaled_day import CPU, QUEUE, SPIKE, Day, World, simulate
 from benchmarks.hpa import Policy, Spec
 from benchmarks.markdown import Row, percent, table
 from service.batcher import MAX_BATCH
@@ -25,7 +25,7 @@ RESULTS = HERE / "results"
 SHIPPED = HERE.parent / "deploy/kubernetes/overlays/production"
 
 PEAK = 60_000
-"""Requests/s on the evening of a usual day, of which five times fit into the shipped maximum."""
+"""Requests/s at the peak of a usual day, of which five times fit into the shipped maximum."""
 MILLION = 1_000_000
 FEWEST, MOST = 10, 250
 """Replicas for that."""
@@ -34,7 +34,6 @@ FACTORS = (1, 2, 3, 5)
 CPU_TARGETS = range(65, 0, -5)
 FAR = 1000
 """Replicas where no maximum shall be in the way."""
-AROUND = range(SPIKE - 1800, SPIKE + RAMP + HOLD + FALL)
 
 
 def alone(spec: Spec, metric: str) -> Spec:
@@ -86,7 +85,7 @@ def by_factor(spec: Spec, world: World) -> list[Row]:
             "in a minute": f"{factor}×",
             **{
                 f"start {start} s": percent(
-                    near(spec, world, factor=factor, start_seconds=start)["refused in spike"]
+                    summary(spec, world, factor=factor, start_seconds=start)["refused in spike"]
                 )
                 for start in STARTS
             },
@@ -103,15 +102,15 @@ def for_none_refused(spec: Spec, world: World) -> list[Row]:
         count = next(
             count
             for count in range(spec.min_replicas, FAR)
-            if not near(replace(free, min_replicas=count), world, start_seconds=start)["refused"]
+            if not summary(replace(free, min_replicas=count), world, start_seconds=start)["refused"]
         )
         roomy = next(
             changed
             for target in CPU_TARGETS
             for changed in [replace(free, targets={**spec.targets, CPU: target})]
-            if not near(changed, world, start_seconds=start)["refused"]
+            if not summary(changed, world, start_seconds=start)["refused"]
         )
-        usual = simulate(roomy, replace(world, factor=1)).summary()
+        usual = summary(roomy, world, factor=1)
         rows.append(
             {
                 "pod starts in": f"{start} s",
@@ -124,9 +123,9 @@ def for_none_refused(spec: Spec, world: World) -> list[Row]:
     return rows
 
 
-def near(spec: Spec, world: World, **changed: Any) -> dict[str, float]:
-    """The summary of the hour around the spike, in a world that is changed so."""
-    return simulate(spec, replace(world, seconds=AROUND, **changed)).summary()
+def summary(spec: Spec, world: World, **changed: Any) -> dict[str, float]:
+    """Of a day in a world that is changed so."""
+    return simulate(spec, replace(world, **changed)).summary()
 
 
 def main() -> None:

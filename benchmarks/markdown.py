@@ -1,8 +1,8 @@
 """Tables that the benchmarks print."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-Row = Mapping[str, str]
+Row = dict[str, str]
 
 
 def table(rows: Sequence[Row]) -> str:
