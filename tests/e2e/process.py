@@ -21,6 +21,11 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "logitserve", *arguments]
 
 
+def interruptible(command: list[str]) -> list[str]:
+    """It heeds interrupts, also if the tests run in the background, where shells ignore them."""
+    return ["env", "--default-signal=INT", *command]
+
+
 def clean_environment(**extra: str) -> dict[str, str]:
     """This environment without settings of the service."""
     foreign = ("PORT", "WEB_CONCURRENCY", "LOG_LEVEL")

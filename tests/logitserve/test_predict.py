@@ -25,7 +25,7 @@ from logitserve import scoring
 from logitserve.cli import main
 from logitserve.scoring import Picture, score
 from tests import tiny_models
-from tests.e2e.process import clean_environment, command
+from tests.e2e.process import clean_environment, command, interruptible
 from tests.tiny_models import linear_logits, png, random_picture
 
 COLOR = InputSpec(height=12, width=16, channels=3, fit=Fit.STRETCH)
@@ -310,7 +310,7 @@ def test_an_interrupt_is_one_line_and_leaves_no_half_file(folder: Path) -> None:
     output = folder / "rows.json"
     arguments = ("--models", str(folder / "models"), "--output", str(output))
     process = subprocess.Popen(
-        command("predict", str(fifo), *arguments),
+        interruptible(command("predict", str(fifo), *arguments)),
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=clean_environment(),

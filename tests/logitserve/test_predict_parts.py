@@ -19,7 +19,7 @@ from inference.predictor import Predictor
 from logitserve.bulk.sources import units
 from logitserve.cli import main
 from tests import tiny_models
-from tests.e2e.process import clean_environment, command
+from tests.e2e.process import clean_environment, command, interruptible
 from tests.many_pictures import Held, assert_each_once, files, parquet_file, read, tar, wait_for
 from tests.tiny_models import png, random_picture
 
@@ -194,7 +194,9 @@ def test_without_ray_it_says_what_to_install(root: Path, monkeypatch: pytest.Mon
 
 def started(root: Path, *more: str | Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        command(*arguments(root, *more, "--partitioned", "--output", root / "scores")),
+        interruptible(
+            command(*arguments(root, *more, "--partitioned", "--output", root / "scores"))
+        ),
         env=clean_environment(),
         stderr=subprocess.PIPE,
         text=True,
