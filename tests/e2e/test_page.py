@@ -116,8 +116,10 @@ def test_the_answer_shows_bars_latency_and_what_the_network_sees(visit: Visit) -
     expect(seen).to_have_js_property("naturalWidth", 28)
     # A drawing has the colors that the network wants, so there is nothing to warn of.
     expect(visit.page.locator("#warnings li")).to_have_count(0)
-    width = visit.page.locator("li[data-won] .fill").evaluate("bar => bar.style.width")
-    assert float(width.removesuffix("%")) > 50
+    # Half a drawing may be the same digit with less certainty: the width is waited for.
+    visit.page.wait_for_function(
+        "parseFloat(document.querySelector('li[data-won] .fill')?.style.width) > 50"
+    )
 
 
 @pytest.mark.parametrize("how", ["drop", "paste", "upload"])
@@ -178,7 +180,8 @@ def test_a_model_of_many_labels_shows_its_thresholds(visit: Visit) -> None:
     marks = visit.page.locator("#bars .mark").evaluate_all("all => all.map((m) => m.style.left)")
     assert marks == ["0%", "50%", "100%"]
     expect(visit.page.locator("#bars li").nth(1)).to_contain_text("holds from 50.0%")
-    expect(visit.page.locator("#warnings li")).to_have_text(re.compile("squashed"))
+    # A list, as the answer to the first dots of the drawing has a second warning: they are blank.
+    expect(visit.page.locator("#warnings li")).to_have_text([re.compile("squashed")])
 
 
 def test_requests_do_not_overlap_and_an_old_answer_is_dropped(visit: Visit) -> None:
