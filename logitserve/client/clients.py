@@ -1,0 +1,179 @@
+"""Who takes the steps: in ordinary code, and in asyncio."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Self, TypeVar, Unpack, overload
+
+import httpx
+
+from logitserve.client.answers import Model, ModelDetail, Prediction
+from logitserve.client.pictures import Picture, listed
+from logitserve.client.retries import Outcome, Wait
+from logitserve.client.steps import Asked, BaseClient, Options, Steps
+
+T = TypeVar("T")
+
+
+class Client(BaseClient):
+    """A client for ordinary code; may be used from several threads.
+
+    Args:
+        url: of the server, e.g. `http://localhost:8000`.
+        sleep: how to wait between tries.
+        options: see `Options`.
+    """
+
+    def __init__(
+        self, url: str, *, sleep: Callable[[Wait], None] = time.sleep, **options: Unpack[Options]
+    ) -> None:
+        super().__init__(url, **options)
+        self._http = httpx.Client()
+        self._sleep = sleep
+
+    @overload
+    def predict(  # type: ignore[overload-overlap]  # a str is one path, not a sequence
+        self, picture: Picture, **asked: Unpack[Asked]
+    ) -> Prediction: ...
+    @overload
+    def predict(self, picture: Sequence[Picture], **asked: Unpack[Asked]) -> list[Prediction]: ...
+    def predict(
+        self, picture: Picture | Sequence[Picture], **asked: Unpack[Asked]
+    ) -> Prediction | list[Prediction]:
+        """Class probabilities of one picture, or of several in their order.
+
+        Raises:
+            ClientError: see the top of the module.
+            OSError: a file cannot be read.
+        """
+        pictures, is_one = listed(picture)
+        predictions = self._run(self._predict(pictures, **asked))
+        return predictions[0] if is_one else predictions
+
+    def models(self) -> list[Model]:
+        """The models that are served."""
+        return self._run(self._models())
+
+    def model(self, name: str, version: str | None = None) -> ModelDetail:
+        """One model with its card; the latest version if none is named."""
+        return self._run(self._model(name, version))
+
+    def ready(self) -> bool:
+        """Whether the server is there and has its models loaded. Does not try twice."""
+        return self._run(self._ready())
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self, steps: Steps[T]) -> T:
+        outcome: Outcome | None = None
+        while True:
+            try:
+                step = steps.send(outcome)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            outcome = None
+            if isinstance(step, Wait):
+                self._sleep(step)
+                continue
+            try:
+                outcome = self._http.send(step)
+            except httpx.TransportError as error:
+                outcome = error
+
+
+class AsyncClient(BaseClient):
+    """The same for asyncio.
+
+    Args:
+        url: of the server, e.g. `http://localhost:8000`.
+        sleep: how to wait between tries.
+        options: see `Options`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        sleep: Callable[[Wait], Awaitable[None]] = asyncio.sleep,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(url, **options)
+        self._http = httpx.AsyncClient()
+        self._sleep = sleep
+
+    @overload
+    async def predict(  # type: ignore[overload-overlap]  # a str is one path, not a sequence
+        self, picture: Picture, **asked: Unpack[Asked]
+    ) -> Prediction: ...
+    @overload
+    async def predict(
+        self, picture: Sequence[Picture], **asked: Unpack[Asked]
+    ) -> list[Prediction]: ...
+    async def predict(
+        self, picture: Picture | Sequence[Picture], **asked: Unpack[Asked]
+    ) -> Prediction | list[Prediction]:
+        """See `Client.predict`."""
+        pictures, is_one = listed(picture)
+        predictions = await self._run(self._predict(pictures, **asked))
+        return predictions[0] if is_one else predictions
+
+    async def models(self) -> list[Model]:
+        """See `Client.models`."""
+        return await self._run(self._models())
+
+    async def model(self, name: str, version: str | None = None) -> ModelDetail:
+        """See `Client.model`."""
+        return await self._run(self._model(name, version))
+
+    async def ready(self) -> bool:
+        """See `Client.ready`."""
+        return await self._run(self._ready())
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _run(self, steps: Steps[T]) -> T:
+        outcome: Outcome | None = None
+        while True:
+            try:
+                # in a thread, as a step may read and encode pictures
+                step = await asyncio.to_thread(_next, steps, outcome)
+            except _EndError as end:
+                return end.value  # type: ignore[no-any-return]
+            outcome = None
+            if isinstance(step, Wait):
+                await self._sleep(step)
+                continue
+            try:
+                outcome = await self._http.send(step)
+            except httpx.TransportError as error:
+                outcome = error
+
+
+class _EndError(Exception):
+    """The end of the steps; StopIteration cannot cross from a thread."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def _next(steps: Steps[Any], outcome: Outcome | None) -> httpx.Request | Wait:
+    try:
+        return steps.send(outcome)
+    except StopIteration as end:
+        raise _EndError(end.value) from None

@@ -1,0 +1,132 @@
+"""What a client asks, one step at a time; who takes the steps is sync or async."""
+
+import os
+import random
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Final, TypedDict, TypeVar
+
+import httpx
+
+from logitserve.client.answers import (
+    Model,
+    ModelDetail,
+    Prediction,
+    detail_of,
+    models_of,
+    predictions_of,
+)
+from logitserve.client.pictures import Picture, encoded
+from logitserve.client.retries import Outcome, Retries, Wait, may_pass, result_of
+
+PICTURES_A_REQUEST: Final = 64
+KEY_VARIABLE: Final = "LOGITSERVE_API_KEY"
+
+T = TypeVar("T")
+Steps = Generator[httpx.Request | Wait, Outcome | None, T]
+"""Requests to be sent and seconds to be waited; each is told what came of it."""
+
+
+class Options(TypedDict, total=False):
+    """What a client may be told."""
+
+    api_key: str
+    """Sent as `X-API-Key`; without it LOGITSERVE_API_KEY of the environment, if it is set."""
+    timeout: float
+    """Seconds that one try may take."""
+    retries: Retries
+    """When a request is repeated."""
+    jitter: Callable[[], float]
+    """Draws from 0 to 1."""
+
+
+class Asked(TypedDict, total=False):
+    """What may be asked of a prediction."""
+
+    model: str | None
+    """Without it the server's default."""
+    version: str | None
+    """Without it the latest."""
+    top_k: int | None
+    """Only the most probable classes, in their order."""
+
+
+class BaseClient:
+    """What sync and async share: requests, retries, answers. Sending and waiting is theirs."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        timeout: float = 30.0,
+        retries: Retries | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._url = httpx.URL(url.rstrip("/") + "/")
+        api_key = os.environ.get(KEY_VARIABLE) if api_key is None else api_key
+        self._headers = {} if not api_key else {"X-API-Key": api_key}
+        self._timeout = httpx.Timeout(timeout)
+        self._retries = retries or Retries()
+        self._jitter = jitter
+
+    def _predict(
+        self,
+        pictures: Sequence[Picture],
+        *,
+        model: str | None = None,
+        version: str | None = None,
+        top_k: int | None = None,
+    ) -> Steps[list[Prediction]]:
+        if version is not None and model is None:
+            raise ValueError("a version needs its model's name")
+        path = "predict" if model is None else f"{_model_path(model, version)}/predict"
+        predictions: list[Prediction] = []
+        for start in range(0, len(pictures), PICTURES_A_REQUEST):
+            parts = [("file", encoded(p)) for p in pictures[start : start + PICTURES_A_REQUEST]]
+            request = self._request("POST", path, files=parts, params=_given(top_k=top_k))
+            answer = yield from self._answer(request)
+            predictions += predictions_of(answer)
+        return predictions
+
+    def _models(self) -> Steps[list[Model]]:
+        answer = yield from self._answer(self._request("GET", "models"))
+        return models_of(answer)
+
+    def _model(self, name: str, version: str | None) -> Steps[ModelDetail]:
+        answer = yield from self._answer(self._request("GET", _model_path(name, version)))
+        return detail_of(answer)
+
+    def _ready(self) -> Steps[bool]:
+        outcome = yield self._request("GET", "readyz")
+        return isinstance(outcome, httpx.Response) and outcome.is_success
+
+    def _request(self, method: str, path: str, **content: Any) -> httpx.Request:
+        return httpx.Request(
+            method,
+            self._url.join(path),
+            headers=self._headers,
+            extensions={"timeout": self._timeout.as_dict()},
+            **content,
+        )
+
+    def _answer(self, request: httpx.Request) -> Steps[Any]:
+        """The JSON of the answer, after as many tries as it takes and are allowed."""
+        attempt = 0
+        while True:
+            outcome = yield request
+            wait = None
+            if may_pass(outcome):
+                response = outcome if isinstance(outcome, httpx.Response) else None
+                wait = self._retries.wait(attempt, response, self._jitter())
+            if wait is None:
+                return result_of(outcome)
+            attempt += 1
+            yield wait
+
+
+def _model_path(name: str, version: str | None) -> str:
+    return f"models/{name}" if version is None else f"models/{name}/versions/{version}"
+
+
+def _given(**parameters: object) -> dict[str, str]:
+    return {name: str(value) for name, value in parameters.items() if value is not None}
