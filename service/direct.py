@@ -31,7 +31,8 @@ from service.security_headers import NOSNIFF
 from service.telemetry import BEGUN, REQUEST_ID_HEADER, Identity, RequestIds
 
 if TYPE_CHECKING:
-    from service.connections import Connection, Cycle
+    from service.connection import Connection
+    from service.cycle import Cycle
 
 SHORT_PATH: Final = "/predict"
 MAX_BODY_BYTES: Final = 16_384

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from inference.runtime import load_onnxruntime
 from service import logs, tls, worker
-from service.connections import BEYOND
+from service.connection import BEYOND
 from service.drain import Drain
 from service.errors import SettingsError, StartError
 from service.settings import Settings, environment_name

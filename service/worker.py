@@ -25,7 +25,8 @@ from inference.runtime import available_cpus
 from service import memory, tls
 from service.app import create_app
 from service.catalog import Catalog
-from service.connections import Connection, Connections, Limits
+from service.connection import Connection
+from service.connections import Connections, Limits
 from service.coordination import Coordination
 from service.drain import EXIT_SECONDS, Drain, refuse_handshakes
 from service.errors import StartError
