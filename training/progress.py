@@ -20,7 +20,7 @@ from rich.progress import (
 Advance = Callable[[int], None]
 """Told how many more units are done."""
 
-_PLAIN_LINE_SHARE = 0.25
+_PLAIN_LINES = 4
 
 
 class Reporter:
@@ -58,15 +58,15 @@ class Reporter:
                 yield advance
             return
 
-        shown = done / total
-        self.line(f"{title}: {total / 1e6:.1f} MB" + (f", resumed at {shown:.0%}" if done else ""))
+        resumed = f", resumed at {done / total:.0%}" if done else ""
+        self.line(f"{title}: {total / 1e6:.1f} MB{resumed}")
 
         def advance_plainly(count: int) -> None:
-            nonlocal done, shown
+            nonlocal done
+            shown = done * _PLAIN_LINES // total
             done += count
-            if done / total >= shown + _PLAIN_LINE_SHARE:
-                shown = done / total
-                self.line(f"{title}: {shown:.0%}")
+            if done * _PLAIN_LINES // total > shown:
+                self.line(f"{title}: {done / total:.0%}")
 
         yield advance_plainly
 

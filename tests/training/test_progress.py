@@ -1,6 +1,8 @@
 import io
 import re
 
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from training.progress import Reporter, Stopwatch
@@ -24,6 +26,19 @@ def test_elsewhere_than_on_a_terminal_there_are_plain_lines() -> None:
         "file.gz: 75%",
         "file.gz: 100%",
     ]
+
+
+@given(sizes=st.lists(st.integers(1, 1000), min_size=1), done=st.sampled_from([0, 500]))
+def test_the_last_plain_line_says_that_all_is_there(sizes: list[int], done: int) -> None:
+    log = io.StringIO()
+    reporter = Reporter(Console(file=log, width=80))
+    with reporter.bytes("file.gz", done + sum(sizes), done=done) as advance:
+        for size in sizes:
+            advance(size)
+    first, *quarters = log.getvalue().splitlines()
+    assert ("resumed" in first) == (done > 0)
+    assert quarters[-1] == "file.gz: 100%"
+    assert len(quarters) <= 4
 
 
 def test_on_a_terminal_a_bar_moves() -> None:
