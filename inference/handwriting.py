@@ -93,7 +93,7 @@ def _flattened(luminance: Picture, opacity: Picture) -> Picture:
     spread = float(np.sqrt(np.average((luminance - mean) ** 2, weights=alpha)))
     if alpha.mean() > 0.5 and spread > 32:
         # An opaque sheet with ink on it and transparent margins: more of the same paper.
-        paper = float(np.median(luminance[opacity >= opacity.max() / 2]))
+        paper = ink_and_paper.quantile(luminance[opacity >= opacity.max() / 2], 0.5)
     else:
         paper = 255.0 if mean < 128 else 0.0
     return np.rint(alpha * luminance + (1 - alpha) * paper).astype(np.uint8)
@@ -175,7 +175,7 @@ def _resized(ink: Picture, side: int) -> Picture:
 
 def _stretched(ink: Picture) -> Picture:
     """Full ink to 255."""
-    full = float(np.median(ink[ink >= ink.max() / 2]))
+    full = ink_and_paper.quantile(ink[ink >= ink.max() / 2], 0.5)
     stretched: Picture = np.rint(ink * (255 / full)).clip(0, 255).astype(np.uint8)
     return stretched
 
