@@ -210,7 +210,7 @@ class Connection(HttpToolsProtocol):
     def _cycle_of(self, scope: Any, *, keep_alive: bool) -> Cycle:
         return Cycle(
             scope=scope,
-            transport=Closing(self),  # type: ignore[arg-type] # all that a cycle asks of it
+            transport=Closing(self.transport, self.close_when_read),  # type: ignore[arg-type]
             flow=self.flow,
             logger=self.logger,
             access_logger=self.access_logger,

@@ -1,13 +1,12 @@
 """A request that is asked through ASGI, and its answer: uvicorn's cycle, closed with care."""
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+from collections.abc import Callable
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from service.errors import ServiceError
-
-if TYPE_CHECKING:
-    from service.connection import Connection
 
 
 class Cycle(RequestResponseCycle):
@@ -34,15 +33,11 @@ class Cycle(RequestResponseCycle):
 
 
 class Closing:
-    """A transport as a cycle sees it: it closes as the connection wants to close."""
+    """A transport as a cycle sees it: it closes as its connection wants to close."""
 
-    __slots__ = ("_connection", "is_closing", "write")
+    __slots__ = ("close", "is_closing", "write")
 
-    def __init__(self, connection: "Connection") -> None:
-        self._connection = connection
-        self.write = connection.transport.write
-        self.is_closing = connection.transport.is_closing
-
-    def close(self) -> None:
-        """Close when the client had a chance to read the answer."""
-        self._connection.close_when_read()
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+        self.close = close
