@@ -20,6 +20,7 @@ from tests.deploy.free_ports import free_ports
 from tests.deploy.waiting import answers, wait_until
 
 NETWORK = "logitserve-test-replicas"
+NAMES = ("logitserve-test-a", "logitserve-test-b", "logitserve-test-c")
 EXAMPLES = ("10.0.0.11:8000", "10.0.0.12:8000", "10.0.0.13:8000")
 """The hosts that the shipped configurations name."""
 HARDENED = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges")
@@ -91,17 +92,24 @@ def another_image(image: str) -> str:
         docker("rm", container)
 
 
+def remove() -> None:
+    """Remove the replicas and their network, where they are; a run that was killed leaves them."""
+    for name in NAMES:
+        docker("rm", "--force", name, check=False)
+    docker("network", "rm", NETWORK, check=False)
+
+
 @contextmanager
 def three_replicas(image: str, folder: Path) -> Iterator[list[Replica]]:
     """Ready ones, each with a folder of models of its own below `folder`."""
+    remove()
     docker("network", "create", NETWORK)
     subnet = docker("network", "inspect", "--format={{(index .IPAM.Config 0).Subnet}}", NETWORK)
     docker("network", "rm", NETWORK)
     docker("network", "create", f"--subnet={subnet.strip()}", NETWORK)
     hosts = list(ipaddress.ip_network(subnet.strip()).hosts())
     replicas = [
-        Replica(f"logitserve-test-{name}", str(hosts[number]), folder / name)
-        for number, name in enumerate("abc", 10)
+        Replica(name, str(hosts[number]), folder / name) for number, name in enumerate(NAMES, 10)
     ]
     try:
         for replica in replicas:
@@ -110,9 +118,7 @@ def three_replicas(image: str, folder: Path) -> Iterator[list[Replica]]:
             replica.start(image)
         yield replicas
     finally:
-        for replica in replicas:
-            docker("rm", "--force", replica.name, check=False)
-        docker("network", "rm", NETWORK)
+        remove()
 
 
 class Proxy(Protocol):

@@ -9,8 +9,16 @@ import pytest
 
 from tests.deploy.campaign import rolling_image, rolling_model
 from tests.deploy.conftest import MEASURED, Image
+from tests.deploy.engine import docker
 from tests.deploy.load import Load, loading
-from tests.deploy.replicas import PROXIES, Proxy, Replica, another_image, three_replicas
+from tests.deploy.replicas import (
+    NETWORK,
+    PROXIES,
+    Proxy,
+    Replica,
+    another_image,
+    three_replicas,
+)
 from tests.deploy.waiting import wait_until
 
 CALLERS = 4
@@ -32,6 +40,7 @@ def replicas(
 ) -> Iterator[tuple[list[Replica], str]]:
     folder = tmp_path_factory.mktemp("replicas")
     folder.chmod(0o755)
+    docker("network", "create", NETWORK, check=False)  # as a run leaves it that was killed
     with three_replicas(image.name, folder) as started:
         yield started, image.name
 
