@@ -59,6 +59,9 @@ def monochrome(colors: Picture) -> Picture:
     That is luminance, but for ink and paper that differ in color and hardly in luminance, as red
     on green may: then it is the channel in which they differ most.
     """
+    red, green, blue = np.moveaxis(colors, -1, 0)
+    if np.array_equal(red, green) and np.array_equal(red, blue):
+        return np.ascontiguousarray(red)  # gray, of which luminance is each of the three
     image = Image.fromarray(np.ascontiguousarray(colors))
     luminance = image.convert("L")
     small = image.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)

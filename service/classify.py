@@ -27,7 +27,7 @@ Picture = bytes | npt.NDArray[np.uint8]
 
 IN_PLACE_PIXELS = 64 * 64
 """A picture with more is decoded in a thread, so that the event loop is not blocked for longer than
-a run in place may block it: this size takes 1.2 ms, 128×128 takes 2.6 (`benchmarks/costs.py`)."""
+a run in place may block it: this size takes 0.9 ms, 128×128 takes 1.8 (`benchmarks/costs.py`)."""
 IN_PLACE_BYTES = 4 * 4 * IN_PLACE_PIXELS
 """A file with more is not taken in place either: so many pixels need a quarter of it, four bytes
 each, and what else there is takes time too."""

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from PIL import Image
 from scipy import ndimage
 
-from inference.ink_and_paper import Picture, closed, quantile
+from inference.ink_and_paper import Picture, closed, monochrome, quantile
 
 SIDES = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40)
 
@@ -27,3 +28,10 @@ def test_a_closing_is_that_of_scipy(picture: Picture, reach: int) -> None:
     size = 2 * reach + 1
     reference = ndimage.grey_closing(picture, size=(size, size), mode="nearest")
     np.testing.assert_array_equal(closed(picture, reach), reference)
+
+
+@given(gray=arrays(np.uint8, SIDES))
+def test_gray_as_three_channels_is_that_gray(gray: Picture) -> None:
+    colors = np.stack([gray] * 3, axis=-1)
+    np.testing.assert_array_equal(monochrome(colors), gray)
+    np.testing.assert_array_equal(np.asarray(Image.fromarray(colors).convert("L")), gray)
