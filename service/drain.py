@@ -1,11 +1,9 @@
 """How a process stops: unready at once, open for a while, then closed, all within a limit."""
 
 import asyncio
-import ctypes
 import logging
 import math
 import socket
-import struct
 import time
 
 from service.settings import environment_name
@@ -78,18 +76,13 @@ class Drain:
             )
 
 
-SO_ATTACH_FILTER = 26  # linux/asm-generic/socket.h; the socket module has no name for it
+# linux/in.h and linux/in6.h; the socket module has no names for them.
+IP_MINTTL = 21
+IPV6_MINHOPCOUNT = 73
 
-# Classic BPF over the TCP header, whose byte 13 has the flags: is it a SYN? Then drop it.
-_DROP_SYN = b"".join(
-    struct.pack("HBBI", *instruction)
-    for instruction in (
-        (0x30, 0, 0, 13),  # ldb [13]
-        (0x45, 0, 1, 0x02),  # jset #SYN
-        (0x06, 0, 0, 0),  # ret #0: drop
-        (0x06, 0, 0, 0xFFFFFFFF),  # ret #-1: keep
-    )
-)
+_FARTHEST = 255
+"""Of a packet that no router has passed on and whose sender gave it as far as it goes. Those of
+today's systems begin with 64 or 128, so hardly any is taken."""
 
 
 def refuse_handshakes(listener: socket.socket) -> None:
@@ -97,13 +90,29 @@ def refuse_handshakes(listener: socket.socket) -> None:
 
     Closing a listening socket resets the connections that the kernel has taken but that nobody
     has accepted yet, and with them the requests that were already sent on them. After this, those
-    can be accepted until there are none. Whoever tries to connect meanwhile hears nothing, tries
-    again after a second, and is refused, as after the close.
+    can be accepted until there are none. Whoever tries to connect meanwhile hears nothing, and tries
+    again after a second, as if after the close.
+
+    What drops their packets is the check that routing protocols use to hear only their neighbors
+    (RFC 5082). A filter of packets would say more clearly what is meant, but not every container
+    may attach one.
     """
-    program = ctypes.create_string_buffer(_DROP_SYN, len(_DROP_SYN))
-    # struct sock_fprog { unsigned short len; struct sock_filter *filter; }
-    pointer = struct.pack("HP", len(_DROP_SYN) // 8, ctypes.addressof(program))
+    _hear_from(listener, _FARTHEST)
+
+
+def hear_on(connection: socket.socket) -> None:
+    """Take back for a connection what it has from the listener: the kernel may have made it after.
+
+    What was dropped meanwhile, the client sends again after a fifth of a second.
+    """
+    _hear_from(connection, 0)
+
+
+def _hear_from(either: socket.socket, least_ttl: int) -> None:
     try:
-        listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, pointer)
-    except OSError as error:  # a sandbox that has no filters
+        if either.family == socket.AF_INET6:
+            either.setsockopt(socket.IPPROTO_IPV6, IPV6_MINHOPCOUNT, least_ttl)
+        # An IPv6 socket may also hear IPv4.
+        either.setsockopt(socket.IPPROTO_IP, IP_MINTTL, least_ttl)
+    except OSError as error:  # a sandbox that lacks it
         logger.warning("connections that are just being made may be reset: %s", error)

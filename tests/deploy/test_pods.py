@@ -62,6 +62,7 @@ def test_the_pod_runs_as_the_manifest_says_and_stops_under_load_without_loss(ima
     assert status == 0, log
     assert seconds < started.grace_seconds
     assert "Traceback" not in log
+    assert "may be reset" not in log
 
 
 def test_a_pod_that_stops_takes_connections_until_it_is_out_of_the_service(image: Image) -> None:
