@@ -90,8 +90,8 @@ def refuse_handshakes(listener: socket.socket) -> None:
 
     Closing a listening socket resets the connections that the kernel has taken but that nobody
     has accepted yet, and with them the requests that were already sent on them. After this, those
-    can be accepted until there are none. Whoever tries to connect meanwhile hears nothing, and tries
-    again after a second, as if after the close.
+    can be accepted until there are none. Whoever tries to connect meanwhile hears nothing, and
+    tries again after a second, as if after the close.
 
     What drops their packets is the check that routing protocols use to hear only their neighbors
     (RFC 5082). A filter of packets would say more clearly what is meant, but not every container
