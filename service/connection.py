@@ -19,7 +19,6 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from service import problems
 from service.cycle import Closing, Cycle
 from service.direct import Shortcut
-from service.drain import hear_on
 from service.errors import (
     BodyTimeoutError,
     HeadTimeoutError,
@@ -79,8 +78,6 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection; of one too many, only probes are answered."""
         super().connection_made(transport)
-        if self.server_state.drain.begun:
-            hear_on(transport.get_extra_info("socket"))
         excess = len(self.connections) - self.server_state.limits.connections
         self._beyond = excess > 0
         if excess > BEYOND:

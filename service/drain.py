@@ -76,43 +76,20 @@ class Drain:
             )
 
 
-# linux/in.h and linux/in6.h; the socket module has no names for them.
-IP_MINTTL = 21
-IPV6_MINHOPCOUNT = 73
-
-_FARTHEST = 255
-"""Of a packet that no router has passed on and whose sender gave it as far as it goes. Those of
-today's systems begin with 64 or 128, so hardly any is taken."""
+SO_BINDTOIFINDEX = 62  # asm-generic/socket.h; the socket module has no name for it
+_NO_INTERFACE = 2**31 - 1
 
 
 def refuse_handshakes(listener: socket.socket) -> None:
     """Let no new connection begin, in any process that shares the socket.
 
     Closing a listening socket resets the connections that the kernel has taken but that nobody
-    has accepted yet, and with them the requests that were already sent on them. After this, those
-    can be accepted until there are none. Whoever tries to connect meanwhile hears nothing, and
-    tries again after a second, as if after the close.
-
-    What drops their packets is the check that routing protocols use to hear only their neighbors
-    (RFC 5082). A filter of packets would say more clearly what is meant, but not every container
-    may attach one.
+    has accepted yet, and with them the requests that were already sent on them. After this, those,
+    and those whose handshake has begun, can be accepted until there are none, and whoever tries to
+    connect is refused, as after the close: the socket listens on a network interface that nobody
+    has. That takes no privilege (from Linux 5.7 on), where a filter of packets would.
     """
-    _hear_from(listener, _FARTHEST)
-
-
-def hear_on(connection: socket.socket) -> None:
-    """Take back for a connection what it has from the listener: the kernel may have made it after.
-
-    What was dropped meanwhile, the client sends again after a fifth of a second.
-    """
-    _hear_from(connection, 0)
-
-
-def _hear_from(either: socket.socket, least_ttl: int) -> None:
     try:
-        if either.family == socket.AF_INET6:
-            either.setsockopt(socket.IPPROTO_IPV6, IPV6_MINHOPCOUNT, least_ttl)
-        # An IPv6 socket may also hear IPv4.
-        either.setsockopt(socket.IPPROTO_IP, IP_MINTTL, least_ttl)
-    except OSError as error:  # a sandbox that lacks it
+        listener.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, _NO_INTERFACE)
+    except OSError as error:  # an older kernel, or a sandbox that lacks it
         logger.warning("connections that are just being made may be reset: %s", error)
