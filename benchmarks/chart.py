@@ -1,5 +1,6 @@
 """The charts of the benchmarks."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -36,21 +37,31 @@ def throughput(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def sweep(title: str, rows: list[dict[str, Any]], path: Path) -> None:
-    """A small chart for each column of numbers, over the first column."""
+    """Bars for each column of numbers, from top to bottom as the first column has it."""
     first, *others = rows[0]
-    figure = Figure(figsize=(3.2 * len(others), 2.8), layout="constrained")
-    places = [str(row[first]) for row in rows]
-    for axes, column in zip(figure.subplots(1, len(others), squeeze=False)[0], others, strict=True):
+    height = 0.25 * len(rows) + 0.9
+    figure = Figure(figsize=(1 + 2.4 * len(others), height), layout="constrained")
+    places = [textwrap.fill(str(row[first]), 20) for row in rows]
+    together = figure.subplots(1, len(others), squeeze=False, sharey=True)[0]
+    for axes, column in zip(together, others, strict=True):
         values = [float(row[column]) for row in rows]
-        axes.bar(places, values, color=ACCENT, width=0.6)
-        axes.set_title(column, fontsize=9, loc="left")
-        axes.set_xlabel(first, fontsize=8)
-        axes.tick_params(labelsize=7, axis="both")
-        axes.tick_params(axis="x", rotation=30)
-        axes.spines[["top", "right"]].set_visible(False)
+        bars = axes.barh(places, values, color=ACCENT, height=0.6)
+        axes.bar_label(bars, [short(value) for value in values], padding=3, fontsize=7)
+        axes.set_title(column, fontsize=8, loc="left")
+        axes.tick_params(which="both", labelsize=7, bottom=False, labelbottom=False, left=False)
+        axes.spines[["top", "right", "bottom"]].set_visible(False)
         if max(values) > WIDE * min(values):
-            axes.set_yscale("log")
+            axes.set_xscale("log")
+            axes.set_xlabel("logarithmic", fontsize=7, loc="left")
         else:
-            axes.set_ylim(bottom=0)
-    figure.suptitle(title.replace("`", ""), fontsize=10, x=0.01, ha="left")
-    figure.savefig(path, dpi=130)
+            axes.set_xlim(left=0)
+        axes.margins(x=0.3)
+    together[0].set_ylabel(first, fontsize=8)
+    together[0].invert_yaxis()
+    figure.suptitle(title.replace("`", ""), fontsize=9, x=0.01, ha="left")
+    figure.savefig(path, dpi=150)
+
+
+def short(value: float) -> str:
+    """A number as the tables and the charts of the sweeps show it."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"

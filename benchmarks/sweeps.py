@@ -302,9 +302,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
-    return str(value)
+    return chart.short(value) if isinstance(value, float) else str(value)
 
 
 def main() -> None:
