@@ -95,9 +95,13 @@ def test_a_pod_of_the_production_overlay_asks_for_the_key_of_its_secret(
         assert ask(started.url).status_code == 401
         assert ask(started.url, Authorization=f"Bearer {KEY}").status_code == 200
         authorized = {"Authorization": f"Bearer {KEY}"}
-        metrics = httpx.get(f"{started.url}/metrics", headers=authorized).text
-        assert "logitserve_workers 2.0" in metrics
-        assert 'logitserve_queue_pictures{model="digits"}' in metrics
+
+        def metrics() -> str:
+            return httpx.get(f"{started.url}/metrics", headers=authorized).text
+
+        # It is ready with the first worker; the second may take longer.
+        wait_until(lambda: "logitserve_workers 2.0" in metrics(), what="both workers")
+        assert 'logitserve_queue_pictures{model="digits"}' in metrics()
 
 
 @pytest.mark.parametrize("component", ["models-from-volume", "models-from-image"])
