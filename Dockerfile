@@ -25,7 +25,6 @@ RUN /build/tools/bin/pip --python /opt/logitserve install --quiet --only-binary 
 FROM build AS code
 WORKDIR /build/source
 COPY pyproject.toml README.md LICENSE ./
-COPY inference inference
 COPY logitserve logitserve
 COPY service service
 COPY training training
@@ -69,7 +68,7 @@ RUN /build/tools/bin/pip --python /opt/logitserve install --quiet --only-binary 
 
 FROM ${PYTHON_IMAGE} AS load
 COPY --from=load-dependencies /opt/logitserve /opt/logitserve
-COPY training/__init__.py training/drawings.py /load/training/
+COPY training/logitserve_training/__init__.py training/logitserve_training/drawings.py /load/logitserve_training/
 COPY tests/load /load/tests/load
 ENV PATH=/opt/logitserve/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONPATH=/load
 WORKDIR /load

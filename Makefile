@@ -41,7 +41,7 @@ HOST ?= http://localhost:8000
 USERS ?= 8
 SECONDS ?= 30
 PROCESSES ?= 1
-LOCUST = PYTHONPATH=. $(LOADTEST)/bin/locust --headless --only-summary --host $(HOST) \
+LOCUST = PYTHONPATH=.:training $(LOADTEST)/bin/locust --headless --only-summary --host $(HOST) \
 	$(if $(filter-out 1,$(PROCESSES)),--processes $(PROCESSES))
 
 loadtest: $(LOADTEST)/.installed ## load a running service: HOST= USERS= SECONDS= PROCESSES=
@@ -101,9 +101,9 @@ lock: $(VENV)/.development ## bring requirements/*.txt up to date with pyproject
 	$(SUBSET) --extra training pyproject.toml --output-file requirements/training.txt
 	$(SUBSET) --upgrade requirements/loadtest.in --output-file requirements/loadtest.txt
 
-protobuf: $(VENV)/.development ## write the messages of gRPC anew from service/rpc/inference.proto
+protobuf: $(VENV)/.development ## write the messages of gRPC anew from service/logitserve_service/server/grpc/inference.proto
 	$(BIN)/uv tool run --from grpcio-tools==1.85.1 python-grpc-tools-protoc \
-		-I . --python_out=. --pyi_out=. service/rpc/inference.proto
+		-I . --python_out=. --pyi_out=. service/logitserve_service/server/grpc/inference.proto
 
 CLIENTS := $(VENV)/protocol-clients
 

@@ -17,8 +17,8 @@ from benchmarks import autoscaling_chart
 from benchmarks.autoscaled_day import CPU, QUEUE, SPIKE, Day, World, simulate
 from benchmarks.hpa import Policy, Spec
 from benchmarks.markdown import Row, percent, table
-from service.batcher import MAX_BATCH
-from service.settings import Settings
+from logitserve_service.config.settings import Settings
+from logitserve_service.execution.batcher import MAX_BATCH
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

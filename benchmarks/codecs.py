@@ -8,7 +8,7 @@ import numpy as np
 import pyspng
 from PIL import Image
 
-from inference import codec
+from logitserve.inference import decoding
 
 SIZES = (28, 64, 256)
 ROUNDS, CALLS = 50, 40
@@ -21,7 +21,7 @@ def microseconds(decode: Callable[[bytes], object], data: bytes) -> float:
 
 def main() -> None:
     codecs: dict[str, Callable[[bytes], object]] = {
-        "inference.codec": codec.decode,
+        "logitserve.inference.decoding": decoding.decode,
         "libspng (pyspng)": pyspng.load,
         "Pillow": lambda data: np.asarray(Image.open(io.BytesIO(data))),
     }

@@ -23,9 +23,9 @@ from load import Measured, Payload
 from PIL import Image
 from servers import ENVIRONMENTS, OURS, PEERS, USUAL, Contender, contenders
 
-from inference import handwriting
-from inference.repository import ModelRepository
-from training import drawings
+from logitserve.inference.mnist import normalize
+from logitserve.inference.repository import ModelRepository
+from logitserve_training import drawings
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -58,7 +58,7 @@ def normalized_digit() -> bytes:
     """A drawn seven as MNIST would hold it: 28×28, gray, PNG."""
     gray = np.asarray(drawings.draw(7, seed=1, paper=drawings.SHEET).convert("L"))
     buffer = io.BytesIO()
-    Image.fromarray(handwriting.normalize(gray, None)).save(buffer, "PNG")
+    Image.fromarray(normalize.normalize(gray, None)).save(buffer, "PNG")
     return buffer.getvalue()
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from inference import handwriting
-from inference.mnist_form import are_normalized, is_normalized
-from inference.predictor import Predictor
-from inference.repository import ModelRepository
-from training import drawings
+from logitserve.inference.mnist import normalize
+from logitserve.inference.mnist.form import are_normalized, is_normalized
+from logitserve.inference.predictor import Predictor
+from logitserve.inference.repository import ModelRepository
+from logitserve_training import drawings
 
 BATCHES = (1, 8, 32, 64, 128, 256)
 SIDES = (28, 48, 64, 96, 128, 512)
@@ -48,7 +48,7 @@ def batches(name: str, model: Predictor) -> None:
 def together() -> None:
     """Microseconds a picture, of digits of the network's size that come together."""
     one = Image.open(io.BytesIO(drawn(28))).convert("L")
-    digit = handwriting.normalize(np.asarray(one), None, height=28, width=28)
+    digit = normalize.normalize(np.asarray(one), None, height=28, width=28)
     for count in (1, 4, 8, 25):
         pictures = np.stack([digit] * count)
         alone = microseconds(lambda p=pictures: [is_normalized(picture) for picture in p])  # type: ignore[misc]

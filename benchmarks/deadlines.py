@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import uvloop
 
-from service.deadlines import Deadlines
+from logitserve_service.http.deadlines import Deadlines
 
 CALLS = 100_000
 FAR = 60

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import httptools
 
-from service.known_heads import KnownHeads
+from logitserve_service.http.known_heads import KnownHeads
 
 CALLS = 100_000
 HEAD = (

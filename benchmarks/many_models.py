@@ -19,14 +19,14 @@ import numpy as np
 import psutil
 from onnx import TensorProto, helper, numpy_helper, save
 
-from inference import runtime
-from inference.predictor import Predictor
-from inference.repository import MODEL_FILE, ModelRepository
-from service.batcher import Batcher
-from service.catalog import Catalog
-from service.coordination import Coordination
-from service.loading import Loader
-from service.version_policy import VersionPolicy
+from logitserve.inference import runtime
+from logitserve.inference.predictor import Predictor
+from logitserve.inference.repository import MODEL_FILE, ModelRepository
+from logitserve_service.config.version_policy import VersionPolicy
+from logitserve_service.execution.batcher import Batcher
+from logitserve_service.repository.catalog import Catalog
+from logitserve_service.repository.loader import Loader
+from logitserve_service.repository.shared_state import Coordination
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("digits-mlp", "digits")

@@ -27,12 +27,12 @@ import psutil
 from PIL import Image
 
 from benchmarks import scale
-from inference import handwriting
-from inference.card import Fit, InputSpec
-from inference.repository import MODEL_FILE
+from logitserve.inference.card import Fit, InputSpec
+from logitserve.inference.mnist import normalize
+from logitserve.inference.repository import MODEL_FILE
+from logitserve_training import drawings
 from tests import tiny_models
 from tests.e2e.process import running
-from training import drawings
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -93,7 +93,7 @@ listen service
 def digit() -> bytes:
     """A drawn seven as MNIST would hold it, which `make bench` sends: 28×28, gray, PNG."""
     gray = np.asarray(drawings.draw(7, seed=1, paper=drawings.SHEET).convert("L"))
-    return tiny_models.encode(Image.fromarray(handwriting.normalize(gray, None)), "PNG")
+    return tiny_models.encode(Image.fromarray(normalize.normalize(gray, None)), "PNG")
 
 
 def on_the_wire(url: str, body: bytes, *, path: str, content_type: str) -> dict[str, int]:

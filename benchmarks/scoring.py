@@ -20,10 +20,10 @@ import numpy as np
 from PIL import Image
 from pyarrow import dataset
 
-from inference.runtime import available_cpus
+from logitserve.inference.runtime import available_cpus
+from logitserve_training.drawings import draw
 from tests.e2e import ray_nodes
 from tests.e2e.process import command
-from training.drawings import draw
 
 HERE = Path(__file__).parent
 MODELS = HERE.parent / "models"

@@ -39,7 +39,7 @@ def library() -> None:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         from prometheus_client import Counter, Histogram
 
-        from service.metrics import REQUEST_SECONDS
+        from logitserve_service.telemetry.metrics import REQUEST_SECONDS
 
         counter = Counter("steps", "help", ["route"]).labels(ROUTE)
         histogram = Histogram("seconds", "help", ["route"], buckets=REQUEST_SECONDS.bounds)
@@ -54,9 +54,9 @@ def ours() -> None:
     """The same here, and all that is counted of a request whose batch has 16."""
     import numpy as np
 
-    from inference.predictor import Predictions, Predictor
-    from inference.repository import ModelRepository
-    from service.metrics import REQUEST_SECONDS, REQUESTS, Metrics
+    from logitserve.inference.predictor import Predictions, Predictor
+    from logitserve.inference.repository import ModelRepository
+    from logitserve_service.telemetry.metrics import REQUEST_SECONDS, REQUESTS, Metrics
 
     models = ModelRepository(Path(__file__).parents[1] / "models")
     card = Predictor.load(models.model_file("digits-mlp")).card
@@ -87,8 +87,8 @@ def access_logs() -> None:
     """A line of uvicorn's access log, and one of ours, both to nowhere."""
     from uvicorn.logging import AccessFormatter
 
-    from service.access_log import AccessLog
-    from service.logs import LogFormat
+    from logitserve_service.telemetry.access_log import AccessLog
+    from logitserve_service.telemetry.logs import LogFormat
 
     nowhere = os.open(os.devnull, os.O_WRONLY)
     with os.fdopen(nowhere, "w") as stream:

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from logitserve_training import drawings
 from tests.tiny_models import encode
-from training import drawings
 
 BOUNDARY = "soak"
 PNG, JPEG = "image/png", "image/jpeg"

@@ -26,9 +26,9 @@ from compare import normalized_digit
 from load import LOAD_CORES, SERVER_CORES, Payload
 from PIL import Image
 
-from inference.predictor import Predictor
-from inference.repository import MODEL_FILE, ModelRepository
-from training import drawings
+from logitserve.inference.predictor import Predictor
+from logitserve.inference.repository import MODEL_FILE, ModelRepository
+from logitserve_training import drawings
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"

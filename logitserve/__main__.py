@@ -1,5 +1,5 @@
 """`python -m logitserve` is `logitserve`."""
 
-from logitserve.cli import main
+from logitserve.cli.main import main
 
 main(prog_name="logitserve")

@@ -2,7 +2,7 @@
 
 Exit status 0 if it is, 1 with a line that says why not. Asks where the environment says that the
 service listens: options on its command line cannot be seen from here. Imports nothing of the
-service, for it runs every few seconds beside it (`service.settings` alone takes ten times as long).
+service, for it runs every few seconds beside it (the settings alone take ten times as long).
 """
 
 import http.client

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from inference.errors import ModelNotFoundError
-from inference.repository import ModelRepository, default_model
 from logitserve.errors import ModelNotNamedError
+from logitserve.inference.errors import ModelNotFoundError
+from logitserve.inference.repository import ModelRepository, default_model
 
 
 def find(models: Path, wanted: str | None) -> Path:

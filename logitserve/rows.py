@@ -9,9 +9,9 @@ from dataclasses import asdict
 from enum import StrEnum
 from typing import IO, Any, NamedTuple
 
-from inference.card import Head, ModelCard
-from inference.predictor import Predictor
 from logitserve.errors import ExtraMissingError
+from logitserve.inference.card import Head, ModelCard
+from logitserve.inference.predictor import Predictor
 from logitserve.scoring import Row
 
 Write = Callable[[Sequence[Row]], None]

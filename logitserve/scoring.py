@@ -12,10 +12,10 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from inference.codec import DEFAULT_MAX_PIXELS
-from inference.errors import ImageError, NonFiniteLogitsError
-from inference.predictor import Predictor
-from inference.rendering import Wanted, render
+from logitserve.inference.decoding import DEFAULT_MAX_PIXELS
+from logitserve.inference.errors import ImageError, NonFiniteLogitsError
+from logitserve.inference.predictor import Predictor
+from logitserve.inference.rendering import Wanted, render
 
 CHUNK: Final = 64
 """Pictures that are in memory at a time."""

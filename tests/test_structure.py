@@ -10,71 +10,93 @@ from types import ModuleType
 
 import pytest
 
-import inference.errors
-import service.errors
-import training.errors
-from service.problems import STATUS
+from logitserve.inference import errors as inference_errors
+from logitserve_service import errors as service_errors
+from logitserve_service.http.problems import STATUS
+from logitserve_training import errors as training_errors
 
 ROOT = Path(__file__).parents[1]
 
-ALLOWED = {
-    "inference": {"inference"},
-    "training": {"inference", "training"},
-    "service": {"inference", "service"},
-    "logitserve": {"inference", "logitserve", "service", "training"},
+PACKAGES = {
+    "logitserve": ROOT / "logitserve",
+    "logitserve_service": ROOT / "service/logitserve_service",
+    "logitserve_training": ROOT / "training/logitserve_training",
 }
-"""Room → rooms that it may import."""
+GROUND_FLOOR = "logitserve.inference"
+
+ALLOWED = {
+    GROUND_FLOOR: {GROUND_FLOOR},
+    "logitserve_training": {GROUND_FLOOR, "logitserve_training"},
+    "logitserve_service": {GROUND_FLOOR, "logitserve_service"},
+    "logitserve": {GROUND_FLOOR, *PACKAGES},
+}
+"""Package → packages that it may import."""
 
 ONLY_IN_TRAINING = {"keras", "matplotlib", "tensorflow", "tf2onnx"}
 
 
-def sources(room: str) -> list[Path]:
-    return sorted((ROOT / room).rglob("*.py"))
+def sources(package: str) -> list[Path]:
+    if package == GROUND_FLOOR:
+        return sorted((ROOT / "logitserve/inference").rglob("*.py"))
+    found = sorted(PACKAGES[package].rglob("*.py"))
+    return [path for path in found if ROOT / "logitserve/inference" not in path.parents]
+
+
+def package_of(module: str) -> str:
+    """The package of a module; the ground floor is one of its own."""
+    if module == GROUND_FLOOR or module.startswith(f"{GROUND_FLOOR}."):
+        return GROUND_FLOOR
+    return module.partition(".")[0]
 
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """Top-level package of each import, and whether it runs when the module is imported."""
+    """Package of each import, and whether it runs when the module is imported."""
     tree = ast.parse(path.read_text())
     at_top = set(tree.body)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from ((alias.name.split(".")[0], node in at_top) for alias in node.names)
+            yield from ((package_of(alias.name), node in at_top) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             assert node.module is not None
-            yield node.module.split(".")[0], node in at_top
+            yield package_of(node.module), node in at_top
 
 
-@pytest.mark.parametrize("room", ALLOWED)
-def test_a_room_imports_only_what_lies_below_it(room: str) -> None:
-    assert sources(room)
-    for path in sources(room):
-        rooms = {name for name, _ in imports(path)} & set(ALLOWED)
-        assert rooms <= ALLOWED[room], path
+@pytest.mark.parametrize("package", ALLOWED)
+def test_a_package_imports_only_what_lies_below_it(package: str) -> None:
+    assert sources(package)
+    for path in sources(package):
+        packages = {name for name, _ in imports(path)} & set(ALLOWED)
+        assert packages <= ALLOWED[package], path
 
 
-@pytest.mark.parametrize("room", ["inference", "logitserve", "service"])
-def test_tensorflow_lives_in_training(room: str) -> None:
-    for path in sources(room):
+@pytest.mark.parametrize("package", [GROUND_FLOOR, "logitserve", "logitserve_service"])
+def test_tensorflow_lives_in_training(package: str) -> None:
+    for path in sources(package):
         assert not {name for name, _ in imports(path)} & ONLY_IN_TRAINING, path
 
 
 def test_the_front_door_imports_training_only_inside_its_commands() -> None:
     for path in sources("logitserve"):
-        assert ("training", True) not in set(imports(path)), path
+        assert ("logitserve_training", True) not in set(imports(path)), path
 
 
 def test_onnxruntime_is_imported_in_one_place() -> None:
-    for room in ALLOWED:
-        for path in sources(room):
+    for package in ALLOWED:
+        for path in sources(package):
             assert ("onnxruntime", True) not in set(imports(path)), path
+
+
+def module_name(package: str, path: Path) -> str:
+    root = PACKAGES[package.partition(".")[0]].parent
+    return ".".join(path.relative_to(root).with_suffix("").parts)
 
 
 def test_importing_every_module_of_the_service_prints_and_starts_nothing() -> None:
     modules = [
-        ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        for room in ("inference", "service", "logitserve")
-        for path in sources(room)
+        module_name(package, path)
+        for package in (GROUND_FLOOR, "logitserve_service", "logitserve")
+        for path in sources(package)
         if path.name not in {"__init__.py", "__main__.py"}
     ]
     program = (
@@ -99,7 +121,7 @@ def error_classes(module: ModuleType) -> list[type[Exception]]:
     ]
 
 
-@pytest.mark.parametrize("module", [inference.errors, service.errors, training.errors])
+@pytest.mark.parametrize("module", [inference_errors, service_errors, training_errors])
 def test_the_tree_of_errors_at_the_top_of_the_module_is_complete(module: ModuleType) -> None:
     assert module.__doc__ is not None
     for cls in error_classes(module):
@@ -108,17 +130,17 @@ def test_the_tree_of_errors_at_the_top_of_the_module_is_complete(module: ModuleT
 
 def test_every_error_that_a_request_can_meet_has_a_status() -> None:
     never_in_a_request: tuple[type[Exception], ...] = (
-        inference.errors.ModelFileError,
-        inference.errors.NoModelsError,
-        inference.errors.PublishError,
-        service.errors.StartError,
+        inference_errors.ModelFileError,
+        inference_errors.NoModelsError,
+        inference_errors.PublishError,
+        service_errors.StartError,
     )
     bases = {
-        inference.errors.InferenceError,
-        inference.errors.RepositoryError,
-        service.errors.ServiceError,
+        inference_errors.InferenceError,
+        inference_errors.RepositoryError,
+        service_errors.ServiceError,
     }
-    for module in (inference.errors, service.errors):
+    for module in (inference_errors, service_errors):
         for cls in error_classes(module):
             if not issubclass(cls, never_in_a_request) and cls not in bases:
                 assert set(cls.__mro__) & set(STATUS), cls

@@ -11,8 +11,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from inference.card import METADATA_KEY, Fit, Golden, Head, InputSpec, ModelCard
-from inference.repository import MODEL_FILE
+from logitserve.inference.card import METADATA_KEY, Fit, Golden, Head, InputSpec, ModelCard
+from logitserve.inference.repository import MODEL_FILE
 
 OPSET = 18
 

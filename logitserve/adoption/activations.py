@@ -10,9 +10,9 @@ from typing import Final
 import onnx
 from onnx import TensorProto
 
-from inference.card import Head
 from logitserve.adoption.foreign import Activation, PictureInput, attribute, producers, walk_back
 from logitserve.errors import AdoptionError
+from logitserve.inference.card import Head
 
 PASSING: Final = frozenset({"Cast", "Dropout", "Identity", "Normalizer", "ZipMap"})
 """Operators between the activation and the output that do not change the probabilities."""

@@ -15,16 +15,16 @@ import numpy.typing as npt
 import onnx
 from pydantic import ValidationError
 
-from inference import pixels
-from inference.card import METADATA_KEY, Fit, Golden, Head, InputSpec, ModelCard
-from inference.errors import ImageError
-from inference.predictor import Predictor
-from inference.repository import MODEL_FILE, ModelRepository
 from logitserve.adoption import foreign, specimens
 from logitserve.adoption.foreign import PictureInput
 from logitserve.adoption.original import Original
 from logitserve.adoption.terms import Terms
 from logitserve.errors import AdoptionError
+from logitserve.inference import preprocessing
+from logitserve.inference.card import METADATA_KEY, Fit, Golden, Head, InputSpec, ModelCard
+from logitserve.inference.errors import ImageError
+from logitserve.inference.predictor import Predictor
+from logitserve.inference.repository import MODEL_FILE, ModelRepository
 
 SAMPLE_CHUNK: Final = 32
 """Samples that are in memory at a time."""
@@ -72,7 +72,7 @@ def adopt(file: Path, terms: Terms, *, models: Path, samples: Sequence[Path] = (
     original = Original(model, source, terms)
     spec = _spec(source, terms.fit)
     pictures = specimens.draw(spec)
-    images = np.stack([pixels.decode(picture, spec) for picture in pictures])
+    images = np.stack([preprocessing.decode(picture, spec) for picture in pictures])
     logits = original.logits(images)
     labels = _labels(terms, foreign.labels_of(model), logits.shape[1])
     graph = original.wrapped(logits.shape[1])

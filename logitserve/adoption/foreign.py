@@ -11,9 +11,9 @@ from typing import Any, Final
 import onnx
 from onnx import TensorProto
 
-from inference.card import Head
 from logitserve.adoption.terms import Layout
 from logitserve.errors import AdoptionError
+from logitserve.inference.card import Head
 
 FLOATS: Final = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16)
 INTEGERS: Final = (TensorProto.UINT8, TensorProto.INT32, TensorProto.INT64)

@@ -8,15 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from inference import heads, runtime
-from inference.card import Head
-from inference.errors import ModelFileError
-from inference.predictor import Predictor
 from logitserve.adoption import activations, foreign
 from logitserve.adoption.foreign import Activation, PictureInput
 from logitserve.adoption.terms import PRESETS, Normalization, Terms
 from logitserve.adoption.wrapping import LEAST, preprocess, wrap
 from logitserve.errors import AdoptionError
+from logitserve.inference import heads, runtime
+from logitserve.inference.card import Head
+from logitserve.inference.errors import ModelFileError
+from logitserve.inference.predictor import Predictor
 
 TOLERANCE: Final = 1e-5
 """Largest difference of a probability between the original and the published file."""

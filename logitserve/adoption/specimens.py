@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image, ImageDraw
 
-from inference.card import InputSpec
+from logitserve.inference.card import InputSpec
 
 SEED = 11
 COUNT = 8

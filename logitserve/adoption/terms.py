@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from inference.card import Fit, Head
+from logitserve.inference.card import Fit, Head
 
 
 class Layout(StrEnum):

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, compose, helper, numpy_helper
 
-from inference.predictor import INPUT, OUTPUT
 from logitserve.adoption.foreign import PictureInput, opset_of
 from logitserve.adoption.terms import Layout, Normalization
+from logitserve.inference.predictor import INPUT, OUTPUT
 
 PREFIX: Final = "adopted/"
 """Before every name of the stranger's graph, so that none meets one of ours."""

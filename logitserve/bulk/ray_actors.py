@@ -16,10 +16,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from inference.runtime import available_cpus
 from logitserve.bulk.scorer import Job, Part, Scorer
 from logitserve.bulk.sources import Unit
 from logitserve.errors import EngineError, ExtraMissingError, LogitserveError
+from logitserve.inference.runtime import available_cpus
 
 MAX_DEATHS: Final = 3
 """Actors that a unit, or the start of one after another, may cost before the run ends."""

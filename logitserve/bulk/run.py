@@ -8,11 +8,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
-from inference.runtime import available_cpus
 from logitserve.bulk import local, ray_actors
 from logitserve.bulk.folder import Manifest, PartFolder
 from logitserve.bulk.scorer import Job, Part, load
 from logitserve.bulk.sources import Unit
+from logitserve.inference.runtime import available_cpus
 from logitserve.rows import Origin
 
 Numbered = tuple[int, Unit]

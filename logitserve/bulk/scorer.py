@@ -8,8 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from inference.predictor import Predictor
 from logitserve.bulk.sources import Unit
+from logitserve.inference.predictor import Predictor
 from logitserve.rows import Format, Origin, writer
 from logitserve.scoring import Picture, score
 

@@ -10,7 +10,7 @@ import yaml
 from benchmarks.autoscaled_day import CPU, HOLD, QUEUE, RAMP, SPIKE, Day, World, simulate
 from benchmarks.autoscaling import SHIPPED, alone, shipped_world
 from benchmarks.hpa import Spec
-from service.settings import Settings
+from logitserve_service.config.settings import Settings
 
 AROUND = range(SPIKE - 300, SPIKE + RAMP + HOLD)
 

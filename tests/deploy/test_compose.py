@@ -14,7 +14,7 @@ import httpx
 import pytest
 import yaml
 
-from service.settings import Settings
+from logitserve_service.config.settings import Settings
 from tests import tiny_models
 from tests.deploy.conftest import MEASURED, Image
 from tests.deploy.engine import ROOT, Compose, docker, inspected, named_base

@@ -95,7 +95,7 @@ def test_a_change_of_the_code_makes_one_small_layer_anew(image: Image, tmp_path:
         return list(inspected(tag)["RootFS"]["Layers"])
 
     before = built("logitserve-test:before")
-    with (context / "service/app.py").open("a") as code:
+    with (context / "service/logitserve_service/http/app.py").open("a") as code:
         code.write("\n# changed\n")
     with timed(MEASURED, "image after a change of the code, s"):
         after = built("logitserve-test:after")

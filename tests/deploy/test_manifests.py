@@ -17,8 +17,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from service.metrics import QUEUE
-from service.settings import Settings
+from logitserve_service.config.settings import Settings
+from logitserve_service.telemetry.metrics import QUEUE
 from tests.deploy.kustomize import Manifest, documents, kustomized
 from tests.deploy.pods import GRACE_SECONDS, environment, pod_of, quantity
 

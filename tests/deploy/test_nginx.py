@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.settings import Settings
+from logitserve_service.config.settings import Settings
 from tests.deploy.free_ports import free_ports
 from tests.deploy.load import loading
 from tests.deploy.waiting import answers, wait_until

@@ -13,7 +13,7 @@ import httpx
 import pytest
 import yaml
 
-from service.metrics import FAMILIES
+from logitserve_service.telemetry.metrics import FAMILIES
 from tests.deploy.free_ports import free_ports
 from tests.deploy.load import loading
 from tests.deploy.waiting import answers, wait_until

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from training.drawings import _STROKES
+from logitserve_training.drawings import _STROKES
 
 QUIET = (
     "--no-sandbox",

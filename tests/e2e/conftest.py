@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from inference.card import Fit, Head, InputSpec
+from logitserve.inference.card import Fit, Head, InputSpec
 from tests import tiny_models
 from tests.e2e.process import Server, running
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from service.routes.health import PROBES
+from logitserve_service.http.routes.probes import PROBES
 from tests.e2e.conftest import Weights
 from tests.e2e.process import Server, running
 from tests.e2e.test_bad_requests import assert_problem

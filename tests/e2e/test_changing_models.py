@@ -19,7 +19,7 @@ import onnx
 import psutil
 import pytest
 
-from inference.repository import MODEL_FILE
+from logitserve.inference.repository import MODEL_FILE
 from tests import tiny_models
 from tests.e2e import metrics
 from tests.e2e.process import Server, running

@@ -20,7 +20,7 @@ from PIL import Image
 from tests.e2e.conftest import Weights
 from tests.e2e.process import Server, clean_environment, running
 from tests.e2e.test_stopping import connect, read_all
-from tests.inference.test_native_png import resealed
+from tests.logitserve.inference.test_native_png import resealed
 from tests.tiny_models import encode, linear_logits, png, random_picture
 
 PNG = {"content-type": "image/png"}

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pytest
 from scipy.special import expit, logsumexp, softmax
 
-from inference import conformal
-from inference.card import Energy, Head, LabelScaling
-from service.schemas import ModelDetail, PredictResponse
+from logitserve.inference import conformal
+from logitserve.inference.card import Energy, Head, LabelScaling
+from logitserve_service.api.schemas import ModelDetail, PredictResponse
 from tests import tiny_models
 from tests.e2e.process import running
 from tests.tiny_models import DIGIT_LABELS, linear_logits, png, random_picture

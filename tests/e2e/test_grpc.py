@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.rpc import inference_pb2 as pb
+from logitserve_service.server.grpc import inference_pb2 as pb
 from tests.e2e.conftest import Weights
 from tests.e2e.process import Server, clean_environment, run, running
 from tests.e2e.test_protocol_clients import ask, assert_right, assert_top_three

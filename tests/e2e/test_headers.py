@@ -83,8 +83,8 @@ def test_without_the_setting_no_origin_may(server: Server) -> None:
     "origins", ["friend.example", "https://friend.example/", "https://*.example", "ftp://x", "null"]
 )
 def test_what_is_no_origin(models: tuple[Path, Weights], origins: str) -> None:
-    from service.errors import SettingsError
-    from service.settings import Settings
+    from logitserve_service.config.settings import Settings
+    from logitserve_service.errors import SettingsError
 
     with pytest.raises(SettingsError, match="is no origin"):
         Settings.read({"models": str(models[0]), "cors_origins": origins})

@@ -11,7 +11,7 @@ import grpc
 import httpx
 import pytest
 
-from service.routes.health import PROBES
+from logitserve_service.http.routes.probes import PROBES
 from tests.e2e.conftest import Weights
 from tests.e2e.process import Server, clean_environment, run, running
 from tests.e2e.test_bad_requests import assert_problem
@@ -165,7 +165,7 @@ def test_a_body_without_a_key_is_not_read(locked: Server, path: str) -> None:
 
 
 def test_grpc_asks_for_the_same_keys(locked: Server) -> None:
-    from service.rpc import inference_pb2 as pb
+    from logitserve_service.server.grpc import inference_pb2 as pb
 
     (port,) = [line.rsplit(" ", 1)[1].strip() for line in locked.log if "serving gRPC" in line]
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:

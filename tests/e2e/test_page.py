@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Route, expect
 
-from inference.card import Fit, Head, InputSpec
+from logitserve.inference.card import Fit, Head, InputSpec
+from logitserve_training.drawings import SHEET, draw
 from tests import tiny_models
 from tests.e2e.browser import Visit, launched
 from tests.e2e.process import Server, running
 from tests.tiny_models import encode
-from training.drawings import SHEET, draw
 
 ROOT = Path(__file__).parents[2]
 SCENES = InputSpec(height=12, width=16, channels=3, fit=Fit.STRETCH)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import httpx
 
-from inference.picture_warnings import PictureWarning
-from service.routes.page import HEADERS
+from logitserve.inference.picture_warnings import PictureWarning
+from logitserve_service.http.routes.page import HEADERS
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,7 +36,7 @@ def test_headers_and_caching(client: httpx.Client) -> None:
 
 
 def test_the_page_has_a_sentence_for_every_warning() -> None:
-    script = (ROOT / "service/web/server.js").read_text()
+    script = (ROOT / "service/logitserve_service/http/web/server.js").read_text()
     for token in PictureWarning:
         assert re.search(rf"^  '?{token}'?: '", script, re.MULTILINE), token
 
@@ -45,5 +45,8 @@ def test_a_wheel_has_the_page(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
     subprocess.run([*build, "--directory", str(tmp_path)], cwd=ROOT, check=True)
     (wheel,) = tmp_path.glob("*.whl")
-    files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "service/web").iterdir()}
+    files = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "service/logitserve_service/http/web").iterdir()
+    }
     assert files <= set(zipfile.ZipFile(wheel).namelist())

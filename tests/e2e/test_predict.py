@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pytest
 from scipy.special import expit, softmax
 
-from inference.runtime import open_session
-from service.schemas import PredictResponse
+from logitserve.inference.runtime import open_session
+from logitserve_service.api.schemas import PredictResponse
 from tests.e2e.conftest import COLOR, SCENE_LABELS, Weights
 from tests.tiny_models import DIGIT_LABELS, SPEC, linear_logits, png, random_picture
 

@@ -12,16 +12,16 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from inference import pixels
-from inference.card import Fit, Head, InputSpec
-from inference.picture_warnings import PictureWarning
-from inference.predictor import Predictor
-from inference.repository import MODEL_FILE
-from service.routes.preview import MEANING
+from logitserve.inference import preprocessing
+from logitserve.inference.card import Fit, Head, InputSpec
+from logitserve.inference.picture_warnings import PictureWarning
+from logitserve.inference.predictor import Predictor
+from logitserve.inference.repository import MODEL_FILE
+from logitserve_service.http.routes.preview import MEANING
+from logitserve_training.drawings import SHEET, Paper, draw
 from tests import tiny_models
 from tests.e2e.process import Server, running
 from tests.tiny_models import encode, png
-from training.drawings import SHEET, Paper, draw
 
 SHIPPED = Path(__file__).parents[2] / "models"
 DIGIT = InputSpec(height=28, width=28, channels=1, fit=Fit.DIGIT)
@@ -67,7 +67,7 @@ def test_every_body_form_shows_the_picture_as_the_network_gets_it(
     client: httpx.Client, name: str, spec: InputSpec
 ) -> None:
     picture = sheet()
-    expected = pixels.decode(picture, spec)
+    expected = preprocessing.decode(picture, spec)
     text = base64.b64encode(picture).decode()
     array = np.asarray(Image.open(io.BytesIO(picture)))
     for path in (f"/models/{name}/preview", f"/models/{name}/versions/1/preview"):

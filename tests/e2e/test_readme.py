@@ -10,8 +10,8 @@ from pathlib import Path
 import onnx
 import pytest
 
-from inference.card import METADATA_KEY, ModelCard
-from inference.repository import ModelRepository
+from logitserve.inference.card import METADATA_KEY, ModelCard
+from logitserve.inference.repository import ModelRepository
 from tests.e2e.process import running
 
 ROOT = Path(__file__).parents[2]

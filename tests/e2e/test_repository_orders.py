@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from inference.repository import MODEL_FILE
+from logitserve.inference.repository import MODEL_FILE
 from tests.e2e.process import Server, clean_environment, running
 from tests.e2e.test_changing_models import (
     PATIENCE_SECONDS,

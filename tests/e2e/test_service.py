@@ -6,7 +6,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 import pytest
 
-from service.schemas import ModelDetail, ModelList
+from logitserve_service.api.schemas import ModelDetail, ModelList
 
 
 def test_the_list_of_models(client: httpx.Client) -> None:

@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from service.rpc import inference_pb2 as pb
+from logitserve_service.server.grpc import inference_pb2 as pb
 from tests.e2e.busy_clients import BusyClients
 from tests.e2e.conftest import Weights
 from tests.e2e.process import Server, running

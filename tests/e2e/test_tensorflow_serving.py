@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from service.protocol_schemas import ModelStatus, PredictResponse
+from logitserve_service.api.protocol_schemas import ModelStatus, PredictResponse
 from tests.e2e.conftest import Weights
 from tests.e2e.test_bad_requests import assert_problem
 from tests.tiny_models import linear_logits, png, random_picture

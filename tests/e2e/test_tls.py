@@ -10,7 +10,7 @@ import grpc
 import httpx
 import pytest
 
-from service.rpc import inference_pb2 as pb
+from logitserve_service.server.grpc import inference_pb2 as pb
 from tests.e2e.conftest import Weights
 from tests.e2e.process import Server, run, running
 from tests.e2e.test_start import assert_one_clear_line

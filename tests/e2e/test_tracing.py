@@ -104,5 +104,5 @@ def test_without_a_collector_nothing_of_it_is_imported(models: tuple[Path, Weigh
     with running("--models", str(models[0]), environment=environment) as server:
         httpx.get(f"{server.url}/models", timeout=30).raise_for_status()
     log = "".join(server.log)
-    assert "import 'service.tracing'" in log
+    assert "import 'logitserve_service.telemetry.tracing'" in log
     assert "opentelemetry.sdk" not in log

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from scipy.special import expit, softmax
 
-from service.protocol_schemas import InferResponse, ModelMetadata, ServerMetadata
+from logitserve_service.api.protocol_schemas import InferResponse, ModelMetadata, ServerMetadata
 from tests.e2e.conftest import COLOR, Weights
 from tests.tiny_models import DIGIT_LABELS, linear_logits, png, random_picture
 

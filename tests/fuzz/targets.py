@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 from starlette.types import ASGIApp, Message
 
-from inference import codec, pixels
-from inference.card import Fit, Head, InputSpec
-from inference.errors import ImageError
-from inference.mnist_form import is_normalized
-from service.app import create_app
-from service.connections import Connections
-from service.drain import Drain
-from service.settings import Settings
-from service.worker import _limits, load_catalog
+from logitserve.inference import decoding, preprocessing
+from logitserve.inference.card import Fit, Head, InputSpec
+from logitserve.inference.errors import ImageError
+from logitserve.inference.mnist.form import is_normalized
+from logitserve_service.config.settings import Settings
+from logitserve_service.http.app import create_app
+from logitserve_service.server.connections import Connections
+from logitserve_service.server.drain import Drain
+from logitserve_service.server.worker import _limits, load_catalog
 from tests import tiny_models
 from tests.fuzz.make_corpus import HEADER_LENGTH_BYTES
 
@@ -46,14 +46,14 @@ PROBLEM = "application/problem+json"
 def image(data: bytes) -> None:
     """An encoded picture: decoded once, and fitted to networks of every kind."""
     try:
-        samples = codec.decode(data, max_pixels=MAX_PIXELS)
+        samples = decoding.decode(data, max_pixels=MAX_PIXELS)
     except ImageError:
         return
     assert samples.dtype == np.uint8
     assert samples.shape[0] * samples.shape[1] <= MAX_PIXELS
     assert samples.shape[2:] in {(), (2,), (3,), (4,)}
     for spec in SPECS:
-        fitted = pixels._fitted(samples, spec, lambda _: None)
+        fitted = preprocessing._fitted(samples, spec, lambda _: None)
         assert fitted.dtype == np.uint8
         assert fitted.shape == spec.shape
         if spec.fit is Fit.DIGIT:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
-from training.drawings import draw
+from logitserve_training.drawings import draw
 
 MODEL: Final = "digits"
 SEEDS: Final = range(20, 28)

@@ -19,9 +19,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neural_network import MLPClassifier
 
-from inference.predictor import Predictor
-from inference.repository import ModelRepository
-from logitserve.cli import main
+from logitserve.cli.main import main
+from logitserve.inference.predictor import Predictor
+from logitserve.inference.repository import ModelRepository
 from tests.e2e.process import run, running
 from tests.tiny_models import png
 

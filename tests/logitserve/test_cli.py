@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from logitserve import errors
-from logitserve.cli import COMMANDS, main
+from logitserve.cli.main import COMMANDS, main
+from logitserve_training.recipes import RECIPES
 from tests.e2e.process import clean_environment, command, run
-from training.recipes import RECIPES
 
 HEAVY = ("fastapi", "numpy", "onnx", "onnxruntime", "pydantic", "tensorflow")
 
@@ -37,7 +37,7 @@ def test_help_lists_the_commands_and_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_explains_itself_with_examples(name: str) -> None:
-    found: click.Command = import_module(f"logitserve.commands.{COMMANDS[name].module}").command
+    found: click.Command = import_module(f"logitserve.cli.{COMMANDS[name].module}").command
     assert found.name == name
     assert found.help is not None
     assert found.help.splitlines()[0] == COMMANDS[name].summary
@@ -47,7 +47,7 @@ def test_every_command_explains_itself_with_examples(name: str) -> None:
 
 
 def test_the_list_is_complete() -> None:
-    folder = Path(__file__).parents[2] / "logitserve/commands"
+    folder = Path(__file__).parents[2] / "logitserve/cli"
     having_one = {
         path.stem
         for path in folder.glob("*.py")
@@ -100,7 +100,7 @@ def test_an_unknown_command_or_option() -> None:
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "training.errors", None)
+    monkeypatch.setitem(sys.modules, "logitserve_training.errors", None)
     done = CliRunner().invoke(main, ["train", "digits"])
     assert done.exit_code == 1
     assert "pip install 'logitserve[training]'" in done.output

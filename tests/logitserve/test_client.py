@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inference.card import Head
 from logitserve import client as module
 from logitserve.client import (
     AsyncClient,
@@ -29,6 +28,7 @@ from logitserve.client import (
     UnreachableError,
     encoded,
 )
+from logitserve.inference.card import Head
 from tests import tiny_models
 from tests.e2e.process import Server, running
 from tests.tiny_models import linear_logits, png, random_picture

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inference.card import TrainingInfo
+from logitserve.inference.card import TrainingInfo
+from logitserve_training.datasets import mnist
+from logitserve_training.progress import Reporter
 from tests import tiny_models
 from tests.e2e.process import clean_environment, run
 from tests.training.idx_files import write_idx
-from training.datasets import mnist
-from training.progress import Reporter
 
 TEST_SIZE = 30
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from inference.card import DatasetInfo, Head, TrainingInfo
-from logitserve.cli import main
+from logitserve.cli.main import main
+from logitserve.inference.card import DatasetInfo, Head, TrainingInfo
 from tests import tiny_models
 
 

@@ -19,10 +19,10 @@ import pytest
 from click.testing import CliRunner, Result
 from pyarrow import parquet
 
-from inference.card import Fit, Head, InputSpec
-from inference.predictor import Predictor
 from logitserve import scoring
-from logitserve.cli import main
+from logitserve.cli.main import main
+from logitserve.inference.card import Fit, Head, InputSpec
+from logitserve.inference.predictor import Predictor
 from logitserve.scoring import Picture, score
 from tests import tiny_models
 from tests.e2e.process import clean_environment, command, interruptible

@@ -15,9 +15,9 @@ import pytest
 from click.testing import CliRunner, Result
 from pyarrow import parquet
 
-from inference.predictor import Predictor
 from logitserve.bulk.sources import units
-from logitserve.cli import main
+from logitserve.cli.main import main
+from logitserve.inference.predictor import Predictor
 from tests import tiny_models
 from tests.e2e.process import clean_environment, command, interruptible
 from tests.many_pictures import Held, assert_each_once, files, parquet_file, read, tar, wait_for

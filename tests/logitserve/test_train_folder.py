@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from inference.card import Head
-from logitserve.cli import main
-from logitserve.commands.folder_options import FOLDER_OPTIONS, NETWORKS
-from training import pipeline
-from training.pipeline import Published
-from training.recipes import FolderOptions, NetworkName, Recipe
+from logitserve.cli.folder_options import FOLDER_OPTIONS, NETWORKS
+from logitserve.cli.main import main
+from logitserve.inference.card import Head
+from logitserve_training import pipeline
+from logitserve_training.pipeline import Published
+from logitserve_training.recipes import FolderOptions, NetworkName, Recipe
 
 
 def test_the_options_are_those_of_the_recipe() -> None:

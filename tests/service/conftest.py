@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from inference.predictor import Predictor
+from logitserve.inference.predictor import Predictor
 from tests import tiny_models
 from tests.service.gated import GatedPredictor
 

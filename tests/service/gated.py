@@ -6,9 +6,9 @@ import threading
 import numpy as np
 import numpy.typing as npt
 
-from inference.predictor import Predictor
-from service.batch import Answer
-from service.batcher import IN_PLACE_SECONDS, Batcher
+from logitserve.inference.predictor import Predictor
+from logitserve_service.execution.batch import Answer
+from logitserve_service.execution.batcher import IN_PLACE_SECONDS, Batcher
 from tests.tiny_models import random_picture
 
 Images = npt.NDArray[np.uint8]

@@ -8,16 +8,21 @@ import numpy as np
 import onnx
 import pytest
 
-from inference import pixels
-from inference.card import Fit, InputSpec
-from inference.errors import UnreadableImageError
-from inference.predictor import Predictor
-from inference.runtime import open_session
-from service.batch import Answer
-from service.batcher import FINISH_SECONDS, IN_PLACE_SECONDS, MAX_BATCH, Batcher
+from logitserve.inference import preprocessing
+from logitserve.inference.card import Fit, InputSpec
+from logitserve.inference.errors import UnreadableImageError
+from logitserve.inference.predictor import Predictor
+from logitserve.inference.runtime import open_session
+from logitserve_service.execution.batch import Answer
+from logitserve_service.execution.batcher import (
+    FINISH_SECONDS,
+    IN_PLACE_SECONDS,
+    MAX_BATCH,
+    Batcher,
+)
 from tests import tiny_models
-from tests.inference.test_handwriting import REFERENCE
-from tests.inference.test_native_png import resealed
+from tests.logitserve.inference.test_handwriting import REFERENCE
+from tests.logitserve.inference.test_native_png import resealed
 from tests.service.gated import GatedPredictor, busy, in_a_thread, picture
 from tests.tiny_models import png, random_picture
 
@@ -54,7 +59,9 @@ async def test_files_and_pixels_share_a_run_and_each_gets_its_own_answer(
     answers = await asyncio.gather(*[batcher.submit(item) for item in items])
     assert gated.batches == [20 + sum(map(len, arrays))]
     for item, answer in zip(items, answers, strict=True):
-        images = pixels.decode(item, gated.card.input)[None] if isinstance(item, bytes) else item
+        images = (
+            preprocessing.decode(item, gated.card.input)[None] if isinstance(item, bytes) else item
+        )
         expected = gated.predict(images)
         np.testing.assert_allclose(answer.predictions.logits, expected.logits, atol=1e-5)
         np.testing.assert_array_equal(answer.predictions.argmax, expected.argmax)
@@ -74,7 +81,7 @@ async def test_a_file_that_cannot_be_decoded_fails_alone(predictor: Predictor) -
         else:
             assert isinstance(outcome, Answer)
             assert outcome.batch_size == 2
-            expected = predictor.predict(pixels.decode(file, predictor.card.input)[None])
+            expected = predictor.predict(preprocessing.decode(file, predictor.card.input)[None])
             np.testing.assert_allclose(outcome.predictions.logits, expected.logits, atol=1e-5)
 
 
@@ -92,7 +99,7 @@ async def test_pixels_are_not_fitted_but_files_are(of_digits: Predictor) -> None
     low = np.roll(REFERENCE, 3, axis=0).reshape(28, 28, 1)
     file, array = await asyncio.gather(batcher.submit(png(low)), batcher.submit(low[None]))
     assert file.batch_size == array.batch_size == 2
-    fitted = of_digits.run(pixels.decode(png(low), spec)[None])
+    fitted = of_digits.run(preprocessing.decode(png(low), spec)[None])
     as_it_is = of_digits.run(low[None])
     assert not np.allclose(fitted, as_it_is, atol=1e-2)
     np.testing.assert_allclose(file.predictions.logits, fitted, atol=1e-5)
@@ -105,7 +112,7 @@ async def test_many_that_do_not_fit_leave_the_loop(
     threads = []
     found = of_digits.run
 
-    def run(images: pixels.Pixels) -> object:
+    def run(images: preprocessing.Pixels) -> object:
         threads.append(threading.current_thread() is threading.main_thread())
         return found(images)
 

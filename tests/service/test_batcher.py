@@ -8,12 +8,12 @@ import onnx
 import pytest
 from onnx import helper
 
-from inference.errors import NonFiniteLogitsError
-from inference.predictor import Predictor
-from inference.runtime import open_session
-from service.batch import Answer
-from service.batcher import IN_PLACE_SECONDS, MAX_BATCH, Batcher
-from service.errors import QueueFullError
+from logitserve.inference.errors import NonFiniteLogitsError
+from logitserve.inference.predictor import Predictor
+from logitserve.inference.runtime import open_session
+from logitserve_service.errors import QueueFullError
+from logitserve_service.execution.batch import Answer
+from logitserve_service.execution.batcher import IN_PLACE_SECONDS, MAX_BATCH, Batcher
 from tests.service.gated import GatedPredictor, busy, in_a_thread, picture
 from tests.tiny_models import SPEC, card_for, linear_graph
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from inference.errors import ModelNotFoundError
-from inference.repository import ModelRepository
-from service.catalog import Catalog
-from service.coordination import Coordination
-from service.errors import ModelUnavailableError, NotReadyError
-from service.loading import Loader, Model
-from service.version_policy import VersionPolicy
-from service.watching import of_model
+from logitserve.inference.errors import ModelNotFoundError
+from logitserve.inference.repository import ModelRepository
+from logitserve_service.config.version_policy import VersionPolicy
+from logitserve_service.errors import ModelUnavailableError, NotReadyError
+from logitserve_service.repository.catalog import Catalog
+from logitserve_service.repository.loader import Loader, Model
+from logitserve_service.repository.shared_state import Coordination
+from logitserve_service.repository.watcher import of_model
 from tests import tiny_models
 from tests.service.gated import picture
 

@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inference import pixels
-from inference.errors import TooManyPixelsError, UnreadableImageError
-from inference.predictor import Predictor
-from service.batcher import MAX_BATCH, Batcher
-from service.classify import (
+from logitserve.inference import preprocessing
+from logitserve.inference.errors import TooManyPixelsError, UnreadableImageError
+from logitserve.inference.predictor import Predictor
+from logitserve_service.errors import ClientGoneError
+from logitserve_service.execution.batcher import MAX_BATCH, Batcher
+from logitserve_service.execution.classify import (
     DECODING_NICENESS,
     IN_PLACE_BYTES,
     IN_PLACE_PIXELS,
     Classifier,
     Picture,
 )
-from service.errors import ClientGoneError
 from tests.service.gated import GatedPredictor, busy, in_a_thread, picture
 from tests.tiny_models import png, random_picture
 
@@ -105,13 +105,13 @@ async def test_a_small_picture_in_a_long_file_is_decoded_away_from_the_loop(
     threads = []
     niceness = []
 
-    def decoded(*arguments: Any, **options: Any) -> pixels.Pixels:
+    def decoded(*arguments: Any, **options: Any) -> preprocessing.Pixels:
         threads.append(threading.current_thread())
         niceness.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
         return found(*arguments, **options)
 
-    found = pixels.decode
-    monkeypatch.setattr(pixels, "decode", decoded)
+    found = preprocessing.decode
+    monkeypatch.setattr(preprocessing, "decode", decoded)
     picture = png(np.zeros((28, 27), np.uint8))
     batcher = Batcher(predictor, max_queue=1000)
     for data in (picture, picture.ljust(IN_PLACE_BYTES), picture.ljust(IN_PLACE_BYTES + 1)):

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from service.coordination import Coordination, Wanted
+from logitserve_service.repository.shared_state import Coordination, Wanted
 
 WORKER = """
 import sys
 from pathlib import Path
-from service.coordination import Coordination
+from logitserve_service.repository.shared_state import Coordination
 
 worker = Coordination(Path(sys.argv[1]))
 for order in map(int, sys.stdin):
@@ -77,7 +77,8 @@ def test_who_starts_later_reads_what_was_ordered(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rounds", [5])
 def test_orders_of_several_workers_are_all_kept(tmp_path: Path, rounds: int) -> None:
     script = (
-        "import sys; from pathlib import Path; from service.coordination import Coordination\n"
+        "import sys; from pathlib import Path\n"
+        "from logitserve_service.repository.shared_state import Coordination\n"
         "for n in range(int(sys.argv[3])):\n"
         "    name = f'm{sys.argv[2]}-{n}'\n"
         "    Coordination(Path(sys.argv[1])).order(lambda wanted: wanted.with_unload(name))\n"

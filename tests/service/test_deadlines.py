@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from service.batcher import Batcher
-from service.deadlines import Deadlines
-from service.errors import DeadlineError, UnreadableRequestError
+from logitserve_service.errors import DeadlineError, UnreadableRequestError
+from logitserve_service.execution.batcher import Batcher
+from logitserve_service.http.deadlines import Deadlines
 from tests.service.gated import GatedPredictor, busy, in_a_thread, picture
 
 pytestmark = pytest.mark.anyio

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.drain import refuse_handshakes
+from logitserve_service.server.drain import refuse_handshakes
 
 
 @pytest.fixture(params=["127.0.0.1", "::1", "IPv4 on an IPv6 socket"])

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import JsonTooDeepError, JsonTooLargeError
-from service.json_bodies import read_json
-from service.limits import RequestLimits
+from logitserve_service.api.json_limits import read_json
+from logitserve_service.errors import JsonTooDeepError, JsonTooLargeError
+from logitserve_service.http.limits import RequestLimits
 
 SPECIAL = st.text(st.sampled_from('[]{}",:\\/ aä\n'), max_size=8)
 DOCUMENTS = st.recursive(

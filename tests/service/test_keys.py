@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import SettingsError
-from service.keys import MAX_FILE_BYTES, Keys, KeysError
-from service.settings import Settings
+from logitserve_service.config.keys import MAX_FILE_BYTES, Keys, KeysError
+from logitserve_service.config.settings import Settings
+from logitserve_service.errors import SettingsError
 
 KEY = st.text(
     st.characters(min_codepoint=33, max_codepoint=126, exclude_characters=","), min_size=1

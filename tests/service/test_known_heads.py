@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Scope
 
-from service.known_heads import MAX_HEAD_BYTES, MAX_HEADS, KnownHeads
+from logitserve_service.http.known_heads import MAX_HEAD_BYTES, MAX_HEADS, KnownHeads
 
 
 def request(length: int = 3, *fields: str) -> bytes:

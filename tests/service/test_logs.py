@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.logs import JsonFormatter, TextFormatter, rfc3339
+from logitserve_service.telemetry.logs import JsonFormatter, TextFormatter, rfc3339
 
 ANY_TEXT = st.text(st.characters())
 

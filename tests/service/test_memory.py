@@ -4,7 +4,7 @@ import sys
 PROGRAM = """
 import sys
 from pathlib import Path
-from service import memory
+from logitserve_service.server import memory
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

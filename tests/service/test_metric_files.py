@@ -6,14 +6,14 @@ from pathlib import Path
 
 from prometheus_client.mmap_dict import mmap_key
 
-from service.metric_files import COUNTER, GAUGE_SUM, WorkerFiles, merged
+from logitserve_service.telemetry.metric_files import COUNTER, GAUGE_SUM, WorkerFiles, merged
 
 KEY = {kind: mmap_key(kind, kind, ["a"], ["b"], "help") for kind in (COUNTER, GAUGE_SUM)}
 
 WORKER = f"""
 import sys
 from pathlib import Path
-from service.metric_files import WorkerFiles
+from logitserve_service.telemetry.metric_files import WorkerFiles
 
 files = WorkerFiles(Path(sys.argv[1]))
 for kind, key in {KEY!r}.items():

@@ -2,8 +2,8 @@
 
 import grpc
 
-from service.problems import STATUS, problem
-from service.rpc.servicer import CODES
+from logitserve_service.http.problems import STATUS, problem
+from logitserve_service.server.grpc.servicer import CODES
 
 
 def test_every_status_of_an_error_has_a_code() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from service.version_policy import VersionPolicy
+from logitserve_service.config.version_policy import VersionPolicy
 
 VERSIONS = ["1", "2", "9", "10"]
 

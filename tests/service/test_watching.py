@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.reading import Signature
-from inference.repository import Key, Look, ModelRepository
-from service.loading import READY, UNAVAILABLE, Loader
-from service.version_policy import VersionPolicy
-from service.watching import Files, changed, of_model, settled, with_unreadable
+from logitserve.inference.model_file import Signature
+from logitserve.inference.repository import Key, Look, ModelRepository
+from logitserve_service.config.version_policy import VersionPolicy
+from logitserve_service.repository.loader import READY, UNAVAILABLE, Loader
+from logitserve_service.repository.watcher import Files, changed, of_model, settled, with_unreadable
 from tests import tiny_models
 
 

@@ -12,14 +12,14 @@ import pytest
 from rich.console import Console
 from sklearn.datasets import load_digits
 
-from inference import pixels
+from logitserve.inference import preprocessing
+from logitserve_training import latency, recipes, strangers
+from logitserve_training.datasets import mnist
+from logitserve_training.datasets.dataset import Dataset
+from logitserve_training.pipeline import Published, train
+from logitserve_training.progress import Reporter
+from logitserve_training.recipes import Options
 from tests.training.idx_files import write_idx
-from training import latency, recipes, strangers
-from training.datasets import mnist
-from training.datasets.dataset import Dataset
-from training.pipeline import Published, train
-from training.progress import Reporter
-from training.recipes import Options
 
 TRAIN_SIZE = 1_440
 QUICK = Options(epochs=6, batch_size=64, learning_rate=5e-3, seed=3)
@@ -41,7 +41,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     digits = load_digits()
     enlarged = np.kron(np.rint(digits.images * 255 / 16).astype(np.uint8), np.ones((1, 6, 6)))
     images = np.stack(
-        [pixels.from_array(image.astype(np.uint8), recipes.DIGIT_INPUT) for image in enlarged]
+        [
+            preprocessing.from_array(image.astype(np.uint8), recipes.DIGIT_INPUT)
+            for image in enlarged
+        ]
     )[..., 0]
     classes = digits.target.astype(np.uint8)
     names = [file.name for file in mnist.FILES]

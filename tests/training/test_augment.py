@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from training import drawings
-from training.augment import bend, relight, vary
-from training.backend import tf
-from training.recipes import Augmentation
+from logitserve_training import drawings
+from logitserve_training.augment import bend, relight, vary
+from logitserve_training.backend import tf
+from logitserve_training.recipes import Augmentation
 
 STILL = Augmentation(rotation=0, scale=0, shear=0, shift=0, elastic=0)
 

@@ -9,12 +9,12 @@ from scipy.special import expit, log_softmax, logsumexp, softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from inference import heads
-from inference.card import Head, LabelScaling, ModelCard
+from logitserve.inference import heads
+from logitserve.inference.card import Head, LabelScaling, ModelCard
+from logitserve_training import calibrate
+from logitserve_training.calibrate import Calibrator, Truth
+from logitserve_training.evaluate import Floats
 from tests.tiny_models import SPEC, card_for, weights
-from training import calibrate
-from training.calibrate import Calibrator, Truth
-from training.evaluate import Floats
 
 LABELS = ("a", "b", "c", "d")
 

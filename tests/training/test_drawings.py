@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inference import pixels
-from training.drawings import MNIST_LIKE, SHEET, Paper, draw, to_png
-from training.recipes import DIGIT_INPUT
+from logitserve.inference import preprocessing
+from logitserve_training.drawings import MNIST_LIKE, SHEET, Paper, draw, to_png
+from logitserve_training.recipes import DIGIT_INPUT
 
 
 @pytest.mark.parametrize("digit", range(10))
@@ -34,7 +34,7 @@ def test_a_png_file_holds_the_very_pixels() -> None:
 
 @pytest.mark.parametrize("digit", range(10))
 def test_on_a_sheet_it_becomes_light_on_black_as_in_mnist(digit: int) -> None:
-    image = pixels.decode(to_png(draw(digit, seed=1, paper=SHEET)), DIGIT_INPUT)[:, :, 0]
+    image = preprocessing.decode(to_png(draw(digit, seed=1, paper=SHEET)), DIGIT_INPUT)[:, :, 0]
     assert image[[0, -1]].max() == 0
     rows, columns = np.indices(image.shape)
     center = [float((axis * image).sum() / image.sum()) for axis in (rows, columns)]

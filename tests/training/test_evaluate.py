@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from inference import heads
-from inference.card import Head
-from inference.predictor import Predictions
-from training import evaluate
-from training.datasets.dataset import Classes
-from training.evaluate import Evaluation, Floats
+from logitserve.inference import heads
+from logitserve.inference.card import Head
+from logitserve.inference.predictor import Predictions
+from logitserve_training import evaluate
+from logitserve_training.datasets.dataset import Classes
+from logitserve_training.evaluate import Evaluation, Floats
 
 CLASS_COUNTS = st.integers(2, 6)
 

@@ -6,15 +6,15 @@ import numpy as np
 import onnx
 import pytest
 
-from inference.card import METADATA_KEY, Head, ModelCard
-from inference.errors import GoldenMismatchError
-from inference.predictor import INPUT, OUTPUT, Predictor
-from training import backend, export
-from training.datasets.dataset import Dataset
-from training.errors import DisagreementError
-from training.networks import PixelStatistics, build
-from training.pipeline import Published
-from training.recipes import DIGIT_INPUT, DIGITS, NetworkName
+from logitserve.inference.card import METADATA_KEY, Head, ModelCard
+from logitserve.inference.errors import GoldenMismatchError
+from logitserve.inference.predictor import INPUT, OUTPUT, Predictor
+from logitserve_training import backend, export
+from logitserve_training.datasets.dataset import Dataset
+from logitserve_training.errors import DisagreementError
+from logitserve_training.networks import PixelStatistics, build
+from logitserve_training.pipeline import Published
+from logitserve_training.recipes import DIGIT_INPUT, DIGITS, NetworkName
 
 SHAPE = DIGIT_INPUT.shape
 

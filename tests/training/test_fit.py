@@ -7,16 +7,16 @@ import numpy.typing as npt
 import pytest
 from rich.console import Console
 
-from inference import heads
-from training import backend, recipes
-from training.backend import tf
-from training.datasets.dataset import Dataset
-from training.errors import DivergedError
-from training.evaluate import negative_log_likelihood
-from training.fit import Epoch, _batches, fit
-from training.networks import PixelStatistics, build
-from training.progress import Reporter
-from training.recipes import NetworkName, Optimizer, Options, Recipe
+from logitserve.inference import heads
+from logitserve_training import backend, recipes
+from logitserve_training.backend import tf
+from logitserve_training.datasets.dataset import Dataset
+from logitserve_training.errors import DivergedError
+from logitserve_training.evaluate import negative_log_likelihood
+from logitserve_training.fit import Epoch, _batches, fit
+from logitserve_training.networks import PixelStatistics, build
+from logitserve_training.progress import Reporter
+from logitserve_training.recipes import NetworkName, Optimizer, Options, Recipe
 
 OPTIONS = Options(epochs=2, batch_size=64, learning_rate=5e-3, seed=1)
 Weights = list[npt.NDArray[np.float32]]
@@ -86,7 +86,7 @@ def test_the_last_pictures_are_seen_as_they_are(
     dataset: Dataset, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pictures that are varied come out black here, so what the network saw tells which were."""
-    monkeypatch.setattr("training.fit.vary", lambda images, *_: tf.zeros_like(images))
+    monkeypatch.setattr("logitserve_training.fit.vary", lambda images, *_: tf.zeros_like(images))
     assert recipe.augmentation is not None
     for until, seen_black in ((1.0, [True] * 4), (0.5, [True, True, False, False])):
         varying = replace(recipe, augmentation=replace(recipe.augmentation, until=until))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training import labelwise
+from logitserve_training import labelwise
 
 
 def f1(truth: npt.NDArray[np.int64], said: npt.NDArray[np.bool_]) -> float:

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from inference.predictor import Predictor
+from logitserve.inference.predictor import Predictor
+from logitserve_training import latency
 from tests import tiny_models
-from training import latency
 
 
 def test_every_size_of_batch_is_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inference import heads
-from inference.card import Head
-from training import losses
-from training.backend import keras, tf
+from logitserve.inference import heads
+from logitserve.inference.card import Head
+from logitserve_training import losses
+from logitserve_training.backend import keras, tf
 
 LOGITS = np.array([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0], [-1.0, 1.0, 4.0]], np.float32)
 

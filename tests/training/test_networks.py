@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from inference.predictor import INPUT
-from training.backend import keras
-from training.networks import STANDARDIZED, PixelStatistics, build
-from training.recipes import RECIPES, NetworkName, Recipe
+from logitserve.inference.predictor import INPUT
+from logitserve_training.backend import keras
+from logitserve_training.networks import STANDARDIZED, PixelStatistics, build
+from logitserve_training.recipes import RECIPES, NetworkName, Recipe
 
 SHAPE = (28, 28, 1)
 STATISTICS = PixelStatistics(mean=0.1307, deviation=0.3081)

@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from logitserve.cli import main
-from training.backend import keras
-from training.datasets.dataset import Dataset
-from training.numerics import (
+from logitserve.cli.main import main
+from logitserve_training.backend import keras
+from logitserve_training.datasets.dataset import Dataset
+from logitserve_training.numerics import (
     data,
     decay,
     descent,
@@ -26,8 +26,8 @@ from training.numerics import (
     page,
     roundoff,
 )
-from training.numerics.roundoff import Numbers
-from training.numerics.run import FOLDER, NUMBERS, PAGE, finite
+from logitserve_training.numerics.roundoff import Numbers
+from logitserve_training.numerics.run import FOLDER, NUMBERS, PAGE, finite
 
 DOCS = Path(__file__).parents[2] / "docs"
 PLOTS = {

@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inference.card import Fit, Head, ModelCard
-from inference.predictor import Predictor
-from inference.repository import REPORT_PAGE
+from logitserve.inference.card import Fit, Head, ModelCard
+from logitserve.inference.predictor import Predictor
+from logitserve.inference.repository import REPORT_PAGE
+from logitserve_training import figures, page, report
+from logitserve_training.baseline import Comparison
+from logitserve_training.calibrate import calibrate
+from logitserve_training.datasets.dataset import LabeledImages
+from logitserve_training.drawings import draw
+from logitserve_training.evaluate import Evaluation, evaluate, predict_all, reliability
+from logitserve_training.fit import Epoch
+from logitserve_training.measure import Measured, measure
 from tests import tiny_models
-from training import figures, page, report
-from training.baseline import Comparison
-from training.calibrate import calibrate
-from training.datasets.dataset import LabeledImages
-from training.drawings import draw
-from training.evaluate import Evaluation, evaluate, predict_all, reliability
-from training.fit import Epoch
-from training.measure import Measured, measure
 
 EPOCH = Epoch(loss=1.0, accuracy=0.5, validation_loss=1.1, validation_accuracy=0.4, seconds=1.0)
 LABELS = {

@@ -12,17 +12,17 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from inference.card import Fit, Head
-from inference.errors import PublishError
-from inference.predictor import Predictor
-from inference.repository import ModelRepository
+from logitserve.inference.card import Fit, Head
+from logitserve.inference.errors import PublishError
+from logitserve.inference.predictor import Predictor
+from logitserve.inference.repository import ModelRepository
+from logitserve_training import export, pipeline, recipes, report
+from logitserve_training.datasets.dataset import Dataset
+from logitserve_training.errors import DataMissingError, DisagreementError, OptionError
+from logitserve_training.evaluate import evaluate, evaluate_file
+from logitserve_training.pipeline import Published
+from logitserve_training.progress import Reporter
 from tests.training.conftest import QUICK
-from training import export, pipeline, recipes, report
-from training.datasets.dataset import Dataset
-from training.errors import DataMissingError, DisagreementError, OptionError
-from training.evaluate import evaluate, evaluate_file
-from training.pipeline import Published
-from training.progress import Reporter
 
 
 def weights(path: Path) -> list[npt.NDArray[np.float32]]:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from training.progress import Reporter, Stopwatch
+from logitserve_training.progress import Reporter, Stopwatch
 
 
 def test_elsewhere_than_on_a_terminal_there_are_plain_lines() -> None:

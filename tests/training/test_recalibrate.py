@@ -9,12 +9,12 @@ import onnx
 import pytest
 from rich.console import Console
 
-from inference.predictor import Predictor
-from inference.repository import ModelRepository
-from training import export, report
-from training.errors import OptionError
-from training.pipeline import Published
-from training.recalibrate import recalibrate
+from logitserve.inference.predictor import Predictor
+from logitserve.inference.repository import ModelRepository
+from logitserve_training import export, report
+from logitserve_training.errors import OptionError
+from logitserve_training.pipeline import Published
+from logitserve_training.recalibrate import recalibrate
 
 QUIET = Console(quiet=True)
 

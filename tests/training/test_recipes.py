@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from inference.card import Head
-from training.errors import OptionError
-from training.recipes import RECIPES, FolderOptions, Options, Recipe, find
+from logitserve.inference.card import Head
+from logitserve_training.errors import OptionError
+from logitserve_training.recipes import RECIPES, FolderOptions, Options, Recipe, find
 
 
 def test_recipes_and_evaluation_do_without_tensorflow() -> None:

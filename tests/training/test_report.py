@@ -3,12 +3,12 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from inference import heads
-from inference.card import Fit, Golden, Head, InputSpec, ModelCard
-from inference.predictor import Predictions
-from training import report
-from training.evaluate import Evaluation
-from training.fit import Epoch
+from logitserve.inference import heads
+from logitserve.inference.card import Fit, Golden, Head, InputSpec, ModelCard
+from logitserve.inference.predictor import Predictions
+from logitserve_training import report
+from logitserve_training.evaluate import Evaluation
+from logitserve_training.fit import Epoch
 
 CARD = ModelCard(
     name="animals",

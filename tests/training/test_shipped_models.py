@@ -9,12 +9,12 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.metrics import f1_score
 
-from inference import heads, pixels
-from inference.card import Head
-from inference.predictor import Predictor
-from inference.repository import REPORT_PAGE, ModelRepository
-from training import drawings, recipes, report
-from training.drawings import Paper
+from logitserve.inference import heads, preprocessing
+from logitserve.inference.card import Head
+from logitserve.inference.predictor import Predictor
+from logitserve.inference.repository import REPORT_PAGE, ModelRepository
+from logitserve_training import drawings, recipes, report
+from logitserve_training.drawings import Paper
 
 REPOSITORY = ModelRepository(Path(__file__).parents[2] / "models")
 LEAST_ACCURACY = {
@@ -94,7 +94,9 @@ def test_the_default_model_reads_the_handwriting_of_other_people() -> None:
     predictor = Predictor.load(REPOSITORY.model_file("digits"))
     digits = load_digits()
     levels = np.rint(digits.images * 255 / 16).astype(np.uint8)
-    images = np.stack([pixels.from_array(picture, predictor.card.input) for picture in levels[::4]])
+    images = np.stack(
+        [preprocessing.from_array(picture, predictor.card.input) for picture in levels[::4]]
+    )
     assert np.mean(predictor.predict(images).argmax == digits.target[::4]) >= 0.9
 
 

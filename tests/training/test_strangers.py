@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from inference.card import Energy
-from inference.predictor import Predictor
+from logitserve.inference.card import Energy
+from logitserve.inference.predictor import Predictor
+from logitserve_training import strangers
+from logitserve_training.drawings import draw
+from logitserve_training.evaluate import predict_all
+from logitserve_training.recipes import DIGIT_INPUT
 from tests import tiny_models
-from training import strangers
-from training.drawings import draw
-from training.evaluate import predict_all
-from training.recipes import DIGIT_INPUT
 
 
 @pytest.mark.parametrize("kind", strangers.KINDS)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.datasets.dataset import Dataset, LabeledImages, stratified_split
+from logitserve_training.datasets.dataset import Dataset, LabeledImages, stratified_split
 
 
 def numbered(classes: list[int]) -> LabeledImages:

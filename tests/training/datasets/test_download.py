@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from training.datasets.download import RESUMES, RemoteFile, download
-from training.errors import DataMissingError
-from training.progress import Reporter
+from logitserve_training.datasets.download import RESUMES, RemoteFile, download
+from logitserve_training.errors import DataMissingError
+from logitserve_training.progress import Reporter
 
 CONTENT = bytes(range(256)) * 400
 FILE = RemoteFile("pictures.gz", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())

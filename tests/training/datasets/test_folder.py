@@ -12,18 +12,18 @@ from click.testing import CliRunner
 from PIL import Image, ImageDraw
 from rich.console import Console
 
-from inference.card import Fit, Head
-from inference.predictor import Predictor
-from logitserve.commands.evaluate import command
+from logitserve.cli.evaluate import command
+from logitserve.inference.card import Fit, Head
+from logitserve.inference.predictor import Predictor
+from logitserve_training import pipeline, recipes
+from logitserve_training.baseline import VERDICT
+from logitserve_training.datasets import duplicates, folder
+from logitserve_training.datasets.dataset import Dataset
+from logitserve_training.errors import DataError, DataFormatError, OptionError
+from logitserve_training.evaluate import evaluate_file
+from logitserve_training.progress import Reporter
+from logitserve_training.recipes import FolderOptions, NetworkName, Options, Recipe
 from tests.tiny_models import encode
-from training import pipeline, recipes
-from training.baseline import VERDICT
-from training.datasets import duplicates, folder
-from training.datasets.dataset import Dataset
-from training.errors import DataError, DataFormatError, OptionError
-from training.evaluate import evaluate_file
-from training.progress import Reporter
-from training.recipes import FolderOptions, NetworkName, Options, Recipe
 
 QUICK = Options(epochs=8, batch_size=16, learning_rate=1e-2)
 SHAPES = ("circle", "square", "line")

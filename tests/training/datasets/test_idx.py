@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from logitserve_training.datasets import idx
+from logitserve_training.errors import DataFormatError, DataMissingError
 from tests.training.idx_files import to_idx
-from training.datasets import idx
-from training.errors import DataFormatError, DataMissingError
 
 HERE = Path("some-file")
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.datasets import listing
-from training.errors import DataFormatError, DataMissingError, OptionError
+from logitserve_training.datasets import listing
+from logitserve_training.errors import DataFormatError, DataMissingError, OptionError
 
 
 def touch(folder: Path, *names: str) -> None:

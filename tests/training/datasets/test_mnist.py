@@ -5,11 +5,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from logitserve_training.datasets import mnist
+from logitserve_training.datasets.dataset import Dataset
+from logitserve_training.errors import DataFormatError, DataMissingError
+from logitserve_training.progress import Reporter
 from tests.training.idx_files import write_idx
-from training.datasets import mnist
-from training.datasets.dataset import Dataset
-from training.errors import DataFormatError, DataMissingError
-from training.progress import Reporter
 
 NAMES = [file.name for file in mnist.FILES]
 

@@ -6,14 +6,14 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from inference import pixels
-from inference.predictor import Predictor
-from training import drawings, pipeline, recipes
-from training.datasets import scenes
-from training.datasets.dataset import Dataset, LabeledImages
-from training.evaluate import evaluate_file
-from training.progress import Reporter
-from training.recipes import SCENE_INPUT, Options
+from logitserve.inference import preprocessing
+from logitserve.inference.predictor import Predictor
+from logitserve_training import drawings, pipeline, recipes
+from logitserve_training.datasets import scenes
+from logitserve_training.datasets.dataset import Dataset, LabeledImages
+from logitserve_training.evaluate import evaluate_file
+from logitserve_training.progress import Reporter
+from logitserve_training.recipes import SCENE_INPUT, Options
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,9 @@ def test_drawn_scenes_fit_the_network_as_they_are() -> None:
     first, *others = scenes.drawn(count=4)
     picture = Image.open(io.BytesIO(first))
     assert (picture.size, picture.mode) == ((56, 56), "L")
-    np.testing.assert_array_equal(pixels.decode(first, SCENE_INPUT)[:, :, 0], np.asarray(picture))
+    np.testing.assert_array_equal(
+        preprocessing.decode(first, SCENE_INPUT)[:, :, 0], np.asarray(picture)
+    )
     assert all(other != first for other in others)
 
 

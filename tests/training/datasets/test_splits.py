@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.datasets.splits import stratified
+from logitserve_training.datasets.splits import stratified
 
 SHARES = (0.7, 0.15, 0.15)
 

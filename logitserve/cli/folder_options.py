@@ -1,0 +1,109 @@
+"""The options of `logitserve train folder`."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from logitserve_training.recipes import Recipe
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+NETWORKS: Final = ("linear", "mlp", "cnn", "residual-cnn", "scene-cnn", "photo-cnn")
+
+
+class _ImageSize(click.ParamType[tuple[int, int]]):
+    """`64` or `60x80`, height first → (height, width)."""
+
+    name = "size"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        found = re.fullmatch(r"(\d+)(?:[x×](\d+))?", str(value))
+        if found is None:
+            self.fail(f"{value!r} is neither a number of pixels nor HEIGHTxWIDTH", param, ctx)
+        return int(found[1]), int(found[2] or found[1])
+
+
+class _Names(click.ParamType[tuple[str, ...]]):
+    """Names with commas between them."""
+
+    name = "names"
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,  # noqa: ARG002 - click names it
+        ctx: click.Context | None,  # noqa: ARG002
+    ) -> tuple[str, ...]:
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+
+
+FOLDER_OPTIONS: Final[dict[str, dict[str, Any]]] = {
+    "head": {
+        "type": click.Choice(["softmax", "binary"]),
+        "help": "of two classes: two logits or one",
+    },
+    "image_size": {
+        "type": _ImageSize(),
+        "metavar": "SIZE",
+        "help": "pixels that the network takes: 64 or HEIGHTxWIDTH",
+    },
+    "channels": {
+        "type": click.Choice([1, 3]),
+        "help": "1: luminance; 3: color",
+    },
+    "group_by": {
+        "metavar": "COLUMN|REGEX",
+        "help": "keep pictures of one drive, person … in one part: a column of labels.csv, or a "
+        "regular expression for the beginning of the file names",
+    },
+    "test_groups": {
+        "type": _Names(),
+        "metavar": "GROUP,…",
+        "help": "the groups to test on, which nothing is trained or chosen on",
+    },
+    "test_split": {"type": float, "help": "share to test on, where no groups are named [0.15]"},
+    "validation_split": {"type": float, "help": "share to choose on [0.15]"},
+    "flip": {"type": bool, "metavar": "yes|no", "help": "mirror training pictures"},
+    "crop": {"type": float, "help": "how much they grow, shrink and move [0.2]"},
+    "color": {"type": float, "help": "how much their light and colors vary [0.3]"},
+}
+"""By the names of `logitserve_training.recipes.FolderOptions`, where their meaning is told."""
+
+
+def folder_options(command: Command) -> Command:
+    """Give a command the options of the recipe `folder`."""
+    for name, settings in reversed(FOLDER_OPTIONS.items()):
+        text = f"folder: {settings['help']}"
+        command = click.option(f"--{name.replace('_', '-')}", **settings | {"help": text})(command)
+    return click.option("--network", type=click.Choice(NETWORKS), help="folder: which one")(command)
+
+
+def with_folder_options(recipe: "Recipe", network: str | None, options: dict[str, Any]) -> "Recipe":
+    """The recipe with what was said on the command line.
+
+    Raises:
+        OptionError: a value that cannot be used.
+        click.UsageError: another recipe, which has no such options.
+    """
+    from logitserve.inference.card import Head
+    from logitserve_training.recipes import NetworkName
+
+    given = {name: value for name, value in options.items() if value is not None}
+    if recipe.folder is None:
+        if given or network:
+            first = next(iter(given), "network").replace("_", "-")
+            raise click.UsageError(f"--{first} is for the recipe 'folder'")
+        return recipe
+    if "head" in given:
+        given["head"] = Head(given["head"])
+    return replace(
+        recipe,
+        network=NetworkName(network or recipe.network),
+        folder=replace(recipe.folder, **given),
+    )

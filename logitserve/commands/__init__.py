@@ -1,1 +1,0 @@
-"""One file a command; each imports what it needs when it runs."""

@@ -1,0 +1,270 @@
+"""The model card: everything that serving must know about a model, stored inside its ONNX file."""
+
+from datetime import datetime
+from enum import StrEnum
+from itertools import pairwise
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from logitserve.inference.errors import CardInvalidError
+
+SCHEMA_VERSION: Final = 1
+METADATA_KEY = "logitserve.card"
+"""Key of the ONNX `metadata_props` entry that holds the card as JSON."""
+
+ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+"""Safe as a folder name and in a URL: lower-case letters, digits, dot, underscore, hyphen."""
+
+ModelVersion = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,17}$")]
+"""A positive whole number without leading zeros; the largest is the latest."""
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class Head(StrEnum):
+    """Which function turns the network's logits into probabilities."""
+
+    SOFTMAX = "softmax"
+    """Exactly one label holds: K logits, K probabilities that sum to 1."""
+    SIGMOID = "sigmoid"
+    """Any number of labels hold: K logits, K independent probabilities."""
+    BINARY = "binary"
+    """Yes or no: one logit z, two labels with probabilities [1 - sigmoid(z), sigmoid(z)]."""
+
+
+class Fit(StrEnum):
+    """How a picture of any size becomes one of the network's input size."""
+
+    STRETCH = "stretch"
+    """Scale each side on its own; the aspect may change."""
+    PAD = "pad"
+    """Scale by one factor and fill the rest with black."""
+    DIGIT = "digit"
+    """Cut out, scale and center the handwriting as in the making of MNIST."""
+
+
+class CardPart(BaseModel):
+    """Base of the card and its parts: immutable, strict about names, finite numbers only."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        ser_json_bytes="base64",
+        val_json_bytes="base64",
+    )
+
+
+class InputSpec(CardPart):
+    """The picture that the network takes: uint8, height × width × channels."""
+
+    height: PositiveInt = Field(description="pixels")
+    width: PositiveInt = Field(description="pixels")
+    channels: Literal[1, 3] = Field(description="1: luminance; 3: red, green, blue")
+    fit: Fit = Field(description="how a picture of another size is made to fit")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width, channels."""
+        return self.height, self.width, self.channels
+
+    @model_validator(mode="after")
+    def _fit_suits_channels(self) -> Self:
+        if self.fit is Fit.DIGIT and self.channels != 1:
+            raise ValueError("channels: fit 'digit' makes luminance pictures, so 1")
+        return self
+
+
+class Golden(CardPart):
+    """A picture with the logits that training saw for it: the file's proof of itself."""
+
+    image: bytes = Field(description="an encoded picture (PNG); base64 in JSON")
+    logits: tuple[float, ...] = Field(min_length=1, description="raw logits, before temperature")
+
+
+class DatasetInfo(CardPart):
+    """What the model was trained and tested on."""
+
+    name: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest over the data set's files")
+    train: PositiveInt = Field(description="pictures that the weights were fitted to")
+    validation: PositiveInt = Field(description="pictures that choices were made on")
+    test: PositiveInt = Field(description="pictures that were used for nothing but `metrics`")
+
+
+class TrainingInfo(CardPart):
+    """How the model was trained, enough to do it again."""
+
+    recipe: str
+    seed: int
+    settings: dict[str, JsonValue] = Field(description="the recipe's options as they were used")
+    libraries: dict[str, str] = Field(description="library name → version")
+
+
+class Scores(CardPart):
+    """How right probabilities are; less is better."""
+
+    nll: float = Field(ge=0, description="mean negative log-likelihood, nats")
+    brier: float = Field(ge=0, description="mean squared distance from the truth, over the labels")
+    ece: Probability = Field(description="expected calibration error over 15 bins")
+
+
+class LabelScaling(CardPart):
+    """One label's calibrated logit is scale × logit + bias (Platt 1999)."""
+
+    scale: float = Field(gt=0)
+    bias: float
+
+
+class Calibration(CardPart):
+    """What was found when the probabilities were compared with the truth on held-out pictures."""
+
+    pictures: PositiveInt = Field(description="of the validation part")
+    kept: bool = Field(description="whether `temperature` or `scaling` is what was fitted")
+    gain: float = Field(description="nats by which it lowers the NLL under cross-validation")
+    gain_error: float = Field(ge=0, description="standard error of `gain`")
+    before: Scores
+    after: Scores = Field(description="of what was fitted, whether or not it was kept")
+
+
+COVERAGE_STEPS: Final = 500
+COVERAGE_RANGE: Final = (0.5, 0.999)
+"""The coverages that can be asked for; in between, `COVERAGE_STEPS` are stored."""
+
+
+class Conformal(CardPart):
+    """Thresholds for prediction sets; see `logitserve.inference.conformal`."""
+
+    pictures: PositiveInt = Field(description="held-out pictures that the thresholds rank")
+    thresholds: tuple[Annotated[float, Field(ge=-1, le=1)], ...] = Field(
+        min_length=COVERAGE_STEPS,
+        max_length=COVERAGE_STEPS,
+        description="largest score in the set, for coverages 0.500, 0.501, …, 0.999",
+    )
+
+    @model_validator(mode="after")
+    def _sets_are_nested(self) -> Self:
+        if any(more < less for less, more in pairwise(self.thresholds)):
+            raise ValueError("thresholds: more coverage needs a threshold as high or higher")
+        return self
+
+
+class Energy(CardPart):
+    """What counts as one of the classes: energy −T·ln Σ exp(z/T) at or below the threshold.
+
+    After Liu et al. 2020 (arXiv:2010.03759); z are the raw logits, T is the card's temperature.
+    """
+
+    threshold: float
+    known_share: Probability = Field(description="of the held-out pictures that are at or below it")
+    pictures: PositiveInt = Field(description="held-out pictures that it was chosen on")
+
+
+class ModelCard(CardPart):
+    """The contract between whoever makes a model file and whoever serves it."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: ModelName
+    version: ModelVersion
+    description: str = Field(description="one sentence for the person who uses the model")
+    head: Head
+    labels: tuple[str, ...] = Field(
+        min_length=2, description="label of each probability, in the order of the classes"
+    )
+    input: InputSpec
+    temperature: float = Field(
+        default=1.0, gt=0, description="the logits are divided by it before the head is applied"
+    )
+    scaling: tuple[LabelScaling, ...] | None = Field(
+        default=None,
+        description="sigmoid and binary only: applied to each logit, in place of the temperature",
+    )
+    thresholds: tuple[Probability, ...] | None = Field(
+        default=None,
+        description="sigmoid only: a label holds if its calibrated probability is at or above it",
+    )
+    calibration: Calibration | None = Field(
+        default=None, description="how the temperature or scaling was chosen"
+    )
+    conformal: Conformal | None = Field(
+        default=None, description="softmax and binary only: for prediction sets"
+    )
+    energy: Energy | None = Field(
+        default=None, description="softmax only: tells what is none of the labels"
+    )
+    goldens: tuple[Golden, ...] = Field(min_length=1)
+    dataset: DatasetInfo | None = None
+    metrics: dict[str, float] = Field(
+        default_factory=dict, description="measured on the test part, e.g. accuracy as a fraction"
+    )
+    training: TrainingInfo | None = None
+    created: datetime = Field(description="when the file was made, with its time zone")
+    license: str = Field(description="SPDX identifier of the weights' license")
+
+    @property
+    def logit_count(self) -> int:
+        """Width of the network's output: one logit for `binary`, else one a label."""
+        return 1 if self.head is Head.BINARY else len(self.labels)
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels: each label may stand there once")
+        if self.head is Head.BINARY and len(self.labels) != 2:
+            raise ValueError("labels: a binary head has two, the one for no and the one for yes")
+        if self.head is Head.SIGMOID:
+            if self.thresholds is None or len(self.thresholds) != len(self.labels):
+                raise ValueError("thresholds: a sigmoid head has one a label")
+        elif self.thresholds is not None:
+            raise ValueError(f"thresholds: a {self.head} head has none")
+        self._check_calibration()
+        for golden in self.goldens:
+            if len(golden.logits) != self.logit_count:
+                raise ValueError(f"goldens: each has {self.logit_count} logits")
+        if self.created.tzinfo is None:
+            raise ValueError("created: the time zone is missing")
+        return self
+
+    def _check_calibration(self) -> None:
+        if self.scaling is not None:
+            if self.head is Head.SOFTMAX:
+                raise ValueError("scaling: a softmax head has a temperature")
+            if len(self.scaling) != self.logit_count:
+                raise ValueError(f"scaling: there is one a logit, so {self.logit_count}")
+            if self.temperature != 1:
+                raise ValueError("temperature: it is 1 where there is a scaling")
+        if self.conformal is not None and self.head is Head.SIGMOID:
+            raise ValueError("conformal: a sigmoid head, where many labels may hold, has none")
+        if self.energy is not None and self.head is not Head.SOFTMAX:
+            raise ValueError(f"energy: a {self.head} head has none")
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read a card.
+
+        Raises:
+            CardInvalidError: not JSON, an unknown field, another `schema_version`, or parts of
+                the card that contradict each other.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"])) or "card"
+            raise CardInvalidError(
+                f"the model card is not one that this version reads: {where}: {first['msg']} "
+                f"(this version reads schema_version {SCHEMA_VERSION})"
+            ) from error
+
+    def to_json(self) -> str:
+        """The card as it stands in the ONNX file's metadata."""
+        return self.model_dump_json()

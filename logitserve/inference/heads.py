@@ -1,0 +1,146 @@
+"""Logits → probabilities. The only place where softmax and sigmoid are written.
+
+A network ends in logits and its loss takes logits, so the function that turns them into
+probabilities is applied here, once. The arithmetic is float64: the difference of two finite
+float32 logits, and their quotient by any sensible temperature, are then finite too.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from logitserve.inference.card import Head, ModelCard
+from logitserve.inference.errors import NonFiniteLogitsError
+
+Logits = npt.NDArray[np.floating[Any]]
+Probabilities = npt.NDArray[np.float64]
+
+
+def scaled(logits: Logits, temperature: float) -> npt.NDArray[np.float64]:
+    """Divide logits by the temperature (Guo et al. 2017, arXiv:1706.04599).
+
+    Above 1 it flattens the probabilities, below 1 it sharpens them; it never changes the argmax.
+
+    Args:
+        logits: `[batch, k]`, float32 or float64.
+        temperature: above 0.
+
+    Returns:
+        `[batch, k]`, float64.
+
+    Raises:
+        NonFiniteLogitsError: a logit is NaN or infinite; it names the rows.
+    """
+    finite = np.isfinite(logits)
+    if not finite.all():
+        raise NonFiniteLogitsError(np.flatnonzero(~finite.all(axis=1)).tolist())
+    return logits.astype(np.float64) / temperature
+
+
+def calibrated(logits: Logits, card: ModelCard) -> npt.NDArray[np.float64]:
+    """Apply the card's temperature, or its scaling of each label (Platt 1999).
+
+    Args:
+        logits: raw, `[batch, k]`, float32 or float64.
+        card: of the model that they come from.
+
+    Returns:
+        `[batch, k]`, float64.
+
+    Raises:
+        NonFiniteLogitsError: a logit is NaN or infinite; it names the rows.
+    """
+    if card.scaling is None:
+        return scaled(logits, card.temperature)
+    scales = np.array([label.scale for label in card.scaling])
+    biases = np.array([label.bias for label in card.scaling])
+    shifted: npt.NDArray[np.float64] = scaled(logits, 1.0) * scales + biases
+    return shifted
+
+
+def thresholds(card: ModelCard, *, of_calibrated: bool = True) -> Probabilities:
+    """The probabilities from which the labels of a sigmoid model hold, `[labels]`.
+
+    Args:
+        card: of a sigmoid model.
+        of_calibrated: whether they are compared with calibrated probabilities, of which the card
+            speaks, or with raw ones; the same labels hold either way.
+    """
+    stated = np.array(card.thresholds, np.float64)
+    if of_calibrated:
+        return stated
+    with np.errstate(divide="ignore"):  # at 0 and 1 the logits are -inf and inf, as they should
+        logits = np.log(stated) - np.log1p(-stated)
+    if card.scaling is None:
+        return sigmoid(logits * card.temperature)
+    scales = np.array([label.scale for label in card.scaling])
+    biases = np.array([label.bias for label in card.scaling])
+    return sigmoid((logits - biases) / scales)
+
+
+def softmax(logits: npt.NDArray[np.float64]) -> Probabilities:
+    """exp(z) / sum(exp(z)) over the last axis, shifted by the maximum: it cannot overflow."""
+    exponentials: Probabilities = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    normalized: Probabilities = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return normalized
+
+
+def softmax_with_log_sum(
+    logits: npt.NDArray[np.float64],
+) -> tuple[Probabilities, npt.NDArray[np.float64]]:
+    """Softmax over the last axis, and ln sum(exp(z)), `[…, 1]`, which comes out on the way."""
+    top = logits.max(axis=-1, keepdims=True)
+    exponentials: Probabilities = np.exp(logits - top)
+    total = exponentials.sum(axis=-1, keepdims=True)
+    return exponentials / total, top + np.log(total)
+
+
+def energies(logits: npt.NDArray[np.float64], temperature: float) -> npt.NDArray[np.float64]:
+    """−T·ln sum(exp(z/T)), `[batch]` (Liu et al. 2020, arXiv:2010.03759).
+
+    It is low where some logit is high: for pictures like those of the training.
+
+    Args:
+        logits: finite and already divided by the temperature, `[batch, classes]`.
+        temperature: T.
+    """
+    energy: npt.NDArray[np.float64] = -temperature * softmax_with_log_sum(logits)[1][:, 0]
+    return energy
+
+
+def sigmoid(logits: npt.NDArray[np.float64]) -> Probabilities:
+    """1 / (1 + exp(-z)), of exp(-|z|) only, so that it cannot overflow on either side."""
+    decayed = np.exp(-np.abs(logits))
+    return np.where(logits >= 0, 1.0, decayed) / (1.0 + decayed)
+
+
+def probabilities(head: Head, logits: npt.NDArray[np.float64]) -> Probabilities:
+    """Apply the head.
+
+    Args:
+        head: which function.
+        logits: finite and already `scaled`; `[batch, classes]`, or `[batch, 1]` for `binary`.
+
+    Returns:
+        `[batch, classes]`, float64; for `binary` the two columns are `[1 - p, p]`, each computed
+        on its own so that neither loses digits when the other is near 1.
+    """
+    match head:
+        case Head.SOFTMAX:
+            return softmax(logits)
+        case Head.SIGMOID:
+            return sigmoid(logits)
+        case Head.BINARY:
+            return sigmoid(np.concatenate([-logits, logits], axis=1))
+
+
+def argmax(head: Head, logits: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Index of the most probable class, `[batch]`: taken from logits, where no two round to 1.
+
+    A tie goes to the lower index.
+    """
+    if head is Head.BINARY:
+        return (logits[:, 0] > 0).astype(np.int64)
+    indices: npt.NDArray[np.int64] = logits.argmax(axis=1)
+    return indices

@@ -1,0 +1,1 @@
+"""Images of handwritten digits → images made the way MNIST was made."""

@@ -1,0 +1,85 @@
+"""One reading of a model file: its bytes, held in memory, and what they are known by.
+
+A file may be replaced while it is read. Whatever is said of a model, its SHA-256, its card, its
+logits, is therefore said of bytes that were read once.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from logitserve.inference.errors import FileChangedError, ModelFileError
+
+_CHUNK = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What tells, without reading it, that a file is no longer the one it was."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
+    """Of the inode; a copy may bring its time of modification along, but not this one."""
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> "Signature":
+        """The signature in what `stat` answered."""
+        return cls(
+            status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The bytes of a file at one time. They go when the reading ends."""
+
+    path: Path
+    """Where onnxruntime finds these bytes; a file in memory."""
+    sha256: str
+    signature: Signature
+    """Of the file that they were read from."""
+
+
+@contextmanager
+def read(path: Path) -> Iterator[Reading]:
+    """Read a file once, and hold its bytes for as long as the block lasts.
+
+    They are held as a file in memory (`memfd_create`), because onnxruntime keeps Python's lock
+    while it parses bytes, but not while it parses a file; `benchmarks/many_models.py --stall` shows
+    for how long that keeps the event loop waiting. Nothing is written to a disk.
+
+    Raises:
+        FileChangedError: somebody wrote to the file meanwhile, or it has gone.
+        ModelFileError: it cannot be read.
+    """
+    descriptor = os.memfd_create("model")
+    try:
+        try:
+            with path.open("rb") as source:
+                sha256, signature = _copy(source, descriptor)
+        except FileNotFoundError as error:
+            raise FileChangedError(f"the file has gone: {error.strerror}") from error
+        except OSError as error:
+            raise ModelFileError(f"the file cannot be read: {error.strerror}") from error
+        yield Reading(Path(f"/proc/self/fd/{descriptor}"), sha256, signature)
+    finally:
+        os.close(descriptor)
+
+
+def _copy(source: BinaryIO, descriptor: int) -> tuple[str, Signature]:
+    before = Signature.of(os.fstat(source.fileno()))
+    digest = hashlib.sha256()
+    with open(descriptor, "wb", closefd=False) as target:
+        while chunk := source.read(_CHUNK):
+            digest.update(chunk)
+            target.write(chunk)
+    if Signature.of(os.fstat(source.fileno())) != before:
+        raise FileChangedError("the file is being written")
+    return digest.hexdigest(), before

@@ -1,0 +1,237 @@
+"""One model file, opened, checked and ready: pixels → predictions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from logitserve.inference import decoding, heads, preprocessing, runtime
+from logitserve.inference.card import METADATA_KEY, ModelCard
+from logitserve.inference.errors import (
+    CardMismatchError,
+    CardMissingError,
+    GoldenMismatchError,
+    ModelFileError,
+)
+from logitserve.inference.model_file import Reading, read
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+INPUT = "image"
+OUTPUT = "logits"
+
+# Another CPU, or another version of onnxruntime, adds the same numbers in another order; over
+# the shipped models that moves a logit by less than 1e-4. Damage moves it by far more.
+GOLDEN_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What a model says of a batch of pictures, one row each."""
+
+    logits: npt.NDArray[np.float32]
+    """`[batch, k]`, as the network gave them: before temperature."""
+    probabilities: npt.NDArray[np.float64]
+    """`[batch, classes]`, after calibration and head."""
+    argmax: npt.NDArray[np.int64]
+    """`[batch]`, index of the most probable class."""
+    known: npt.NDArray[np.bool_] | None = None
+    """`[batch]`, whether it is like one of the classes at all; None if the card has no energy."""
+
+    @classmethod
+    def of(cls, logits: npt.NDArray[np.float32], card: ModelCard) -> Self:
+        """Apply a card's calibration, head and energy threshold.
+
+        Args:
+            logits: raw, float32, `[batch, k]`.
+            card: of the model that they come from.
+
+        Raises:
+            NonFiniteLogitsError: a logit is NaN or infinite; it names the rows.
+        """
+        calibrated = heads.calibrated(logits, card)
+        argmax = heads.argmax(card.head, calibrated)
+        if card.energy is None:
+            return cls(logits, heads.probabilities(card.head, calibrated), argmax)
+        probabilities, log_sum = heads.softmax_with_log_sum(calibrated)
+        known = log_sum[:, 0] >= -card.energy.threshold / card.temperature
+        return cls(logits, probabilities, argmax, known)
+
+    def uncalibrated(self, card: ModelCard) -> Self:
+        """The same with the head applied to the raw logits; what is known stays known."""
+        raw = heads.scaled(self.logits, 1.0)
+        return replace(
+            self,
+            probabilities=heads.probabilities(card.head, raw),
+            argmax=heads.argmax(card.head, raw),
+        )
+
+    def __len__(self) -> int:
+        return len(self.argmax)
+
+    def __getitem__(self, rows: slice) -> "Predictions":
+        return Predictions(
+            self.logits[rows],
+            self.probabilities[rows],
+            self.argmax[rows],
+            None if self.known is None else self.known[rows],
+        )
+
+    @classmethod
+    def concatenated(cls, parts: Sequence["Predictions"]) -> "Predictions":
+        """The parts as one batch, in their order."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            np.concatenate([part.logits for part in parts]),
+            np.concatenate([part.probabilities for part in parts]),
+            np.concatenate([part.argmax for part in parts]),
+            None if parts[0].known is None else np.concatenate([_known(part) for part in parts]),
+        )
+
+
+def _known(part: Predictions) -> npt.NDArray[np.bool_]:
+    assert part.known is not None  # noqa: S101 - the parts are of one model
+    return part.known
+
+
+class Predictor:
+    """An onnxruntime session with its card. May be used from several threads at once."""
+
+    def __init__(
+        self,
+        card: ModelCard,
+        session: "onnxruntime.InferenceSession",
+        path: Path | None = None,
+        sha256: str = "",
+    ) -> None:
+        self.card = card
+        self.path = path
+        """The ONNX file that it was loaded from."""
+        self.sha256 = sha256
+        """Of the bytes that were loaded; empty where there was no file."""
+        self._session = session
+
+    @classmethod
+    def load(cls, path: Path, *, threads: int = 1) -> Self:
+        """Open a model file and let it prove itself on its goldens.
+
+        Args:
+            path: the ONNX file.
+            threads: threads that one run may use.
+
+        Raises:
+            ModelFileError: as `of`; the text begins with the path.
+        """
+        try:
+            with read(path) as reading:
+                return cls.of(reading, threads=threads, path=path)
+        except ModelFileError as error:
+            raise type(error)(f"{path}: {error}") from error
+
+    @classmethod
+    def of(cls, reading: Reading, *, threads: int = 1, path: Path | None = None) -> Self:
+        """Open what was read of a model file, and let it prove itself on its goldens.
+
+        Args:
+            reading: of an ONNX file.
+            threads: threads that one run may use.
+            path: where the file lies.
+
+        Raises:
+            ModelFileError: the file does not load.
+            CardMissingError: it carries no card.
+            CardInvalidError: its card is not one that this version reads.
+            CardMismatchError: its card and its graph disagree.
+            GoldenMismatchError: it does not give the logits that training saw.
+        """
+        session = runtime.open_reading(reading, threads=threads)
+        card_json = runtime.session_metadata(session).get(METADATA_KEY)
+        if card_json is None:
+            raise CardMissingError(
+                f"the file carries no model card (metadata key {METADATA_KEY!r}); "
+                "make it with `logitserve train`, or give it one with `logitserve adopt`"
+            )
+        card = ModelCard.from_json(card_json)
+        _check_graph(card, session)
+        predictor = cls(card, session, path, reading.sha256)
+        predictor._check_goldens()
+        return predictor
+
+    def decode(
+        self, data: bytes, *, max_pixels: int = decoding.DEFAULT_MAX_PIXELS
+    ) -> preprocessing.Pixels:
+        """`pixels.decode` for this model's input."""
+        return preprocessing.decode(data, self.card.input, max_pixels=max_pixels)
+
+    def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Run the network.
+
+        Args:
+            images: uint8, `[batch, height, width, channels]`; batch is at least 1.
+
+        Returns:
+            raw logits, float32, `[batch, k]`.
+        """
+        (logits,) = self._session.run([OUTPUT], {INPUT: images})
+        return logits  # type: ignore[no-any-return]
+
+    def predict(self, images: npt.NDArray[np.uint8], *, calibrated: bool = True) -> Predictions:
+        """Run the network and apply the card's calibration and head.
+
+        Args:
+            images: uint8, `[batch, height, width, channels]`.
+            calibrated: whether the card's temperature or scaling is applied.
+
+        Raises:
+            NonFiniteLogitsError: the network answered NaN or infinity; it names the rows.
+        """
+        predictions = Predictions.of(self.run(images), self.card)
+        return predictions if calibrated else predictions.uncalibrated(self.card)
+
+    def _check_goldens(self) -> None:
+        images = np.stack([self.decode(golden.image) for golden in self.card.goldens])
+        expected = np.array([golden.logits for golden in self.card.goldens])
+        found = self.run(images)
+        close = np.isclose(found, expected, rtol=GOLDEN_TOLERANCE, atol=GOLDEN_TOLERANCE)
+        if not close.all():
+            worst = float(np.nanmax(np.abs(found - expected), initial=0.0))
+            raise GoldenMismatchError(
+                f"model {self.card.name!r} version {self.card.version} does not give the logits "
+                f"that its training saw ({int((~close.all(axis=1)).sum())} of {len(expected)} "
+                f"golden pictures differ, by up to {worst:.3g}): the file is damaged, or this "
+                "build of onnxruntime or Pillow computes otherwise; publish the model again"
+            )
+
+
+def _check_graph(card: ModelCard, session: "onnxruntime.InferenceSession") -> None:
+    """The graph has the one input and the output that the card speaks of."""
+    inputs = {node.name: node for node in session.get_inputs()}
+    outputs = {node.name: node for node in session.get_outputs()}
+    if list(inputs) != [INPUT] or OUTPUT not in outputs:
+        raise CardMismatchError(
+            f"model {card.name!r}: the graph must have one input {INPUT!r} and an output "
+            f"{OUTPUT!r}; it has inputs {list(inputs)} and outputs {list(outputs)}"
+        )
+    _check_tensor(card, INPUT, inputs[INPUT], "tensor(uint8)", card.input.shape)
+    _check_tensor(card, OUTPUT, outputs[OUTPUT], "tensor(float)", (card.logit_count,))
+
+
+def _check_tensor(
+    card: ModelCard,
+    name: str,
+    node: "onnxruntime.NodeArg",
+    dtype: str,
+    shape: tuple[int, ...],
+) -> None:
+    """One tensor of the graph: its type, a dynamic batch, and the card's shape behind it."""
+    found = list(node.shape)
+    if node.type != dtype or found[1:] != list(shape) or isinstance(found[0], int):
+        raise CardMismatchError(
+            f"model {card.name!r}: {name!r} is {node.type} {found} in the graph, but the card "
+            f"asks for {dtype} {['batch', *shape]} with a dynamic batch"
+        )

@@ -1,1 +1,0 @@
-"""HTTP around predictors. Imports `inference`, never `training`."""

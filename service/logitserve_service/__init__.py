@@ -1,0 +1,1 @@
+"""HTTP around predictors, in seven rooms. Imports `logitserve.inference` and nothing above it."""

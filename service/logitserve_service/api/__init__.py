@@ -1,0 +1,1 @@
+"""The request forms: one codec a form, and their schemas."""

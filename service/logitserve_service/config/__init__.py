@@ -1,0 +1,1 @@
+"""One settings model: flags, environment and file."""

@@ -1,0 +1,1 @@
+"""The batcher, its threads and deadlines: images or arrays in, predictions out."""

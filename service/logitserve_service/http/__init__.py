@@ -1,0 +1,1 @@
+"""The application: one inference endpoint; FastAPI for documents and management."""

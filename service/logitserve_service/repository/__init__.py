@@ -1,0 +1,1 @@
+"""The folder of models: find, prove, load, watch, swap and unload."""

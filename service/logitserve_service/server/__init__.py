@@ -1,0 +1,1 @@
+"""Processes, sockets, connections, drain and signals."""

@@ -1,0 +1,146 @@
+"""The service as a whole: take the ports, start the workers, end them."""
+
+import functools
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import tempfile
+from pathlib import Path
+
+from logitserve.inference.runtime import load_onnxruntime
+from logitserve_service.config.settings import Settings, environment_name
+from logitserve_service.errors import SettingsError, StartError
+from logitserve_service.server import tls, worker
+from logitserve_service.server.connection import BEYOND
+from logitserve_service.server.drain import Drain
+from logitserve_service.server.supervisor import Supervisor
+from logitserve_service.server.worker import BACKLOG, Serving
+from logitserve_service.telemetry import logs
+
+SPARE_FILES = 200
+"""Files that a process may have open besides its connections: models, logs, sockets of its own."""
+
+logger = logging.getLogger("logitserve.server")
+
+
+def serve(settings: Settings) -> None:
+    """Serve until told to stop.
+
+    Raises:
+        StartError: the port is taken, or the default model is not there.
+        NoModelsError: the folder of models is missing or empty.
+        ModelFileError: one of the models must not be served.
+    """
+    logs.configure(settings.log_format, settings.log_level)
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, lambda *_: sys.exit(0))  # until there is something to drain
+    tls.context(settings)  # or say what is wrong with it
+    if settings.linger_seconds >= settings.drain_seconds:
+        raise SettingsError(
+            "linger_seconds",
+            f"must be less than drain_seconds, which is {settings.drain_seconds:g}",
+            settings.linger_seconds,
+        )
+    listener = bind(settings.host, settings.port)
+    if settings.grpc_port is not None:
+        # Held until the process ends: nobody else gets the port between two workers.
+        grpc_port = reserve_grpc_port(settings.host, settings.grpc_port)
+        settings = settings.model_copy(update={"grpc_port": grpc_port.getsockname()[1]})
+    _allow_files(settings.max_connections + BEYOND + SPARE_FILES)
+    with tempfile.TemporaryDirectory(prefix="logitserve-") as shared:
+        complete = _serve(settings, listener, Path(shared))
+    if not complete:
+        os._exit(0)  # a thread may still be running a model
+
+
+def _serve(settings: Settings, listener: socket.socket, shared: Path) -> bool:
+    """Serve in this process or in several; whether everything was answered in the end."""
+    begun = functools.partial(_announce, settings, listener)
+    if settings.workers == 1:
+        return worker.run(settings, listener, shared, alone=True, begun=begun)
+    work = functools.partial(worker.run, settings, listener, shared, alone=False)
+    load_onnxruntime()  # once, for all workers
+    gc.freeze()
+    supervisor = Supervisor(
+        lambda answers: work(begun=answers),
+        settings.workers,
+        listener=listener,
+        drain=Drain(linger_seconds=settings.linger_seconds, drain_seconds=settings.drain_seconds),
+        hand_on=None if tls.files(settings) is None else signal.SIGHUP,
+    )
+    supervisor.run(begun)
+    return True
+
+
+def bind(host: str, port: int, *, option: str = "--port") -> socket.socket:
+    """Take the port that an option gave.
+
+    Raises:
+        StartError: it is taken, or the address is none of this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+        raise StartError(
+            f"cannot listen on {host}:{port}: {reason}; choose another with {option} or --host"
+        ) from error
+    listener.set_inheritable(True)
+    return listener
+
+
+def reserve_grpc_port(host: str, port: int) -> socket.socket:
+    """Take the port for gRPC, but do not listen: each worker does (SO_REUSEPORT).
+
+    Raises:
+        StartError: gRPC is not installed, the port is taken, or the address is none of this
+            machine's.
+    """
+    try:
+        import grpc  # noqa: F401
+    except ImportError as error:
+        raise StartError(
+            "--grpc-port (LOGITSERVE_GRPC_PORT) needs gRPC, which is not installed; install it "
+            "with pip install 'logitserve[grpc]'"
+        ) from error
+    # First without sharing, which fails where another server has the port.
+    with bind(host, port, option="--grpc-port") as free:
+        address = free.getsockname()
+    reserved = socket.socket(free.family)
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    reserved.bind(address)
+    return reserved
+
+
+def _allow_files(count: int) -> None:
+    """Let this process and its workers have so many files open, where the hard limit lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))
+    if hard < count:
+        logger.warning(
+            "a process may have %d files open (ulimit -n), too few for so many connections; lower "
+            "%s or raise the limit to %d",
+            hard,
+            environment_name("max_connections"),
+            count,
+        )
+
+
+def _announce(settings: Settings, listener: socket.socket, serving: Serving) -> None:
+    host, port = listener.getsockname()[:2]
+    if settings.grpc_port is not None:
+        logger.info("serving gRPC on port %d", settings.grpc_port)
+    logger.info(
+        "serving %s on %s://%s:%d (default model: %s; documentation: /docs)",
+        ", ".join(serving.models),
+        "http" if settings.tls_certificate is None else "https",
+        f"[{host}]" if ":" in host else host,
+        port,
+        serving.default or "none",
+    )

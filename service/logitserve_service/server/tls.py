@@ -1,0 +1,62 @@
+"""TLS: the certificate that the service shows."""
+
+import ssl
+from pathlib import Path
+
+from logitserve_service.config.settings import Settings
+from logitserve_service.errors import SettingsError
+
+
+def files(settings: Settings) -> tuple[Path, Path] | None:
+    """The certificate and its key; None where HTTP is served without TLS.
+
+    Raises:
+        SettingsError: only one of them is set.
+    """
+    certificate, key = settings.tls_certificate, settings.tls_key
+    if certificate is None and key is None:
+        return None
+    if key is None:
+        raise SettingsError("tls_key", "is needed with a certificate", "not set")
+    if certificate is None:
+        raise SettingsError("tls_certificate", "is needed with a key", "not set")
+    return certificate, key
+
+
+def context(settings: Settings) -> ssl.SSLContext | None:
+    """What a TLS listener needs: TLS 1.2 or later, with Python's choice of ciphers.
+
+    Raises:
+        SettingsError: a file is missing, is not what it should be, or they do not belong together.
+    """
+    if files(settings) is None:
+        return None
+    made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    load(made, settings)
+    return made
+
+
+def load(into: ssl.SSLContext, settings: Settings) -> None:
+    """Read the certificate and its key; connections that begin after this get to see them.
+
+    Raises:
+        SettingsError: a file is missing, is not what it should be, or they do not belong together.
+    """
+    pair = files(settings)
+    if pair is None:
+        return
+    certificate, key = pair
+    for field, path in (("tls_certificate", certificate), ("tls_key", key)):
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise SettingsError(field, f"cannot be read: {error.strerror}", str(path)) from error
+    try:
+        # The empty password makes an encrypted key an error, not a question on the terminal.
+        into.load_cert_chain(certificate, key, password="")
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            reason = f"is not the key of the certificate {certificate}"
+            raise SettingsError("tls_key", reason, str(key)) from error
+        reason = f"is not a PEM file of a certificate, or {key} is not one of a private key"
+        raise SettingsError("tls_certificate", reason, str(certificate)) from error

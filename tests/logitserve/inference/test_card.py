@@ -1,0 +1,130 @@
+import json
+from typing import Any
+
+import pytest
+
+from logitserve.inference.card import (
+    COVERAGE_STEPS,
+    Calibration,
+    Conformal,
+    Energy,
+    Fit,
+    Golden,
+    Head,
+    InputSpec,
+    ModelCard,
+)
+from logitserve.inference.errors import CardInvalidError
+from tests.tiny_models import SPEC, card_for, weights
+
+
+@pytest.fixture
+def card() -> ModelCard:
+    return card_for(weights(SPEC, 10, seed=0))
+
+
+def changed(card: ModelCard, **fields: Any) -> str:
+    return json.dumps({**json.loads(card.to_json()), **fields})
+
+
+def test_a_card_survives_its_json(card: ModelCard) -> None:
+    assert ModelCard.from_json(card.to_json()) == card
+
+
+def test_goldens_are_base64_in_json(card: ModelCard) -> None:
+    assert json.loads(card.to_json())["goldens"][0]["image"].startswith("iVBOR")
+
+
+def test_every_field_of_the_card_says_what_it_means() -> None:
+    plain = {"schema_version", "name", "version", "head", "input", "dataset", "training", "goldens"}
+    plain |= {"before", "threshold"}
+    for part in (ModelCard, InputSpec, Golden, Conformal, Energy, Calibration):
+        for name, field in part.model_fields.items():
+            assert field.description or name in plain, f"{part.__name__}.{name}"
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"schema_version": 2}, "schema_version"),
+        ({"colour": "blue"}, "colour"),
+        ({"name": "../escape"}, "name"),
+        ({"version": "0"}, "version"),
+        ({"version": "1.2"}, "version"),
+        ({"head": "maxout"}, "head"),
+        ({"labels": ["a", "a"]}, "each label may stand there once"),
+        ({"labels": ["a"]}, "labels"),
+        ({"labels": ["a", "b", "c"]}, "goldens: each has 3 logits"),
+        ({"temperature": 0}, "temperature"),
+        ({"temperature": float("inf")}, "temperature"),
+        ({"goldens": []}, "goldens"),
+        ({"thresholds": [0.5] * 10}, "a softmax head has none"),
+        ({"head": "sigmoid"}, "a sigmoid head has one a label"),
+        ({"head": "sigmoid", "thresholds": [0.5]}, "a sigmoid head has one a label"),
+        ({"head": "sigmoid", "thresholds": [1.5] * 10}, "thresholds"),
+        ({"head": "binary"}, "a binary head has two"),
+        ({"head": "binary", "labels": ["no", "yes"]}, "goldens: each has 1 logits"),
+        ({"created": "2026-01-01T00:00:00"}, "time zone"),
+        ({"input": {"height": 0, "width": 28, "channels": 1, "fit": "pad"}}, "input.height"),
+        ({"input": {"height": 28, "width": 28, "channels": 2, "fit": "pad"}}, "input.channels"),
+        ({"input": {"height": 28, "width": 28, "channels": 3, "fit": "digit"}}, "luminance"),
+    ],
+)
+def test_a_wrong_card_is_refused_with_the_place(
+    card: ModelCard, fields: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(CardInvalidError, match=complaint):
+        ModelCard.from_json(changed(card, **fields))
+
+
+ONE_SCALING = [{"scale": 2.0, "bias": 0.5}]
+SETS = {"pictures": 9, "thresholds": [0.5] * COVERAGE_STEPS}
+ENERGY = {"threshold": -3.0, "known_share": 0.99, "pictures": 9}
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"scaling": ONE_SCALING * 10}, "a softmax head has a temperature"),
+        ({"head": "sigmoid", "thresholds": [0.5] * 10, "scaling": ONE_SCALING}, "one a logit"),
+        (
+            {
+                "head": "sigmoid",
+                "thresholds": [0.5] * 10,
+                "scaling": ONE_SCALING * 10,
+                "temperature": 2.0,
+            },
+            "it is 1 where there is a scaling",
+        ),
+        ({"head": "sigmoid", "thresholds": [0.5] * 10, "conformal": SETS}, "many labels may hold"),
+        ({"head": "sigmoid", "thresholds": [0.5] * 10, "energy": ENERGY}, "sigmoid head has none"),
+        ({"conformal": SETS | {"thresholds": [0.5] * 9}}, "at least 500 items"),
+        ({"conformal": SETS | {"thresholds": [0.5] * 499 + [0.4]}}, "as high or higher"),
+    ],
+)
+def test_a_calibration_that_does_not_suit_the_head_is_refused(
+    card: ModelCard, fields: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(CardInvalidError, match=complaint):
+        ModelCard.from_json(changed(card, **fields))
+
+
+def test_what_is_calibrated_survives_its_json(card: ModelCard) -> None:
+    text = changed(card, conformal=SETS, energy=ENERGY, temperature=1.5)
+    again = ModelCard.from_json(ModelCard.from_json(text).to_json())
+    assert (again.conformal, again.energy) == (Conformal(**SETS), Energy(**ENERGY))
+
+
+def test_text_that_is_not_json_is_refused() -> None:
+    with pytest.raises(CardInvalidError, match="Invalid JSON"):
+        ModelCard.from_json("{")
+
+
+def test_logit_count_follows_the_head(card: ModelCard) -> None:
+    assert card.logit_count == 10
+    binary = card_for(weights(SPEC, 1, seed=0), head=Head.BINARY, labels=("no", "yes"))
+    assert binary.logit_count == 1
+
+
+def test_the_input_knows_its_shape() -> None:
+    assert InputSpec(height=2, width=3, channels=1, fit=Fit.PAD).shape == (2, 3, 1)

@@ -1,0 +1,113 @@
+"""The yardstick: what answering the majority for every picture would score."""
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from logitserve.inference.card import Head, ModelCard
+from logitserve_training import labelwise
+from logitserve_training.datasets.dataset import Classes
+from logitserve_training.evaluate import Evaluation
+from logitserve_training.labelwise import LabelScores, Outcomes
+
+MAJORITY: Final = "majority_"
+"""Begins the names of the majority's figures."""
+VERDICT: Final = "It does not beat answering the majority for every picture"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A model beside the majority of its training part, both on the test part."""
+
+    labels: tuple[str, ...]
+    network: list[LabelScores]
+    majority: list[LabelScores]
+    metrics: dict[str, float]
+    """Of the majority, each named as the network's figure that it belongs to."""
+    lost: tuple[str, ...]
+    """Figures in which the network is not better."""
+
+    @classmethod
+    def of(cls, card: ModelCard, evaluation: Evaluation, train: Classes) -> "Comparison":
+        """Compare.
+
+        Args:
+            card: of the model.
+            evaluation: on the test part.
+            train: classes of the training part, as `LabeledImages` has them.
+        """
+        outcomes = _outcomes(card, evaluation.classes)
+        answers = evaluation.answers
+        if answers is None:
+            answers = _outcomes(card, evaluation.predictions.argmax)
+        constant = np.tile(_majority(card, train), (len(outcomes), 1))
+        network = labelwise.score(evaluation.predictions.probabilities, answers, outcomes)
+        majority = labelwise.score(constant.astype(np.float64), constant, outcomes)
+        figures = labelwise.means(network)
+        yardstick = labelwise.means(majority)
+        if card.head is not Head.SIGMOID:
+            figures["accuracy"] = evaluation.metrics["accuracy"]
+            yardstick["accuracy"] = float(np.mean((constant == outcomes).all(axis=1)))
+        return cls(
+            labels=card.labels,
+            network=network,
+            majority=majority,
+            metrics={f"{MAJORITY}{name}": value for name, value in yardstick.items()},
+            lost=tuple(name for name, value in figures.items() if value <= yardstick[name]),
+        )
+
+    def judged(self, card: ModelCard, evaluation: Evaluation) -> ModelCard:
+        """The card with the figures of both, and with the verdict if it is a poor one."""
+        description = card.description
+        if self.lost:
+            description = f"{description} {VERDICT} ({', '.join(self.lost)})."
+        metrics = labelwise.means(self.network) | evaluation.metrics | self.metrics
+        return card.model_copy(update={"metrics": metrics, "description": description})
+
+    def rows(self) -> Iterator[tuple[str, LabelScores, LabelScores]]:
+        """Each label with the scores of the network and of the majority."""
+        yield from zip(self.labels, self.network, self.majority, strict=True)
+
+    def lines(self) -> list[str]:
+        """The table for a terminal, and the verdict."""
+        width = max(len("label"), *map(len, self.labels))
+        lines = [f"{'label':{width}}  pictures  share     AP     F1  majority's F1"]
+        lines += [
+            f"{label:{width}}  {found.support:8}  {found.share:5.3f}  "
+            f"{found.average_precision:5.3f}  {found.f1:5.3f}  {other.f1:13.3f}"
+            for label, found, other in self.rows()
+        ]
+        if self.lost:
+            lines.append(f"WARNING: {VERDICT[0].lower()}{VERDICT[1:]}: {', '.join(self.lost)}")
+        return lines
+
+    def to_csv(self) -> str:
+        """The table for the report."""
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(["label", "pictures", "share", "average_precision", "f1", "majority_f1"])
+        for label, found, other in self.rows():
+            figures = (found.share, found.average_precision, found.f1, other.f1)
+            table.writerow([label, found.support, *(f"{value:.4f}" for value in figures)])
+        return text.getvalue()
+
+
+def _outcomes(card: ModelCard, classes: Classes) -> Outcomes:
+    """`[n, labels]` of 0 and 1, also where each picture has one class."""
+    if classes.ndim == 2:
+        return classes
+    return np.asarray(classes[:, None] == np.arange(len(card.labels)), dtype=np.int64)
+
+
+def _majority(card: ModelCard, train: Classes) -> npt.NDArray[np.int64]:
+    """What is answered for every picture, `[labels]` of 0 and 1."""
+    shares = _outcomes(card, train).mean(axis=0)
+    is_majority = shares >= 0.5
+    if card.head is not Head.SIGMOID:
+        is_majority = np.arange(len(shares)) == shares.argmax()
+    return np.asarray(is_majority, dtype=np.int64)

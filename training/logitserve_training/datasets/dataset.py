@@ -1,0 +1,105 @@
+"""Pictures with their classes, in three parts: to fit, to choose, and to measure."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from logitserve.inference.card import DatasetInfo
+
+Images = npt.NDArray[np.uint8]
+Classes = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class LabeledImages:
+    """Pictures and what each shows."""
+
+    images: Images
+    """uint8, `[n, height, width, channels]`."""
+    classes: Classes
+    """int64, `[n]`, index of the label.
+
+    Where many may hold, `[n, labels]`: 1 for each that does, else 0.
+    """
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: slice | npt.NDArray[np.int64]) -> Self:
+        return replace(self, images=self.images[rows], classes=self.classes[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """The three parts of a data set."""
+
+    name: str
+    sha256: str
+    """Digest over the data set's files, hexadecimal."""
+    train: LabeledImages
+    """What the weights are fitted to."""
+    validation: LabeledImages
+    """What choices are made on."""
+    test: LabeledImages
+    """What is measured once, and never chosen on."""
+    fresh: Callable[[int], LabeledImages] | None = None
+    """More pictures like `train`, new ones for each number; None where there are no others."""
+
+    @property
+    def info(self) -> DatasetInfo:
+        """The card's entry."""
+        return DatasetInfo(
+            name=self.name,
+            sha256=self.sha256,
+            train=len(self.train),
+            validation=len(self.validation),
+            test=len(self.test),
+        )
+
+    def regrouped(self, class_of: Sequence[int]) -> Self:
+        """The same pictures under other classes.
+
+        Args:
+            class_of: for each present class, the index of its new one.
+        """
+        table = np.array(class_of, dtype=np.int64)
+
+        def regroup(part: LabeledImages) -> LabeledImages:
+            return replace(part, classes=table[part.classes])
+
+        return replace(
+            self,
+            train=regroup(self.train),
+            validation=regroup(self.validation),
+            test=regroup(self.test),
+        )
+
+
+def stratified_split(
+    data: LabeledImages, *, held_out: int, seed: int
+) -> tuple[LabeledImages, LabeledImages]:
+    """Hold some pictures out, each class in its share of the whole.
+
+    Args:
+        data: at least one picture more than `held_out`.
+        held_out: pictures to hold out; the shares are rounded by largest remainder.
+        seed: which ones.
+
+    Returns:
+        the rest and what is held out, each in the order of `data`.
+    """
+    counts = np.bincount(data.classes)
+    shares = counts * held_out / len(data)
+    quota = np.floor(shares).astype(np.int64)
+    largest_remainders = np.argsort(quota - shares, kind="stable")[: held_out - quota.sum()]
+    quota[largest_remainders] += 1
+
+    generator = np.random.default_rng(seed)
+    is_held_out = np.zeros(len(data), dtype=bool)
+    for index, count in enumerate(quota):
+        members = np.flatnonzero(data.classes == index)
+        is_held_out[generator.permutation(members)[:count]] = True
+    return data[np.flatnonzero(~is_held_out)], data[np.flatnonzero(is_held_out)]

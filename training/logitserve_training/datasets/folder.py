@@ -1,0 +1,289 @@
+"""Anybody's own pictures: a folder, read with the code that serves, in three parts."""
+
+import hashlib
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from logitserve.inference import decoding, preprocessing
+from logitserve.inference.card import Fit, Head, InputSpec, ModelCard
+from logitserve.inference.errors import ImageError
+from logitserve_training.datasets import duplicates, listing
+from logitserve_training.datasets.dataset import Dataset, Images, LabeledImages
+from logitserve_training.datasets.listing import Listing
+from logitserve_training.datasets.splits import Rows, stratified
+from logitserve_training.errors import DataFormatError, OptionError
+from logitserve_training.progress import Reporter
+from logitserve_training.recipes import Augmentation, FolderOptions, Recipe
+
+LONGEST_SIDE: Final = 80
+"""Pixels, of the network's input, unless another size is asked for."""
+_LEAST_SIDE: Final = 8
+_SAMPLE: Final = 200
+"""Pictures that are looked at for size and color."""
+_ASPECT_SPREAD: Final = 1.15
+"""Pictures whose aspects differ by less are stretched to one; others would be distorted."""
+_TINY: Final = 32
+"""Pixels. Smaller pictures are of letters, digits or signs, which have no mirror image."""
+_TWINS: Final = 0.05
+"""Share of near-duplicates across parts above which a test says little."""
+_FEW_GROUPS: Final = 4
+"""With fewer left beside those to test on, validation is torn out of them: a network that has seen
+another drive gains more than thresholds lose that were chosen on drives it knows."""
+
+_PARTS: Final = ("training", "validation", "test")
+
+
+def load(recipe: Recipe, data: Path | None, reporter: Reporter) -> tuple[Recipe, Dataset]:
+    """Read the folder; see `sources.Load`.
+
+    Raises:
+        OptionError: no folder is named, or the options do not suit it.
+        DataError: the folder cannot be used.
+    """
+    options = recipe.folder or FolderOptions()
+    if data is None:
+        raise OptionError("the recipe 'folder' needs --data, the folder with the pictures")
+    listed = listing.read(data, options.group_by)
+    head, labels = _head(listed, options)
+    spec = _input(listed, options)
+    images, listed = _decoded(listed, spec, reporter)
+    classes = _classes(listed, head)
+    parts = _parts(listed, options)
+    train, validation, test = (LabeledImages(images[rows], classes[rows]) for rows in parts)
+    _report(listed, parts, images, spec, reporter)
+    augmentation = _augmentation(labels, spec, options)
+    recipe = replace(recipe, head=head, labels=labels, input=spec, augmentation=augmentation)
+    return recipe, Dataset(data.resolve().name, _digest(listed), train, validation, test)
+
+
+def of_model(card: ModelCard, data: Path, reporter: Reporter) -> LabeledImages:
+    """Pictures to measure a model on that was trained on a folder.
+
+    Args:
+        card: of the model.
+        data: the folder that it was trained on, of which the test part is taken, or another one
+            with the same labels, which is taken whole.
+        reporter: told which of both, and of files that are left out.
+
+    Raises:
+        DataError: the folder cannot be used, or has other labels.
+    """
+    recorded: Any = card.training.settings["folder"] if card.training else {}
+    options = FolderOptions(
+        **recorded | {"head": card.head if card.head is not Head.SIGMOID else None}
+    )
+    try:
+        listed = listing.read(data, options.group_by)
+    except OptionError:  # names of another folder have no groups
+        listed = listing.read(data, None)
+    head, labels = _head(listed, options)
+    if (head, labels) != (card.head, card.labels):
+        raise DataFormatError(
+            f"{data} has the labels {', '.join(labels)} ({head}), but {card.name} has "
+            f"{', '.join(card.labels)} ({card.head})"
+        )
+    images, listed = _decoded(listed, card.input, reporter)
+    rows = np.arange(len(images))
+    if card.dataset is not None and card.dataset.sha256 == _digest(listed):
+        rows = _parts(listed, options)[2]
+        reporter.line(f"{data} is what {card.name} was trained on: its test part is taken")
+    else:
+        reporter.line(f"{data} is not what {card.name} was trained on: all of it is taken")
+    return LabeledImages(images, _classes(listed, head))[rows]
+
+
+def _head(listed: Listing, options: FolderOptions) -> tuple[Head, tuple[str, ...]]:
+    """Which head suits, and the labels of its probabilities."""
+    if len(listed.labels) == 1:
+        return Head.BINARY, (f"no {listed.labels[0]}", listed.labels[0])
+    if not listed.is_exclusive:
+        if options.head is not None:
+            raise OptionError(f"--head {options.head}: {listing.LABELS_FILE} has many labels")
+        return Head.SIGMOID, listed.labels
+    if options.head is Head.BINARY and len(listed.labels) != 2:
+        raise OptionError(f"--head binary is for two classes; there are {len(listed.labels)}")
+    return options.head or Head.SOFTMAX, listed.labels
+
+
+def _classes(listed: Listing, head: Head) -> npt.NDArray[np.int64]:
+    """As `LabeledImages` has them."""
+    if head is Head.SIGMOID:
+        return listed.outcomes
+    return listed.outcomes[:, 0] if len(listed.labels) == 1 else listed.outcomes.argmax(axis=1)
+
+
+def _input(listed: Listing, options: FolderOptions) -> InputSpec:
+    """What the network takes, from the options and from some of the pictures."""
+    rows = np.unique(np.linspace(0, len(listed.paths) - 1, _SAMPLE).astype(np.int64))
+    sample = [found for row in rows if (found := _samples(listed.paths[row])) is not None]
+    if not sample:
+        raise DataFormatError(
+            f"none of the files can be read as a picture: {listing.named(listed.names)}"
+        )
+    heights, widths = np.array([found.shape[:2] for found in sample], dtype=np.float64).T
+    aspects = np.sort(widths / heights)
+    low, high = np.quantile(aspects, [0.1, 0.9])
+    scale = min(1.0, LONGEST_SIDE / float(max(np.median(heights), np.median(widths))))
+    height, width = options.image_size or (
+        max(_LEAST_SIDE, round(scale * float(np.median(side)))) for side in (heights, widths)
+    )
+    channels: Literal[1, 3] = 3 if any(map(_is_colored, sample)) else 1
+    return InputSpec(
+        height=height,
+        width=width,
+        channels=options.channels or channels,
+        fit=Fit.STRETCH if high <= _ASPECT_SPREAD * low else Fit.PAD,
+    )
+
+
+def _samples(path: Path) -> decoding.Samples | None:
+    try:
+        return decoding.decode(path.read_bytes())
+    except (ImageError, OSError):
+        return None  # `_decoded` says which and why
+
+
+def _is_colored(samples: decoding.Samples) -> bool:
+    return (
+        samples.ndim == 3
+        and samples.shape[2] >= 3
+        and bool(np.ptp(samples[:, :, :3], axis=2).any())
+    )
+
+
+def _decoded(listed: Listing, spec: InputSpec, reporter: Reporter) -> tuple[Images, Listing]:
+    """The pictures that can be read, `[n, height, width, channels]`, and what they show."""
+    images = np.zeros((len(listed.paths), *spec.shape), np.uint8)
+    broken: dict[int, str] = {}
+    with reporter.steps("read", len(listed.paths)) as advance:
+        for row, path in enumerate(listed.paths):
+            try:
+                images[row] = preprocessing.decode(path.read_bytes(), spec)
+            except (ImageError, OSError) as error:
+                broken[row] = f"{listed.names[row]} ({error})"
+            advance(1)
+    if broken:
+        reporter.line(
+            f"left out {len(broken)} of {len(listed.paths)} files that are no whole pictures: "
+            f"{listing.named(list(broken.values()))}"
+        )
+    rows = np.setdiff1d(np.arange(len(listed.paths)), list(broken))
+    listed = listed[rows]
+    lost = [
+        label
+        for label, outcomes in zip(listed.labels, listed.outcomes.T, strict=True)
+        if not outcomes.any()
+    ]
+    if lost:
+        raise DataFormatError(f"no picture that can be read shows {listing.named(lost)}")
+    return images[rows], listed
+
+
+def _parts(listed: Listing, options: FolderOptions) -> list[Rows]:
+    """The rows to train on, to choose on and to test on."""
+    everything = np.arange(len(listed.names))
+    if listed.groups is None:
+        parts = _split(listed, everything, options.test_split, options.validation_split)
+    else:
+        parts = _grouped_parts(listed, listed.groups, options)
+    for rows, name in zip(parts, _PARTS, strict=True):
+        missing = [
+            label
+            for label, outcomes in zip(listed.labels, listed.outcomes[rows].T, strict=True)
+            if not outcomes.any()
+        ]
+        if len(rows) == 0 or (listed.is_exclusive and listed.groups is None and missing):
+            raise DataFormatError(
+                f"too few pictures of {listing.named(missing)} for a {name} part: each class "
+                "needs a few for training, validation and test"
+            )
+    return parts
+
+
+def _grouped_parts(listed: Listing, groups: tuple[str, ...], options: FolderOptions) -> list[Rows]:
+    unknown = sorted(set(options.test_groups) - set(groups))
+    counts = Counter(groups)
+    if unknown or len(counts) < (2 if options.test_groups else 3):
+        there_are = ", ".join(f"{group} ({count})" for group, count in sorted(counts.items()))
+        raise OptionError(
+            f"--test-groups {unknown[0]}: no such group; there are {there_are}"
+            if unknown
+            else f"--group-by finds the groups {there_are}; training, validation and test need "
+            "one each"
+        )
+    _, numbers = np.unique(groups, return_inverse=True)
+    everything = np.arange(len(groups))
+    if not options.test_groups:
+        return _split(listed, everything, options.test_split, options.validation_split, numbers)
+    is_test = np.isin(groups, options.test_groups)
+    rest = everything[~is_test]
+    if not len(rest):
+        raise OptionError("--test-groups names every group; leave some to train on")
+    are_few = len(np.unique(numbers[rest])) < _FEW_GROUPS
+    train, validation = _split(
+        listed, rest, 0.0, options.validation_split, None if are_few else numbers
+    )
+    return [train, validation, everything[is_test]]
+
+
+def _split(
+    listed: Listing,
+    rows: Rows,
+    test: float,
+    validation: float,
+    groups: npt.NDArray[np.int64] | None = None,
+) -> list[Rows]:
+    shares = [1 - test - validation, validation, *([test] if test else [])]
+    found = stratified(
+        listed.outcomes[rows], shares, groups=None if groups is None else groups[rows]
+    )
+    return [rows[part] for part in found]
+
+
+def _augmentation(labels: tuple[str, ...], spec: InputSpec, options: FolderOptions) -> Augmentation:
+    """Signs, letters and digits are moved, but not mirrored."""
+    are_signs = max(spec.height, spec.width) <= _TINY or all(len(label) == 1 for label in labels)
+    return Augmentation(
+        rotation=5.0,
+        scale=options.crop,
+        shear=0.05,
+        shift=options.crop / 2 * min(spec.height, spec.width),
+        elastic=0.0,
+        flip=not are_signs if options.flip is None else options.flip,
+        color=options.color,
+    )
+
+
+def _report(
+    listed: Listing, parts: list[Rows], images: Images, spec: InputSpec, reporter: Reporter
+) -> None:
+    """What was found, and a warning where the parts are not independent."""
+    reporter.line(
+        f"{len(images)} pictures, fit {spec.fit} to {spec.height}×{spec.width}×{spec.channels}"
+    )
+    for rows, name in zip(parts, _PARTS, strict=True):
+        held = Counter() if listed.groups is None else Counter(listed.groups[row] for row in rows)
+        of_groups = ", ".join(f"{group} ({count})" for group, count in held.most_common(8))
+        reporter.line(f"  {name}: {len(rows)} pictures" + (f", groups {of_groups}" if held else ""))
+    hashed = duplicates.hashes(images)
+    twins = duplicates.share_with_twin(hashed[parts[2]], hashed[parts[0]])
+    if twins > _TWINS:
+        reporter.line(
+            f"WARNING: {twins:.0%} of the test pictures look nearly like a training picture, so "
+            "the figures below may be far too good for new pictures; if pictures come from one "
+            "film, place or person, keep them together with --group-by"
+        )
+
+
+def _digest(listed: Listing) -> str:
+    """Over names, labels and contents."""
+    digest = hashlib.sha256("\n".join(listed.labels).encode())
+    for name, path, outcomes in zip(listed.names, listed.paths, listed.outcomes, strict=True):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{name}\n{content}\n{outcomes.tolist()}\n".encode())
+    return digest.hexdigest()

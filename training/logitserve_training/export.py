@@ -1,0 +1,157 @@
+"""A fitted network → an ONNX file that carries its card, and the proof that both agree."""
+
+from collections.abc import Sequence
+from importlib.metadata import version as library_version
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from logitserve.inference import heads, preprocessing
+from logitserve.inference.card import METADATA_KEY, Golden, Head, InputSpec, ModelCard
+from logitserve.inference.predictor import INPUT, OUTPUT, Predictor
+from logitserve_training import drawings
+from logitserve_training.backend import keras, tf
+from logitserve_training.datasets.dataset import Images
+from logitserve_training.errors import DisagreementError
+
+OPSET: Final = 18
+TOLERANCE: Final = 1e-5
+"""Largest difference of a probability between Keras and onnxruntime."""
+BATCHES: Final = (1, 2, 257)
+"""Sizes of batch that the comparison runs through: alone, smallest, and large and odd."""
+GOLDEN_SEED: Final = 7
+
+_DIGITS: Final = 10
+
+
+def to_onnx(network: "keras.Model", spec: InputSpec) -> onnx.ModelProto:
+    """Convert a network.
+
+    Args:
+        network: uint8 pictures to logits, as `networks.build` made it.
+        spec: what it takes.
+
+    Returns:
+        a checked graph with input `image`, uint8 `[batch, height, width, channels]`, and output
+        `logits`, float32 `[batch, k]`.
+    """
+    import tf2onnx  # patches what it needs of TensorFlow and numpy when it is imported
+
+    signature = [tf.TensorSpec((None, *spec.shape), tf.uint8, name=INPUT)]
+    function = tf.function(
+        lambda image: {OUTPUT: network(image, training=False)}, input_signature=signature
+    )
+    # not `from_keras`: it breaks on Keras 3 (onnx/tensorflow-onnx issue 2448)
+    proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=OPSET)
+    return proto
+
+
+def write(proto: onnx.ModelProto, card: ModelCard, path: Path) -> None:
+    """Write the ONNX file with its card, checked.
+
+    Args:
+        proto: the graph; its metadata is replaced.
+        card: goes into the metadata.
+        path: of the file.
+    """
+    onnx.helper.set_model_props(proto, {METADATA_KEY: card.to_json()})
+    onnx.checker.check_model(proto, full_check=True)
+    onnx.save(proto, path)
+
+
+def keras_logits(
+    network: "keras.Model", images: Images, *, batch: int = 250
+) -> npt.NDArray[np.float32]:
+    """What the network itself answers.
+
+    Args:
+        network: uint8 pictures to logits.
+        images: uint8, `[n, height, width, channels]`.
+        batch: pictures at a time.
+
+    Returns:
+        float32, `[n, k]`.
+    """
+    logits: npt.NDArray[np.float32] = network.predict(images, batch_size=batch, verbose=0)
+    return logits
+
+
+def draw_goldens(
+    network: "keras.Model", spec: InputSpec, pictures: Sequence[bytes] | None = None
+) -> tuple[Golden, ...]:
+    """Note the network's own logits for pictures that the project draws.
+
+    Args:
+        network: as fitted.
+        spec: what it takes.
+        pictures: encoded; by default one of each digit. Every second one is larger, dark on light
+            and in color, so that the preprocessing has to prove itself too.
+    """
+    pictures = pictures or [
+        drawings.to_png(
+            drawings.draw(
+                digit,
+                seed=GOLDEN_SEED,
+                paper=drawings.SHEET if digit % 2 else drawings.MNIST_LIKE,
+            )
+        )
+        for digit in range(_DIGITS)
+    ]
+    images = np.stack([preprocessing.decode(picture, spec) for picture in pictures])
+    return tuple(
+        Golden(image=picture, logits=tuple(logits.tolist()))
+        for picture, logits in zip(pictures, keras_logits(network, images), strict=True)
+    )
+
+
+def check_agreement(network: "keras.Model", predictor: Predictor, images: Images) -> float:
+    """Keras and the exported file give the same probabilities, whatever the size of the batch.
+
+    Args:
+        network: as fitted.
+        predictor: the exported file, opened.
+        images: uint8, real pictures.
+
+    Returns:
+        the largest difference of a probability.
+
+    Raises:
+        DisagreementError: it is above `TOLERANCE`.
+        NonFiniteLogitsError: one of them answered NaN or infinity.
+    """
+    head = predictor.card.head
+    expected = _probabilities(head, keras_logits(network, images))
+    worst = 0.0
+    for batch in BATCHES:
+        starts = range(0, len(images), batch)
+        logits = np.concatenate([predictor.run(images[start : start + batch]) for start in starts])
+        difference = np.abs(_probabilities(head, logits) - expected).max()
+        worst = max(worst, float(difference))
+        if difference > TOLERANCE:
+            raise DisagreementError(
+                f"at batch {batch} the exported file's probabilities differ from the network's by "
+                f"up to {difference:.2g}, more than {TOLERANCE:g}; nothing is published"
+            )
+    return worst
+
+
+def libraries() -> dict[str, str]:
+    """Versions of what made the file, for the card."""
+    names = (
+        "tensorflow",
+        "keras",
+        "tf2onnx",
+        "onnx",
+        "onnxruntime",
+        "numpy",
+        "pillow",
+        "scikit-learn",
+    )
+    return {name: library_version(name) for name in names}
+
+
+def _probabilities(head: Head, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    return heads.probabilities(head, heads.scaled(logits, 1.0))

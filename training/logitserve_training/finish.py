@@ -1,0 +1,89 @@
+"""From an exported file to what is published: calibrated, measured, and with its report."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from logitserve.inference.card import ModelCard
+from logitserve.inference.predictor import Predictor
+from logitserve.inference.repository import MODEL_FILE, REPORT_FOLDER
+from logitserve_training import export, report
+from logitserve_training.baseline import Comparison
+from logitserve_training.calibrate import calibrate
+from logitserve_training.datasets.dataset import Dataset
+from logitserve_training.evaluate import Evaluation, evaluate, predict_all
+from logitserve_training.fit import Epoch
+from logitserve_training.measure import measure
+from logitserve_training.progress import Reporter
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A model file whose card is complete."""
+
+    card: ModelCard
+    evaluation: Evaluation
+    """On the test part."""
+
+
+def finish(
+    folder: Path,
+    proto: onnx.ModelProto,
+    card: ModelCard,
+    *,
+    dataset: Dataset,
+    epochs: list[Epoch],
+    reporter: Reporter,
+) -> Finished:
+    """Calibrate on the validation part, measure on the test part, write file and report.
+
+    Args:
+        folder: of the version that is being made.
+        proto: the exported graph.
+        card: what is known of the model before it is calibrated and measured.
+        dataset: whose train part the weights were fitted to.
+        epochs: how the fit went.
+        reporter: told of what was found.
+    """
+    file = folder / MODEL_FILE
+    export.write(proto, card, file)
+    validation = dataset.validation
+    logits = predict_all(Predictor.load(file), validation.images).logits
+    card = calibrate(card, logits, validation.classes)
+    reporter.line(_summary(card))
+
+    export.write(proto, card, file)
+    predictor = Predictor.load(file)
+    evaluation = evaluate(predictor, dataset.test)
+    measured = measure(predictor, evaluation)
+
+    card = card.model_copy(update={"metrics": evaluation.metrics})
+    comparison = None
+    if card.training is not None and card.training.recipe == "folder":
+        comparison = Comparison.of(card, evaluation, dataset.train.classes)
+        card = comparison.judged(card, evaluation)
+        for line in comparison.lines():
+            reporter.line(line)
+    export.write(proto, card, file)
+    Predictor.load(file)  # the very bytes that are published have proven themselves
+    report.write(
+        folder / REPORT_FOLDER,
+        card,
+        epochs,
+        evaluation,
+        images=dataset.test.images,
+        measured=measured,
+        comparison=comparison,
+    )
+    return Finished(card, evaluation)
+
+
+def _summary(card: ModelCard) -> str:
+    calibration = card.calibration
+    assert calibration is not None  # noqa: S101 - `calibrate` has written it
+    what = f"temperature {card.temperature:.3f}" if card.scaling is None else "a scaling a label"
+    found = f"{calibration.gain:+.5f} ± {calibration.gain_error:.5f} nats"
+    return f"calibration gains {found} in cross-validation: " + (
+        f"{what} is applied" if calibration.kept else "not applied"
+    )

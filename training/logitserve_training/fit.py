@@ -1,0 +1,235 @@
+"""Weights fitted to the training part, with the validation part looked at after each epoch."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import count
+from typing import Any, Final
+
+from logitserve.inference.card import Head
+from logitserve_training import losses
+from logitserve_training.augment import vary
+from logitserve_training.backend import keras, tf
+from logitserve_training.datasets.dataset import Classes, LabeledImages
+from logitserve_training.errors import DivergedError
+from logitserve_training.progress import Advance, Reporter, Stopwatch
+from logitserve_training.recipes import Augmentation, Optimizer, Options, Recipe, Schedule
+
+_WARM_UP_SHARE: Final = 0.05
+_MOMENTUM: Final = 0.9
+_AVERAGED_SHARE: Final = 0.1
+"""Of the training, at most: or the average of a short one would still hold the fresh weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What one pass over the training part gave."""
+
+    loss: float
+    """Mean over the training part, of the weights as they were at each step; nats."""
+    accuracy: float
+    """Likewise; a fraction."""
+    validation_loss: float
+    """Of the weights after the epoch (their moving average, if the recipe keeps one)."""
+    validation_accuracy: float
+    seconds: float
+    """Duration."""
+
+    def to_json(self) -> dict[str, float]:
+        """For `metrics.json`."""
+        return asdict(self)
+
+
+def fit(
+    network: "keras.Model",
+    *,
+    train: LabeledImages,
+    validation: LabeledImages,
+    recipe: Recipe,
+    options: Options,
+    reporter: Reporter,
+    fresh: Callable[[int], LabeledImages] | None = None,
+    weights: losses.Weights | None = None,
+) -> list[Epoch]:
+    """Fit the network's weights in place.
+
+    Args:
+        network: as `networks.build` made it.
+        train: what the weights are fitted to.
+        validation: what is only looked at.
+        recipe: loss, schedule, averaging and augmentation.
+        options: the rest.
+        reporter: told of each epoch.
+        fresh: pictures of each epoch, as many as `train` has; None takes those of `train`.
+        weights: of the labels in the loss; None counts every picture once.
+
+    Returns:
+        one entry an epoch.
+
+    Raises:
+        DivergedError: the loss became NaN or infinite.
+    """
+    steps = math.ceil(len(train) / options.batch_size)
+    network.compile(
+        optimizer=_optimizer(network, recipe, options, steps),
+        loss=losses.fused(recipe.head, weights),
+        metrics=[_accuracy(recipe.head)],
+    )
+    log = _EpochLog(reporter, options.epochs)
+    with reporter.steps("fit", steps * options.epochs) as advance:
+        network.fit(
+            _batches(train, fresh, recipe, options),
+            shuffle=False,  # the stream already is
+            steps_per_epoch=steps,
+            epochs=options.epochs,
+            validation_data=(validation.images, _targets(validation.classes, recipe.head)),
+            validation_batch_size=1000,
+            callbacks=_callbacks(recipe, log, advance),
+            verbose=0,
+        )
+    _require_convergence(log.epochs, options)
+    return log.epochs
+
+
+def _require_convergence(epochs: list[Epoch], options: Options) -> None:
+    if len(epochs) < options.epochs or not math.isfinite(epochs[-1].loss):
+        raise DivergedError(
+            f"the loss became NaN or infinite in epoch {len(epochs)}; "
+            f"try a --learning-rate below {options.learning_rate:g}"
+        )
+
+
+def _callbacks(recipe: Recipe, log: "_EpochLog", advance: Advance) -> list[Any]:
+    counter = keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: advance(1))  # noqa: ARG005 - Keras names it
+    callbacks = [log.callback, keras.callbacks.TerminateOnNaN(), counter]
+    if recipe.averaged_epochs is not None:
+        callbacks.insert(0, keras.callbacks.SwapEMAWeights())
+    return callbacks
+
+
+class _EpochLog:
+    """Keeps each epoch's figures and writes a line about it."""
+
+    def __init__(self, reporter: Reporter, total: int) -> None:
+        self.epochs: list[Epoch] = []
+        self.callback = keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: self._begin(),  # noqa: ARG005 - Keras names them
+            on_epoch_end=self._end,
+        )
+        self._reporter = reporter
+        self._total = total
+        self._training = Stopwatch()
+        self._epoch = Stopwatch()
+
+    def _begin(self) -> None:
+        self._epoch = Stopwatch()
+
+    def _end(self, epoch: int, logs: dict[str, float]) -> None:
+        figures = Epoch(
+            loss=logs["loss"],
+            accuracy=logs["accuracy"],
+            # absent when the epoch was ended early by a NaN
+            validation_loss=logs.get("val_loss", math.nan),
+            validation_accuracy=logs.get("val_accuracy", math.nan),
+            seconds=self._epoch.seconds,
+        )
+        self.epochs.append(figures)
+        self._reporter.line(
+            f"epoch {epoch + 1}/{self._total}: loss {figures.loss:.4f}, "
+            f"accuracy {figures.accuracy:.4f}, validation loss {figures.validation_loss:.4f}, "
+            f"accuracy {figures.validation_accuracy:.4f}, {figures.seconds:.1f} s, "
+            f"left {self._training.eta(epoch + 1, self._total)}"
+        )
+
+
+def _batches(
+    train: LabeledImages,
+    fresh: Callable[[int], LabeledImages] | None,
+    recipe: Recipe,
+    options: Options,
+) -> Any:
+    """An endless stream of shuffled batches, the same for the same seed."""
+    targets = _targets(train.classes, recipe.head)
+    if fresh is None:
+        batches = (
+            tf.data.Dataset.from_tensor_slices((train.images, targets))
+            .shuffle(len(train), seed=options.seed)
+            .batch(options.batch_size)
+            .repeat()
+        )
+    else:
+
+        def stream() -> Iterator[tuple[Any, Any]]:
+            for number in count():
+                part = fresh(number)
+                for start in range(0, len(part), options.batch_size):
+                    batch = part[start : start + options.batch_size]
+                    yield batch.images, _targets(batch.classes, recipe.head)
+
+        signature = tuple(
+            tf.TensorSpec((None, *array.shape[1:]), array.dtype)
+            for array in (train.images, targets)
+        )
+        batches = tf.data.Dataset.from_generator(stream, output_signature=signature)
+    if recipe.augmentation is not None:
+        steps = options.epochs * math.ceil(len(train) / options.batch_size)
+        batches = batches.enumerate().map(_varying(recipe.augmentation, options.seed, steps))
+    return batches.prefetch(2)
+
+
+def _varying(augmentation: Augmentation, seed: int, steps: int) -> Any:
+    """What is done to each numbered batch of a training of so many `steps`."""
+    varied_steps = round(augmentation.until * steps)
+
+    def vary_batch(step: Any, batch: tuple[Any, Any]) -> tuple[Any, Any]:
+        images, targets = batch
+        seeds = tf.stack([tf.constant(seed, tf.int64), step])
+        varied = tf.cond(
+            step < varied_steps, lambda: vary(images, augmentation, seeds), lambda: images
+        )
+        return varied, targets
+
+    return vary_batch
+
+
+def _targets(classes: Classes, head: Head) -> Any:
+    """What the loss compares logits with: class indices `[n]`, else 0 or 1 `[n, logits]`."""
+    if head is Head.SOFTMAX:
+        return classes
+    return classes.reshape(len(classes), -1).astype("float32")
+
+
+def _accuracy(head: Head) -> Any:
+    if head is Head.SOFTMAX:
+        return keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+    return keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)  # of logits: p > 1/2
+
+
+def _optimizer(network: "keras.Model", recipe: Recipe, options: Options, steps: int) -> Any:
+    """The optimizer of `options`; `steps` are those of one epoch."""
+    common: dict[str, Any] = {
+        "learning_rate": _learning_rate(
+            recipe.schedule, options.learning_rate, steps * options.epochs
+        ),
+        "weight_decay": options.weight_decay or None,
+    }
+    if recipe.averaged_epochs is not None:
+        averaged_epochs = min(recipe.averaged_epochs, _AVERAGED_SHARE * options.epochs)
+        common |= {"use_ema": True, "ema_momentum": math.exp(-1 / (averaged_epochs * steps))}
+    if options.optimizer is Optimizer.ADAM:
+        optimizer = keras.optimizers.Adam(**common)
+    else:
+        optimizer = keras.optimizers.SGD(momentum=_MOMENTUM, nesterov=True, **common)
+    # Biases and the scales of batch normalization have nothing to gain from being small.
+    vectors = [variable for variable in network.trainable_variables if len(variable.shape) == 1]
+    optimizer.exclude_from_weight_decay(var_list=vectors)
+    return optimizer
+
+
+def _learning_rate(schedule: Schedule, peak: float, steps: int) -> Any:
+    if schedule is Schedule.CONSTANT:
+        return peak
+    warm_up = round(_WARM_UP_SHARE * steps)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0, decay_steps=steps - warm_up, warmup_target=peak, warmup_steps=warm_up
+    )

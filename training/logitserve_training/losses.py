@@ -1,0 +1,83 @@
+"""Losses that take logits, and weights that let a rare label count as much as a common one.
+
+The head's function is fused into the loss, which keeps the digits that log(exp(…)) loses.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from logitserve.inference.card import Head
+from logitserve_training.backend import keras, tf
+from logitserve_training.datasets.dataset import Classes
+
+Weights = npt.NDArray[np.float32]
+"""`[logits]`. Softmax: of each class's pictures. Sigmoid and binary: of each label's yes."""
+
+LARGEST: Final = 10.0
+"""Beyond it a handful of pictures would steer the whole network."""
+
+
+def fused(head: Head, weights: Weights | None = None) -> Any:
+    """The loss of a head, from logits.
+
+    Args:
+        head: which function it has fused.
+        weights: of the labels; None counts every picture once.
+    """
+    if head is Head.SOFTMAX:
+        each = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=None)
+        if weights is None:
+            return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+        def softmax_loss(classes: Any, logits: Any) -> Any:
+            classes = tf.reshape(classes, [-1])  # Keras hands over [n, 1]
+            return each(classes, logits) * tf.gather(weights, tf.cast(classes, tf.int64))
+
+        return softmax_loss
+    if weights is None:
+        return keras.losses.BinaryCrossentropy(from_logits=True)
+
+    def sigmoid_loss(outcomes: Any, logits: Any) -> Any:
+        # not tf.nn.weighted_cross_entropy_with_logits: at 0, where networks may begin, its
+        # gradient is that of one side (TensorFlow 2.21)
+        yes, no = tf.math.softplus(-logits), tf.math.softplus(logits)
+        return tf.reduce_mean(weights * outcomes * yes + (1 - outcomes) * no, axis=-1)
+
+    return sigmoid_loss
+
+
+def balancing(head: Head, classes: Classes, logits: int) -> Weights:
+    """Weights under which every class, or the yes and no of every label, count the same.
+
+    Args:
+        head: of the model.
+        classes: of the training part, `[n]`; of a sigmoid model `[n, labels]`.
+        logits: of the network.
+
+    Returns:
+        1 where they are balanced already, or where a label has no yes or no no.
+    """
+    if head is Head.SOFTMAX:
+        counts = np.bincount(classes, minlength=logits)
+        weights = len(classes) / (logits * np.maximum(counts, 1))
+    else:
+        yes = classes.reshape(-1, logits).sum(axis=0)
+        no = len(classes) - yes
+        weights = np.where((yes > 0) & (no > 0), no / np.maximum(yes, 1), 1.0)
+    return weights.clip(1 / LARGEST, LARGEST).astype(np.float32)
+
+
+def unweigh(network: "keras.Model", weights: Weights) -> None:
+    """Take out of the logits what the weights put in, so that they speak of the true shares.
+
+    Weighted by w, the best softmax is proportional to p·w and the best odds are w times the true
+    ones; either way the logit is too high by ln w (Menon et al. 2020, arXiv:2007.07314).
+
+    Args:
+        network: as fitted with these weights; the bias of its last layer changes.
+        weights: `[logits]`.
+    """
+    bias = network.layers[-1].bias
+    bias.assign(bias - np.log(weights))

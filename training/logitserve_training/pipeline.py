@@ -1,0 +1,191 @@
+"""The recipe of a model, from pictures to a published file."""
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from rich.console import Console
+
+from logitserve.inference import heads
+from logitserve.inference.card import DatasetInfo, Golden, Head, ModelCard, TrainingInfo
+from logitserve.inference.predictor import Predictor
+from logitserve.inference.repository import MODEL_FILE, ModelRepository
+from logitserve_training import backend, export, labelwise, losses, networks
+from logitserve_training.datasets import scenes, sources
+from logitserve_training.datasets.dataset import Dataset
+from logitserve_training.evaluate import Evaluation
+from logitserve_training.finish import finish
+from logitserve_training.fit import Epoch, fit
+from logitserve_training.progress import Reporter
+from logitserve_training.recipes import Options, Recipe, Source
+
+_COMPARED: Final = 5_000
+"""Pictures; fewer where the data set has fewer."""
+
+_GOLDEN_SCENES: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A model that was trained and published."""
+
+    name: str
+    version: str
+    path: Path
+    """The ONNX file."""
+    metrics: dict[str, float]
+    """Measured on the test part."""
+
+
+def train(
+    recipe: Recipe,
+    options: Options,
+    *,
+    data: Path | None,
+    models: Path,
+    name: str | None = None,
+    console: Console | None = None,
+) -> Published:
+    """Train a model and publish its next version, whole or not at all.
+
+    Args:
+        recipe: what to make.
+        options: how; `recipe.options` are the defaults.
+        data: a folder with the data set; None downloads it.
+        models: the folder of models.
+        name: of the model; the recipe's by default.
+        console: where progress is shown; standard error by default.
+
+    Raises:
+        DataError: the data set cannot be used.
+        DivergedError: the loss became NaN or infinite.
+        DisagreementError: the exported file does not answer as the network does.
+        PublishError: the version cannot be put into the folder of models.
+    """
+    reporter = Reporter(console)
+    recipe, dataset = sources.load(recipe, data, reporter)
+    with ModelRepository(models).publication(name or recipe.name) as draft:
+        reporter.line(f"{recipe.name}: {dataset.info.train} pictures, {options.epochs} epochs")
+        network, epochs = _fitted(recipe, options, dataset, reporter)
+        card = _card(
+            recipe,
+            options,
+            name=name or recipe.name,
+            version=draft.version,
+            goldens=_goldens(network, recipe),
+            thresholds=_thresholds(network, recipe, dataset),
+            dataset=dataset.info,
+        )
+        proto = export.to_onnx(network, recipe.input)
+        export.write(proto, card, draft.folder / MODEL_FILE)
+        _compare(network, draft.folder / MODEL_FILE, dataset, reporter)
+        evaluation = finish(
+            draft.folder, proto, card, dataset=dataset, epochs=epochs, reporter=reporter
+        ).evaluation
+    path = models / card.name / card.version / MODEL_FILE
+    reporter.line(f"published {path}: {_summary(evaluation)}")
+    return Published(card.name, card.version, path, evaluation.metrics)
+
+
+def _fitted(
+    recipe: Recipe, options: Options, dataset: Dataset, reporter: Reporter
+) -> tuple["backend.keras.Model", list[Epoch]]:
+    backend.make_deterministic(options.seed)
+    network = networks.build(
+        recipe.network,
+        shape=recipe.input.shape,
+        logits=1 if recipe.head is Head.BINARY else len(recipe.labels),
+        statistics=networks.PixelStatistics.of(dataset.train.images),
+    )
+    weights = None
+    if recipe.is_weighed:
+        logits = network.output_shape[-1]
+        weights = losses.balancing(recipe.head, dataset.train.classes, logits)
+        reporter.line(f"weights in the loss: {', '.join(f'{weight:.2f}' for weight in weights)}")
+    epochs = fit(
+        network,
+        train=dataset.train,
+        validation=dataset.validation,
+        recipe=recipe,
+        options=options,
+        reporter=reporter,
+        fresh=dataset.fresh,
+        weights=weights,
+    )
+    if weights is not None:
+        losses.unweigh(network, weights)
+    return network, epochs
+
+
+def _goldens(network: "backend.keras.Model", recipe: Recipe) -> tuple[Golden, ...]:
+    pictures = scenes.drawn(count=_GOLDEN_SCENES) if recipe.source is Source.SCENES else None
+    return export.draw_goldens(network, recipe.input, pictures)
+
+
+def _thresholds(
+    network: "backend.keras.Model", recipe: Recipe, dataset: Dataset
+) -> tuple[float, ...] | None:
+    """Where many labels may hold, the thresholds of the highest F1 on the validation part."""
+    if recipe.head is not Head.SIGMOID:
+        return None
+    logits = export.keras_logits(network, dataset.validation.images)
+    probabilities = heads.probabilities(recipe.head, heads.scaled(logits, 1.0))
+    return labelwise.best_thresholds(probabilities, dataset.validation.classes)
+
+
+def _card(
+    recipe: Recipe,
+    options: Options,
+    *,
+    name: str,
+    version: str,
+    goldens: tuple[Golden, ...],
+    thresholds: tuple[float, ...] | None,
+    dataset: DatasetInfo,
+) -> ModelCard:
+    """The card of a model that has not been measured yet."""
+    settings = asdict(options) | {
+        "network": recipe.network,
+        "schedule": recipe.schedule,
+        "averaged_epochs": recipe.averaged_epochs,
+        "augmentation": asdict(recipe.augmentation) if recipe.augmentation else None,
+    }
+    if recipe.folder is not None:
+        settings["folder"] = {
+            key: list(value) if isinstance(value, tuple) else value  # as JSON gives it back
+            for key, value in asdict(recipe.folder).items()
+        }
+    return ModelCard(
+        name=name,
+        version=version,
+        description=recipe.description,
+        head=recipe.head,
+        labels=recipe.labels,
+        input=recipe.input,
+        thresholds=thresholds,
+        goldens=goldens,
+        dataset=dataset,
+        training=TrainingInfo(
+            recipe=recipe.name,
+            seed=options.seed,
+            settings=settings,
+            libraries=export.libraries(),
+        ),
+        created=datetime.now(UTC),
+        license="Apache-2.0",
+    )
+
+
+def _compare(
+    network: "backend.keras.Model", file: Path, dataset: Dataset, reporter: Reporter
+) -> None:
+    """Prove that the exported file answers as the network does, on the validation part first."""
+    images = np.concatenate([dataset.validation.images, dataset.train.images[:_COMPARED]])
+    difference = export.check_agreement(network, Predictor.load(file), images[:_COMPARED])
+    reporter.line(f"Keras and onnxruntime agree to {difference:.1e} in probability")
+
+
+def _summary(evaluation: Evaluation) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in evaluation.metrics.items())

@@ -1,0 +1,110 @@
+"""A published model file calibrated and measured again, without training."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+from rich.console import Console
+
+from logitserve.inference.card import ModelCard
+from logitserve.inference.predictor import Predictor
+from logitserve.inference.repository import MODEL_FILE, REPORT_FOLDER, Draft, ModelRepository
+from logitserve_training.datasets import sources
+from logitserve_training.datasets.dataset import Dataset
+from logitserve_training.errors import OptionError
+from logitserve_training.finish import finish
+from logitserve_training.fit import Epoch
+from logitserve_training.progress import Reporter
+from logitserve_training.recipes import RECIPES, Recipe
+from logitserve_training.report import METRICS_FILE
+
+
+def recalibrate(
+    name: str,
+    *,
+    data: Path | None,
+    models: Path,
+    in_place: bool = False,
+    console: Console | None = None,
+) -> ModelCard:
+    """Calibrate the latest version of a model, and publish it with a new report.
+
+    Args:
+        name: of the model.
+        data: a folder with the data set that it was trained on; None downloads it.
+        models: the folder of models.
+        in_place: replaces the version instead of publishing the next one; only for one that
+            nobody serves yet.
+        console: where progress is shown; standard error by default.
+
+    Returns:
+        the card of what was published.
+
+    Raises:
+        ModelNotFoundError: there is no such model.
+        ModelFileError: its file must not be served.
+        OptionError: its card names no recipe that is known here, or the data set is another one.
+        DataError: the data set cannot be used.
+        PublishError: the version cannot be put into the folder of models.
+    """
+    reporter = Reporter(console)
+    repository = ModelRepository(models)
+    file = repository.model_file(name)
+    card = Predictor.load(file).card
+    _, dataset = sources.load(_recipe_of(card), data, reporter)
+    _require_same_data(card, dataset)
+    making = _replacement(file.parent) if in_place else repository.publication(name)
+    with making as draft:
+        card = card.model_copy(update={"version": draft.version})
+        finished = finish(
+            draft.folder,
+            onnx.load(file),
+            card,
+            dataset=dataset,
+            epochs=_epochs(file.parent),
+            reporter=reporter,
+        )
+    reporter.line(f"published {models / name / finished.card.version / MODEL_FILE}")
+    return finished.card
+
+
+def _recipe_of(card: ModelCard) -> Recipe:
+    recipe = RECIPES.get(card.training.recipe) if card.training else None
+    if recipe is None:
+        raise OptionError(
+            f"model {card.name!r} was not made by a recipe of this version "
+            f"({', '.join(RECIPES)}), so its held-out pictures are not known here"
+        )
+    return recipe
+
+
+def _require_same_data(card: ModelCard, dataset: Dataset) -> None:
+    if card.dataset is None or dataset.info.sha256 != card.dataset.sha256:
+        raise OptionError(
+            f"model {card.name!r} was trained on other data than this: its card has SHA-256 "
+            f"{card.dataset.sha256 if card.dataset else 'none'}, this is {dataset.info.sha256}; "
+            "give the folder that it was trained on (--data)"
+        )
+
+
+def _epochs(version: Path) -> list[Epoch]:
+    """How the fit went, as the version's report has it; nothing where there is no report."""
+    metrics = version / REPORT_FOLDER / METRICS_FILE
+    if not metrics.is_file():
+        return []
+    return [Epoch(**epoch) for epoch in json.loads(metrics.read_text())["epochs"]]
+
+
+@contextmanager
+def _replacement(version: Path) -> Iterator[Draft]:
+    """A draft that takes a version's place file by file, the model's own last."""
+    with tempfile.TemporaryDirectory(prefix=".staging-", dir=version.parent) as folder:
+        draft = Draft(Path(folder), version.name)
+        yield draft
+        shutil.rmtree(version / REPORT_FOLDER, ignore_errors=True)
+        for name in (REPORT_FOLDER, MODEL_FILE):
+            (draft.folder / name).replace(version / name)

@@ -1,0 +1,285 @@
+"""What `logitserve train` can make. Data only: it is read for `--help`, without TensorFlow."""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Literal
+
+from logitserve.inference.card import Fit, Head, InputSpec
+from logitserve_training.errors import OptionError
+
+
+class NetworkName(StrEnum):
+    """The networks of `logitserve_training.networks`."""
+
+    LINEAR = "linear"
+    """One dense layer: softmax regression, logistic regression."""
+    MLP = "mlp"
+    """Two hidden layers of 25 and 15 rectified units."""
+    RESIDUAL_CNN = "residual-cnn"
+    """A small convolutional network with residual blocks."""
+    SCENE_CNN = "scene-cnn"
+    """The same for things that may be anywhere in a picture of any size."""
+    PHOTO_CNN = "photo-cnn"
+    """The scene network, narrower and blind to light: for a few hundred photographs."""
+    CNN = "cnn"
+    """Three convolutions, each followed by pooling."""
+
+
+class Source(StrEnum):
+    """Where the pictures come from: the modules of `logitserve_training.datasets`."""
+
+    MNIST = "mnist"
+    SCENES = "scenes"
+    """Several MNIST digits in one picture."""
+    FOLDER = "folder"
+    """Anybody's own pictures."""
+
+
+class Optimizer(StrEnum):
+    """How the weights follow the gradient."""
+
+    ADAM = "adam"
+    SGD = "sgd"
+    """With Nesterov momentum 0.9."""
+
+
+class Schedule(StrEnum):
+    """How the learning rate changes during training."""
+
+    CONSTANT = "constant"
+    COSINE = "cosine"
+    """Up from 0 during the first twentieth of the steps, then down to 0 along a cosine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a user may change about a recipe.
+
+    Raises:
+        OptionError: a value that cannot be used; it names the option as the command line does.
+    """
+
+    optimizer: Optimizer = Optimizer.ADAM
+    learning_rate: float = 1e-3
+    """Above 0; the largest of the schedule."""
+    epochs: int = 20
+    """Passes over the training part, at least 1."""
+    batch_size: int = 128
+    """Pictures a step, at least 1."""
+    weight_decay: float = 0.0
+    """Decoupled: each step takes this × learning rate of every weight (not of biases)."""
+    seed: int = 0
+    """0 to 2³² − 1; the same one gives the same weights on the same machine."""
+
+    def __post_init__(self) -> None:
+        checks = {
+            "--learning-rate must be above 0": 0 < self.learning_rate < math.inf,
+            "--epochs must be at least 1": self.epochs >= 1,
+            "--batch-size must be at least 1": self.batch_size >= 1,
+            "--weight-decay must be 0 or more": 0 <= self.weight_decay < math.inf,
+            "--seed must be 0 to 4294967295": 0 <= self.seed < 2**32,
+        }
+        for requirement, is_met in checks.items():
+            if not is_met:
+                raise OptionError(requirement)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Augmentation:
+    """How far a training picture may be bent, drawn anew each time it is seen."""
+
+    rotation: float
+    """Degrees to either side, uniform."""
+    scale: float
+    """Fraction by which each side may grow or shrink, uniform."""
+    shear: float
+    """Slant to either side as a fraction of the height, uniform."""
+    shift: float
+    """Pixels to either side, uniform."""
+    elastic: float
+    """Pixels, standard deviation of a smooth random displacement field."""
+    flip: bool = False
+    """Whether half of the pictures are mirrored, left to right."""
+    color: float = 0.0
+    """How much light, contrast and the balance of the colors vary, as a logarithm, uniform."""
+    until: float = 1.0
+    """Share of the training, 0 to 1, after which pictures are seen as they are.
+
+    Bent ones are blurred a little, and no other picture is (He, Xie, Chen et al. 2019, "Data
+    Augmentation Revisited", arXiv:1909.09148)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderOptions:
+    """What a user may say about a folder of pictures; None lets the pictures decide.
+
+    Raises:
+        OptionError: a value that cannot be used; it names the option as the command line does.
+    """
+
+    head: Head | None = None
+    """Softmax or binary, where each picture has one class of two."""
+    image_size: tuple[int, int] | None = None
+    """Height and width that the network takes, pixels."""
+    channels: Literal[1, 3] | None = None
+    group_by: str | None = None
+    """A column of labels.csv, or a regular expression for the beginning of the file names.
+
+    Pictures of one group, say of one drive or person, are kept in one part."""
+    test_groups: tuple[str, ...] = ()
+    """The groups to test on."""
+    test_split: float = 0.15
+    """Share of the pictures to test on, where no groups are named."""
+    validation_split: float = 0.15
+    flip: bool | None = None
+    """Whether training pictures are mirrored."""
+    crop: float = 0.2
+    """By how much they grow, shrink and move, as a fraction."""
+    color: float = 0.3
+    """By how much their light and colors vary, as a logarithm."""
+
+    def __post_init__(self) -> None:
+        checks = {
+            "--head must be softmax or binary": self.head is not Head.SIGMOID,
+            "--image-size must be 8 to 1024 pixels a side": all(
+                8 <= side <= 1024 for side in self.image_size or ()
+            ),
+            "--test-split must be above 0, and at most 0.5": 0 < self.test_split <= 0.5,
+            "--validation-split must be above 0, and at most 0.5": 0 < self.validation_split <= 0.5,
+            "--crop must be 0 to 0.5": 0 <= self.crop <= 0.5,
+            "--color must be 0 to 1": 0 <= self.color <= 1,
+            "--test-groups needs --group-by": not self.test_groups or self.group_by is not None,
+        }
+        for requirement, is_met in checks.items():
+            if not is_met:
+                raise OptionError(requirement)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How one kind of model is made."""
+
+    name: str
+    description: str
+    """One sentence for the person who uses the model; it goes into the card."""
+    network: NetworkName
+    head: Head
+    labels: tuple[str, ...]
+    class_of: tuple[int, ...]
+    """For each class of the data set, the index of its label."""
+    input: InputSpec
+    source: Source = Source.MNIST
+    options: Options
+    """The defaults, chosen on the validation part."""
+    schedule: Schedule = Schedule.CONSTANT
+    averaged_epochs: float | None = None
+    """Time constant of an exponential moving average of the weights, which is what is kept.
+
+    A tenth of all epochs where that is less.
+    """
+    augmentation: Augmentation | None = None
+    is_weighed: bool = False
+    """Whether rare labels count more in the loss; `logitserve_training.losses`."""
+    folder: FolderOptions | None = None
+    """Of a folder of pictures, which completes labels, head, input and augmentation."""
+
+
+DIGIT_INPUT: Final = InputSpec(height=28, width=28, channels=1, fit=Fit.DIGIT)
+SCENE_INPUT: Final = InputSpec(height=56, width=56, channels=1, fit=Fit.PAD)
+"""Padded, because a stretched digit is another shape than those that were learned."""
+DIGITS: Final = tuple("0123456789")
+
+RECIPES: Final = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            name="softmax-regression",
+            description="Which digit is it? One linear layer: the baseline.",
+            network=NetworkName.LINEAR,
+            head=Head.SOFTMAX,
+            labels=DIGITS,
+            class_of=tuple(range(10)),
+            input=DIGIT_INPUT,
+            options=Options(epochs=20, weight_decay=0.1),
+            averaged_epochs=2,
+        ),
+        Recipe(
+            name="digits-mlp",
+            description="Which digit is it? The lecture's network of 25, 15 and 10 units.",
+            network=NetworkName.MLP,
+            head=Head.SOFTMAX,
+            labels=DIGITS,
+            class_of=tuple(range(10)),
+            input=DIGIT_INPUT,
+            options=Options(epochs=30, weight_decay=0.1),
+            averaged_epochs=2,
+        ),
+        Recipe(
+            name="digits",
+            description="Which digit is it? A small residual convolutional network.",
+            network=NetworkName.RESIDUAL_CNN,
+            head=Head.SOFTMAX,
+            labels=DIGITS,
+            class_of=tuple(range(10)),
+            input=DIGIT_INPUT,
+            options=Options(learning_rate=3e-3, epochs=30, weight_decay=0.05),
+            schedule=Schedule.COSINE,
+            averaged_epochs=1,
+            augmentation=Augmentation(
+                rotation=12.0, scale=0.12, shear=0.15, shift=1.5, elastic=0.6, until=0.85
+            ),
+        ),
+        Recipe(
+            name="zero",
+            description="Is it a zero? The lecture's network with one logit.",
+            network=NetworkName.MLP,
+            head=Head.BINARY,
+            labels=("other", "zero"),
+            class_of=(1, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+            input=DIGIT_INPUT,
+            options=Options(epochs=30, weight_decay=0.1),
+            averaged_epochs=2,
+        ),
+        Recipe(
+            name="scenes",
+            description="Which of the ten digits are in the picture? Up to four, light on dark.",
+            network=NetworkName.SCENE_CNN,
+            head=Head.SIGMOID,
+            labels=DIGITS,
+            class_of=tuple(range(10)),
+            input=SCENE_INPUT,
+            source=Source.SCENES,
+            options=Options(learning_rate=2e-3, epochs=8, batch_size=64, weight_decay=0.05),
+            schedule=Schedule.COSINE,
+            averaged_epochs=0.5,
+        ),
+        Recipe(
+            name="folder",
+            description="Trained on a folder of pictures.",
+            network=NetworkName.PHOTO_CNN,
+            head=Head.SOFTMAX,
+            labels=(),
+            class_of=(),
+            input=InputSpec(height=60, width=80, channels=3, fit=Fit.STRETCH),
+            source=Source.FOLDER,
+            options=Options(learning_rate=2e-3, epochs=45, batch_size=32, weight_decay=0.05),
+            schedule=Schedule.COSINE,
+            averaged_epochs=5,
+            is_weighed=True,
+            folder=FolderOptions(),
+        ),
+    )
+}
+
+
+def find(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        OptionError: there is none; the message lists those that there are.
+    """
+    try:
+        return RECIPES[name]
+    except KeyError:
+        raise OptionError(f"no recipe {name!r}; there is {', '.join(RECIPES)}") from None

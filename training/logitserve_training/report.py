@@ -1,0 +1,201 @@
+"""What there is to look at beside a model file: figures as JSON and as pictures."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from logitserve.inference.card import ModelCard
+from logitserve.inference.repository import REPORT_PAGE
+from logitserve_training import figures, page
+from logitserve_training.baseline import Comparison
+from logitserve_training.datasets.dataset import Images
+from logitserve_training.evaluate import Evaluation
+from logitserve_training.fit import Epoch
+from logitserve_training.measure import Measured
+
+METRICS_FILE: Final = "metrics.json"
+LABELS_FILE: Final = "labels.csv"
+WORST_MISTAKES: Final = "worst_mistakes.png"
+"""Shows the data set's own pictures, whose license may differ from the project's."""
+
+_SHADE: Final = "#2166ac"
+_MISTAKES: Final = (4, 8)
+"""Rows and columns of the page."""
+
+
+def write(
+    folder: Path,
+    card: ModelCard,
+    epochs: Sequence[Epoch],
+    evaluation: Evaluation,
+    *,
+    images: Images,
+    measured: Measured,
+    comparison: Comparison | None = None,
+) -> None:
+    """Write the report.
+
+    Args:
+        folder: is made.
+        card: of the model.
+        epochs: how the fit went.
+        evaluation: on the test part.
+        images: the test part's pictures, uint8 `[n, height, width, channels]`.
+        measured: of the same file.
+        comparison: with the majority, where it was made.
+    """
+    folder.mkdir()
+    document = _figures(card, epochs, evaluation, measured)
+    (folder / METRICS_FILE).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+    if comparison is not None:
+        (folder / LABELS_FILE).write_text(comparison.to_csv())
+    confusion = evaluation.confusion
+    (folder / REPORT_PAGE).write_text(
+        page.render(
+            card,
+            evaluation,
+            measured,
+            learning=learning_curves(card, epochs) if epochs else None,
+            confusion=None if confusion is None else confusion_matrix(card, confusion),
+            comparison=comparison,
+        )
+    )
+    if confusion is not None:
+        _save(worst_mistakes(card, evaluation, images), folder / WORST_MISTAKES)
+
+
+def learning_curves(card: ModelCard, epochs: Sequence[Epoch]) -> Figure:
+    """Loss and error rate after each epoch, training beside validation, on log scales."""
+    figure = figures.figure(f"{card.name}: learning curves", (4.6, 5.2))
+    loss_axes, error_axes = figure.subplots(2, 1, sharex=True)
+    _curves(
+        loss_axes,
+        "loss (nats)",
+        [epoch.loss for epoch in epochs],
+        [epoch.validation_loss for epoch in epochs],
+    )
+    _curves(
+        error_axes,
+        "wrong answers",
+        [1 - epoch.accuracy for epoch in epochs],
+        [1 - epoch.validation_accuracy for epoch in epochs],
+    )
+    error_axes.yaxis.set_major_formatter(FuncFormatter(_percent))
+    loss_axes.legend(frameon=False)
+    return figure
+
+
+def confusion_matrix(card: ModelCard, counts: npt.NDArray[np.int64]) -> Figure:
+    """Counts of true against predicted labels; the shade is the share of the true label."""
+    size = len(card.labels)
+    accuracy = np.trace(counts) / counts.sum()
+    side = 1.2 + max(0.4 * size, 2.4)
+    figure = figures.figure(
+        f"{card.name}: {accuracy:.2%} of {counts.sum():,} test pictures right", (side, side)
+    )
+    axes = figure.subplots()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    # The square root keeps a few mistakes among a thousand visible.
+    shades = np.zeros((*shares.shape, 4))
+    shades[...] = to_rgba(_SHADE)
+    shades[..., 3] = np.sqrt(shares)  # clear where there is nothing, whatever the page's color
+    axes.pcolorfast((-0.5, size - 0.5), (-0.5, size - 0.5), shades)
+    axes.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), aspect="equal")
+    for row, column in np.ndindex(size, size):
+        if counts[row, column]:
+            color = "white" if shares[row, column] > 0.3 else "black"
+            axes.text(
+                column, row, f"{counts[row, column]}", ha="center", va="center", color=color, size=8
+            )
+    axes.set_xticks(range(size), card.labels)
+    axes.set_yticks(range(size), card.labels)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set(xlabel="predicted", ylabel="true")
+    return figure
+
+
+def worst_mistakes(card: ModelCard, evaluation: Evaluation, images: Images) -> Figure:
+    """The wrongly answered pictures, the one whose true label seemed least likely first."""
+    predictions, classes = evaluation.predictions, evaluation.classes
+    wrong = np.flatnonzero(predictions.argmax != classes)
+    of_truth = predictions.probabilities[wrong, classes[wrong]]
+    order = wrong[np.argsort(of_truth, kind="stable")]
+    rows, columns = _MISTAKES
+    figure = figures.figure(
+        f"{card.name}: the worst of {len(wrong):,} mistakes among {len(classes):,} test pictures",
+        (1.25 * columns, 1.6 * rows),
+    )
+    cells = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in cells:
+        axes.set_axis_off()
+    for axes, index in zip(cells, order, strict=False):
+        _picture(axes, images[index])
+        said = predictions.argmax[index]
+        axes.set_title(
+            f"{card.labels[classes[index]]}, not {card.labels[said]}\n"
+            f"(said {predictions.probabilities[index, said]:.1%})",
+            size=8,
+        )
+    return figure
+
+
+def _figures(
+    card: ModelCard, epochs: Sequence[Epoch], evaluation: Evaluation, measured: Measured
+) -> dict[str, Any]:
+    """The content of `metrics.json`."""
+    document = {
+        "model": card.name,
+        "version": card.version,
+        "labels": card.labels,
+        "test": evaluation.metrics,
+        "epochs": [epoch.to_json() for epoch in epochs],
+        **measured.to_json(),
+    }
+    if card.calibration is not None:
+        document["calibration"] = card.calibration.model_dump()
+    if evaluation.confusion is not None:
+        document["confusion"] = evaluation.confusion.tolist()
+    return document
+
+
+def _curves(axes: Axes, quantity: str, train: Sequence[float], validation: Sequence[float]) -> None:
+    numbers = np.arange(1, len(train) + 1)
+    marker = "o" if len(train) == 1 else ""
+    axes.plot(
+        numbers, train, marker=marker, color=figures.BEFORE_COLOR, label="training, meanwhile"
+    )
+    axes.plot(
+        numbers, validation, marker=marker, color=figures.MAIN_COLOR, label="validation, after"
+    )
+    if min([*train, *validation]) > 0:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(axis="y", color=figures.GRID_COLOR)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set(xlabel="epoch", ylabel=quantity)
+
+
+def _picture(axes: Axes, image: npt.NDArray[np.uint8]) -> None:
+    gray = image.shape[2] == 1
+    axes.imshow(image[:, :, 0] if gray else image, cmap="gray" if gray else None, vmin=0, vmax=255)
+
+
+def _percent(value: float, _position: Any) -> str:
+    return f"{100 * value:g} %"
+
+
+def _save(figure: Figure, path: Path) -> None:
+    # Without the date and the library's version the same figures give the same bytes.
+    figure.savefig(path, dpi=110, metadata={"Software": None})

@@ -1,0 +1,184 @@
+"""Pictures that are none of the digits, to see what a model of digits says of them.
+
+All are drawn from a seed, except for crops of the two photographs that scikit-learn ships
+(`sklearn.datasets.load_sample_images`, CC BY). Each goes through the model's own preprocessing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from scipy.stats import rankdata
+
+from logitserve.inference import heads, preprocessing
+from logitserve.inference.card import InputSpec
+from logitserve.inference.predictor import Predictions, Predictor
+from logitserve_training.datasets.dataset import Images
+from logitserve_training.drawings import MNIST_LIKE, SHEET, Stroke, arc, draw_strokes
+from logitserve_training.evaluate import Floats, predict_all
+
+COUNT: Final = 200
+"""Pictures of each kind."""
+
+Picture = npt.NDArray[np.uint8]
+"""`[h, w]` or `[h, w, 3]`."""
+
+LETTERS: Final[dict[str, list[Stroke]]] = {
+    "A": [[(0.02, 1.0), (0.34, 0.0), (0.68, 1.0)], [(0.15, 0.62), (0.55, 0.62)]],
+    "C": [arc((0.38, 0.5), (0.32, 0.48), (-45, -315))],
+    "E": [[(0.62, 0.02), (0.1, 0.02), (0.1, 0.98), (0.64, 0.98)], [(0.1, 0.5), (0.52, 0.5)]],
+    "F": [[(0.64, 0.02), (0.12, 0.02), (0.12, 1.0)], [(0.12, 0.48), (0.52, 0.48)]],
+    "H": [[(0.06, 0.0), (0.06, 1.0)], [(0.64, 0.0), (0.64, 1.0)], [(0.06, 0.5), (0.64, 0.5)]],
+    "K": [[(0.08, 0.0), (0.08, 1.0)], [(0.62, 0.0), (0.1, 0.55), (0.66, 1.0)]],
+    "M": [[(0.0, 1.0), (0.06, 0.0), (0.35, 0.6), (0.64, 0.0), (0.7, 1.0)]],
+    "N": [[(0.06, 1.0), (0.06, 0.0), (0.64, 1.0), (0.64, 0.0)]],
+    "P": [[(0.1, 1.0), (0.1, 0.02), *arc((0.36, 0.27), (0.28, 0.25), (-90, 90)), (0.1, 0.52)]],
+    "R": [
+        [(0.1, 1.0), (0.1, 0.02), *arc((0.34, 0.27), (0.28, 0.25), (-90, 90)), (0.1, 0.52)],
+        [(0.28, 0.52), (0.66, 1.0)],
+    ],
+    "T": [[(0.02, 0.02), (0.68, 0.02)], [(0.35, 0.02), (0.35, 1.0)]],
+    "U": [[(0.06, 0.0), *arc((0.35, 0.7), (0.29, 0.28), (180, 0)), (0.64, 0.0)]],
+    "V": [[(0.02, 0.0), (0.34, 1.0), (0.68, 0.0)]],
+    "W": [[(0.0, 0.0), (0.16, 1.0), (0.35, 0.35), (0.54, 1.0), (0.7, 0.0)]],
+    "X": [[(0.04, 0.0), (0.66, 1.0)], [(0.66, 0.0), (0.04, 1.0)]],
+    "Y": [[(0.02, 0.0), (0.35, 0.5), (0.68, 0.0)], [(0.35, 0.5), (0.35, 1.0)]],
+}
+"""Capitals that are not also a digit; B, D, G, I, J, L, O, Q, S and Z may be read as one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strangers:
+    """How a model's energies tell strangers from what it knows."""
+
+    energies: dict[str, Floats]
+    """By kind, `[n]`; those of the test part are `at_home`."""
+    at_home: Floats
+    auroc: dict[str, float]
+    """By kind, the chance that a stranger has a higher energy than a test picture."""
+    unknown: dict[str, float]
+    """By kind, the share that the card's threshold calls unknown."""
+    unknown_at_home: float
+    """The share of test pictures that it wrongly calls unknown."""
+
+
+def measure(predictor: Predictor, at_home: Predictions, *, count: int) -> Strangers:
+    """Show a model what it was not made for.
+
+    Args:
+        predictor: of a softmax model with an energy threshold.
+        at_home: what it said of the test part.
+        count: pictures of each kind.
+    """
+    predictions = {
+        kind: predict_all(predictor, pictures(kind, predictor.card.input, count=count))
+        for kind in KINDS
+    }
+    energies = {kind: _energies(predictor, said) for kind, said in predictions.items()}
+    home = _energies(predictor, at_home)
+    return Strangers(
+        energies=energies,
+        at_home=home,
+        auroc={kind: auroc(strange, home) for kind, strange in energies.items()},
+        unknown={kind: _unknown(said) for kind, said in predictions.items()},
+        unknown_at_home=_unknown(at_home),
+    )
+
+
+def pictures(kind: str, spec: InputSpec, *, count: int) -> Images:
+    """Pictures of one of `KINDS` as a model takes them: uint8, `[count, height, width, c]`."""
+    generator = np.random.default_rng([list(KINDS).index(kind), 20_240_601])
+    make = KINDS[kind]
+    return np.stack([preprocessing.from_array(make(generator), spec) for _ in range(count)])
+
+
+def auroc(positive: Floats, negative: Floats) -> float:
+    """Area under the ROC curve: the chance that a positive is larger, ties counting one half.
+
+    Mann and Whitney 1947. Both are `[n]`, of any length.
+    """
+    ranks = rankdata(np.concatenate([positive, negative]))[: len(positive)]
+    above = ranks.sum() - len(positive) * (len(positive) + 1) / 2
+    return float(above / (len(positive) * len(negative)))
+
+
+def _energies(predictor: Predictor, said: Predictions) -> Floats:
+    temperature = predictor.card.temperature
+    return heads.energies(heads.scaled(said.logits, temperature), temperature)
+
+
+def _unknown(said: Predictions) -> float:
+    assert said.known is not None  # noqa: S101 - asked of the caller
+    return float(np.mean(~said.known))
+
+
+def _letter(generator: np.random.Generator) -> Picture:
+    strokes = LETTERS[generator.choice(list(LETTERS))]
+    paper = SHEET if generator.random() < 0.5 else MNIST_LIKE
+    return np.asarray(draw_strokes(strokes, generator, paper=paper))
+
+
+def _noise(generator: np.random.Generator) -> Picture:
+    """Of every pixel on its own: uniform, or sparse dots."""
+    side = int(generator.integers(28, 90))
+    uniform = generator.integers(0, 256, (side, side))
+    if generator.random() < 0.5:
+        return uniform.astype(np.uint8)
+    return np.where(uniform < generator.uniform(5, 60), 255, 0).astype(np.uint8)
+
+
+def _blank(generator: np.random.Generator) -> Picture:
+    """Paper of one gray, perfect or with a little grain."""
+    side = int(generator.integers(28, 90))
+    grain = generator.choice([0, 2]) * generator.normal(size=(side, side))
+    blank: Picture = np.clip(generator.uniform(0, 255) + grain, 0, 255).astype(np.uint8)
+    return blank
+
+
+def _texture(generator: np.random.Generator) -> Picture:
+    """Waves, squares or clouds."""
+    side = int(generator.integers(28, 90))
+    y, x = np.mgrid[:side, :side] / side
+    frequency, angle, phase = generator.uniform((2, 0, 0), (12, np.pi, 2 * np.pi))
+    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    waves = np.sin(2 * np.pi * frequency * along + phase)
+    kind = generator.integers(3)
+    if kind == 1:
+        waves = np.sign(waves * np.sin(2 * np.pi * frequency * across))
+    if kind == 2:
+        coarse = generator.uniform(-1, 1, (6, 6)).astype(np.float32)
+        clouds = Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
+        waves = np.asarray(clouds)
+    texture: Picture = np.clip(127.5 + 127.5 * waves, 0, 255).astype(np.uint8)
+    return texture
+
+
+def _photograph(generator: np.random.Generator) -> Picture:
+    """A square piece of one of two photographs."""
+    photograph = _photographs()[generator.integers(2)]
+    side = int(generator.integers(48, 300))
+    height, width = photograph.shape[:2]
+    top, left = generator.integers(height - side), generator.integers(width - side)
+    return np.ascontiguousarray(photograph[top : top + side, left : left + side])
+
+
+@cache
+def _photographs() -> list[Picture]:
+    from sklearn.datasets import load_sample_images  # takes a second to import
+
+    photographs: list[Picture] = load_sample_images().images
+    return photographs
+
+
+KINDS: Final[dict[str, Callable[[np.random.Generator], Picture]]] = {
+    "letters": _letter,
+    "noise": _noise,
+    "blank": _blank,
+    "textures": _texture,
+    "photographs": _photograph,
+}
+"""Kind → what makes one picture of it."""
