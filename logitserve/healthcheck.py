@@ -19,7 +19,10 @@ def connection(environment: Mapping[str, str]) -> http.client.HTTPConnection:
     """A connection to the service that was started with this environment; not open yet."""
     given = environment.get("LOGITSERVE_HOST", "127.0.0.1")
     host = _ANY_ADDRESS.get(given, given)
-    port = int(environment.get("LOGITSERVE_PORT") or environment.get("PORT") or 8000)
+    own = environment.get("LOGITSERVE_PORT", "")
+    if "://" in own:
+        own = ""  # Docker's and Kubernetes' link to a service called logitserve, as in the settings
+    port = int(own or environment.get("PORT") or 8000)
     if not environment.get("LOGITSERVE_TLS_CERTIFICATE"):
         return http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
     # The certificate names the service's public host, not this one.

@@ -12,10 +12,10 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from logitserve.inference.decoding import DEFAULT_MAX_PIXELS
 from logitserve.inference.errors import ImageError, NonFiniteLogitsError
+from logitserve.inference.images import DEFAULT_MAX_PIXELS
 from logitserve.inference.predictor import Predictor
-from logitserve.inference.rendering import Wanted, render
+from logitserve.inference.rendering import OutputOptions, render
 
 CHUNK: Final = 64
 """Pictures that are in memory at a time."""
@@ -25,7 +25,7 @@ PICTURE_SUFFIXES: Final = frozenset(
 )
 """Of the files that are taken from folders and tar files; one that is named may have any."""
 
-NOT_FINITE: Final = "the network's logits are not finite for this picture"
+NOT_FINITE: Final = str(NonFiniteLogitsError())
 
 
 class Picture(NamedTuple):
@@ -135,5 +135,5 @@ def _predicted(
         failed: dict[int, Scores | str] = {numbers[row]: NOT_FINITE for row in error.rows}
         rest = {number: image for number, image in images.items() if number not in failed}
         return {**failed, **_predicted(predictor, rest, top_k)}
-    rendered = render(predictor.card, predictions, Wanted(top_k=top_k))
+    rendered = render(predictor.card, predictions, OutputOptions(top_k=top_k))
     return {number: Scores(**said) for number, said in zip(numbers, rendered, strict=True)}

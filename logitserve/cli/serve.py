@@ -13,10 +13,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def settings_options(command: Command) -> Command:
-    """Give a command one option a setting; what it is, is said in `Settings` alone.
-
-    A secret has no option, as everybody on the machine sees the command lines of its processes.
-    """
+    """Give a command an option for each setting; `Settings` describes them."""
     for name, field in reversed(Settings.model_fields.items()):
         option = option_name(name)
         if option is None:
@@ -44,13 +41,13 @@ def settings_options(command: Command) -> Command:
     "settings_file",
     envvar="LOGITSERVE_SETTINGS",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="file of LOGITSERVE_…=value lines; the environment and the options beat it",
+    help="file of LOGITSERVE_…=value lines; options and environment beat it",
 )
 def command(settings_file: Path | None, **options: str | None) -> None:
     """Serve a folder of models over HTTP."""
     given = {name: value for name, value in options.items() if value is not None}
     settings = Settings.read(given, settings_file)
-    # What is made until requests come stays; the collector need not walk it again and again.
+    # Objects made during the start live on; collecting garbage among them only takes time.
     gc.disable()
     from logitserve_service.server import main
 

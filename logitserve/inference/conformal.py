@@ -1,8 +1,8 @@
-"""Prediction sets: as many labels as it takes to hold the true one as often as was asked.
+"""Prediction sets: labels that hold the true one as often as was asked.
 
 Split conformal prediction (Vovk et al. 2005; Lei et al. 2018, arXiv:1604.04173): a label is in the
 set if its score is at most a threshold, the quantile of the true labels' scores over held-out
-pictures. Over pictures like those, the set holds the true label as often as was asked, whatever
+images. Over images like those, the set holds the true label as often as was asked, whatever
 the network and the score. Here the score of a label is
 
     the probability of all labels above it, less its own.
@@ -10,7 +10,7 @@ the network and the score. Here the score of a label is
 That is the cumulative score of adaptive prediction sets (Romano et al. 2020, arXiv:2006.02544)
 with its own probability subtracted instead of a random part of it added. So where the network is
 unsure the set takes in as many labels as carry the probability, as theirs does; it is the same
-each time; and where less coverage is asked for than the network is accurate, the pictures that go
+each time; and where less coverage is asked for than the network is accurate, the images that go
 without a label are those that it is least sure of, not random ones. An empty set means: none of
 the labels is likely enough.
 """
@@ -30,31 +30,22 @@ _ROUNDING: Final = 1e-9
 """Of the coverage; 0.9 × 1000 is not quite 900."""
 
 
-def scores(
-    probabilities: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float64]:
-    """Score of each label: the probability of those above it, less its own; −1 to 1.
+def scores(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Score of each label, `[batch, labels]`: the probability of those above it, less its own.
 
-    Args:
-        probabilities: `[batch, labels]`, rows sum to 1.
-
-    Returns:
-        `[batch, labels]`; among labels that are as probable, the first has the lowest.
+    From −1 to 1; among labels that are as probable, the first has the lowest.
     """
     order = np.argsort(-probabilities, axis=1, kind="stable")
-    descending = np.take_along_axis(probabilities, order, axis=1)
+    rows = np.arange(len(order))[:, np.newaxis]
+    descending = probabilities[rows, order]
     above = np.cumsum(descending, axis=1) - descending
     by_label = np.empty_like(descending)
-    np.put_along_axis(by_label, order, np.clip(above - descending, -1, 1), axis=1)
+    by_label[rows, order] = np.minimum(np.maximum(above - descending, -1), 1)  # clip is slow
     return by_label
 
 
 def calibrate(true_scores: npt.NDArray[np.float64]) -> Conformal:
-    """Thresholds for every coverage that can be asked for.
-
-    Args:
-        true_scores: `[n]`, the scores of the true labels of held-out pictures.
-    """
+    """Thresholds for every coverage, from the scores of the true labels of held-out images."""
     ascending = np.sort(true_scores)
     count = len(ascending)
     low = COVERAGE_RANGE[0]
@@ -90,13 +81,10 @@ def check(card: ModelCard, coverage: float) -> None:
 def prediction_sets(
     card: ModelCard, logits: npt.NDArray[np.float32], coverage: float
 ) -> list[list[int]]:
-    """For each picture the indices of the labels in its set, the most probable first.
+    """For each image the indices of the labels in its set, the most probable first.
 
-    Args:
-        card: of the model that the logits come from.
-        logits: raw, `[batch, k]`; the sets are of calibrated probabilities.
-        coverage: share of pictures whose set is to hold the true label; between two coverages
-            that are stored, the larger counts.
+    The logits are raw, `[batch, k]`; the sets are of calibrated probabilities. Between two
+    coverages that are stored, the larger counts.
 
     Raises:
         CoverageError: see `check`.

@@ -1,11 +1,11 @@
-"""Everything that the ground floor raises on purpose.
+"""Every error that `logitserve.inference` raises on purpose.
 
     InferenceError
-    ├── ImageError             the picture cannot be used
+    ├── ImageError             the image cannot be used
     │   ├── UnreadableImageError
     │   ├── TooManyPixelsError
     │   └── PixelArrayError
-    ├── NonFiniteLogitsError   the network answered NaN or infinity
+    ├── NonFiniteLogitsError   the network's output is NaN or infinite
     ├── CoverageError          no prediction sets of that coverage, or none at all
     ├── ModelFileError         this model file must not be served
     │   ├── FileChangedError
@@ -18,7 +18,7 @@
         ├── ModelNotFoundError
         └── PublishError
 
-The message of each is one line for the person who made the mistake: what is wrong and what to do.
+Each message is one line: what is wrong and what to do.
 """
 
 from collections.abc import Sequence
@@ -29,45 +29,51 @@ class InferenceError(Exception):
 
 
 class ImageError(InferenceError):
-    """The picture cannot be used."""
+    """The image cannot be used."""
 
-    picture: int | None = None
+    image: int | None = None
     """Which one of several, counted from 0, where there are several."""
 
 
 class UnreadableImageError(ImageError):
-    """The bytes are not a whole picture of a format that is read here."""
+    """The bytes are not a whole image of a format that is read here."""
 
 
 class TooManyPixelsError(ImageError):
-    """The picture's header announces more pixels than are allowed."""
+    """The image's header announces more pixels than are allowed."""
 
     def __init__(self, width: int, height: int | None, max_pixels: int) -> None:
-        """Say how many.
+        """Describe the image.
 
         Args:
-            width: of the picture; where its height is not known, the number of its pixels.
-            height: of the picture.
+            width: of the image; where its height is not known, the number of its pixels.
+            height: of the image.
             max_pixels: the limit.
         """
         self.max_pixels = max_pixels
         size = f"{width}" if height is None else f"{width}×{height} = {width * height}"
-        super().__init__(f"the picture is {size} pixels; the limit is {max_pixels} pixels")
+        super().__init__(f"the image is {size} pixels; the limit is {max_pixels} pixels")
 
 
 class PixelArrayError(ImageError):
-    """The numbers are not a picture: wrong shape, not whole, or outside 0 to 255."""
+    """The numbers are not an image: wrong shape, not whole, or outside 0 to 255."""
 
 
 class NonFiniteLogitsError(InferenceError):
-    """The network answered NaN or infinity, so there are no probabilities to give."""
+    """The network's output is NaN or infinite, so there are no probabilities."""
 
-    def __init__(self, rows: Sequence[int]) -> None:
+    def __init__(self, rows: Sequence[int] = ()) -> None:
+        """Name the images.
+
+        Args:
+            rows: which of several, counted from 0; none where there is but one.
+        """
         self.rows = tuple(rows)
         named = ", ".join(map(str, self.rows[:5])) + (", …" if len(self.rows) > 5 else "")
+        which = f"image {named} of the request (counted from 0)" if rows else "this image"
         super().__init__(
-            f"the network's logits are not finite for picture {named} of the batch "
-            "(counted from 0); the model file is not fit for this input"
+            f"the network's logits are not finite for {which}; "
+            "the model file is not fit for this input"
         )
 
 
@@ -92,11 +98,11 @@ class CardInvalidError(ModelFileError):
 
 
 class CardMismatchError(ModelFileError):
-    """The card says one thing and the graph another."""
+    """The card and the graph contradict each other."""
 
 
 class GoldenMismatchError(ModelFileError):
-    """The file does not give the logits that training saw for its golden pictures."""
+    """The file does not give the logits that training saw for its golden images."""
 
 
 class RepositoryError(InferenceError):

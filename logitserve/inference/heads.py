@@ -1,16 +1,16 @@
 """Logits → probabilities. The only place where softmax and sigmoid are written.
 
-A network ends in logits and its loss takes logits, so the function that turns them into
-probabilities is applied here, once. The arithmetic is float64: the difference of two finite
-float32 logits, and their quotient by any sensible temperature, are then finite too.
+The arithmetic is float64: the difference of two finite float32 logits, and their quotient by any
+sensible temperature, are then finite too.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from logitserve.inference.card import Head, ModelCard
+from logitserve.inference.card import Head, LabelScaling, ModelCard
 from logitserve.inference.errors import NonFiniteLogitsError
 
 Logits = npt.NDArray[np.floating[Any]]
@@ -18,16 +18,9 @@ Probabilities = npt.NDArray[np.float64]
 
 
 def scaled(logits: Logits, temperature: float) -> npt.NDArray[np.float64]:
-    """Divide logits by the temperature (Guo et al. 2017, arXiv:1706.04599).
+    """Divide logits, `[batch, k]`, by the temperature (Guo et al. 2017, arXiv:1706.04599).
 
     Above 1 it flattens the probabilities, below 1 it sharpens them; it never changes the argmax.
-
-    Args:
-        logits: `[batch, k]`, float32 or float64.
-        temperature: above 0.
-
-    Returns:
-        `[batch, k]`, float64.
 
     Raises:
         NonFiniteLogitsError: a logit is NaN or infinite; it names the rows.
@@ -39,33 +32,26 @@ def scaled(logits: Logits, temperature: float) -> npt.NDArray[np.float64]:
 
 
 def calibrated(logits: Logits, card: ModelCard) -> npt.NDArray[np.float64]:
-    """Apply the card's temperature, or its scaling of each label (Platt 1999).
-
-    Args:
-        logits: raw, `[batch, k]`, float32 or float64.
-        card: of the model that they come from.
-
-    Returns:
-        `[batch, k]`, float64.
+    """Apply the card's temperature, or its scaling of each label (Platt 1999), to raw logits.
 
     Raises:
         NonFiniteLogitsError: a logit is NaN or infinite; it names the rows.
     """
     if card.scaling is None:
         return scaled(logits, card.temperature)
-    scales = np.array([label.scale for label in card.scaling])
-    biases = np.array([label.bias for label in card.scaling])
-    shifted: npt.NDArray[np.float64] = scaled(logits, 1.0) * scales + biases
-    return shifted
+    scales, biases = _scaling(card.scaling)
+    return scaled(logits, 1.0) * scales + biases
+
+
+def _scaling(labels: Sequence[LabelScaling]) -> tuple[Probabilities, Probabilities]:
+    """Scale and bias of each label."""
+    return np.array([label.scale for label in labels]), np.array([label.bias for label in labels])
 
 
 def thresholds(card: ModelCard, *, of_calibrated: bool = True) -> Probabilities:
     """The probabilities from which the labels of a sigmoid model hold, `[labels]`.
 
-    Args:
-        card: of a sigmoid model.
-        of_calibrated: whether they are compared with calibrated probabilities, of which the card
-            speaks, or with raw ones; the same labels hold either way.
+    The card's are of calibrated probabilities; those of raw ones let the same labels hold.
     """
     stated = np.array(card.thresholds, np.float64)
     if of_calibrated:
@@ -74,39 +60,23 @@ def thresholds(card: ModelCard, *, of_calibrated: bool = True) -> Probabilities:
         logits = np.log(stated) - np.log1p(-stated)
     if card.scaling is None:
         return sigmoid(logits * card.temperature)
-    scales = np.array([label.scale for label in card.scaling])
-    biases = np.array([label.bias for label in card.scaling])
+    scales, biases = _scaling(card.scaling)
     return sigmoid((logits - biases) / scales)
 
 
 def softmax(logits: npt.NDArray[np.float64]) -> Probabilities:
     """exp(z) / sum(exp(z)) over the last axis, shifted by the maximum: it cannot overflow."""
-    exponentials: Probabilities = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    normalized: Probabilities = exponentials / exponentials.sum(axis=-1, keepdims=True)
-    return normalized
+    return softmax_with_log_sum(logits)[0]
 
 
 def softmax_with_log_sum(
     logits: npt.NDArray[np.float64],
 ) -> tuple[Probabilities, npt.NDArray[np.float64]]:
-    """Softmax over the last axis, and ln sum(exp(z)), `[…, 1]`, which comes out on the way."""
+    """Softmax over the last axis, and ln sum(exp(z)), `[…, 1]`, a by-product."""
     top = logits.max(axis=-1, keepdims=True)
     exponentials: Probabilities = np.exp(logits - top)
     total = exponentials.sum(axis=-1, keepdims=True)
     return exponentials / total, top + np.log(total)
-
-
-def energies(logits: npt.NDArray[np.float64], temperature: float) -> npt.NDArray[np.float64]:
-    """−T·ln sum(exp(z/T)), `[batch]` (Liu et al. 2020, arXiv:2010.03759).
-
-    It is low where some logit is high: for pictures like those of the training.
-
-    Args:
-        logits: finite and already divided by the temperature, `[batch, classes]`.
-        temperature: T.
-    """
-    energy: npt.NDArray[np.float64] = -temperature * softmax_with_log_sum(logits)[1][:, 0]
-    return energy
 
 
 def sigmoid(logits: npt.NDArray[np.float64]) -> Probabilities:
@@ -116,15 +86,10 @@ def sigmoid(logits: npt.NDArray[np.float64]) -> Probabilities:
 
 
 def probabilities(head: Head, logits: npt.NDArray[np.float64]) -> Probabilities:
-    """Apply the head.
+    """Apply the head to finite logits, `[batch, classes]`, or `[batch, 1]` for `binary`.
 
-    Args:
-        head: which function.
-        logits: finite and already `scaled`; `[batch, classes]`, or `[batch, 1]` for `binary`.
-
-    Returns:
-        `[batch, classes]`, float64; for `binary` the two columns are `[1 - p, p]`, each computed
-        on its own so that neither loses digits when the other is near 1.
+    For `binary` the two columns are `[1 - p, p]`, each computed on its own so that neither loses
+    digits when the other is near 1.
     """
     match head:
         case Head.SOFTMAX:

@@ -1,8 +1,4 @@
-"""One reading of a model file: its bytes, held in memory, and what they are known by.
-
-A file may be replaced while it is read. Whatever is said of a model, its SHA-256, its card, its
-logits, is therefore said of bytes that were read once.
-"""
+"""One reading of a model file: bytes that were read once, though the file may be replaced."""
 
 import hashlib
 import os

@@ -1,14 +1,14 @@
 """One model file, opened, checked and ready: pixels → predictions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from logitserve.inference import decoding, heads, preprocessing, runtime
+from logitserve.inference import heads, preprocessing, runtime
 from logitserve.inference.card import METADATA_KEY, ModelCard
 from logitserve.inference.errors import (
     CardMismatchError,
@@ -16,6 +16,7 @@ from logitserve.inference.errors import (
     GoldenMismatchError,
     ModelFileError,
 )
+from logitserve.inference.images import DEFAULT_MAX_PIXELS
 from logitserve.inference.model_file import Reading, read
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ GOLDEN_TOLERANCE = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """What a model says of a batch of pictures, one row each."""
+    """The predictions for a batch of images, one row each."""
 
     logits: npt.NDArray[np.float32]
     """`[batch, k]`, as the network gave them: before temperature."""
@@ -44,11 +45,7 @@ class Predictions:
 
     @classmethod
     def of(cls, logits: npt.NDArray[np.float32], card: ModelCard) -> Self:
-        """Apply a card's calibration, head and energy threshold.
-
-        Args:
-            logits: raw, float32, `[batch, k]`.
-            card: of the model that they come from.
+        """Apply a card's calibration, head and energy threshold to raw logits, `[batch, k]`.
 
         Raises:
             NonFiniteLogitsError: a logit is NaN or infinite; it names the rows.
@@ -63,12 +60,9 @@ class Predictions:
 
     def uncalibrated(self, card: ModelCard) -> Self:
         """The same with the head applied to the raw logits; what is known stays known."""
-        raw = heads.scaled(self.logits, 1.0)
-        return replace(
-            self,
-            probabilities=heads.probabilities(card.head, raw),
-            argmax=heads.argmax(card.head, raw),
-        )
+        raw = self.logits.astype(np.float64)  # finite, as `of` has seen
+        probabilities = heads.probabilities(card.head, raw)
+        return type(self)(self.logits, probabilities, heads.argmax(card.head, raw), self.known)
 
     def __len__(self) -> int:
         return len(self.argmax)
@@ -90,13 +84,10 @@ class Predictions:
             np.concatenate([part.logits for part in parts]),
             np.concatenate([part.probabilities for part in parts]),
             np.concatenate([part.argmax for part in parts]),
-            None if parts[0].known is None else np.concatenate([_known(part) for part in parts]),
+            None
+            if parts[0].known is None
+            else np.concatenate([part.known for part in parts if part.known is not None]),
         )
-
-
-def _known(part: Predictions) -> npt.NDArray[np.bool_]:
-    assert part.known is not None  # noqa: S101 - the parts are of one model
-    return part.known
 
 
 class Predictor:
@@ -118,11 +109,7 @@ class Predictor:
 
     @classmethod
     def load(cls, path: Path, *, threads: int = 1) -> Self:
-        """Open a model file and let it prove itself on its goldens.
-
-        Args:
-            path: the ONNX file.
-            threads: threads that one run may use.
+        """Open a model file and check it on its goldens; one run may use so many threads.
 
         Raises:
             ModelFileError: as `of`; the text begins with the path.
@@ -135,12 +122,7 @@ class Predictor:
 
     @classmethod
     def of(cls, reading: Reading, *, threads: int = 1, path: Path | None = None) -> Self:
-        """Open what was read of a model file, and let it prove itself on its goldens.
-
-        Args:
-            reading: of an ONNX file.
-            threads: threads that one run may use.
-            path: where the file lies.
+        """Open what was read of a model file, and check it on its goldens.
 
         Raises:
             ModelFileError: the file does not load.
@@ -162,33 +144,20 @@ class Predictor:
         predictor._check_goldens()
         return predictor
 
-    def decode(
-        self, data: bytes, *, max_pixels: int = decoding.DEFAULT_MAX_PIXELS
-    ) -> preprocessing.Pixels:
-        """`pixels.decode` for this model's input."""
+    def decode(self, data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> preprocessing.Pixels:
+        """`preprocessing.decode` for this model's input."""
         return preprocessing.decode(data, self.card.input, max_pixels=max_pixels)
 
     def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Run the network.
-
-        Args:
-            images: uint8, `[batch, height, width, channels]`; batch is at least 1.
-
-        Returns:
-            raw logits, float32, `[batch, k]`.
-        """
+        """Raw logits, `[batch, k]`, of images, `[batch, height, width, channels]`."""
         (logits,) = self._session.run([OUTPUT], {INPUT: images})
         return logits  # type: ignore[no-any-return]
 
     def predict(self, images: npt.NDArray[np.uint8], *, calibrated: bool = True) -> Predictions:
-        """Run the network and apply the card's calibration and head.
-
-        Args:
-            images: uint8, `[batch, height, width, channels]`.
-            calibrated: whether the card's temperature or scaling is applied.
+        """Run the network and apply the head, after the card's calibration if `calibrated`.
 
         Raises:
-            NonFiniteLogitsError: the network answered NaN or infinity; it names the rows.
+            NonFiniteLogitsError: a logit is NaN or infinite; it names the rows.
         """
         predictions = Predictions.of(self.run(images), self.card)
         return predictions if calibrated else predictions.uncalibrated(self.card)
@@ -203,13 +172,13 @@ class Predictor:
             raise GoldenMismatchError(
                 f"model {self.card.name!r} version {self.card.version} does not give the logits "
                 f"that its training saw ({int((~close.all(axis=1)).sum())} of {len(expected)} "
-                f"golden pictures differ, by up to {worst:.3g}): the file is damaged, or this "
+                f"golden images differ, by up to {worst:.3g}): the file is damaged, or this "
                 "build of onnxruntime or Pillow computes otherwise; publish the model again"
             )
 
 
 def _check_graph(card: ModelCard, session: "onnxruntime.InferenceSession") -> None:
-    """The graph has the one input and the output that the card speaks of."""
+    """The graph has the one input and the output of the card."""
     inputs = {node.name: node for node in session.get_inputs()}
     outputs = {node.name: node for node in session.get_outputs()}
     if list(inputs) != [INPUT] or OUTPUT not in outputs:

@@ -1,22 +1,24 @@
-"""Pictures → the uint8 array that the network takes."""
+"""Images → the uint8 array that the network takes."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from logitserve.inference import decoding
+from logitserve.inference import images as codec
 from logitserve.inference.card import Fit, InputSpec
-from logitserve.inference.decoding import DEFAULT_MAX_PIXELS, Samples
 from logitserve.inference.errors import PixelArrayError, TooManyPixelsError
+from logitserve.inference.image_warnings import ImageWarning, Warn
+from logitserve.inference.images import DEFAULT_MAX_PIXELS, Samples
 from logitserve.inference.mnist import normalize, segment
-from logitserve.inference.picture_warnings import PictureWarning, Warn
+from logitserve.inference.mnist.form import are_normalized
 
 Pixels = npt.NDArray[np.uint8]
 
 SQUASHED: Final = 1.05
-"""Larger over smaller of the two scales from which a picture looks squashed."""
+"""Larger over smaller of the two scales from which an image looks squashed."""
 
 
 def decode(
@@ -26,59 +28,90 @@ def decode(
     max_pixels: int = DEFAULT_MAX_PIXELS,
     warn: Warn | None = None,
 ) -> Pixels:
-    """Decode one encoded picture and fit it to the network's input.
-
-    Args:
-        data: a file in one of `codec.FORMATS`.
-        spec: what the network takes.
-        max_pixels: width × height that the header may announce; checked before decoding.
-        warn: told of what the sender of the picture may not expect.
-
-    Returns:
-        uint8, `[height, width, channels]` of the spec.
-
-    Raises:
-        UnreadableImageError: empty, unknown, truncated or damaged.
-        TooManyPixelsError: larger than `max_pixels`.
-    """
-    return _fitted(decoding.decode(data, max_pixels=max_pixels, warn=warn), spec, warn)
+    """Decode one encoded image, as `images.decode` does, and `fit` it."""
+    return fit(codec.decode(data, max_pixels=max_pixels, warn=warn), spec, warn)
 
 
 def from_array(
-    pixels: npt.NDArray[np.uint8],
+    array: Pixels,
     spec: InputSpec,
     *,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     warn: Warn | None = None,
 ) -> Pixels:
-    """Fit a picture that is already an array, the same way as an encoded one.
+    """Check an image that is already an array, as `samples_of` does, and `fit` it."""
+    return fit(samples_of(array, max_pixels=max_pixels), spec, warn)
+
+
+def samples_of(array: Pixels, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Samples:
+    """An image that is already an array, as decoding one would return it.
 
     Args:
-        pixels: uint8, `[h, w]` or `[h, w, 1]` luminance, `[h, w, 3]` RGB, `[h, w, 4]` RGBA.
-        spec: what the network takes.
+        array: uint8, `[h, w]` or `[h, w, 1]` luminance, `[h, w, 3]` RGB, `[h, w, 4]` RGBA.
         max_pixels: height × width that it may have.
-        warn: told of what the sender of the picture may not expect.
 
     Raises:
         PixelArrayError: another shape, or no pixels at all.
         TooManyPixelsError: larger than `max_pixels`.
     """
-    shape = pixels.shape
+    shape = array.shape
     if not (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4))):
         raise PixelArrayError(
-            f"a picture of shape {list(shape)} is not [height, width] or "
+            f"an image of shape {list(shape)} is not [height, width] or "
             "[height, width, channels] with 1, 3 or 4 channels"
         )
-    if pixels.size == 0:
-        raise PixelArrayError("a picture without pixels: its height or width is 0")
+    if array.size == 0:
+        raise PixelArrayError("an image without pixels: its height or width is 0")
     if shape[0] * shape[1] > max_pixels:
         raise TooManyPixelsError(shape[1], shape[0], max_pixels)
-    return _fitted(pixels[:, :, 0] if shape[2:] == (1,) else pixels, spec, warn)
+    return array[:, :, 0] if shape[2:] == (1,) else array
 
 
-def _fitted(samples: Samples, spec: InputSpec, warn: Warn | None) -> Pixels:
-    fit = _digit if spec.fit is Fit.DIGIT else _picture
-    return fit(samples, spec, warn).reshape(spec.shape)
+def stack(samples: Sequence[Samples], spec: InputSpec) -> tuple[Pixels, list[int]]:
+    """The images of a batch as one array, most of them final: the cheap part of fitting.
+
+    Args:
+        samples: at least one image.
+        spec: what the network takes.
+
+    Returns:
+        uint8, `[n, height, width, channels]`; and the indices of the images that `finish` has yet
+        to fit. What stands in their place until then has no meaning.
+    """
+    shape = spec.shape if spec.channels > 1 else spec.shape[:2]
+    pending = [index for index, image in enumerate(samples) if image.shape != shape]
+    if pending:
+        blank = np.zeros(shape, np.uint8)
+        samples = [image if image.shape == shape else blank for image in samples]
+    try:  # as bytes, which is faster than by numpy (`benchmarks/costs.py`)
+        joined = bytearray().join(samples)  # type: ignore[arg-type] # arrays are buffers
+    except TypeError:  # unless one is not contiguous
+        joined = bytearray().join([np.ascontiguousarray(image).data for image in samples])
+    images = np.frombuffer(joined, np.uint8).reshape(len(samples), *spec.shape)
+    if spec.fit is Fit.DIGIT:  # a blank is not normalized either
+        normalized = are_normalized(images.reshape(images.shape[:3])).tolist()
+        pending = [index for index, final in enumerate(normalized) if not final]
+    return images, pending
+
+
+def finish(
+    images: Pixels, samples: Sequence[Samples], pending: Sequence[int], spec: InputSpec
+) -> None:
+    """Fit the images that `stack` left pending, in place."""
+    for index in pending:
+        images[index] = fit(samples[index], spec)
+
+
+def fit(samples: Samples, spec: InputSpec, warn: Warn | None = None) -> Pixels:
+    """Fit a decoded image to the network's input: uint8, `[height, width, channels]` of the spec.
+
+    Args:
+        samples: the image.
+        spec: what the network takes.
+        warn: called with what the sender of the image may not expect.
+    """
+    fitted = _digit if spec.fit is Fit.DIGIT else _image
+    return fitted(samples, spec, warn).reshape(spec.shape)
 
 
 def _digit(samples: Samples, spec: InputSpec, warn: Warn | None) -> Pixels:
@@ -89,24 +122,24 @@ def _digit(samples: Samples, spec: InputSpec, warn: Warn | None) -> Pixels:
         if samples.shape[2] == 3:
             luminance = segment.monochrome(samples)
         else:
-            luminance = np.asarray(_image(samples).convert("L"))  # without its alpha
+            luminance = np.asarray(_pillow(samples).convert("L"))  # without its alpha
     return normalize.normalize(luminance, opacity, height=spec.height, width=spec.width, warn=warn)
 
 
-def _picture(samples: Samples, spec: InputSpec, warn: Warn | None) -> Pixels:
+def _image(samples: Samples, spec: InputSpec, warn: Warn | None) -> Pixels:
     if samples.shape == (spec.height, spec.width) and spec.channels == 1:
         if warn and segment.is_blank(samples):
-            warn(PictureWarning.BLANK)
+            warn(ImageWarning.BLANK)
         return samples
-    image = _image(samples)
+    image = _pillow(samples)
     if image.mode in ("LA", "RGBA"):
         image = _on_white(image, warn)
     image = image.convert("L" if spec.channels == 1 else "RGB")
     size = (spec.width, spec.height)
     if warn and spec.fit is Fit.STRETCH and _is_squashed(image.size, size):
-        warn(PictureWarning.SQUASHED)
+        warn(ImageWarning.SQUASHED)
     if warn and segment.is_blank(np.asarray(image)):
-        warn(PictureWarning.BLANK)
+        warn(ImageWarning.BLANK)
     if image.size != size:
         # Pillow's bilinear widens with the scale, so that shrinking does not alias.
         if spec.fit is Fit.PAD:
@@ -116,7 +149,7 @@ def _picture(samples: Samples, spec: InputSpec, warn: Warn | None) -> Pixels:
     return np.asarray(image)
 
 
-def _image(samples: Samples) -> Image.Image:
+def _pillow(samples: Samples) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(samples))
 
 
@@ -129,5 +162,5 @@ def _on_white(image: Image.Image, warn: Warn | None) -> Image.Image:
     """Flatten transparency onto white, as a page or a sheet of paper would show it."""
     rgba = image.convert("RGBA")
     if warn and not normalize.is_opaque(np.asarray(rgba)[:, :, 3]):
-        warn(PictureWarning.TRANSPARENCY_FLATTENED)
+        warn(ImageWarning.TRANSPARENCY_FLATTENED)
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)

@@ -1,4 +1,4 @@
-"""Predictions as a person or a program reads them: labels, probabilities, sets. Written once."""
+"""Predictions → labels, probabilities and sets, as every output shows them."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,67 +12,68 @@ from logitserve.inference.predictor import Predictions
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is asked of the answer."""
+class OutputOptions:
+    """How predictions are rendered."""
 
     top_k: int | None = None
     """Only so many of the probabilities, the highest first; None for all, in the card's order."""
     calibrated: bool = True
     """False: probabilities as the network gave them."""
     coverage: float | None = None
-    """Adds `set`: labels that hold the true one in this share of the pictures."""
+    """Adds `set`: labels that hold the true one in this share of the images."""
 
 
-PLAIN = Wanted()
+PLAIN = OutputOptions()
 
 
 def render(
-    card: ModelCard, predictions: Predictions, wanted: Wanted = PLAIN
+    card: ModelCard, predictions: Predictions, options: OutputOptions = PLAIN
 ) -> list[dict[str, Any]]:
-    """One dictionary a picture: argmax, label, probability, probabilities, and what is added.
+    """One dictionary an image: argmax, label, probability, probabilities, and what is added.
 
     Added are `labels` for sigmoid heads, those at or above their thresholds; `known` where the
     card has an energy threshold; `set` where coverage is asked for.
     """
-    said = predictions if wanted.calibrated else predictions.uncalibrated(card)
+    shown = predictions if options.calibrated else predictions.uncalibrated(card)
     labels = card.labels
+    rows = shown.probabilities.tolist()
+    if options.top_k is None:
+        named = [dict(zip(labels, row, strict=True)) for row in rows]
+    else:
+        # A tie goes to the lower index.
+        order = np.argsort(-shown.probabilities, axis=1, kind="stable")[:, : options.top_k]
+        named = [
+            {labels[index]: row[index] for index in highest}
+            for row, highest in zip(rows, order.tolist(), strict=True)
+        ]
     rendered: list[dict[str, Any]] = [
         {
             "argmax": argmax,
             "label": labels[argmax],
-            "probability": probabilities[argmax],
-            "probabilities": dict(zip(labels, probabilities, strict=True)),
+            "probability": row[argmax],
+            "probabilities": probabilities,
         }
-        for probabilities, argmax in zip(
-            said.probabilities.tolist(), said.argmax.tolist(), strict=True
-        )
+        for row, argmax, probabilities in zip(rows, shown.argmax.tolist(), named, strict=True)
     ]
-    if wanted.top_k is not None:
-        for prediction in rendered:
-            prediction["probabilities"] = _most_probable(prediction["probabilities"], wanted.top_k)
-    for member, values in _additions(card, said, wanted):
+    for member, values in _additions(card, shown, options):
         for prediction, value in zip(rendered, values, strict=True):
             prediction[member] = value
     return rendered
 
 
 def _additions(
-    card: ModelCard, said: Predictions, wanted: Wanted
+    card: ModelCard, shown: Predictions, options: OutputOptions
 ) -> Iterator[tuple[str, list[Any]]]:
-    """Members that some predictions have, each with its value for every picture."""
+    """Members that some predictions have, each with its value for every image."""
     if card.head is Head.SIGMOID:
-        holds = said.probabilities >= heads.thresholds(card, of_calibrated=wanted.calibrated)
+        holds = shown.probabilities >= heads.thresholds(card, of_calibrated=options.calibrated)
         yield "labels", [_labels(card, np.flatnonzero(row)) for row in holds]
-    if said.known is not None:
-        yield "known", said.known.tolist()
-    if wanted.coverage is not None:
-        sets = conformal.prediction_sets(card, said.logits, wanted.coverage)
+    if shown.known is not None:
+        yield "known", shown.known.tolist()
+    if options.coverage is not None:
+        sets = conformal.prediction_sets(card, shown.logits, options.coverage)
         yield "set", [_labels(card, indices) for indices in sets]
 
 
 def _labels(card: ModelCard, indices: Iterable[int]) -> list[str]:
     return [card.labels[index] for index in indices]
-
-
-def _most_probable(named: dict[str, float], count: int) -> dict[str, float]:
-    return dict(sorted(named.items(), key=lambda item: -item[1])[:count])

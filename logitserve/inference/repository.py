@@ -136,7 +136,7 @@ class ModelRepository:
 
         Raises:
             PublishError: the name is not one, the folder is not writable, no `model.onnx` was
-                written, or somebody else published the same version meanwhile.
+                written, or something else published the same version meanwhile.
         """
         if not _is_valid(_NAME, name):
             raise PublishError(

@@ -22,9 +22,6 @@ _CGROUP = Path("/sys/fs/cgroup")
 def available_cpus(cgroup: Path = _CGROUP) -> int:
     """CPUs that this process may use: its affinity mask, capped by the cgroup's quota.
 
-    The host's count is not it: in a container with two CPUs of sixty-four, a pool of sixty-four
-    threads spends its time being throttled.
-
     Args:
         cgroup: where the cgroup file system is mounted (version 2, or version 1's `cpu` below it).
     """
@@ -65,26 +62,16 @@ def load_onnxruntime() -> ModuleType:
 
 
 def open_session(path: Path, *, threads: int = 1) -> "onnxruntime.InferenceSession":
-    """Open a model file on the CPU.
+    """Open an ONNX file on the CPU.
 
-    Args:
-        path: an ONNX file.
-        threads: threads that one run may use inside an operator.
-
-    Raises:
-        FileChangedError: somebody wrote to the file meanwhile, or it has gone.
-        ModelFileError: onnxruntime cannot load the file; the text does not name it.
+    Raises: as `read` and `open_reading`.
     """
     with read(path) as reading:
         return open_reading(reading, threads=threads)
 
 
 def open_reading(reading: Reading, *, threads: int = 1) -> "onnxruntime.InferenceSession":
-    """Open the bytes that were read of a model file, on the CPU.
-
-    Args:
-        reading: of an ONNX file.
-        threads: threads that one run may use inside an operator.
+    """Open the bytes that were read of an ONNX file, on the CPU; an operator may use the threads.
 
     Raises:
         ModelFileError: onnxruntime cannot load it; the text names no file.

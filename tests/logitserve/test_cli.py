@@ -21,7 +21,7 @@ HEAVY = ("fastapi", "numpy", "onnx", "onnxruntime", "pydantic", "tensorflow")
 
 def test_help_lists_the_commands_and_imports_nothing_heavy() -> None:
     program = (
-        "import sys; from logitserve.cli import main\n"
+        "import sys; from logitserve.cli.main import main\n"
         "try: main(['--help'])\n"
         f"finally: print([name for name in {HEAVY!r} if name in sys.modules])"
     )
@@ -77,7 +77,7 @@ def test_completion_offers_commands_and_options() -> None:
         environment = clean_environment(
             _LOGITSERVE_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=index
         )
-        program = "from logitserve.cli import main; main(prog_name='logitserve')"
+        program = "from logitserve.cli.main import main; main(prog_name='logitserve')"
         done = subprocess.run(
             [sys.executable, "-c", program],
             env=environment,

@@ -137,7 +137,7 @@ def test_problems_are_exceptions_and_not_tried_again(ask: Any, server: Server) -
     with pytest.raises(ResponseError, match="no model 'cats'") as raised:
         ask(server.url, lambda client: client.predict(random_picture(1), model="cats"), waited)
     assert raised.value.status == 404
-    with pytest.raises(ResponseError, match="not a picture") as raised:
+    with pytest.raises(ResponseError, match="not an image") as raised:
         ask(server.url, lambda client: client.predict(b"not a picture"), waited)
     assert raised.value.status == 422
     assert waited == []

@@ -40,7 +40,7 @@ def test_metrics_of_a_published_model(tmp_path: Path, data: Path) -> None:
     truth = np.eye(10)[part.classes]
 
     program = (
-        "import sys; from logitserve.cli import main\n"
+        "import sys; from logitserve.cli.main import main\n"
         "try: main(sys.argv[1:])\n"
         "finally: assert 'tensorflow' not in sys.modules"
     )

@@ -55,6 +55,11 @@ def test_the_services_own_variable_beats_the_platforms(server: Server) -> None:
     assert healthcheck(LOGITSERVE_PORT=port(server), PORT="1") == (0, "")
 
 
+def test_a_link_to_a_service_called_logitserve_is_no_port(server: Server) -> None:
+    link = "tcp://10.96.0.7:8000"
+    assert healthcheck(LOGITSERVE_PORT=link, PORT=port(server)) == (0, "")
+
+
 def test_a_service_that_does_not_answer_is_not_healthy() -> None:
     status, said = healthcheck(PORT="1")
     assert status == 1
@@ -92,6 +97,7 @@ def test_a_port_that_is_none_is_said_in_one_line() -> None:
 def test_it_imports_nothing_of_the_service() -> None:
     program = (
         "import sys, logitserve.healthcheck; "
-        "assert not {'service', 'inference', 'pydantic', 'numpy', 'click'} & set(sys.modules)"
+        "heavy = {'logitserve_service', 'logitserve.inference', 'pydantic', 'numpy', 'click'}; "
+        "assert not heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

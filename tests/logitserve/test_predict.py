@@ -268,7 +268,7 @@ def test_logits_that_are_not_finite_are_the_error_of_their_picture_alone(tmp_pat
 def offline(*arguments: str) -> list[str]:
     """The command line, which asserts in the end that the service was not imported."""
     program = (
-        "import sys; from logitserve.cli import main\n"
+        "import sys; from logitserve.cli.main import main\n"
         "try: main(sys.argv[1:])\n"
         "finally: assert not {'fastapi', 'tensorflow'} & set(sys.modules)"
     )

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy.special import logsumexp
 from sklearn import metrics as reference
 
 from logitserve.inference import heads
@@ -110,3 +112,10 @@ def test_an_evaluation_of_yes_or_no_has_precision_and_recall_too() -> None:
         },
         abs=1e-4,
     )  # fmt: skip
+
+
+@given(hnp.arrays(np.float64, (3, 7), elements=st.floats(-700, 700)), st.floats(0.1, 10))
+def test_energy_is_minus_temperature_times_logsumexp(logits: Floats, temperature: float) -> None:
+    found = evaluate.energies(logits / temperature, temperature)
+    expected = -temperature * logsumexp(logits / temperature, axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)

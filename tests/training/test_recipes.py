@@ -11,7 +11,10 @@ from logitserve_training.recipes import RECIPES, FolderOptions, Options, Recipe,
 
 
 def test_recipes_and_evaluation_do_without_tensorflow() -> None:
-    code = "import sys, training.evaluate; print({'tensorflow', 'keras'} & set(sys.modules))"
+    code = (
+        "import sys, logitserve_training.evaluate; "
+        "print({'tensorflow', 'keras'} & set(sys.modules))"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
 

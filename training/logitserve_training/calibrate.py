@@ -20,6 +20,7 @@ from logitserve.inference.card import Calibration, Energy, Head, LabelScaling, M
 from logitserve_training.evaluate import (
     Floats,
     brier_score,
+    energies,
     expected_calibration_error,
     reliability,
 )
@@ -214,10 +215,10 @@ def _restated_thresholds(card: ModelCard, chosen: Calibrator) -> tuple[float, ..
 
 
 def _energy(logits: Logits, temperature: float) -> Energy:
-    energies = heads.energies(heads.scaled(logits, temperature), temperature)
-    threshold = float(np.quantile(energies, KNOWN_SHARE, method="higher"))
+    found = energies(heads.scaled(logits, temperature), temperature)
+    threshold = float(np.quantile(found, KNOWN_SHARE, method="higher"))
     return Energy(
         threshold=threshold,
-        known_share=float(np.mean(energies <= threshold)),
-        pictures=len(energies),
+        known_share=float(np.mean(found <= threshold)),
+        pictures=len(found),
     )

@@ -145,6 +145,19 @@ def predict_all(predictor: Predictor, images: Images) -> Predictions:
     return Predictions.concatenated(parts)
 
 
+def energies(logits: Floats, temperature: float) -> Floats:
+    """−T·ln sum(exp(z/T)), `[batch]` (Liu et al. 2020, arXiv:2010.03759).
+
+    It is low where some logit is high: for images like those of the training.
+
+    Args:
+        logits: finite and already divided by the temperature, `[batch, classes]`.
+        temperature: T.
+    """
+    energy: Floats = -temperature * heads.softmax_with_log_sum(logits)[1][:, 0]
+    return energy
+
+
 def negative_log_likelihood(probabilities: Floats, classes: Classes) -> float:
     """Mean of −ln p(true class), in nats.
 

@@ -19,7 +19,7 @@ from logitserve.inference.card import InputSpec
 from logitserve.inference.predictor import Predictions, Predictor
 from logitserve_training.datasets.dataset import Images
 from logitserve_training.drawings import MNIST_LIKE, SHEET, Stroke, arc, draw_strokes
-from logitserve_training.evaluate import Floats, predict_all
+from logitserve_training.evaluate import Floats, energies, predict_all
 
 COUNT: Final = 200
 """Pictures of each kind."""
@@ -108,7 +108,7 @@ def auroc(positive: Floats, negative: Floats) -> float:
 
 def _energies(predictor: Predictor, said: Predictions) -> Floats:
     temperature = predictor.card.temperature
-    return heads.energies(heads.scaled(said.logits, temperature), temperature)
+    return energies(heads.scaled(said.logits, temperature), temperature)
 
 
 def _unknown(said: Predictions) -> float:

@@ -1,129 +1,74 @@
-"""Whether pictures are made the way MNIST was made: black paper, white ink, size, center.
+"""Whether images are made the way MNIST was made: light ink on black, its size and its center.
 
-True of every MNIST picture. The question stands before every request, so there are two ways to ask
-it, with one answer. Of one picture it is asked on bytes, whose search and strip cost less than
-numpy's calls on so few pixels; of many, in one pass of numpy, whose calls then cost less each
-(`benchmarks/costs.py`).
-
-Numbers said to be measured are over the 60,000 training and 10,000 test pictures.
+Numbers said to be measured are over the 60,000 training and 10,000 test images.
 """
 
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-Picture = npt.NDArray[np.uint8]
-Box = tuple[int, int, int, int]
-"""Left, top, right, bottom; right and bottom are the first column and row outside."""
-
 BOX_SHARE: Final = 20 / 28
-"""Longer side of the digit over the side of the picture."""
+"""Longer side of the digit over the side of the image."""
 CENTER_TOLERANCE: Final = 0.52
 """Pixels. Centering is by whole pixels, so half of one, and MNIST keeps to it but for rounding
 (measured: 0.5001; 0.520 where a copy has lost its gray level 1)."""
-FULL_INK: Final = (b"\xff", b"\xfe")
-"""The brightest pixel of an MNIST picture is 255 or 254 (measured)."""
+
+Weights = npt.NDArray[np.floating[Any]]
 
 
-def is_normalized(luminance: Picture) -> bool:
-    """Whether a picture, uint8 `[h, w]`, is made like MNIST: black paper, white ink, size, center.
+def are_normalized(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Whether each image, uint8 `[n, h, w]`, is made like MNIST: bool `[n]`.
 
-    True of every MNIST picture.
+    True of every MNIST image. It precedes every inference: sums are products with ones, which numpy
+    forms faster, and the rest is done on bytes, which is fast for one image and for many
+    (`benchmarks/costs.py`).
     """
-    height, width = luminance.shape
-    by_row = luminance.tobytes()
-    if FULL_INK[0] not in by_row and FULL_INK[1] not in by_row:
-        return False
-    left, top, right, bottom = box = extent(by_row, luminance.T.tobytes(), height, width)
-    side = box_side(height, width)
-    # 16 of the 70,000 are one short: their faint edge was rounded away (measured).
-    if not side - 1 <= max(bottom - top, right - left) <= side:
-        return False
-    down, across = drift(luminance, box)
-    return abs(down) <= CENTER_TOLERANCE and abs(across) <= CENTER_TOLERANCE
-
-
-def are_normalized(pictures: Picture) -> npt.NDArray[np.bool_]:
-    """`is_normalized` of each picture, bool `[n]`; they are uint8, `[n, h, w]`."""
-    normalized = _are_surely_normalized(pictures)
-    for index in (~normalized).nonzero()[0]:
-        normalized[index] = is_normalized(pictures[index])
-    return normalized
-
-
-def _are_surely_normalized(pictures: Picture) -> npt.NDArray[np.bool_]:
-    """False also of the few whose center is off because they would not fit otherwise."""
-    count, height, width = pictures.shape
-    side = box_side(height, width)
-    ink = pictures.astype(np.float32)  # a row or a column of bytes adds up in it exactly
-    # As products with ones, which numpy forms faster than sums of so few numbers each.
-    rows = (ink.reshape(-1, width) @ _ones(width)).reshape(count, height)
-    columns = _ones(height) @ ink
-    # Both axes are looked at in the same calls where they are equally long.
-    profiles = [np.concatenate([rows, columns])] if height == width else [rows, columns]
-    sized = np.zeros(count, np.bool_)
-    normalized: npt.NDArray[np.bool_] = (
-        np.maximum.reduce(pictures.reshape(count, -1), axis=1) >= min(FULL_INK)[0]
-    )
-    for profile in profiles:
-        length = profile.shape[1]
-        inked = profile != 0
-        extent = length - inked.argmax(axis=1) - inked[:, ::-1].argmax(axis=1)
-        moments = profile @ _weights(length)
-        drifts = np.abs(moments[:, 1] / np.maximum(moments[:, 0], 1))  # no ink is no mass
-        fits = ((drifts <= CENTER_TOLERANCE) & (extent <= side)).reshape(-1, count)
-        normalized &= np.logical_and.reduce(fits)
-        sized |= np.logical_or.reduce((extent >= side - 1).reshape(-1, count))
-    normalized &= sized
-    return normalized
+    count, height, width = images.shape
+    across, down, ones = _weights(height, width)
+    ink = images.astype(ones.dtype)
+    by_row = ink.reshape(-1, width).dot(across).reshape(count, 2 * height)
+    rows, columns = (by_row[:, ::2] != 0).tobytes(), (ones @ ink != 0).tobytes()
+    pixels, size = images.tobytes(), height * width
+    longest = box_side(height, width)
+    normalized = []
+    pixel = row = column = 0
+    for mass, y, x in by_row.dot(down).tolist():
+        inked_rows = rows[row : (row := row + height)]
+        inked_columns = columns[column : (column := column + width)]
+        begin, pixel = pixel, pixel + size
+        side = max(len(inked_rows.strip(b"\0")), len(inked_columns.strip(b"\0")))
+        normalized.append(
+            # The brightest pixel of an MNIST image is 255 or 254 (measured).
+            (pixels.find(b"\xff", begin, pixel) >= 0 or pixels.find(b"\xfe", begin, pixel) >= 0)
+            # 16 of the 70,000 are one short: their faint edge was rounded away (measured).
+            and longest - 1 <= side <= longest
+            # Ink at the edge away from which it would have to move is as centered as it can be.
+            and (abs(y / mass) <= CENTER_TOLERANCE or inked_rows[0 if y > 0 else -1] != 0)
+            and (abs(x / mass) <= CENTER_TOLERANCE or inked_columns[0 if x > 0 else -1] != 0)
+        )
+    return np.array(normalized, np.bool_)
 
 
 @lru_cache(maxsize=8)
-def _ones(length: int) -> npt.NDArray[np.float32]:
-    return np.ones(length, np.float32)
+def _weights(height: int, width: int) -> tuple[Weights, Weights, Weights]:
+    """Factors that make moments of images; the origin is the center, index 14 of 0-27 in MNIST.
 
-
-@lru_cache(maxsize=8)
-def _weights(length: int) -> npt.NDArray[np.float64]:
-    """`[length, 2]`: a profile times this is its mass and its moment about the center."""
-    return np.stack([np.ones(length), np.arange(length) - length // 2], axis=-1)
+    Returns:
+        `[width, 2]`: a row times this is its mass and its moment x. `[height * 2, 3]`: those of all
+        rows times this are the image's mass and its moments y and x. `[height]`: ones. Sums of
+        integers are exact in their type.
+    """
+    largest = 255 * height * width * (max(height, width) // 2 + 1)
+    dtype = np.float32 if largest < 2**24 else np.float64
+    across = np.stack([np.ones(width), np.arange(width) - width // 2], axis=1)
+    down = np.zeros((height, 2, 3))
+    down[:, 0, 0] = down[:, 1, 2] = 1
+    down[:, 0, 1] = np.arange(height) - height // 2
+    return across.astype(dtype), down.reshape(-1, 3).astype(dtype), np.ones(height, dtype)
 
 
 def box_side(height: int, width: int) -> int:
-    """Pixels of the longer side of a digit in a picture of this size."""
+    """Pixels of the longer side of a digit in an image of this size."""
     return max(1, round(min(height, width) * BOX_SHARE))
-
-
-def extent(by_row: bytes, by_column: bytes, height: int, width: int) -> Box:
-    """Smallest box around what is not 0, from the pixels in both orders; there must be some."""
-    end = height * width
-    return (
-        (end - len(by_column.lstrip(b"\0"))) // height,
-        (end - len(by_row.lstrip(b"\0"))) // width,
-        -(-len(by_column.rstrip(b"\0")) // height),
-        -(-len(by_row.rstrip(b"\0")) // width),
-    )
-
-
-@lru_cache(maxsize=8)
-def _moments(height: int, width: int) -> npt.NDArray[np.float64]:
-    """`[height * width, 3]`: a flat picture times this is its mass and its moments y and x.
-
-    The origin is the center, which in MNIST is index 14 of 0-27.
-    """
-    y, x = np.indices((height, width), dtype=np.float64)
-    moments = np.stack([np.ones_like(y), y - height // 2, x - width // 2], axis=-1)
-    return moments.reshape(-1, 3)
-
-
-def drift(picture: Picture, box: Box) -> tuple[float, float]:
-    """Pixels, down and right, that the ink must move to be centered but stay in the picture."""
-    height, width = picture.shape
-    left, top, right, bottom = box
-    mass, y, x = picture.ravel().astype(np.float64).dot(_moments(height, width)).tolist()
-    return (
-        min(max(-y / mass, -top), height - bottom),
-        min(max(-x / mass, -left), width - right),
-    )

@@ -1,4 +1,4 @@
-"""People's pictures of a handwritten digit → pictures made the way MNIST was made.
+"""Images of a handwritten digit → images made the way MNIST was made.
 
 LeCun, Bottou, Bengio, Haffner 1998, "Gradient-Based Learning Applied to Document Recognition",
 section III.A: the digit is scaled, aspect kept and antialiased, to fit a 20×20 box, and that box
@@ -11,77 +11,77 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
+from logitserve.inference.image_warnings import ImageWarning, Warn
 from logitserve.inference.mnist import segment
-from logitserve.inference.mnist.form import Box, box_side, drift, extent, is_normalized
-from logitserve.inference.picture_warnings import PictureWarning, Warn
+from logitserve.inference.mnist.form import are_normalized, box_side
 
-Picture = npt.NDArray[np.uint8]
+Gray = npt.NDArray[np.uint8]
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom; right and bottom are the first column and row outside."""
 
 WORKING_SIDE: Final = 128
 """Pixels. What is larger is shrunk to this: six times the final digit, enough to antialias."""
 STROKE: Final = (1.7, 4.0)
-"""Pixels of the 28×28 picture: stroke widths, by `_stroke_width`, that are left alone (measured
+"""Pixels of the 28×28 image: stroke widths, by `_stroke_width`, that are left alone (measured
 percentiles of MNIST: 5th 1.6, 25th 2.0, median 2.4, 75th 2.8, 95th 3.6, 99th 4.3)."""
 FINE: Final = 4
 """Strokes are thickened and thinned at this multiple of the final resolution."""
 
 
 def normalize(
-    luminance: Picture,
-    opacity: Picture | None,
+    luminance: Gray,
+    opacity: Gray | None,
     *,
     height: int = 28,
     width: int = 28,
     warn: Warn | None = None,
-) -> Picture:
-    """Make a picture of one handwritten digit look like MNIST.
+) -> Gray:
+    """Make an image of one handwritten digit look like MNIST.
 
-    Paper may be lighter or darker than the ink, unevenly lit, noisy or transparent. A picture
+    Paper may be lighter or darker than the ink, unevenly lit, noisy or transparent. An image
     that is made like MNIST already is returned unchanged.
 
     Args:
         luminance: uint8, `[h, w]`, at least 1×1.
-        opacity: uint8, `[h, w]`, 255 is opaque; None when the picture has no alpha channel.
+        opacity: uint8, `[h, w]`, 255 is opaque; None when the image has no alpha channel.
         height: of the result.
         width: of the result.
-        warn: told when ink and paper change sides, transparency goes, or no ink is found.
+        warn: called when ink and paper change sides, transparency goes, or no ink is found.
 
     Returns:
         uint8, `[height, width]`, light ink on 0; all 0 when no ink is found.
     """
-    picture = luminance
+    image = luminance
     if not (opacity is None or is_opaque(opacity)):
-        picture = _flattened(luminance, opacity)
+        image = _flattened(luminance, opacity)
         if warn:
-            warn(PictureWarning.TRANSPARENCY_FLATTENED)
-    if picture.shape == (height, width) and is_normalized(picture):
-        return picture
-    overview = _shrunk(picture)
+            warn(ImageWarning.TRANSPARENCY_FLATTENED)
+    if image.shape == (height, width) and are_normalized(image[np.newaxis])[0]:
+        return image
+    overview = _shrunk(image)
     scene = segment.observe(overview)
     ink = segment.separate(overview, scene)
-    if overview.shape != picture.shape:
+    if overview.shape != image.shape:
         # A small digit on a large sheet is looked at again from near.
-        ink = segment.separate(_shrunk(_cropped(picture, _box_of(ink), overview.shape)), scene)
+        ink = segment.separate(_shrunk(_cropped(image, _box_of(ink), overview.shape)), scene)
     left, top, right, bottom = _box_of(ink)
     if left == right:
         if warn:
-            warn(
-                PictureWarning.BLANK if segment.is_blank(picture) else PictureWarning.NOTHING_FOUND
-            )
+            warn(ImageWarning.BLANK if segment.is_blank(image) else ImageWarning.NOTHING_FOUND)
         return np.zeros((height, width), np.uint8)
     if warn and scene.dark_ink:
-        warn(PictureWarning.INVERTED)
+        warn(ImageWarning.INVERTED)
     digit = ink[top:bottom, left:right]
     return _centered(_scaled(digit, box_side(height, width)), height, width)
 
 
-def is_opaque(opacity: Picture) -> bool:
+def is_opaque(opacity: Gray) -> bool:
     """Whether an alpha channel, uint8 `[h, w]`, lets nothing through."""
     return bool(opacity.min() == 255)
 
 
-def _flattened(luminance: Picture, opacity: Picture) -> Picture:
-    """Put a transparent picture on paper that its ink stands out from."""
+def _flattened(luminance: Gray, opacity: Gray) -> Gray:
+    """Put a transparent image on paper that its ink stands out from."""
     alpha = opacity.astype(np.float32) / 255
     if not alpha.any():
         return np.zeros_like(luminance)
@@ -95,35 +95,36 @@ def _flattened(luminance: Picture, opacity: Picture) -> Picture:
     return np.rint(alpha * luminance + (1 - alpha) * paper).astype(np.uint8)
 
 
-def _shrunk(picture: Picture) -> Picture:
+def _shrunk(image: Gray) -> Gray:
     """At most `WORKING_SIDE` pixels on the longer side, by averaging whole blocks."""
-    factor = -(-max(picture.shape) // WORKING_SIDE)
+    factor = -(-max(image.shape) // WORKING_SIDE)
     if factor == 1:
-        return picture
-    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).reduce(factor))
+        return image
+    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).reduce(factor))
 
 
-def _box_of(ink: Picture) -> Box:
+def _box_of(ink: Gray) -> Box:
     """The smallest box around the ink; all 0 when there is none."""
     present = ink > ink.max() // 8
     if not present.any():
         return 0, 0, 0, 0
-    return extent(present.tobytes(), present.T.tobytes(), *present.shape)
+    rows, columns = np.flatnonzero(present.any(axis=1)), np.flatnonzero(present.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _cropped(picture: Picture, box: Box, shape: tuple[int, ...]) -> Picture:
-    """The part of a picture that a box in its overview of that shape shows, with some paper."""
+def _cropped(image: Gray, box: Box, shape: tuple[int, ...]) -> Gray:
+    """The part of an image that a box in its overview of that shape shows, with some paper."""
     left, top, right, bottom = box
     if left == right:
-        return picture
-    scale = max(picture.shape[0] / shape[0], picture.shape[1] / shape[1])
+        return image
+    scale = max(image.shape[0] / shape[0], image.shape[1] / shape[1])
     margin = 2 + max(right - left, bottom - top) // 8
     rows = slice(int(max(0, top - margin) * scale), int((bottom + margin) * scale) + 1)
     columns = slice(int(max(0, left - margin) * scale), int((right + margin) * scale) + 1)
-    return picture[rows, columns]
+    return image[rows, columns]
 
 
-def _scaled(ink: Picture, side: int) -> Picture:
+def _scaled(ink: Gray, side: int) -> Gray:
     """Scale ink to `side` on the longer side, with a stroke width as in MNIST."""
     scale = side / max(ink.shape)
     stroke = _stroke_width(ink) * scale * 20 / side
@@ -136,19 +137,19 @@ def _scaled(ink: Picture, side: int) -> Picture:
     return digit if rest.shape == digit.shape else _stretched(_resized(rest, side))
 
 
-def _trimmed(ink: Picture) -> Picture:
+def _trimmed(ink: Gray) -> Gray:
     left, top, right, bottom = _box_of(ink)
     return ink[top:bottom, left:right]
 
 
-def _stroke_width(ink: Picture) -> float:
+def _stroke_width(ink: Gray) -> float:
     """Mean width of the strokes in pixels: twice the area over the length of the outline."""
     field = np.pad(ink.astype(np.float32), 1)
     down, across = np.diff(field, axis=0)[:, :-1], np.diff(field, axis=1)[:-1]
     return float(2 * field.sum() / np.hypot(down, across).sum())
 
 
-def _reweighted(ink: Picture, change: int) -> Picture:
+def _reweighted(ink: Gray, change: int) -> Gray:
     """Move the outline of the strokes outward by so many pixels, or inward if negative."""
     if change == 0:
         return ink
@@ -159,7 +160,7 @@ def _reweighted(ink: Picture, change: int) -> Picture:
     return changed if changed.max() == ink.max() else ink
 
 
-def _resized(ink: Picture, side: int) -> Picture:
+def _resized(ink: Gray, side: int) -> Gray:
     """Scale to `side` on the longer side, aspect kept and antialiased."""
     height, width = ink.shape
     scale = side / max(height, width)
@@ -169,17 +170,20 @@ def _resized(ink: Picture, side: int) -> Picture:
     )
 
 
-def _stretched(ink: Picture) -> Picture:
+def _stretched(ink: Gray) -> Gray:
     """Full ink to 255."""
     full = segment.quantile(ink[ink >= ink.max() / 2], 0.5)
-    stretched: Picture = np.rint(ink * (255 / full)).clip(0, 255).astype(np.uint8)
+    stretched: Gray = np.rint(ink * (255 / full)).clip(0, 255).astype(np.uint8)
     return stretched
 
 
-def _centered(digit: Picture, height: int, width: int) -> Picture:
+def _centered(digit: Gray, height: int, width: int) -> Gray:
     """Place the digit so that its center of mass is at the center, as far as it fits."""
     rows, columns = digit.shape
     field = np.zeros((height, width), np.uint8)
     field[:rows, :columns] = digit
-    down, across = drift(field, (0, 0, columns, rows))
+    y, x = (np.arange(side) - side // 2 for side in (height, width))  # index 14 of 0-27 in MNIST
+    mass = int(field.sum())
+    down = min(max(-int(y @ field.sum(axis=1)) / mass, 0), height - rows)
+    across = min(max(-int(x @ field.sum(axis=0)) / mass, 0), width - columns)
     return np.roll(field, (round(down), round(across)), axis=(0, 1))

@@ -6,14 +6,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
-Picture = npt.NDArray[np.uint8]
+Gray = npt.NDArray[np.uint8]
 
 LEAST_CONTRAST: Final = 10
-"""Gray levels between paper and ink below which a picture is blank (JPEG moves paper by 1-4)."""
+"""Gray levels between paper and ink below which an image is blank (JPEG moves paper by 1-4)."""
 EVEN_PAPER: Final = 4
 """Gray levels, 10th to 90th percentile along the border: more is uneven light."""
 PHOTOGRAPH_SIDE: Final = 80
-"""Pixels. Smaller pictures are drawings or scans: their border varies by ink and not by light."""
+"""Pixels. Smaller images are drawings or scans: their border varies by ink and not by light."""
 THUMBNAIL_SIDE: Final = 32
 """Pixels. Light is looked at in this size, where noise has been averaged away."""
 WIDEST_STROKE: Final = 13
@@ -23,13 +23,13 @@ WIDEST_STROKE: Final = 13
 COLOR_CONTRAST: Final = 2
 """How many times more a channel has to vary than luminance to be looked at instead of it."""
 SPECK: Final = 0.2
-"""Share of the densest ink, averaged over 1/16 of the picture, below which ink is a speck."""
+"""Share of the densest ink, averaged over 1/16 of the image, below which ink is a speck."""
 
 
-def _border(picture: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+def _border(image: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
     """The outermost pixels, one-dimensional: paper, but where ink touches the edge."""
     return np.concatenate(
-        [picture[0], picture[-1], picture[:, 0], picture[:, -1]], dtype=np.float32, casting="unsafe"
+        [image[0], image[-1], image[:, 0], image[:, -1]], dtype=np.float32, casting="unsafe"
     )
 
 
@@ -48,12 +48,12 @@ def quantile(values: npt.NDArray[np.generic], share: float) -> float:
     return low + (position - below) * (high - low)
 
 
-def is_blank(picture: Picture) -> bool:
-    """Whether a picture, uint8 `[h, w]` or `[h, w, channels]`, has no more contrast than noise."""
-    return bool(np.ptp(picture, axis=(0, 1)).max() < LEAST_CONTRAST)
+def is_blank(image: Gray) -> bool:
+    """Whether an image, uint8 `[h, w]` or `[h, w, channels]`, has no more contrast than noise."""
+    return bool(np.ptp(image, axis=(0, 1)).max() < LEAST_CONTRAST)
 
 
-def monochrome(colors: Picture) -> Picture:
+def monochrome(colors: Gray) -> Gray:
     """Colors, uint8 `[h, w, 3]`, to the gray `[h, w]` in which ink stands out from paper.
 
     That is luminance, but for ink and paper that differ in color and hardly in luminance, as red
@@ -72,7 +72,7 @@ def monochrome(colors: Picture) -> Picture:
 
 
 class Scene(NamedTuple):
-    """What the whole picture tells of any part of it."""
+    """What the whole image tells of any part of it."""
 
     photograph: bool
     """Light, specks and ruled lines are to be reckoned with."""
@@ -81,46 +81,46 @@ class Scene(NamedTuple):
     dark_ink: bool
 
 
-def observe(picture: Picture) -> Scene:
-    """Look at the whole picture, uint8 `[h, w]`."""
-    photograph = max(picture.shape) >= PHOTOGRAPH_SIDE
-    uneven = photograph and _unevenness(np.asarray(_thumbnail(picture))) > EVEN_PAPER
+def observe(image: Gray) -> Scene:
+    """Look at the whole image, uint8 `[h, w]`."""
+    photograph = max(image.shape) >= PHOTOGRAPH_SIDE
+    uneven = photograph and _unevenness(np.asarray(_thumbnail(image))) > EVEN_PAPER
     return Scene(
         photograph=photograph,
         uneven=uneven,
-        dark_ink=_is_skewed_to_dark(picture) if uneven else _is_darker_inside(picture),
+        dark_ink=_is_skewed_to_dark(image) if uneven else _is_darker_inside(image),
     )
 
 
-def _unevenness(thumbnail: Picture) -> float:
+def _unevenness(thumbnail: Gray) -> float:
     """Gray levels by which the light differs along the border, but for what ink touches it."""
     border = _border(thumbnail)
     return quantile(border, 0.9) - quantile(border, 0.1)
 
 
-def _is_darker_inside(picture: Picture) -> bool:
+def _is_darker_inside(image: Gray) -> bool:
     """Most of the border is paper, so ink makes the mean differ from it."""
-    return float(picture.mean()) < quantile(_border(picture), 0.5)
+    return float(image.mean()) < quantile(_border(image), 0.5)
 
 
-def _is_skewed_to_dark(picture: Picture) -> bool:
+def _is_skewed_to_dark(image: Gray) -> bool:
     """Strokes are sparse and far from what is around them, so they skew the local contrast.
 
     Gradients, the edges of shadows and noise go as far to the one side as to the other.
     """
-    around = Image.fromarray(picture).filter(ImageFilter.GaussianBlur(max(picture.shape) / 12))
-    contrast = picture.astype(np.float32) - np.asarray(around)
+    around = Image.fromarray(image).filter(ImageFilter.GaussianBlur(max(image.shape) / 12))
+    contrast = image.astype(np.float32) - np.asarray(around)
     return float((contrast * contrast * contrast).sum()) < 0  # a power costs seventy times more
 
 
-def _thumbnail(picture: Picture) -> Image.Image:
-    image = Image.fromarray(picture)
-    return image.reduce(-(-max(image.size) // THUMBNAIL_SIDE))
+def _thumbnail(image: Gray) -> Image.Image:
+    thumbnail = Image.fromarray(image)
+    return thumbnail.reduce(-(-max(thumbnail.size) // THUMBNAIL_SIDE))
 
 
-def separate(picture: Picture, scene: Scene) -> Picture:
+def separate(image: Gray, scene: Scene) -> Gray:
     """Separate ink from paper: uint8, same shape, 0 on paper to 255 on full ink."""
-    light_paper = picture if scene.dark_ink else 255 - picture
+    light_paper = image if scene.dark_ink else 255 - image
     contrast = _paper(light_paper, scene) - light_paper
     # Noise goes to both sides of the paper and ink only to one, so the other side shows it.
     lighter = -_border(contrast)
@@ -128,15 +128,15 @@ def separate(picture: Picture, scene: Scene) -> Picture:
     noise = 1.5 * quantile(lighter, 0.5) if lighter.size else 0.0
     peak = float(contrast.max())
     if peak < max(LEAST_CONTRAST, 4 * noise):
-        return np.zeros_like(picture)
+        return np.zeros_like(image)
     floor = max(4 * noise, 0.05 * peak)
     full = quantile(contrast[contrast >= peak / 2], 0.5)
     ink = (((contrast - floor) / max(full - floor, 1)).clip(0, 1) * 255).astype(np.uint8)
     return _without_specks(_without_lines(ink)) if scene.photograph else ink
 
 
-def _paper(light_paper: Picture, scene: Scene) -> npt.NDArray[np.float32]:
-    """What the sheet would look like without ink: float32, broadcasts against the picture."""
+def _paper(light_paper: Gray, scene: Scene) -> npt.NDArray[np.float32]:
+    """What the sheet would look like without ink: float32, broadcasts against the image."""
     if scene.uneven:
         return _lit_paper(light_paper)
     # Ink may touch much of the border of a small scan, and only ever makes it darker.
@@ -144,7 +144,7 @@ def _paper(light_paper: Picture, scene: Scene) -> npt.NDArray[np.float32]:
     return np.asarray(quantile(_border(light_paper), share), dtype=np.float32)
 
 
-def _lit_paper(light_paper: Picture) -> npt.NDArray[np.float32]:
+def _lit_paper(light_paper: Gray) -> npt.NDArray[np.float32]:
     """The light on the sheet: strokes are closed by a window wider than they are."""
     thumbnail = np.asarray(_thumbnail(light_paper), dtype=np.int16)
     reach = WIDEST_STROKE // 2
@@ -156,22 +156,22 @@ def _lit_paper(light_paper: Picture) -> npt.NDArray[np.float32]:
     return np.asarray(smooth.resize(size, Image.Resampling.BICUBIC), dtype=np.float32)
 
 
-def closed(picture: Picture, reach: int) -> Picture:
+def closed(image: Gray, reach: int) -> Gray:
     """Gray closing: what is dark, and narrower than a window that reaches so far, is filled.
 
     The window is a square, so rows and columns follow each other; Pillow's filters, which sort what
     is in each window, take ten times as long.
     """
-    height, width = picture.shape
+    height, width = image.shape
     shifts = range(2 * reach + 1)
     for extreme in (np.maximum, np.minimum):
-        padded = np.pad(picture, reach, mode="edge")
+        padded = np.pad(image, reach, mode="edge")
         rows = extreme.reduce([padded[shift : shift + height] for shift in shifts])
-        picture = extreme.reduce([rows[:, shift : shift + width] for shift in shifts])
-    return picture
+        image = extreme.reduce([rows[:, shift : shift + width] for shift in shifts])
+    return image
 
 
-def _without_lines(ink: Picture) -> Picture:
+def _without_lines(ink: Gray) -> Gray:
     """Drop ruled lines: they go from edge to edge, and are fainter than the ink."""
     rows, columns = ink[:, [0, -1]].min(axis=1), ink[[0, -1]].min(axis=0)
     if not (rows.any() or columns.any()):
@@ -182,7 +182,7 @@ def _without_lines(ink: Picture) -> Picture:
     return np.where((ink > 1.5 * line) | (line > 128), ink, 0).astype(np.uint8)
 
 
-def _without_specks(ink: Picture) -> Picture:
+def _without_specks(ink: Gray) -> Gray:
     """Drop what has little ink around it, compared to a stroke."""
     around = ImageFilter.BoxBlur(max(ink.shape) / 32)
     mass = np.asarray(Image.fromarray(ink).filter(around))

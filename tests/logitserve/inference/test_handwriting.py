@@ -12,8 +12,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageDraw
 from sklearn.datasets import load_digits
 
-from logitserve.inference.mnist.form import are_normalized, is_normalized
-from logitserve.inference.mnist.normalize import Picture, normalize
+from logitserve.inference.mnist.form import CENTER_TOLERANCE, are_normalized, box_side
+from logitserve.inference.mnist.normalize import Gray, normalize
 
 # A 2 and a 5 as polylines in a 1×1 box: neither is symmetric, one has corners.
 TWO = [(0.1, 0.25), (0.3, 0.03), (0.65, 0.03), (0.8, 0.3), (0.1, 1.0), (0.9, 1.0)]
@@ -27,7 +27,7 @@ def drawn(
     pen: int = 14,
     at: tuple[float, float] = (80, 70),
     points: list[tuple[float, float]] = TWO,
-) -> Picture:
+) -> Gray:
     """Light ink, 255, on 0: uint8, `[side, side]`; the digit is `size` high, its corner `at`."""
     image = Image.new("L", (side, side))
     line = [(at[0] + x * size, at[1] + y * size) for x, y in points]
@@ -38,7 +38,7 @@ def drawn(
     return np.asarray(image)
 
 
-def difference(one: Picture, other: Picture) -> float:
+def difference(one: Gray, other: Gray) -> float:
     """Mean absolute difference over mean ink: 0 is equal, 2 is nothing in common.
 
     The least over shifts by a pixel, because centering rounds to whole pixels.
@@ -49,14 +49,29 @@ def difference(one: Picture, other: Picture) -> float:
     return min(float(np.abs(each - other).sum()) for each in moved) / ink
 
 
-def extent(digit: Picture) -> tuple[int, int]:
+def extent(digit: Gray) -> tuple[int, int]:
     rows, columns = np.flatnonzero(digit.any(axis=1)), np.flatnonzero(digit.any(axis=0))
     return int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1
 
 
-def center_of_mass(digit: Picture) -> tuple[float, float]:
+def center_of_mass(digit: Gray) -> tuple[float, float]:
     y, x = np.indices(digit.shape)
     return float(np.average(y, weights=digit)), float(np.average(x, weights=digit))
+
+
+def is_normalized(image: Gray) -> bool:
+    """The definition, in plain steps."""
+    if image.max() < 254:
+        return False
+    longest = box_side(*image.shape)
+    centered = []
+    for axis in (0, 1):
+        profile = image.sum(axis=1 - axis, dtype=np.int64)
+        inked = np.flatnonzero(profile)
+        offset = int(profile @ np.arange(len(profile))) / int(profile.sum()) - len(profile) // 2
+        blocked = inked[0] == 0 if offset > 0 else inked[-1] == len(profile) - 1
+        centered.append(abs(offset) <= CENTER_TOLERANCE or blocked)
+    return max(extent(image)) in (longest - 1, longest) and all(centered)
 
 
 REFERENCE = normalize(drawn(), None)
@@ -139,7 +154,7 @@ def test_a_sheet_with_transparent_margins() -> None:
     assert difference(normalize(255 - drawn(), opacity), REFERENCE) < 0.05
 
 
-def lit(light: npt.NDArray[np.floating[Any]], *, noise: float = 3) -> Picture:
+def lit(light: npt.NDArray[np.floating[Any]], *, noise: float = 3) -> Gray:
     """Dark ink on paper in that light, `[280, 280]` or what broadcasts to it, with noise."""
     paper = 240 * light * (1 - 0.8 * drawn() / 255)
     grain = np.random.default_rng(0).normal(0, noise, paper.shape)
@@ -199,7 +214,7 @@ def test_a_normalized_picture_comes_back_as_it_is() -> None:
     ],
     ids=["inverse", "low", "left", "faint", "tight", "wide"],
 )
-def test_a_spoiled_picture_is_found_and_mended(spoil: Callable[[Picture], Picture]) -> None:
+def test_a_spoiled_picture_is_found_and_mended(spoil: Callable[[Gray], Gray]) -> None:
     spoiled = spoil(REFERENCE)
     assert not is_normalized(spoiled)
     assert difference(normalize(spoiled, None), REFERENCE) < 0.15
@@ -226,7 +241,7 @@ def test_handwriting_of_other_people() -> None:
 )
 @settings(deadline=None, max_examples=80)
 def test_any_picture_gives_black_or_a_normalized_one(
-    luminance: Picture, channels: str, size: tuple[int, int], seed: int
+    luminance: Gray, channels: str, size: tuple[int, int], seed: int
 ) -> None:
     height, width = size
     grain = np.random.default_rng(seed).integers(0, 256, luminance.shape, np.uint8)
@@ -244,8 +259,8 @@ def test_any_picture_gives_black_or_a_normalized_one(
     grown=st.booleans(),
 )
 @settings(deadline=None, max_examples=80)
-def test_a_batch_is_judged_as_its_pictures_are(
-    noise: Picture, moves: list[tuple[int, int]], peaks: list[int], *, grown: bool
+def test_a_batch_is_judged_as_its_images_are(
+    noise: Gray, moves: list[tuple[int, int]], peaks: list[int], *, grown: bool
 ) -> None:
     digits = [
         np.roll(np.minimum(REFERENCE, peak), move, axis=(0, 1))
@@ -255,5 +270,20 @@ def test_a_batch_is_judged_as_its_pictures_are(
     if grown:
         batch = np.pad(batch, [(0, 0), (0, 1), (0, 0)])
     judged = are_normalized(batch).tolist()
-    assert judged == [is_normalized(picture) for picture in batch]
+    assert judged == [is_normalized(image) for image in batch]
+    assert judged == [are_normalized(image[np.newaxis])[0] for image in batch]
     assert any(judged) or grown
+
+
+@given(
+    hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=30)),
+    st.integers(0, 9),
+    st.integers(0, 9),
+)
+@settings(deadline=None)
+def test_images_of_any_shape_are_judged(noise: Gray, above: int, before: int) -> None:
+    """Padded, so that some are of the size and the center; the brightest is brightened."""
+    images = np.pad(noise, [(0, 0), (above, 4), (before, 4)])
+    images = np.where(images == images.max(axis=(1, 2), keepdims=True), 255, images)
+    images = images.astype(np.uint8)
+    assert are_normalized(images).tolist() == [is_normalized(image) for image in images]

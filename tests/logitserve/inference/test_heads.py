@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy.special import expit, logit, logsumexp
+from scipy.special import expit, logit
 from scipy.special import softmax as scipy_softmax
 
 from logitserve.inference import heads
@@ -115,7 +115,7 @@ def test_temperature_divides() -> None:
 def test_a_non_finite_logit_is_an_error_that_names_its_row(bad: float) -> None:
     logits = np.zeros((4, 3), np.float32)
     logits[2, 1] = bad
-    with pytest.raises(NonFiniteLogitsError, match="picture 2 of the batch") as caught:
+    with pytest.raises(NonFiniteLogitsError, match="image 2 of the request") as caught:
         heads.scaled(logits, 1.0)
     assert caught.value.rows == (2,)
 
@@ -167,10 +167,7 @@ def test_thresholds_of_0_and_1_stay_what_they_are() -> None:
     assert heads.thresholds(card, of_calibrated=False).tolist() == [0.0, 1.0]
 
 
-@given(moderate_logits(), st.floats(0.1, 10))
-def test_energy_is_minus_temperature_times_logsumexp(
-    logits: npt.NDArray[np.float64], temperature: float
-) -> None:
-    found = heads.energies(logits / temperature, temperature)
-    expected = -temperature * logsumexp(logits / temperature, axis=1)
-    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+def test_a_non_finite_error_names_the_images_of_a_request() -> None:
+    assert "for this image;" in str(NonFiniteLogitsError())
+    assert "image 0, 3 of the request (counted from 0);" in str(NonFiniteLogitsError([0, 3]))
+    assert "image 0, 1, 2, 3, 4, … of" in str(NonFiniteLogitsError(range(9)))

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 from scipy import ndimage
 
-from logitserve.inference.mnist.segment import Picture, closed, monochrome, quantile
+from logitserve.inference.mnist.segment import Gray, closed, monochrome, quantile
 
 SIDES = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40)
 
@@ -17,21 +17,21 @@ SIDES = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40)
     values=arrays(np.uint8, st.integers(1, 300)) | arrays(np.float32, st.integers(1, 300)),
     share=st.floats(0, 1),
 )
-def test_a_quantile_is_that_of_numpy(values: Picture, share: float) -> None:
+def test_a_quantile_is_that_of_numpy(values: Gray, share: float) -> None:
     values = np.nan_to_num(values, nan=0.0, posinf=255, neginf=-255).clip(-255, 255)
     reference = np.quantile(values.astype(np.float64), share)
     assert quantile(values, share) == pytest.approx(reference, abs=1e-9)
 
 
 @given(picture=arrays(np.uint8, SIDES), reach=st.integers(0, 8))
-def test_a_closing_is_that_of_scipy(picture: Picture, reach: int) -> None:
+def test_a_closing_is_that_of_scipy(picture: Gray, reach: int) -> None:
     size = 2 * reach + 1
     reference = ndimage.grey_closing(picture, size=(size, size), mode="nearest")
     np.testing.assert_array_equal(closed(picture, reach), reference)
 
 
 @given(gray=arrays(np.uint8, SIDES))
-def test_gray_as_three_channels_is_that_gray(gray: Picture) -> None:
+def test_gray_as_three_channels_is_that_gray(gray: Gray) -> None:
     colors = np.stack([gray] * 3, axis=-1)
     np.testing.assert_array_equal(monochrome(colors), gray)
     np.testing.assert_array_equal(np.asarray(Image.fromarray(colors).convert("L")), gray)

@@ -13,7 +13,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from logitserve.inference import decoding
+from logitserve.inference import images
 from logitserve.inference.errors import TooManyPixelsError, UnreadableImageError
 from tests.tiny_models import encode
 
@@ -82,7 +82,7 @@ def ramp_tiff(bits: int, photometric: int) -> bytes:
     ids=str,
 )
 def test_tiff_of_every_kind(data: bytes, expected: npt.NDArray[np.integer]) -> None:
-    np.testing.assert_array_equal(decoding.decode(data), expected)
+    np.testing.assert_array_equal(images.decode(data), expected)
 
 
 def test_opacity_multiplied_into_a_tiff() -> None:
@@ -90,7 +90,7 @@ def test_opacity_multiplied_into_a_tiff() -> None:
     for samples, kind in ((GRAY, {"photometric": "minisblack"}), (RGB, COLORS)):
         faint = np.rint(samples * (128 / 255)).astype(np.uint8)
         data = tiff(np.dstack([faint, opacity]), extrasamples=["assocalpha"], **kind)
-        found = decoding.decode(data)
+        found = images.decode(data)
         np.testing.assert_array_equal(found[:, :, -1], opacity)
         np.testing.assert_allclose(found[:, :, :-1].squeeze().astype(int), samples, atol=2)
 
@@ -111,7 +111,7 @@ def test_opacity_multiplied_into_a_tiff() -> None:
 )
 def test_tiff_that_is_no_usual_picture_is_refused(data: bytes, reason: str) -> None:
     with pytest.raises(UnreadableImageError, match=reason):
-        decoding.decode(data)
+        images.decode(data)
 
 
 def bmp(
@@ -175,7 +175,7 @@ MASKS = struct.pack("<III", 0xF800, 0x7E0, 0x1F)
     ],
 )
 def test_bmp_of_every_kind(data: bytes, expected: list[list[list[int]]]) -> None:
-    np.testing.assert_array_equal(decoding.decode(data), expected)
+    np.testing.assert_array_equal(images.decode(data), expected)
 
 
 def test_jpegs_of_four_channels() -> None:
@@ -192,7 +192,7 @@ def test_jpegs_of_four_channels() -> None:
     ycck[transform] = 2
     for data in (plain, bytes(ycck)):
         np.testing.assert_allclose(
-            decoding.decode(data).astype(int), np.full((16, 16, 3), (200, 40, 30)), atol=4
+            images.decode(data).astype(int), np.full((16, 16, 3), (200, 40, 30)), atol=4
         )
 
 
@@ -202,7 +202,7 @@ WHOLE_JPEG = encode(Image.fromarray(RGB), "JPEG")
 @pytest.mark.parametrize("ending", [b"\0\0", b"\xff\xd0", b"\xff\xd9" + b"junk" * 99])
 def test_a_jpeg_with_all_its_pixels_and_another_ending(ending: bytes) -> None:
     np.testing.assert_array_equal(
-        decoding.decode(WHOLE_JPEG[:-2] + ending), decoding.decode(WHOLE_JPEG)
+        images.decode(WHOLE_JPEG[:-2] + ending), images.decode(WHOLE_JPEG)
     )
 
 
@@ -221,28 +221,28 @@ def announced(format_name: str, width: int, height: int) -> bytes:
 @pytest.mark.parametrize("side", [1_000, 20_000, 65_000])
 def test_more_pixels_than_even_pillow_opens(format_name: str, side: int) -> None:
     with pytest.raises(TooManyPixelsError, match=f"{side * side} pixels; the limit is 900000 pix"):
-        decoding.decode(announced(format_name, side, side), max_pixels=900_000)
+        images.decode(announced(format_name, side, side), max_pixels=900_000)
 
 
 @pytest.mark.parametrize(("width", "height"), [(0, 37), (41, 0), (0, 0)])
 @pytest.mark.parametrize("format_name", ["JPEG", "BMP"])
 def test_no_pixels(format_name: str, width: int, height: int) -> None:
     with pytest.raises(UnreadableImageError):
-        decoding.decode(announced(format_name, width, height))
+        images.decode(announced(format_name, width, height))
 
 
 def test_a_gif_frame_that_is_larger_than_its_screen() -> None:
     data = announced("GIF", 1, 1)
-    np.testing.assert_array_equal(decoding.decode(data)[:, :, 0], GRAY)
+    np.testing.assert_array_equal(images.decode(data)[:, :, 0], GRAY)
     with pytest.raises(TooManyPixelsError, match="41×37"):
-        decoding.decode(data, max_pixels=41 * 37 - 1)
+        images.decode(data, max_pixels=41 * 37 - 1)
 
 
 def test_a_tile_of_a_tiff_that_is_larger_than_the_limit() -> None:
     data = tiff(GRAY, tile=(1024, 512), compression="zlib")
-    np.testing.assert_array_equal(decoding.decode(data), GRAY)
+    np.testing.assert_array_equal(images.decode(data), GRAY)
     with pytest.raises(TooManyPixelsError, match="512×1024 = 524288 pixels"):
-        decoding.decode(data, max_pixels=1024 * 512 - 1)
+        images.decode(data, max_pixels=1024 * 512 - 1)
 
 
 @pytest.mark.parametrize("format_name", ["WEBP", "TIFF"])
@@ -264,7 +264,7 @@ def test_exif_turns(format_name: str, orientation: int) -> None:
         exif = Image.Exif()
         exif[0x0112] = orientation
         data = encode(Image.fromarray(RGB), "WEBP", lossless=True, exif=exif)
-    np.testing.assert_array_equal(decoding.decode(data), turned[orientation])
+    np.testing.assert_array_equal(images.decode(data), turned[orientation])
 
 
 @pytest.mark.parametrize("format_name", ["JPEG", "WEBP"])
@@ -274,7 +274,7 @@ def test_exif_that_cannot_be_read_turns_nothing(format_name: str, exif: bytes) -
     options = {"lossless": True} if format_name == "WEBP" else {}
     with_exif = encode(image, format_name, exif=exif, **options)
     np.testing.assert_array_equal(
-        decoding.decode(with_exif), decoding.decode(encode(image, format_name, **options))
+        images.decode(with_exif), images.decode(encode(image, format_name, **options))
     )
 
 
@@ -284,7 +284,7 @@ def test_the_first_frame_counts(format_name: str) -> None:
     options = {"lossless": True} if format_name == "WEBP" else {}
     data = encode(first, format_name, save_all=True, append_images=[second], **options)
     assert Image.open(io.BytesIO(data)).n_frames == 2  # type: ignore[attr-defined]
-    found = decoding.decode(data)
+    found = images.decode(data)
     np.testing.assert_array_equal(found if found.ndim == 2 else found[:, :, 0], GRAY)
 
 
@@ -317,11 +317,11 @@ WHOLE = whole_files()
 @pytest.mark.parametrize("kind", WHOLE)
 def test_cut_off_anywhere_it_is_refused_or_complete(kind: str) -> None:
     whole = WHOLE[kind]
-    expected = decoding.decode(whole)
+    expected = images.decode(whole)
     refused = 0
     for length in range(0, len(whole), max(1, len(whole) // 400)):
         try:
-            found = decoding.decode(whole[:length])
+            found = images.decode(whole[:length])
         except UnreadableImageError:
             refused += 1
         else:

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from logitserve.inference import decoding
+from logitserve.inference import images
 from logitserve.inference.errors import TooManyPixelsError, UnreadableImageError
-from logitserve.inference.png import MAX_CHUNKS
+from logitserve.inference.images import MAX_CHUNKS
 from tests.png_files import END, PICTURE, PIXELS, SIGNATURE, chunk, file, header, rows
 
 HEIGHT, WIDTH = 7, 11  # not whole bytes of 1, 2 or 4 bits, and odd for interlacing
@@ -54,7 +54,7 @@ def test_every_kind(
     depth: int, options: dict[str, bool], channels: int, *, interlace: bool
 ) -> None:
     samples = random_samples(depth, channels)
-    found = decoding.decode(written(samples, depth, interlace=interlace, **options))
+    found = images.decode(written(samples, depth, interlace=interlace, **options))
     np.testing.assert_array_equal(found, eight_bit(samples, depth).squeeze())
 
 
@@ -71,7 +71,7 @@ def test_palettes(depth: int, *, transparent: bool, interlace: bool) -> None:
     data = written(
         indices, depth, palette=[tuple(color) for color in palette.tolist()], interlace=interlace
     )
-    np.testing.assert_array_equal(decoding.decode(data), palette[indices[:, :, 0]])
+    np.testing.assert_array_equal(images.decode(data), palette[indices[:, :, 0]])
 
 
 @interlaced
@@ -84,7 +84,7 @@ def test_a_transparent_color(
     if depth == 16:  # differs in its low bytes alone
         samples[4, 4] = key ^ 1
     transparent = int(key[0]) if channels == 1 else tuple(key.tolist())
-    found = decoding.decode(
+    found = images.decode(
         written(samples, depth, transparent=transparent, interlace=interlace, **options)
     )
     opacity = np.where((samples == key).all(axis=2), 0, 255)
@@ -104,7 +104,7 @@ def test_libspng_and_pillow_agree(picture: npt.NDArray[np.uint8], data: st.DataO
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=data.draw(st.integers(0, 9)))
     by_pillow = np.asarray(Image.open(buffer).convert("RGBA"))
-    found = Image.fromarray(np.ascontiguousarray(decoding.decode(buffer.getvalue())))
+    found = Image.fromarray(np.ascontiguousarray(images.decode(buffer.getvalue())))
     np.testing.assert_array_equal(np.asarray(found.convert("RGBA")), by_pillow)
 
 
@@ -113,7 +113,7 @@ def test_no_flipped_bit_slips_through(bit: int) -> None:
     data = bytearray(file())
     data[bit // 8] ^= 1 << bit % 8
     with pytest.raises((UnreadableImageError, TooManyPixelsError)):
-        decoding.decode(bytes(data), max_pixels=10_000)
+        images.decode(bytes(data), max_pixels=10_000)
 
 
 COMPRESSED = zlib.compress(rows())
@@ -143,7 +143,7 @@ BOMB = zlib.compress(bytes(50_000_000))
     ids=itertools.count(),
 )
 def test_what_is_not_pixels_does_not_matter(data: bytes) -> None:
-    np.testing.assert_array_equal(decoding.decode(data), PICTURE)
+    np.testing.assert_array_equal(images.decode(data), PICTURE)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +151,8 @@ def test_what_is_not_pixels_does_not_matter(data: bytes) -> None:
     [
         (file(chunk(b"IDAT", COMPRESSED[:-9])), "too short"),
         (file(chunk(b"IDAT", zlib.compress(rows()[:-5]))), "too short"),
+        (file(chunk(b"IDAT")), "too short"),
+        (file(chunk(b"IDAT", b"no zlib")), "IDAT stream error"),
         (file(chunk(b"IDAT", COMPRESSED, crc=7)), "checksum of its chunk 'IDAT'"),
         (file(chunk(b"gAMA", bytes(4), crc=7), PIXELS), "checksum of its chunk 'gAMA'"),
         (file(chunk(b"IDAT", COMPRESSED[:9]), chunk(b"tEXt", b"a\0"), PIXELS), "other chunks"),
@@ -158,7 +160,8 @@ def test_what_is_not_pixels_does_not_matter(data: bytes) -> None:
         (file(header(), PIXELS), "'IHDR' does not belong"),
         (file(*[chunk(b"abCd")] * MAX_CHUNKS), "more than 65536 chunks"),
         (file(chunk(b"tRNS", b"?"), PIXELS), "tRNS"),
-        (file(PIXELS, head=header(color=3)), "palette is missing"),
+        (file(PIXELS, head=header(color=3)), "missing PLTE"),
+        (file(chunk(b"tRNS", b"?"), PIXELS, head=header(color=3)), "palette is missing"),
         (file(chunk(b"PLTE", bytes(8)), PIXELS, head=header(color=3)), "palette"),
         (file(chunk(b"PLTE", bytes(9)), PIXELS, head=header(depth=16, color=3)), "palette"),
         (file(head=header(width=0)), "width"),
@@ -172,13 +175,13 @@ def test_what_is_not_pixels_does_not_matter(data: bytes) -> None:
     ids=itertools.count(),
 )
 def test_the_broken_is_refused_with_its_reason(data: bytes, reason: str) -> None:
-    with pytest.raises(UnreadableImageError, match="the picture is damaged: .*" + reason):
-        decoding.decode(data)
+    with pytest.raises(UnreadableImageError, match="the image is damaged: .*" + reason):
+        images.decode(data)
 
 
 def test_the_limit_is_held_against_the_header_alone() -> None:
     with pytest.raises(TooManyPixelsError):
-        decoding.decode(SIGNATURE + header(width=30_000, height=30_000))
+        images.decode(SIGNATURE + header(width=30_000, height=30_000))
 
 
 @pytest.mark.parametrize("depth", [8, 16])
@@ -200,5 +203,19 @@ def test_exif_turns_a_png(orientation: int, depth: int) -> None:
         8: PICTURE[:, ::-1].T,
     }
     for chunks in ((turn, pixels), (pixels, turn)):
-        found = decoding.decode(file(*chunks, head=header(depth=depth)))
+        found = images.decode(file(*chunks, head=header(depth=depth)))
         np.testing.assert_array_equal(found, turned[orientation])
+
+
+def test_odd_exif_turns_a_png_as_far_as_it_can_be_read() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    turning = exif.tobytes().removeprefix(b"Exif\0\0")
+    for content, expected in (
+        (turning, PICTURE[::-1, ::-1]),
+        (turning[:9], PICTURE),
+        (b"", PICTURE),
+        (b"II*\0\xff\xff\xff\xff", PICTURE),
+    ):
+        found = images.decode(file(chunk(b"eXIf", content), PIXELS))
+        np.testing.assert_array_equal(found, expected)

@@ -125,7 +125,7 @@ def test_a_damaged_weight_is_found_at_load(model_file: Path) -> None:
     damaged[300, 4] += 1
     initializer.CopyFrom(numpy_helper.from_array(damaged, "weights"))
     onnx.save(model, model_file)
-    with pytest.raises(GoldenMismatchError, match="1 of 1 golden pictures differ"):
+    with pytest.raises(GoldenMismatchError, match="1 of 1 golden images differ"):
         Predictor.load(model_file)
 
 

@@ -9,7 +9,8 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from logitserve.inference import decoding, preprocessing
+from logitserve.inference import images as codec
+from logitserve.inference import preprocessing
 from logitserve.inference.card import Fit, Head, InputSpec, ModelCard
 from logitserve.inference.errors import ImageError
 from logitserve_training.datasets import duplicates, listing
@@ -141,14 +142,14 @@ def _input(listed: Listing, options: FolderOptions) -> InputSpec:
     )
 
 
-def _samples(path: Path) -> decoding.Samples | None:
+def _samples(path: Path) -> codec.Samples | None:
     try:
-        return decoding.decode(path.read_bytes())
+        return codec.decode(path.read_bytes())
     except (ImageError, OSError):
         return None  # `_decoded` says which and why
 
 
-def _is_colored(samples: decoding.Samples) -> bool:
+def _is_colored(samples: codec.Samples) -> bool:
     return (
         samples.ndim == 3
         and samples.shape[2] >= 3

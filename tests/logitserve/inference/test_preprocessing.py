@@ -4,14 +4,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from logitserve.inference import decoding, preprocessing
+from logitserve.inference import images, preprocessing
 from logitserve.inference.card import Fit, InputSpec
 from logitserve.inference.errors import PixelArrayError, TooManyPixelsError, UnreadableImageError
+from tests.logitserve.inference.test_handwriting import REFERENCE
 from tests.tiny_models import encode, png
 
 
@@ -188,7 +189,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded() -> None:
         preprocessing.decode(data[:60], GRAY, max_pixels=119_999)
 
 
-@pytest.mark.parametrize("format_name", decoding.FORMATS)
+@pytest.mark.parametrize("format_name", images.FORMATS)
 def test_a_truncated_picture_is_refused(format_name: str) -> None:
     whole = encode(Image.fromarray(color_picture()).resize((64, 64)), format_name)
     for length in range(0, len(whole) - 40, max(1, len(whole) // 20)):
@@ -204,7 +205,7 @@ def test_no_bytes_raise_anything_else(data: bytes) -> None:
 
 @given(st.integers(0, 10_000), st.data())
 def test_mutated_pictures_decode_or_are_refused(seed: int, data: st.DataObject) -> None:
-    format_name = data.draw(st.sampled_from(decoding.FORMATS))
+    format_name = data.draw(st.sampled_from(images.FORMATS))
     mutated = bytearray(encode(Image.fromarray(color_picture(seed)), format_name))
     for _ in range(data.draw(st.integers(1, 8))):
         mutated[data.draw(st.integers(0, len(mutated) - 1))] = data.draw(st.integers(0, 255))
@@ -240,3 +241,44 @@ def test_pictures_of_any_shape_are_fitted(shape: tuple[int, ...], fit: Fit) -> N
     picture = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     for wanted in (spec(28, 28, fit=fit), spec(1, 40, fit=fit)):
         assert preprocessing.from_array(picture, wanted).shape == wanted.shape
+
+
+STACKED = (spec(28, 28, fit=Fit.DIGIT), spec(9, 14), spec(9, 14, 3), spec(9, 14, 3, Fit.PAD))
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    wanted=st.sampled_from(STACKED),
+    count=st.sampled_from([1, 2, 5, 12]),
+    alike=st.booleans(),
+)
+@settings(deadline=None, max_examples=80)
+def test_a_stack_that_is_finished_is_each_image_fitted(
+    seed: int, wanted: InputSpec, count: int, *, alike: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    size = (wanted.height, wanted.width)
+    shapes = [size, (*size, 2), (*size, 3), (*size, 4), size[::-1], (size[0] // 2, size[1] * 2)]
+    if alike:
+        shapes = [size if wanted.channels == 1 else (*size, 3)]
+    samples = [
+        rng.integers(0, 256, shapes[rng.integers(len(shapes))], np.uint8) for _ in range(count)
+    ]
+    if wanted.fit is Fit.DIGIT:
+        for index in range(0, count, 2):
+            move = tuple(rng.integers(-1, 2, 2).tolist())
+            samples[index] = np.roll(REFERENCE, move, axis=(0, 1))
+    samples[-1] = samples[-1][::-1]  # not contiguous
+    images, pending = preprocessing.stack(samples, wanted)
+    expected = [preprocessing.fit(sample, wanted) for sample in samples]
+    for index in set(range(count)) - set(pending):
+        np.testing.assert_array_equal(images[index], expected[index])
+    preprocessing.finish(images, samples, pending, wanted)
+    np.testing.assert_array_equal(images, expected)
+
+
+def test_only_what_is_not_final_is_pending() -> None:
+    digits = [REFERENCE, np.roll(REFERENCE, 3, axis=0), np.dstack([REFERENCE] * 3), REFERENCE]
+    assert preprocessing.stack(digits, STACKED[0])[1] == [1, 2]
+    colors = [np.zeros((9, 14, channels), np.uint8) for channels in (3, 4, 3)]
+    assert preprocessing.stack(colors, STACKED[2])[1] == [1]

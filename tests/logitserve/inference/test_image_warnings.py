@@ -8,9 +8,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from logitserve.inference import decoding, preprocessing
+from logitserve.inference import images, preprocessing
 from logitserve.inference.card import Fit, InputSpec
-from logitserve.inference.picture_warnings import PictureWarning
+from logitserve.inference.image_warnings import ImageWarning
 from logitserve_training.drawings import SHEET, Paper, draw
 from tests.tiny_models import encode, png
 
@@ -23,7 +23,7 @@ def spec(fit: Fit, channels: int = 1) -> InputSpec:
 
 def warnings(data: bytes, wanted: InputSpec) -> Sequence[str]:
     """What is reported, having checked that reporting changes nothing."""
-    reported: list[PictureWarning] = []
+    reported: list[ImageWarning] = []
     found = preprocessing.decode(data, wanted, warn=reported.append)
     np.testing.assert_array_equal(found, preprocessing.decode(data, wanted))
     return reported
@@ -125,7 +125,7 @@ def test_nothing_found_on_an_empty_sheet() -> None:
 def test_an_array_is_reported_on_like_the_same_picture_encoded() -> None:
     picture = np.asarray(draw(3, seed=1, paper=SHEET))
     for fit in Fit:
-        reported: list[PictureWarning] = []
+        reported: list[ImageWarning] = []
         preprocessing.from_array(picture, spec(fit), warn=reported.append)
         assert reported == warnings(png(picture), spec(fit))
 
@@ -133,4 +133,4 @@ def test_an_array_is_reported_on_like_the_same_picture_encoded() -> None:
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3)])
 def test_what_is_encoded_is_decoded_again(shape: tuple[int, ...]) -> None:
     samples = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    np.testing.assert_array_equal(decoding.decode(decoding.encode_png(samples)), samples)
+    np.testing.assert_array_equal(images.decode(images.encode_png(samples)), samples)
