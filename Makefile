@@ -60,11 +60,11 @@ lint: $(VENV)/.development ## check style and types, tests included
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.development ## measure logitserve beside its peers
-	$(BIN)/python benchmarks/compare.py
+bench: $(VENV)/.development ## measure every form of a request beside peers: BENCH="--rows raw --quick"
+	$(BIN)/python -m benchmarks.compare $(BENCH)
 
 bench-sweeps: $(VENV)/.development ## measure what a request costs against what it carries
-	$(BIN)/python benchmarks/sweeps.py
+	$(BIN)/python -m benchmarks.sweeps
 
 fuzz: $(VENV)/.development ## fuzz TARGET=image|json|binary [SECONDS=60], guided by coverage
 	$(BIN)/python -m tests.fuzz $(TARGET) -max_total_time=$(SECONDS)
@@ -101,9 +101,10 @@ lock: $(VENV)/.development ## bring requirements/*.txt up to date with pyproject
 	$(SUBSET) --extra training pyproject.toml --output-file requirements/training.txt
 	$(SUBSET) --upgrade requirements/loadtest.in --output-file requirements/loadtest.txt
 
-protobuf: $(VENV)/.development ## write the messages of gRPC anew from service/logitserve_service/server/grpc/inference.proto
+protobuf: $(VENV)/.development ## write the messages of gRPC anew from inference.proto
 	$(BIN)/uv tool run --from grpcio-tools==1.85.1 python-grpc-tools-protoc \
-		-I . --python_out=. --pyi_out=. service/logitserve_service/server/grpc/inference.proto
+		-I service --python_out=service --pyi_out=service \
+		service/logitserve_service/api/inference.proto
 
 CLIENTS := $(VENV)/protocol-clients
 

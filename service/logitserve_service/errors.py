@@ -1,67 +1,111 @@
-"""What the service raises on purpose; `problems.py` turns it into responses.
+"""Errors that the service raises on purpose; `http/problems.py` turns them into responses.
 
 ServiceError
-├── UnauthenticatedError         no key, or none that is valid
-├── ForbiddenError               a key that may not do this
-│   └── AdminKeyUnsetError       nobody may, as no key is set that may
+├── UnauthenticatedError         no valid key
+├── ForbiddenError               valid key without the rights
+│   └── AdminKeyUnsetError       no admin key is configured
 ├── UnreadableRequestError       the body cannot be parsed
-├── UnsupportedMediaTypeError    the body is of a type that is not read here
-├── UnusableRequestError         the body was parsed, but is not what the route takes
+├── MethodNotAllowedError
+├── UnsupportedMediaTypeError
+├── UnusableRequestError         parsed, but not what the route takes
 ├── BodyTooLargeError
-├── JsonTooLargeError            more values
-├── JsonTooDeepError             lists and objects in one another
-├── TooManyPicturesError
+├── JsonTooLargeError            too many values
+├── JsonTooDeepError             nested too deeply
+├── TooManyImagesError
 ├── HeadTooLargeError            request line and header fields
-├── RequestTimeoutError          the request does not arrive
+├── RequestTimeoutError          the request does not arrive in time
 │   ├── HeadTimeoutError
 │   └── BodyTimeoutError
 ├── TooManyConnectionsError
-├── BusyError                    there is too much to do; trying again later helps
+├── BusyError                    overload; a retry may succeed
 │   ├── QueueFullError
-│   └── TooManyBytesError        bodies of other requests
-├── DeadlineError                the request takes too long to answer
-├── ClientGoneError              nobody is left to be answered
+│   └── TooManyBytesError        bodies of concurrent requests
+├── DeadlineError                the response takes too long
 ├── NotReadyError
-│   └── ModelUnavailableError    the model is there, but none of its versions can be served
-├── LoadError                    a model cannot be loaded as somebody asked
-├── WorkersBehindError           not every worker has done in time what was ordered
-└── StartError                   the service cannot start; never met by a request
+│   └── ModelUnavailableError    the model exists, but no version of it can be served
+├── LoadError                    a load request failed
+├── WorkersBehindError           some workers did not finish a load or unload in time
+└── StartError                   the service cannot start; no request meets it
     └── SettingsError
 """
 
+import difflib
+from collections.abc import Iterable
+
+LONGEST_NAME = 64
+"""Characters of a misspelt name that are compared and shown."""
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most similar to a misspelt one, or None if none is similar."""
+    return next(iter(difflib.get_close_matches(name, list(known), 1)), None)
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """Error text for an unknown name of a kind, e.g. `query parameter`; suggests the closest."""
+    names, name = sorted(known), name[:LONGEST_NAME]
+    match = closest(name, names)
+    suggestion = "" if match is None else f"; did you mean {match!r}?"
+    return f"unknown {kind} {name!r}{suggestion} (known: {', '.join(names) or 'none'})"
+
+
+def absent(kind: str, name: str, there: Iterable[str]) -> str:
+    """Error text for a failed look-up, e.g. of a `model`; it suggests the closest name."""
+    names, name = list(there), name[:LONGEST_NAME]
+    match = closest(name, names)
+    suggestion = ";" if match is None else f"; did you mean {match!r}?"
+    return f"no {kind} {name!r}{suggestion} there is {', '.join(names) or 'none'}"
+
 
 class ServiceError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base class: fills the text of its class with the facts that it is made of."""
+
+    text = "{}"
+
+    def __init__(self, *facts: object) -> None:
+        super().__init__(self.text.format(*facts))
 
 
 class UnauthenticatedError(ServiceError):
-    """The request has no key, or none that is valid."""
+    """The request has no key, or no valid one."""
+
+    text = "{}; send one as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"
 
     def __init__(self, *, wrong: bool) -> None:
-        problem = "the key is not valid" if wrong else "a key is missing"
-        super().__init__(f"{problem}; send one as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
+        super().__init__("the key is not valid" if wrong else "a key is missing")
 
 
 class ForbiddenError(ServiceError):
-    """The key of the request is valid, but not for this."""
+    """The key or the origin is valid, but lacks the rights."""
 
-    def __init__(self, reason: str = "this needs an admin key, and the key is none") -> None:
+    def __init__(
+        self, reason: str = "an admin key is required; this key has no admin rights"
+    ) -> None:
         super().__init__(reason)
 
 
 class AdminKeyUnsetError(ForbiddenError):
-    """Nobody may do this, as no key is set that may."""
+    """An admin key is required, and none is configured."""
 
-    def __init__(self) -> None:
-        super().__init__("this needs an admin key, and the service has none")
+    text = "an admin key is required, and the service has none"
 
 
 class UnreadableRequestError(ServiceError):
     """The body cannot be parsed."""
 
 
+class MethodNotAllowedError(ServiceError):
+    """The route exists, but not for this method."""
+
+    text = "this route does not take {}; send {}"
+
+    def __init__(self, method: str, allowed: str) -> None:
+        super().__init__(method, allowed)
+        self.allowed = allowed
+
+
 class UnsupportedMediaTypeError(ServiceError):
-    """The body is of a type that is not read here."""
+    """The type of the body is not supported."""
 
 
 class UnusableRequestError(ServiceError):
@@ -69,144 +113,117 @@ class UnusableRequestError(ServiceError):
 
 
 class BodyTooLargeError(ServiceError):
-    """The body has, or announces, more bytes than are allowed."""
+    """The body, or its `Content-Length`, exceeds the limit."""
 
-    def __init__(self, max_bytes: int) -> None:
-        super().__init__(f"the body is larger than the limit of {max_bytes} bytes")
+    text = "the body is larger than the limit of {} bytes"
 
 
 class JsonTooLargeError(ServiceError):
-    """The JSON has more values than are allowed."""
+    """The JSON has too many values."""
 
-    def __init__(self, max_values: int) -> None:
-        super().__init__(
-            f"the JSON has more values, lists and objects than the limit of {max_values}; send "
-            "pictures as files, or several requests"
-        )
+    text = (
+        "the JSON has more values, lists and objects than the limit of {}; send images as files, "
+        "or several requests"
+    )
 
 
 class JsonTooDeepError(ServiceError):
-    """The JSON is nested more deeply than is allowed."""
+    """The JSON is nested too deeply."""
 
-    def __init__(self, max_depth: int) -> None:
-        super().__init__(f"the JSON is nested deeper than the limit of {max_depth} levels")
+    text = "the JSON is nested deeper than the limit of {} levels"
 
 
-class TooManyPicturesError(ServiceError):
-    """The request carries more pictures than are allowed."""
+class TooManyImagesError(ServiceError):
+    """The request has too many images."""
 
-    def __init__(self, max_pictures: int) -> None:
-        super().__init__(f"the request has more pictures than the limit of {max_pictures}")
+    text = "the request has more images than the limit of {}"
 
 
 class HeadTooLargeError(ServiceError):
-    """The request line and the header fields are larger than is read here."""
+    """The request line and header fields exceed the limits."""
 
-    def __init__(self, max_bytes: int, max_fields: int) -> None:
-        super().__init__(
-            f"the head of the request is larger than {max_bytes} bytes or {max_fields} fields"
-        )
+    text = "the head of the request is larger than {} bytes or {} fields"
 
 
 class RequestTimeoutError(ServiceError):
-    """The request does not arrive."""
-
-    def __init__(self, part: str, seconds: float) -> None:
-        super().__init__(f"the {part} of the request did not arrive within {seconds:g} seconds")
+    """A part of the request did not arrive in time."""
 
 
 class HeadTimeoutError(RequestTimeoutError):
-    """The request line and the header fields do not arrive."""
+    """The request line and header fields did not arrive in time."""
 
-    def __init__(self, seconds: float) -> None:
-        super().__init__("head", seconds)
+    text = "the head of the request did not arrive within {:g} seconds"
 
 
 class BodyTimeoutError(RequestTimeoutError):
-    """The body does not arrive."""
+    """The body did not arrive in time."""
 
-    def __init__(self, seconds: float) -> None:
-        super().__init__("body", seconds)
+    text = "the body of the request did not arrive within {:g} seconds"
 
 
 class TooManyConnectionsError(ServiceError):
-    """There are more connections than are allowed, and this one is the last to come."""
+    """The connection limit is reached."""
 
-    def __init__(self, max_connections: int) -> None:
-        super().__init__(
-            f"there are more connections than the limit of {max_connections}; try again later"
-        )
+    text = "there are more connections than the limit of {}; try again later"
 
 
 class BusyError(ServiceError):
-    """There is too much to do at the moment."""
+    """The service is overloaded; a retry after `retry_after` seconds may succeed."""
 
-    def __init__(self, reason: str, retry_after: int = 1) -> None:
-        self.retry_after = retry_after
-        """Seconds until trying again may help."""
-        super().__init__(f"{reason}; try again later")
+    retry_after = 1
 
 
 class QueueFullError(BusyError):
-    """More pictures are waiting than are allowed."""
+    """The queue of a model is full; it takes `retry_after` seconds to empty."""
+
+    text = "the queue is full: its limit is {} images; try again later"
 
     def __init__(self, max_queue: int, retry_after: int) -> None:
-        """Say so; what waits now will have been answered after `retry_after` seconds."""
-        super().__init__(f"the queue is full: its limit is {max_queue} pictures", retry_after)
+        super().__init__(max_queue)
+        self.retry_after = retry_after
 
 
 class TooManyBytesError(BusyError):
-    """The bodies of all requests together have more bytes than are allowed."""
+    """The bodies of concurrent requests exceed their common limit."""
 
-    def __init__(self, max_bytes: int) -> None:
-        super().__init__(f"the bodies of all requests reach their limit of {max_bytes} bytes")
+    text = "the bodies of all requests reach their limit of {} bytes; try again later"
 
 
 class DeadlineError(ServiceError):
-    """The request takes longer to answer than it may."""
+    """The deadline of the request has passed."""
 
-    def __init__(self, timeout_ms: int) -> None:
-        super().__init__(f"the request could not be answered within its {timeout_ms} ms")
-
-
-class ClientGoneError(ServiceError):
-    """The client went away before its answer was ready."""
-
-    def __init__(self) -> None:
-        super().__init__("the client went away")
+    text = "the request could not be answered within its {} ms"
 
 
 class NotReadyError(ServiceError):
-    """The service has no model to answer with, yet or any more."""
+    """No model is loaded, or the service is stopping."""
 
 
 class ModelUnavailableError(NotReadyError):
-    """The model is in the folder, but what was asked of it cannot be served now."""
+    """The model or version exists, but cannot be served now."""
 
 
 class LoadError(ServiceError):
-    """A model cannot be loaded as somebody asked."""
+    """A load request failed."""
 
 
 class WorkersBehindError(ServiceError):
-    """Not every worker has done in time what was ordered."""
+    """Some workers did not finish a load or unload in time."""
 
-    def __init__(self, workers: int, seconds: float) -> None:
-        super().__init__(
-            f"{workers} of the workers have not done it within {seconds:g} seconds; the order "
-            "stands, and they will: ask POST /v2/repository/index"
-        )
+    text = (
+        "{} workers have not finished within {:g} seconds; they still will: "
+        "POST /v2/repository/index shows the state"
+    )
 
 
 class StartError(ServiceError):
-    """The service cannot start."""
+    """The service cannot start; no request meets this error."""
 
 
 class SettingsError(StartError):
-    """A setting has a value that does not fit."""
+    """The value of a setting is invalid; no value is passed for a secret, so it is not shown."""
 
     def __init__(self, field: str, reason: str, value: object = None) -> None:
-        """Say why; the value is shown unless it is none, as that of a secret."""
-        self.field = field
         shown = "" if value is None else f" (it is {value!r})"
         super().__init__(f"{field}: {reason}{shown}")
+        self.field = field

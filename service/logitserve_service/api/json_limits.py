@@ -1,7 +1,6 @@
-"""JSON from clients: held against its limits before anything is made of it.
+"""JSON of requests; its limits are checked before it is parsed.
 
-Two bytes of a body, `[]`, become a list of Python's, so what is read can be many times larger than
-what was sent. What is counted here is bytes, which is quick and makes nothing.
+Two bytes, `[]`, become a Python list, so parsed JSON can be many times larger than the body.
 """
 
 from typing import Any
@@ -9,29 +8,25 @@ from typing import Any
 import numpy as np
 import orjson
 
+from logitserve_service.api.call import Limits
 from logitserve_service.errors import JsonTooDeepError, JsonTooLargeError, UnreadableRequestError
-from logitserve_service.http.limits import RequestLimits
+
+MAX_DEPTH = 32  # of lists and objects; no form needs more than 8
 
 _BRACKETS = b"[]{}"
 _OTHERS = bytes(set(range(256)) - set(_BRACKETS))
 _CHUNK = 2**20
 
 
-def read_json(body: bytes, limits: RequestLimits) -> Any:
-    """What a body says.
-
-    Raises:
-        JsonTooLargeError: it has more values than are allowed.
-        JsonTooDeepError: it is nested more deeply than is allowed.
-        UnreadableRequestError: it is not JSON.
-    """
+def read_json(body: bytes, limits: Limits) -> Any:
+    """Parse a body within the limits of its values and of its depth."""
     containers = body.count(b"[") + body.count(b"{")
     if len(body) > limits.json_values:  # else it cannot have more
         values = containers + body.count(b",") + body.count(b'"') // 2
         if values > limits.json_values:
             raise JsonTooLargeError(limits.json_values)
-    if containers > limits.json_depth and _depth(body) > limits.json_depth:
-        raise JsonTooDeepError(limits.json_depth)
+    if containers > MAX_DEPTH and _depth(body) > MAX_DEPTH:
+        raise JsonTooDeepError(MAX_DEPTH)
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -39,7 +34,6 @@ def read_json(body: bytes, limits: RequestLimits) -> Any:
 
 
 def _depth(body: bytes) -> int:
-    """The most lists and objects that are open at one place."""
     without_escapes = body.replace(rb"\\", b"").replace(rb"\"", b"")
     without_strings = b"".join(without_escapes.split(b'"')[::2])
     brackets = without_strings.translate(None, _OTHERS)

@@ -1,38 +1,37 @@
-"""The shapes of the Open Inference Protocol and of TensorFlow Serving's form, for OpenAPI."""
+"""The shapes of the Open Inference Protocol and of TensorFlow Serving's form."""
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-from logitserve_service.api.tensors import EXTENSIONS, INPUT_DATATYPES, OUTPUTS, PLATFORM
+from logitserve_service.api.tensors import EXTENSIONS, PLATFORM
 
 
 class _Document(BaseModel):
-    model_config = ConfigDict(protected_namespaces=())
+    model_config = ConfigDict(protected_namespaces=(), extra="forbid")
 
 
 class ServerLive(_Document):
-    """Whether the process answers."""
+    """Whether the process responds."""
 
     live: bool
 
 
 class ServerReady(_Document):
-    """Whether every model is there to be asked."""
+    """Whether every model can be used."""
 
     ready: bool
 
 
 class ModelReady(_Document):
-    """Whether one model is there to be asked."""
+    """Whether one model can be used."""
 
     name: str
     ready: bool
 
 
 class ServerMetadata(_Document):
-    """What the server is, and what it can do beyond the protocol."""
+    """Name and version of the server, and its extensions of the protocol."""
 
     name: Literal["logitserve"]
     version: str
@@ -51,14 +50,64 @@ class ModelMetadata(_Document):
     """The tensors of a model."""
 
     name: str
-    versions: list[str] = Field(description="all that may be asked, oldest first")
+    versions: list[str] = Field(description="all that are served, oldest first")
     platform: str = Field(examples=[PLATFORM])
     inputs: list[TensorMetadata]
     outputs: list[TensorMetadata]
 
 
+class RepositoryIndexEntry(_Document):
+    """A version of a model in the folder of models."""
+
+    name: str
+    version: str
+    state: Literal["READY", "LOADING", "UNAVAILABLE"]
+    reason: str = Field(description="why it is not served, or not as it now is in the folder")
+
+
+class InferParameters(BaseModel):
+    """Those that are read here; others are ignored."""
+
+    binary_data_output: bool | None = Field(None, description="of a request: all outputs binary")
+    binary_data_size: int | None = Field(None, description="of an input: bytes behind the JSON")
+    binary_data: bool | None = Field(None, description="of an output: whether it is binary")
+    classification: PositiveInt | None = Field(
+        None, description='of an output: so many of the highest classes, "value:index:label"'
+    )
+
+
+class InferInput(_Document):
+    """The input tensor."""
+
+    name: Literal["image"]
+    datatype: Literal["UINT8", "BYTES"]
+    shape: Annotated[list[PositiveInt], Field(min_length=1, max_length=4)]
+    parameters: InferParameters | None = None
+    data: list[Any] | None = Field(
+        None, description="UINT8: 0 to 255, flat or nested; BYTES: base64 of files"
+    )
+
+
+class InferOutput(_Document):
+    """An output that is requested."""
+
+    name: Literal["logits", "probabilities", "argmax"]
+    parameters: InferParameters | None = None
+
+
+class InferRequest(_Document):
+    """Without `outputs`, all are sent."""
+
+    id: str | None = None
+    model_name: str | None = Field(None, description="ignored, as the path names the model")
+    model_version: str | None = Field(None, description="ignored as well")
+    parameters: InferParameters | None = None
+    inputs: list[InferInput] = Field(min_length=1, max_length=1)
+    outputs: list[InferOutput] | None = None
+
+
 class OutputTensor(_Document):
-    """An output; its data stand here, or behind the JSON when it was asked for as binary."""
+    """An output; its data are here, or behind the JSON if they were requested as binary."""
 
     name: Literal["logits", "probabilities", "argmax"]
     datatype: Literal["FP32", "INT64", "BYTES"]
@@ -68,7 +117,7 @@ class OutputTensor(_Document):
 
 
 class InferResponse(_Document):
-    """The outputs that were asked for, in that order."""
+    """The requested outputs, in that order."""
 
     model_name: str
     model_version: str
@@ -76,17 +125,8 @@ class InferResponse(_Document):
     outputs: list[OutputTensor]
 
 
-class RepositoryIndexEntry(_Document):
-    """A version of a model that lies in the folder of models."""
-
-    name: str
-    version: str
-    state: Literal["READY", "LOADING", "UNAVAILABLE"]
-    reason: str = Field(description="why it does not answer, or not as it now lies in the folder")
-
-
 class VersionStatus(_Document):
-    """How a version of a model is."""
+    """The state of a version of a model."""
 
     version: str
     state: Literal["AVAILABLE"]
@@ -94,141 +134,28 @@ class VersionStatus(_Document):
 
 
 class ModelStatus(_Document):
-    """How the versions of a model are, the latest first."""
+    """The states of the versions of a model, the latest first."""
 
     model_version_status: list[VersionStatus]
 
 
-class PredictResponse(_Document):
-    """The probabilities of each picture."""
+class V1Request(_Document):
+    """Images in `instances` (row format) or in `inputs` (column format)."""
 
-    predictions: list[list[float]] | None = Field(None, description="the answer to `instances`")
-    outputs: list[list[float]] | None = Field(None, description="the answer to `inputs`")
+    signature_name: Literal["serving_default", ""] | None = None
+    instances: list[Any] | None = Field(
+        None,
+        min_length=1,
+        description="height × width × channels numbers from 0 to 255 each, "
+        '{"b64": "<file>"} or {"image": either of them}',
+    )
+    inputs: list[Any] | dict[Literal["image"], Any] | None = Field(
+        None, description='the same without names, or {"image": images}'
+    )
 
 
-_PARAMETERS = {"type": ["object", "null"]}
+class V1Predictions(_Document):
+    """The probabilities of each image."""
 
-INFER_REQUEST: Mapping[str, Any] = {
-    "type": "object",
-    "required": ["inputs"],
-    "properties": {
-        "id": {"type": ["string", "null"]},
-        "parameters": {
-            "type": ["object", "null"],
-            "properties": {"binary_data_output": {"type": ["boolean", "null"]}},
-        },
-        "inputs": {
-            "type": "array",
-            "minItems": 1,
-            "maxItems": 1,
-            "items": {
-                "type": "object",
-                "required": ["name", "datatype", "shape"],
-                "properties": {
-                    "name": {"const": "image"},
-                    "datatype": {"enum": list(INPUT_DATATYPES)},
-                    "shape": {
-                        "type": "array",
-                        "items": {"type": "integer", "minimum": 1},
-                        "minItems": 1,
-                        "maxItems": 4,
-                    },
-                    "parameters": _PARAMETERS,
-                    "data": {
-                        "type": ["array", "null"],
-                        "description": "UINT8: 0 to 255, flat or nested; BYTES: base64 of files",
-                    },
-                },
-            },
-        },
-        "outputs": {
-            "type": ["array", "null"],
-            "items": {
-                "type": "object",
-                "required": ["name"],
-                "properties": {"name": {"enum": list(OUTPUTS)}, "parameters": _PARAMETERS},
-            },
-        },
-    },
-}
-
-INFER_BODY: Mapping[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": INFER_REQUEST,
-                "example": {
-                    "id": "42",
-                    "inputs": [
-                        {
-                            "name": "image",
-                            "datatype": "UINT8",
-                            "shape": [1, 28, 28, 1],
-                            "data": [0] * 784,
-                        }
-                    ],
-                    "outputs": [{"name": "probabilities", "parameters": {"classification": 3}}],
-                },
-            },
-            "application/octet-stream": {
-                "schema": {
-                    "type": "string",
-                    "format": "binary",
-                    "description": "the JSON, and behind it the data of the tensor; "
-                    "Inference-Header-Content-Length says how long the JSON is",
-                }
-            },
-        },
-    }
-}
-
-INDEX_BODY: Mapping[str, Any] = {
-    "content": {
-        "application/json": {
-            "schema": {"type": "object", "properties": {"ready": {"type": ["boolean", "null"]}}}
-        }
-    }
-}
-
-ORDER_BODY: Mapping[str, Any] = {
-    "content": {
-        "application/json": {
-            "schema": {"type": "object", "properties": {"parameters": _PARAMETERS}},
-            "example": {},
-        }
-    }
-}
-
-_INSTANCES = {
-    "type": "array",
-    "minItems": 1,
-    "description": 'pictures: height × width × channels numbers from 0 to 255, {"b64": "<file>"} '
-    'or {"image": either of them}',
-}
-
-PREDICT_BODY: Mapping[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "signature_name": {"enum": ["serving_default", "", None]},
-                        "instances": _INSTANCES,
-                        "inputs": {
-                            "anyOf": [
-                                {"type": "array", "minItems": 1},
-                                {"type": "object", "required": ["image"]},
-                            ],
-                            "description": 'the same without names, or {"image": pictures}',
-                        },
-                    },
-                    "oneOf": [{"required": ["instances"]}, {"required": ["inputs"]}],
-                },
-                "example": {"instances": [[[[0]] * 28] * 28]},
-            }
-        },
-    }
-}
+    predictions: list[list[float]] | None = Field(None, description="in response to `instances`")
+    outputs: list[list[float]] | None = Field(None, description="in response to `inputs`")

@@ -1,7 +1,6 @@
-"""Keys: what a text must be to be keys, and which are valid now.
+"""Keys: parse them from a text or file, and compare in constant time.
 
-Only their SHA-256 digests are kept and compared, so that neither a length nor a common beginning
-tells anything by the time that a comparison takes.
+Only SHA-256 digests are kept and compared, so timing reveals neither length nor prefix.
 """
 
 import hashlib
@@ -12,88 +11,67 @@ import re
 import time
 from pathlib import Path
 
+from logitserve.inference.model_file import Signature as FileStat
+
 logger = logging.getLogger("logitserve.keys")
 
 MAX_FILE_BYTES = 65536
-"""A file that is larger is no file of keys."""
-
-REREAD_SECONDS = 1.0
-"""How often a file is asked whether it has changed, at most."""
-
+REREAD_SECONDS = 1.0  # interval at which a key file is checked for changes
 _KEY = re.compile(r"[!-+\--~]+")  # printable ASCII without white space and commas
 
 Digests = tuple[bytes, ...]
 
 
 class KeysError(Exception):
-    """A text or a file does not hold keys; says why, without the text."""
+    """A text or file does not hold keys; the message does not quote it."""
 
 
 class Keys:
-    """Keys of one kind; several may be valid at once, so that they can be rotated."""
+    """Valid keys of one kind. Several are valid at once, so that they can be rotated."""
 
     def __init__(self, digests: Digests, file: Path | None = None) -> None:
-        """Begin with these.
-
-        Args:
-            digests: SHA-256 of each key.
-            file: where they were read; read again when it changes.
-        """
         self._digests = digests
         self._file = file
-        self._signature = None if file is None else _signature(file)
-        self._next_look = time.monotonic() + REREAD_SECONDS
+        self._stat = _stat(file)
+        self._next_check = time.monotonic() + REREAD_SECONDS
 
     @classmethod
     def of_text(cls, text: str) -> "Keys":
-        """The keys of a text, separated by commas or lines.
-
-        Raises:
-            KeysError: there is none, or one of them cannot be a key.
-        """
-        return cls(digests(text))
+        """Keys of a text, separated by commas or lines."""
+        return cls(_parse(text))
 
     @classmethod
     def of_file(cls, file: Path) -> "Keys":
-        """The keys of a file, as those of a text; a change of the file is followed.
-
-        Raises:
-            KeysError: it cannot be read, or does not hold keys.
-        """
+        """Keys of a file, in the format of `of_text`; changes of the file are followed."""
         return cls(_read(file), file)
 
     def have(self, key: bytes) -> bool:
-        """Whether this is one of them, in a time that does not tell how nearly it is."""
-        if self._file is not None and time.monotonic() >= self._next_look:
-            self._look(self._file)
+        """Whether the key is valid."""
+        if self._file is not None and time.monotonic() >= self._next_check:
+            self._follow(self._file)
         given = hashlib.sha256(key).digest()
-        # All are compared, so that the time does not tell which one it is either.
+        # All are compared, so that timing does not reveal which one matches.
         matches = [hmac.compare_digest(given, digest) for digest in self._digests]
-        return True in matches
+        return any(matches)
 
-    def _look(self, file: Path) -> None:
-        """Read the file again if it has changed; what is wrong with it leaves the keys valid."""
-        self._next_look = time.monotonic() + REREAD_SECONDS
-        signature = _signature(file)
-        if signature == self._signature:
+    def _follow(self, file: Path) -> None:
+        """Read the file again if it has changed; if that fails, the old keys stay valid."""
+        self._next_check = time.monotonic() + REREAD_SECONDS
+        stat = _stat(file)
+        if stat == self._stat:
             return
-        self._signature = signature
+        self._stat = stat
         try:
             self._digests = _read(file)
         except KeysError as error:
-            logger.warning("the keys stay as they are, because %s", error)
+            logger.warning("the old keys stay as they are: %s", error)
         else:
             logger.info("read %d keys from %s again", len(self._digests), file)
 
 
-def digests(text: str) -> Digests:
-    """SHA-256 of each key of a text. Blank lines are passed over.
-
-    Raises:
-        KeysError: there is none, or one of them cannot be a key.
-    """
-    lines = [line.strip() for line in text.splitlines()]
-    keys = [key.strip() for line in lines if line for key in line.split(",")]
+def _parse(text: str) -> Digests:
+    lines = filter(None, map(str.strip, text.splitlines()))
+    keys = [key.strip() for line in lines for key in line.split(",")]
     if not keys:
         raise KeysError("there is no key in it")
     for number, key in enumerate(keys, start=1):
@@ -101,8 +79,8 @@ def digests(text: str) -> Digests:
             raise KeysError(f"key {number} of {len(keys)} is empty")
         if not _KEY.fullmatch(key):
             raise KeysError(
-                f"key {number} of {len(keys)} has a character that is not printable ASCII, or "
-                "white space; `openssl rand -hex 32` makes a good one"
+                f"key {number} of {len(keys)} has white space or a character that is not printable "
+                "ASCII; `openssl rand -hex 32` makes a good key"
             )
     return tuple(hashlib.sha256(key.encode()).digest() for key in keys)
 
@@ -117,17 +95,15 @@ def _read(file: Path) -> Digests:
     if len(content) > MAX_FILE_BYTES:
         raise KeysError(f"{file} is larger than {MAX_FILE_BYTES} bytes")
     try:
-        return digests(content.decode("ascii"))
+        return _parse(content.decode("ascii"))
     except UnicodeDecodeError as error:
         raise KeysError(f"{file} has a byte that is not ASCII") from error
     except KeysError as error:
         raise KeysError(f"{file}: {error}") from error
 
 
-def _signature(file: Path) -> tuple[int, int, int] | None:
-    """What changes when the file does; none where it is not there."""
+def _stat(file: Path | None) -> FileStat | None:
     try:
-        status = file.stat()
+        return None if file is None else FileStat.of(file.stat())
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -1,11 +1,16 @@
-"""Every setting of the service, in one place: command line, environment and file derive from it."""
+"""All settings of the service. Options, environment and settings file derive from `Settings`."""
 
+import os
+import re
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
+from dotenv import dotenv_values
 from pydantic import (
     AfterValidator,
-    AliasChoices,
+    BaseModel,
+    ConfigDict,
     Field,
     NonNegativeFloat,
     PositiveInt,
@@ -13,16 +18,25 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from logitserve.inference.card import ModelName
-from logitserve.inference.decoding import DEFAULT_MAX_PIXELS, MOST_PIXELS
+from logitserve.inference.images import DEFAULT_MAX_PIXELS, MOST_PIXELS
 from logitserve_service.config.keys import Keys, KeysError
+from logitserve_service.config.origins import parse_origins
 from logitserve_service.config.version_policy import LATEST, VersionPolicy
-from logitserve_service.errors import SettingsError
-from logitserve_service.http.cors import parse_origins
+from logitserve_service.errors import SettingsError, StartError, closest
 
-ENVIRONMENT_PREFIX = "LOGITSERVE_"
+ENVIRONMENT_PREFIX: Final = "LOGITSERVE_"
+PLATFORM_VARIABLES: Final = {"PORT": "port", "WEB_CONCURRENCY": "workers", "LOG_LEVEL": "log_level"}
+"""Variables that hosting platforms set; the setting's own variable beats them."""
+OTHER_VARIABLES: Final = {"settings", "url"}
+"""`LOGITSERVE_…` variables that are not settings of the service, without the prefix."""
+_SERVICE_LINK: Final = re.compile(
+    r"(\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)=.*"
+    r"|(\w+_)?PORT=(tcp|udp|sctp)://.*"
+)
+"""What Docker and Kubernetes set in every container for a service called logitserve(-…)."""
+
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -35,160 +49,133 @@ def environment_name(field: str) -> str:
 
 def option_name(field: str) -> str | None:
     """The option of a setting, e.g. `--max-body-bytes`; a secret has none: `ps` would show it."""
-    if (
-        field in Settings.model_fields
-        and Settings.model_fields[field].annotation == SecretStr | None
-    ):
+    info = Settings.model_fields.get(field)
+    if info is not None and info.annotation == SecretStr | None:
         return None
     return f"--{field.replace('_', '-')}"
 
 
-def _also(field: str, platform_variable: str) -> AliasChoices:
-    """The setting's own variable, and behind it the one that hosting platforms set."""
-    return AliasChoices(field, environment_name(field), platform_variable)
+def _checked_by(parse: Callable[[str], object]) -> AfterValidator:
+    """Keep a text as it is if it can be parsed."""
+
+    def check(text: str) -> str:
+        parse(text)
+        return text
+
+    return AfterValidator(check)
 
 
-def _checked_policy(text: str) -> str:
-    VersionPolicy.parse(text)
-    return text
+class Settings(BaseModel):
+    """Settings of `logitserve serve`."""
 
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
-def _checked_origins(text: str) -> str:
-    parse_origins(text)
-    return text
-
-
-class Settings(BaseSettings):
-    """What `logitserve serve` can be told: options beat the environment, which beats the file."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=ENVIRONMENT_PREFIX, extra="forbid", frozen=True, populate_by_name=True
-    )
-
-    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every interface")
-    port: Port = Field(
-        8000,
-        description="port to listen on; 0 takes a free one",
-        validation_alias=_also("port", "PORT"),
-    )
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all interfaces")
+    port: Port = Field(8000, description="port to listen on; 0 takes a free one")
     grpc_port: Port | None = Field(
         None,
-        description="port of the Open Inference Protocol over gRPC, which every worker shares; "
-        "0 takes a free one, without it there is no gRPC",
+        description="gRPC port (Open Inference Protocol); 0 takes a free one; off if unset",
     )
-    workers: PositiveInt = Field(
-        1,
-        description="processes that share the port",
-        validation_alias=_also("workers", "WEB_CONCURRENCY"),
+    workers: PositiveInt = Field(1, description="number of worker processes")
+    models: Path = Field(
+        Path("models"), description="model repository: <name>/<version>/model.onnx"
     )
-    models: Path = Field(Path("models"), description="folder of models, <name>/<version>/")
     model_name: ModelName | None = Field(
         None,
-        description="name of the one model whose versions the folder holds, <version>/model.onnx, "
-        "or model.onnx alone as version 1: what KServe mounts",
+        description="name of the only model, for a repository of <version>/model.onnx, or of "
+        "model.onnx alone as version 1 (KServe's layout)",
     )
     watch_seconds: NonNegativeFloat = Field(
         1,
-        description="seconds between two looks at the folder of models; 0 looks only when a load "
-        "is ordered",
+        description="interval in seconds at which the repository is checked for changes; 0 checks "
+        "on load requests only",
     )
-    version_policy: Annotated[str, AfterValidator(_checked_policy)] = Field(
+    version_policy: Annotated[str, _checked_by(VersionPolicy.parse)] = Field(
         LATEST,
-        description="versions that are loaded: 'latest' or 'all', and pins such as digits=2 or "
-        "digits=1,3; several are separated by spaces",
+        description="versions to load: 'latest' or 'all', and pins such as digits=2 or "
+        "digits=1,3; separate several with spaces",
     )
     default_model: str | None = Field(
-        None,
-        description="model that POST /predict asks; else 'digits' if present, else the only one",
+        None, description="model of POST /predict; else 'digits' if present, else the only one"
     )
     threads: PositiveInt | None = Field(
-        None, description="threads of one model run; without it the available CPUs over the workers"
+        None, description="threads per model run; CPUs divided by workers if unset"
     )
     api_key: SecretStr | None = Field(
         None,
-        description="key that requests must bring, but those to probes; several, of which each "
-        "will do, are separated by commas",
+        description="API key required by all requests except probes; separate several with commas",
     )
     api_key_file: Path | None = Field(
-        None, description="file of such keys, one a line; it is read again when it changes"
+        None, description="file of API keys, one per line; changes are followed"
     )
     admin_key: SecretStr | None = Field(
         None,
-        description="key that requests must bring which load or unload models; will do for any "
-        "other request too; several as above",
+        description="key required to load and unload models; valid for all other requests too; "
+        "separate several with commas",
     )
     admin_key_file: Path | None = Field(
-        None, description="file of such keys, one a line; it is read again when it changes"
+        None, description="file of admin keys, one per line; changes are followed"
     )
-    cors_origins: Annotated[str, AfterValidator(_checked_origins)] = Field(
+    cors_origins: Annotated[str, _checked_by(parse_origins)] = Field(
         "",
-        description="origins whose pages may ask, such as https://example.org, separated by "
-        "spaces; * stands for any, and without them no other site's page may",
+        description="origins allowed to send cross-origin requests, such as https://example.org; "
+        "* allows any; separate several with spaces",
     )
-    max_body_bytes: PositiveInt = Field(
-        32 * 2**20, description="bytes that the body of one request may have"
-    )
+    max_body_bytes: PositiveInt = Field(32 * 2**20, description="maximum size of a request body")
     max_buffered_bytes: PositiveInt = Field(
         128 * 2**20,
-        description="bytes that the bodies of all requests of one worker may have at one time; one "
-        "body is always let in",
+        description="maximum total size of the request bodies that a worker holds at once; one "
+        "body is always accepted",
     )
-    max_pictures: PositiveInt = Field(1024, description="pictures that one request may carry")
-    max_json_depth: Annotated[int, Field(ge=8, le=500)] = Field(
-        32, description="lists and objects in one another that the JSON of a request may have"
-    )
+    max_pictures: PositiveInt = Field(1024, description="maximum number of images in a request")
     max_json_values: PositiveInt = Field(
-        2**20, description="values, lists and objects that the JSON of a request may have"
+        2**20, description="maximum number of values, lists and objects in request JSON"
     )
     max_queue: PositiveInt = Field(
-        2048, description="pictures that may wait for a model in one worker"
+        2048, description="maximum number of images queued for one model in one worker"
     )
     max_pixels: PositiveInt = Field(
-        DEFAULT_MAX_PIXELS,
-        le=MOST_PIXELS,
-        description="width × height that one picture may have",
+        DEFAULT_MAX_PIXELS, le=MOST_PIXELS, description="maximum width × height of an image"
     )
     request_timeout_ms: PositiveInt = Field(
         60_000,
-        description="milliseconds from the head of a request to its answer; X-Request-Timeout-Ms "
-        "of a request lowers them",
+        description="deadline of a request in milliseconds, from its head to its response; the "
+        "header X-Request-Timeout-Ms lowers it",
     )
     max_connections: PositiveInt = Field(
         1000,
-        description="connections that one worker may have; beyond them only probes are answered",
+        description="maximum number of connections to one worker; beyond it only probes are served",
     )
     header_timeout_seconds: Seconds = Field(
-        30, description="seconds that the head of a request may take to arrive, or a TLS handshake"
+        30, description="timeout for receiving a request's head, and for a TLS handshake"
     )
     body_timeout_seconds: Seconds = Field(
-        30, description="seconds that the body of a request, or reading the answer to it, may take"
+        30, description="timeout for receiving a request body, and for sending the response"
     )
     keep_alive_seconds: Seconds = Field(
-        75, description="seconds that a connection may be idle; longer than the proxy before it"
+        75, description="idle keep-alive timeout in seconds; set it above the proxy's"
     )
     drain_seconds: Seconds = Field(
-        20, description="seconds within which the service ends when told to stop"
+        20, description="time limit of a shutdown, in seconds from the signal to the exit"
     )
     linger_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         1,
-        description="of these, seconds that it stays open, though not ready, so that load "
-        "balancers see it",
+        description="seconds between failing readiness and closing the listener at shutdown; part "
+        "of drain_seconds",
     )
     tls_certificate: Path | None = Field(
-        None, description="file of the certificate and its chain (PEM); with it, HTTPS is served"
+        None, description="file of the certificate chain (PEM); enables HTTPS"
     )
     tls_key: Path | None = Field(None, description="file of the certificate's private key (PEM)")
     access_log: bool = Field(
         default=False,
-        description="whether each request is logged, on standard output; probes at level debug",
+        description="log every request on standard output; probes at level debug",
     )
     log_format: Literal["text", "json"] = Field(
-        "text", description="text for people, or json: an object a line"
+        "text", description="format of log lines: text, or json with one object per line"
     )
     log_level: Literal["critical", "error", "warning", "info", "debug"] = Field(
-        "info",
-        description="least severe messages that are logged",
-        validation_alias=_also("log_level", "LOG_LEVEL"),
+        "info", description="lowest level that is logged"
     )
 
     @model_validator(mode="after")
@@ -198,11 +185,7 @@ class Settings(BaseSettings):
         return self
 
     def keys(self, field: Literal["api_key", "admin_key"]) -> Keys | None:
-        """The keys of a kind, from the setting or its file; none where neither is set.
-
-        Raises:
-            SettingsError: both are set, or what is set does not hold keys.
-        """
+        """Keys of a kind, from the setting or its file; None if neither is set."""
         text: SecretStr | None = getattr(self, field)
         file: Path | None = getattr(self, f"{field}_file")
         if text is not None and file is not None:
@@ -215,20 +198,53 @@ class Settings(BaseSettings):
             raise SettingsError(field if file is None else f"{field}_file", str(error)) from error
 
     @classmethod
-    def read(cls, options: dict[str, str], file: Path | None = None) -> Self:
-        """Gather the settings.
-
-        Args:
-            options: field name → text, as given on the command line.
-            file: lines of `LOGITSERVE_…=value`, the weakest source.
-
-        Raises:
-            SettingsError: a value does not fit; it names the option and the variable.
-        """
+    def read(cls, options: Mapping[str, str], file: Path | None = None) -> Self:
+        """Read all sources: options, text by field, beat the environment, which beats the file."""
+        values = {} if file is None else _read_file(file)
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name in PLATFORM_VARIABLES or name.upper().startswith(ENVIRONMENT_PREFIX)
+        }
+        values |= _by_field(environment, "the environment", OTHER_VARIABLES)
         try:
-            return cls(_env_file=file, **options)  # type: ignore[arg-type]
+            return cls.model_validate({**values, **options})
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             field = str(first["loc"][0])
             value = None if option_name(field) is None else first["input"]
             raise SettingsError(field, first["msg"], value) from error
+
+
+def _read_file(file: Path) -> dict[str, str]:
+    try:
+        lines = dotenv_values(file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartError(f"the settings file {file} cannot be read: {error}") from error
+    values = {name: value for name, value in lines.items() if value is not None}
+    for name in lines.keys() - values:
+        raise StartError(f"{name} in {file} has no value; write {name}=value")
+    return _by_field(values, str(file))
+
+
+def _by_field(
+    variables: Mapping[str, str], source: str, others: Collection[str] = ()
+) -> dict[str, str]:
+    """Field name → value of a source."""
+    found = {
+        field: variables[name] for name, field in PLATFORM_VARIABLES.items() if name in variables
+    }
+    for name, value in variables.items():
+        field = name.upper().removeprefix(ENVIRONMENT_PREFIX)
+        if name in PLATFORM_VARIABLES or _SERVICE_LINK.fullmatch(f"{field}={value}"):
+            continue
+        field = field.lower()
+        if field in Settings.model_fields and name.upper() == environment_name(field):
+            found[field] = value
+        elif field not in others:
+            match = closest(field, Settings.model_fields)
+            hint = "`logitserve serve --help` lists all"
+            if match is not None:
+                hint = f"did you mean {environment_name(match)}?"
+            raise StartError(f"unknown setting {name} in {source}; {hint}")
+    return found

@@ -1,190 +1,182 @@
-"""One batch: the pictures of several requests in, an answer to each out."""
+"""One batch: the current parts of several jobs in, a result or an error for each out."""
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from logitserve.inference.card import ModelCard
-from logitserve.inference.errors import NonFiniteLogitsError
-from logitserve.inference.native_png import NativePng
+from logitserve.inference import preprocessing
+from logitserve.inference.errors import ImageError, NonFiniteLogitsError, TooManyPixelsError
+from logitserve.inference.images import Samples
 from logitserve.inference.predictor import Predictions, Predictor
-from logitserve.inference.rendering import render
+from logitserve.inference.rendering import OutputOptions, render
+from logitserve_service.execution.job import Job, Tensor
+from logitserve_service.execution.preprocessing import IN_PLACE_PIXELS, read
+from logitserve_service.execution.result import Result
+from logitserve_service.telemetry.timing import Timing
 
-Images = npt.NDArray[np.uint8]
-"""`[n, height, width, channels]`: exactly what the network takes."""
-
-
-class Run:
-    """What one run of the network said to all whose pictures were in it."""
-
-    __slots__ = ("_rendered", "card", "inference_seconds", "predictions")
-
-    def __init__(self, card: ModelCard, predictions: Predictions, inference_seconds: float) -> None:
-        self.card = card
-        self._rendered: list[dict[str, Any]] | None = None
-        self.predictions = predictions
-        self.inference_seconds = inference_seconds
-
-    @property
-    def rendered(self) -> list[dict[str, Any]]:
-        """The predictions as `render` gives them; made once for all who ask."""
-        if self._rendered is None:
-            self._rendered = render(self.card, self.predictions)
-        return self._rendered
-
-
-@dataclass(slots=True)
-class Answer:
-    """What comes back for an item."""
-
-    run: Run
-    part: slice
-    """Where its pictures stand in the run."""
-    decode_seconds: float
-    queue_seconds: float
-
-    @property
-    def predictions(self) -> Predictions:
-        """Of its pictures alone."""
-        return self.run.predictions[self.part]
-
-    @property
-    def rendered(self) -> list[dict[str, Any]]:
-        """The same, as `render` gives them."""
-        return self.run.rendered[self.part]
-
-    @property
-    def inference_seconds(self) -> float:
-        """Of the whole run."""
-        return self.run.inference_seconds
-
-    @property
-    def batch_size(self) -> int:
-        """Pictures in the whole run."""
-        return len(self.run.predictions)
-
-
-class Reply(Protocol):
-    """Where an answer goes; a future is one."""
-
-    def done(self) -> bool:
-        """Whether nobody waits any more."""
-
-    def set_result(self, result: Answer, /) -> None:
-        """Hand over the answer."""
-
-    def set_exception(self, exception: Exception, /) -> None:
-        """Hand over what went wrong."""
-
-
-@dataclass(slots=True)
-class Item:
-    """The pictures of one request, and where its answer goes."""
-
-    pictures: bytes | Images
-    """One file that `NativePng` accepts, or pixels."""
-    count: int
-    reply: Reply
-    arrived: float
+Outcome = tuple[Job, Result | Exception]
 
 
 class Batch:
-    """Items that are answered together."""
+    """Jobs that are answered together."""
 
-    def __init__(self, model: Predictor, native: NativePng, items: Sequence[Item]) -> None:
-        """Decode what is encoded; a picture that cannot be decoded fails alone."""
+    def __init__(self, predictor: Predictor, jobs: Sequence[Job], max_pixels: int) -> None:
+        """Decode what is encoded; an image that cannot be decoded fails alone.
+
+        Args:
+            predictor: the model.
+            jobs: with at most `MAX_BATCH` images together, none of them large by `is_large`.
+            max_pixels: width × height of one image.
+        """
         self.begun = time.perf_counter()
-        self.decode_seconds = 0.0
-        self.cpu_seconds = 0.0  # of the runs, in their thread: what others do does not count
-        self.outcomes: list[tuple[Item, Answer | Exception]] = []
-        self.runs: list[Run] = []
-        self._model = model
-        self._native = native
-        self._items: list[Item] = []  # in the order of their pictures
-        samples: list[Images] = []
-        pixels: list[Images] = []
-        others: list[Item] = []
-        for item in items:
-            if not isinstance(item.pictures, bytes):
-                pixels.append(item.pictures)
-                others.append(item)
-                continue
-            try:
-                samples.append(native.decode(item.pictures))
-            except Exception as error:  # noqa: BLE001 - it is this picture's, whatever it is
-                self.outcomes.append((item, error))
-            else:
-                self._items.append(item)
-        self._decoded = len(samples)
-        decoded = native.stacked(samples)
-        self._unfinished = native.unfinished(decoded)
-        self._images = _joined(decoded, pixels)
-        self._items += others
+        self.seconds = 0.0
+        """Of the network and its head."""
+        self.cpu_seconds = 0.0
+        """The same in CPU time of the thread, so that other threads do not count."""
+        self.preprocessing_seconds: float | None = None
+        """None where all jobs brought tensors."""
+        self.predictions: Predictions | None = None
+        self.outcomes: list[Outcome] = []
+        self.large: list[Job] = []
+        """Jobs with an image too large for the event loop; they are not part of the batch."""
+        self._predictor = predictor
+        self._jobs: list[Job] = []  # in the order of their images
+        self._samples: list[Samples] = []
+        tensors = self._read(jobs, max_pixels)
+        self._images, self._pending = preprocessing.stack(self._samples, predictor.card.input)
+        if len(tensors) == 1 and not self._samples:
+            self._images = tensors[0]  # not copied
+        elif tensors:
+            self._images = np.concatenate([self._images, *tensors])
 
-    @property
-    def has_decoded(self) -> bool:
-        """Whether some of the pictures came encoded."""
-        return self._decoded > 0
+    def _read(self, jobs: Sequence[Job], max_pixels: int) -> list[Tensor]:
+        """Decode the images of the jobs; the jobs that brought tensors come last."""
+        limit = min(IN_PLACE_PIXELS, max_pixels)
+        tensors: list[Tensor] = []
+        with_tensors: list[Job] = []
+        for job in jobs:
+            if isinstance(job.part, np.ndarray):
+                tensors.append(job.part)
+                with_tensors.append(job)
+                continue
+            index = 0
+            samples: list[Samples] = []
+            try:
+                for image in job.part:
+                    samples.append(read(image, limit))
+                    index += 1
+            except TooManyPixelsError as error:
+                if limit < max_pixels:
+                    self.large.append(job)
+                    continue
+                self._fail(job, index, error)
+            except Exception as error:  # noqa: BLE001 - it is this job's, whatever it is
+                self._fail(job, index, error)
+            else:
+                self._samples += samples
+                self._jobs.append(job)
+        self._jobs += with_tensors
+        return tensors
+
+    def _fail(self, job: Job, index: int, error: Exception) -> None:
+        if isinstance(error, ImageError):
+            error.image = job.image_number(index)
+        self.outcomes.append((job, error))
 
     @property
     def count(self) -> int:
-        """Pictures that wait for the run."""
+        """Images that wait for the run."""
         return len(self._images)
 
     @property
-    def unfinished(self) -> int:
-        """How many of those have yet to be made fit."""
-        return len(self._unfinished)
+    def pending(self) -> int:
+        """Images that still have to be fitted."""
+        return len(self._pending)
 
     def run(self) -> None:
-        """Make fit what does not yet, and ask the network; may be done in a thread."""
-        if not self._items:
+        """Fit what is pending, run the network and render; may be called in a thread."""
+        if not self._jobs:
             return
         try:
-            self._native.finish(self._images, self._unfinished)
-        except Exception as error:  # noqa: BLE001 - else those who wait would wait for ever
-            self.outcomes += [(item, error) for item in self._items]
-            return
-        self.decode_seconds = time.perf_counter() - self.begun
-        cpu_begun = time.thread_time()
-        self._ask(self._items, self._images)
-        self.cpu_seconds = time.thread_time() - cpu_begun
-
-    def _ask(self, items: Sequence[Item], images: Images) -> None:
-        begun = time.perf_counter()
-        try:
-            predictions = self._model.predict(images)
-        # Whatever onnxruntime raises belongs to those who wait for this run, and not to the loop.
+            spec = self._predictor.card.input
+            preprocessing.finish(self._images, self._samples, self._pending, spec)
+            if self._samples:
+                self.preprocessing_seconds = time.perf_counter() - self.begun
+            begun, cpu_begun = time.perf_counter(), time.thread_time()
+            jobs, predictions = self._predict()
+            self.seconds = time.perf_counter() - begun
+            self.cpu_seconds = time.thread_time() - cpu_begun
+            if jobs:
+                self.predictions = predictions
+                self._split(jobs, predictions)
+        # Whatever is raised belongs to the jobs, which would otherwise wait forever.
         except Exception as error:  # noqa: BLE001
-            if isinstance(error, NonFiniteLogitsError) and len(items) > 1:
-                # Some of the pictures are to blame; the others are answered without them.
-                for item, part in zip(items, _parts(items), strict=True):
-                    self._ask([item], images[part])
+            failed = {id(job) for job, _ in self.outcomes}
+            self.outcomes += [(job, error) for job in self._jobs if id(job) not in failed]
+
+    def _predict(self) -> tuple[list[Job], Predictions]:
+        """The jobs with finite logits, and their predictions; the others fail."""
+        logits = self._predictor.run(self._images)
+        try:
+            return self._jobs, Predictions.of(logits, self._predictor.card)
+        except NonFiniteLogitsError as error:
+            bad = set(error.rows)
+        kept: list[Job] = []
+        rows: list[int] = []
+        for job, part in zip(self._jobs, _rows(self._jobs), strict=True):
+            rows_of_job = range(part.start, part.stop)
+            numbers = [job.image_number(row - part.start) for row in rows_of_job if row in bad]
+            if numbers:
+                named = [number for number in numbers if number is not None]
+                self.outcomes.append((job, NonFiniteLogitsError(named)))
             else:
-                self.outcomes += [(item, error) for item in items]
-            return
-        run = Run(self._model.card, predictions, time.perf_counter() - begun)
-        self.runs.append(run)
-        for item, part in zip(items, _parts(items), strict=True):
-            waited = self.begun - item.arrived
-            self.outcomes.append((item, Answer(run, part, self.decode_seconds, waited)))
+                kept.append(job)
+                rows += rows_of_job
+        return kept, Predictions.of(logits[rows], self._predictor.card)
+
+    def _split(self, jobs: Sequence[Job], predictions: Predictions) -> None:
+        """Give each job its part of the predictions, rendered with its options."""
+        card, seconds, begun = self._predictor.card, self.seconds, self.begun
+        preprocessing_seconds = self.preprocessing_seconds or 0.0
+        rendered = self._render(jobs, predictions)
+        start = 0
+        for job in jobs:
+            rows = slice(start, start + job.count)
+            start = rows.stop
+            decoded = 0.0 if isinstance(job.part, np.ndarray) else preprocessing_seconds
+            timing = Timing(decoded, begun - job.arrived, seconds)
+            lines = None if job.options is None else rendered[job.options][rows]
+            self.outcomes.append((job, Result(card, predictions, lines, timing, rows)))
+
+    def _render(
+        self, jobs: Sequence[Job], predictions: Predictions
+    ) -> dict[OutputOptions, list[Any]]:
+        """Options → a row an image of the batch; rendered for the jobs with these options only."""
+        by_options: dict[OutputOptions, list[slice]] = {}
+        for job, rows in zip(jobs, _rows(jobs), strict=True):
+            if job.options is not None:
+                by_options.setdefault(job.options, []).append(rows)
+        card = self._predictor.card
+        if len(by_options) == 1 and all(job.options is not None for job in jobs):
+            (options,) = by_options
+            return {options: render(card, predictions, options)}
+        rendered: dict[OutputOptions, list[Any]] = {}
+        for options, parts in by_options.items():
+            chosen = np.r_[*parts]
+            lines: list[Any] = [None] * len(predictions)
+            for row, line in zip(chosen, render(card, predictions[chosen], options), strict=True):
+                lines[row] = line
+            rendered[options] = lines
+        return rendered
 
 
-def _parts(items: Sequence[Item]) -> Iterator[slice]:
-    """Where the pictures of each stand."""
+def _rows(jobs: Sequence[Job]) -> list[slice]:
+    """Where the images of each job stand."""
+    rows = []
     begin = 0
-    for item in items:
-        yield slice(begin, begin + item.count)
-        begin += item.count
-
-
-def _joined(decoded: Images, given: Sequence[Images]) -> Images:
-    if not given:
-        return decoded
-    if len(given) == 1 and not len(decoded):
-        return given[0]  # not copied
-    return np.concatenate([decoded, *given])
+    for job in jobs:
+        rows.append(slice(begin, begin + job.count))
+        begin += job.count
+    return rows

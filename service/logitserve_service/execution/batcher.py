@@ -1,37 +1,41 @@
-"""Natural batching: a batch is whatever has arrived while the last one ran.
+"""Continuous batching: a batch is whatever arrived while the previous one ran.
 
-There is no timer, so a lone request never waits. The reply travels with the item; an item whose
-client has gone is dropped when its turn comes, and an item that the network cannot answer fails
-alone.
+There is no timer, so a single request never waits. The queue refuses a request before anything of
+it is decoded. A job that was cancelled is passed over when its turn comes; an image that cannot be
+used fails alone.
 """
 
 import asyncio
-import contextlib
+import logging
 import math
 import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Protocol
 
 import numpy as np
 
+from logitserve.inference import preprocessing
 from logitserve.inference.errors import NonFiniteLogitsError
-from logitserve.inference.native_png import NativePng
+from logitserve.inference.image_warnings import ImageWarning
 from logitserve.inference.predictor import Predictions, Predictor
+from logitserve.inference.rendering import OutputOptions
 from logitserve_service.errors import QueueFullError
-from logitserve_service.execution.batch import Answer, Batch, Images, Item, Reply
-
-MAX_BATCH = 64
-"""Pictures in one run. Larger runs gain next to nothing and let those behind wait longer: `digits`
-takes 121 µs a picture at 64 and 124 at 256, `digits-mlp` 2.1 and 1.6 (`benchmarks/costs.py`)."""
+from logitserve_service.execution.batch import Batch
+from logitserve_service.execution.job import MAX_BATCH, Image, Inputs, Job, OnResult, Tensor
+from logitserve_service.execution.preprocessing import has_large, prepare, read
+from logitserve_service.execution.result import Result
 
 IN_PLACE_SECONDS = 0.002
-"""A run that is expected to take longer leaves the event loop. Going to a thread and back costs
-0.05 ms (`benchmarks/costs.py`), so a shorter run is better done in place, and the loop, which
-answers probes and reads other requests, is not blocked for longer than this."""
+"""A run that is expected to take longer leaves the event loop. A thread costs 0.05 ms
+(`benchmarks/costs.py`), so a shorter run is better done in place, and the loop, which answers
+probes and reads other requests, is not blocked for longer than this."""
 
-FINISH_SECONDS = 0.0008
-"""Makes one picture of a digit fit that has the right size but is not made like MNIST: 0.8 ms for
-28×28 (`benchmarks/costs.py`). One is done in place; a batch that has more leaves the event loop."""
+FITTING_SECONDS = 0.0004
+"""To fit one digit of 28×28 that does not have MNIST's form (`benchmarks/costs.py`)."""
+
+logger = logging.getLogger("logitserve.batcher")
 
 _WARM_UP_BATCH = 8
 _WARM_UP_ROUNDS = 3
@@ -39,153 +43,220 @@ _SMOOTHING = 0.05
 """Weight of the newest run in the running mean of the pace."""
 
 
-class Observer(Protocol):
-    """Who counts what a model does. Called from the event loop."""
+class BatchMetrics(Protocol):
+    """Counts the batches of one model. Called from the event loop."""
 
-    def decoded(self, seconds: float) -> None:
-        """Pictures became the network's input, in this time."""
+    def preprocessed(self, seconds: float) -> None:
+        """The images of a batch, or the large ones of a request, were decoded and fitted."""
 
-    def ran(self, batch_size: int, seconds: float) -> None:
-        """A batch of pictures was run, in this time."""
-
-    def predicted(self, predictions: Predictions) -> None:
-        """A run said this of its pictures."""
+    def ran(self, seconds: float, predictions: Predictions) -> None:
+        """The network ran on a batch of images."""
 
 
 class Batcher:
-    """One model and the queue before it. Belongs to one event loop."""
+    """A model and its queue. Belongs to one event loop."""
 
-    def __init__(self, model: Predictor, *, max_queue: int) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        *,
+        max_queue: int,
+        max_pixels: int,
+        decoders: ThreadPoolExecutor,
+        metrics: BatchMetrics | None = None,
+    ) -> None:
         """Warm the model up, and measure it.
 
         Args:
-            model: whom to ask.
-            max_queue: pictures that may wait.
+            predictor: the model.
+            max_queue: images that may wait.
+            max_pixels: width × height of one image.
+            decoders: threads for large images; all models of a process share them.
+            metrics: counts the batches.
         """
-        self.model = model
-        self.card = model.card
-        self.native = NativePng(model.card.input)
-        self.observer: Observer | None = None
+        self._predictor = predictor
+        self._card = predictor.card
         self._max_queue = max_queue
-        self._queue: deque[Item] = deque()
-        self._waiting = 0  # pictures in the queue
+        self._max_pixels = max_pixels
+        self._decoders = decoders
+        self._metrics = metrics
+        self._queue: deque[Job] = deque()
+        self._waiting = 0
         self._running = False
-        self._overhead, self._seconds_per_picture = self._warm_up()
-        self._pace = 1.0  # running mean of what runs take over what the warm-up lets expect
-
-    def submit(self, pictures: bytes | Images) -> asyncio.Future[Answer]:
-        """Put pictures into the queue.
-
-        Args:
-            pictures: one file that `native` accepts; or uint8, `[n, height, width, channels]` of
-                the card, n from 1 to `MAX_BATCH`.
-
-        Raises:
-            QueueFullError: they would have to wait behind more than `max_queue` others.
-        """
-        reply: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self.put(pictures, 1 if isinstance(pictures, bytes) else len(pictures), reply)
-        return reply
-
-    def put(self, pictures: bytes | Images, count: int, reply: Reply) -> None:
-        """`submit`, for a reply of another kind; `count` is the number of pictures.
-
-        Raises:
-            QueueFullError: they would have to wait behind more than `max_queue` others.
-        """
-        if self._waiting + count > self._max_queue:
-            raise QueueFullError(self._max_queue, self._drain_seconds())
-        self._queue.append(Item(pictures, count, reply, time.perf_counter()))
-        self._waiting += count
-        if not self._running:
-            self._running = True
-            # Not at once: what else this turn of the loop has read comes along.
-            asyncio.get_running_loop().call_soon(self._next)
+        self._overhead, self._seconds_per_image = self._warm_up()
+        self._pace = 1.0  # running mean of measured over expected seconds
 
     @property
     def waiting(self) -> int:
-        """Pictures in the queue."""
+        """Images that wait for a run, those included that are decoded in threads."""
         return self._waiting
 
-    @property
-    def has_backlog(self) -> bool:
-        """Whether more is waiting than fits into the next batch."""
-        return self._waiting > MAX_BATCH
+    def submit(self, inputs: Inputs, options: OutputOptions | None, on_result: OnResult) -> Job:
+        """Put the images of a request into the queue.
 
-    def _drain_seconds(self) -> int:
-        return max(1, math.ceil(self._waiting * self._seconds_per_picture * self._pace))
+        Args:
+            inputs: at least one image, or uint8 `[n, height, width, channels]` of the card.
+            options: how the predictions are rendered; None leaves that to the caller.
+            on_result: called from the event loop with the result or the error, unless the job is
+                cancelled before.
 
-    def _expected_seconds(self, count: int, unfinished: int = 0) -> float:
-        run = (self._overhead + count * self._seconds_per_picture) * self._pace
-        return run + unfinished * FINISH_SECONDS
+        Raises:
+            QueueFullError: more than `max_queue` images would wait.
+        """
+        job = Job(inputs, options, on_result, time.perf_counter())
+        self._check_queue(job.count)
+        self._enqueue(job)
+        return job
+
+    async def preprocess(self, image: Image) -> tuple[Tensor, list[ImageWarning]]:
+        """One image as the network takes it, and what was done to it.
+
+        Returns:
+            uint8, `[height, width, channels]` of the card, and warnings in their order.
+
+        Raises:
+            ImageError: the image cannot be used.
+            QueueFullError: too many images are waiting.
+        """
+        warnings: list[ImageWarning] = []
+
+        def fitted() -> Tensor:
+            samples = read(image, self._max_pixels, warnings.append)
+            return preprocessing.fit(samples, self._card.input, warnings.append)
+
+        self._check_queue(1)
+        self._waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._decoders, fitted), warnings
+        finally:
+            self._waiting -= 1
+
+    def _check_queue(self, count: int) -> None:
+        if self._waiting + count > self._max_queue:
+            expected = self._waiting * self._seconds_per_image * self._pace
+            raise QueueFullError(self._max_queue, max(1, math.ceil(expected)))
+
+    def _enqueue(self, job: Job) -> None:
+        """Queue the current part of a job; large images are decoded first."""
+        self._waiting += job.count
+        if has_large(job.part):
+            self._decode(job)
+        else:
+            self._queue.append(job)
+            self._start()
+
+    def _start(self) -> None:
+        if not self._running:
+            self._running = True
+            # On the next iteration, so that requests read in this one join the batch.
+            asyncio.get_running_loop().call_soon(self._next)
+
+    def _decode(self, job: Job) -> None:
+        loop = asyncio.get_running_loop()
+        prepared = loop.run_in_executor(
+            self._decoders, prepare, job, self._card.input, self._max_pixels
+        )
+        prepared.add_done_callback(lambda done: self._decoded(job, done))
+
+    def _decoded(self, job: Job, done: "asyncio.Future[Tensor]") -> None:
+        error = done.exception()
+        if error is None:
+            if self._metrics is not None and job.timing is not None:
+                self._metrics.preprocessed(job.timing.preprocessing)
+            job.part = done.result()
+            self._queue.append(job)
+            self._start()
+        else:
+            self._waiting -= job.count
+            self._end(job, error if isinstance(error, Exception) else RuntimeError(str(error)))
+
+    @staticmethod
+    def _end(job: Job, outcome: Result | Exception) -> None:
+        if not job.cancelled:
+            job.cancelled = True
+            try:
+                job.on_result(outcome)
+            except Exception:  # the queue goes on
+                logger.exception("a result could not be delivered")
 
     def _next(self) -> None:
-        """Run the next batch, here or in a thread, until the queue is empty."""
-        items = self._take()
-        if not items:
+        """Run the next batch, in place or in a thread, until the queue is empty."""
+        jobs = self._take()
+        if not jobs:
             self._running = False
             return
         loop = asyncio.get_running_loop()
-        batch = Batch(self.model, self.native, items)
-        if self._expected_seconds(batch.count, batch.unfinished) <= IN_PLACE_SECONDS:
+        try:
+            batch = Batch(self._predictor, jobs, self._max_pixels)
+        except Exception as error:  # noqa: BLE001 - it belongs to the jobs; the queue goes on
+            for job in jobs:
+                self._end(job, error)
+            loop.call_soon(self._next)
+            return
+        for job in batch.large:
+            self._waiting += job.count
+            self._decode(job)
+        if self._expected_seconds(batch.count, batch.pending) <= IN_PLACE_SECONDS:
             batch.run()
             self._settle(batch)
             loop.call_soon(self._next)
         else:
-            done = loop.run_in_executor(None, batch.run)
-            done.add_done_callback(lambda ran: self._continue(batch, ran))
+            ran = loop.run_in_executor(None, batch.run)
+            ran.add_done_callback(lambda _: self._continue(batch))
 
-    def _continue(self, batch: Batch, ran: "asyncio.Future[None]") -> None:
-        ran.result()
+    def _continue(self, batch: Batch) -> None:
         self._settle(batch)
         self._next()
 
-    def _take(self) -> list[Item]:
-        """The items of the next batch; those whose client has gone are passed over."""
-        items: list[Item] = []
+    def _take(self) -> list[Job]:
+        """The jobs of the next batch; cancelled ones are passed over."""
+        jobs: list[Job] = []
         count = 0
         while self._queue and count + self._queue[0].count <= MAX_BATCH:
-            item = self._queue.popleft()
-            self._waiting -= item.count
-            if not item.reply.done():
-                items.append(item)
-                count += item.count
-        return items
+            job = self._queue.popleft()
+            self._waiting -= job.count
+            if not job.cancelled:
+                jobs.append(job)
+                count += job.count
+        return jobs
 
     def _settle(self, batch: Batch) -> None:
-        if batch.runs:
-            pace = batch.cpu_seconds / (self._overhead + batch.count * self._seconds_per_picture)
-            self._pace += _SMOOTHING * (pace - self._pace)
-        for item, outcome in batch.outcomes:
-            if item.reply.done():  # the client went away while the batch ran
-                continue
+        for job, outcome in batch.outcomes:
             if isinstance(outcome, Exception):
-                item.reply.set_exception(outcome)
-            else:
-                item.reply.set_result(outcome)
-        if self.observer is not None:
-            self._report(self.observer, batch)
+                self._end(job, outcome)
+                continue
+            result = job.advance(outcome)
+            if result is not None:
+                self._end(job, result)
+            elif not job.cancelled:
+                job.arrived = time.perf_counter()
+                self._enqueue(job)
+        if batch.predictions is not None:
+            pace = batch.cpu_seconds / (self._overhead + batch.count * self._seconds_per_image)
+            self._pace += _SMOOTHING * (pace - self._pace)
+            if self._metrics is not None:
+                if batch.preprocessing_seconds is not None:
+                    self._metrics.preprocessed(batch.preprocessing_seconds)
+                self._metrics.ran(batch.seconds, batch.predictions)
 
-    @staticmethod
-    def _report(observer: Observer, batch: Batch) -> None:
-        if batch.has_decoded:
-            observer.decoded(batch.decode_seconds)
-        for run in batch.runs:
-            observer.ran(len(run.predictions), run.inference_seconds)
-            observer.predicted(run.predictions)
+    def _expected_seconds(self, count: int, pending: int) -> float:
+        run = (self._overhead + count * self._seconds_per_image) * self._pace
+        return run + pending * FITTING_SECONDS
 
     def _warm_up(self) -> tuple[float, float]:
-        """Seconds of a run, and seconds that each picture adds to it, once memory is allocated."""
+        """Seconds of a run, and seconds that each image adds to it, once memory is allocated."""
         alone, together = (self._fastest_run(count) for count in (1, _WARM_UP_BATCH))
         each = max((together - alone) / (_WARM_UP_BATCH - 1), 1e-9)
         return max(alone - each, 0.0), each
 
     def _fastest_run(self, count: int) -> float:
-        images = np.zeros((count, *self.card.input.shape), np.uint8)
+        images = np.zeros((count, *self._card.input.shape), np.uint8)
         seconds = []
         for _ in range(1 + _WARM_UP_ROUNDS):
             begun = time.thread_time()
-            with contextlib.suppress(NonFiniteLogitsError):  # for black only, let us hope
-                self.model.predict(images)
+            # Logits of an all-black image that are not finite do not stop the warm-up.
+            with suppress(NonFiniteLogitsError):
+                self._predictor.predict(images)
             seconds.append(time.thread_time() - begun)
         return min(seconds[1:])

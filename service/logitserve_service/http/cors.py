@@ -1,60 +1,64 @@
-"""Cross-origin requests: which pages of other sites may ask, in a browser (CORS)."""
+"""Cross-origin resource sharing: pages of which other sites may call the service (Fetch, 3.2)."""
 
-import re
 from typing import Final
 
-from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from logitserve_service.config.settings import environment_name
+from logitserve_service.errors import ForbiddenError
+from logitserve_service.http.messages import Headers, RequestHead, Response
 
-METHODS: Final = ("GET", "POST")
+METHODS: Final = b"GET, POST"
 REQUEST_HEADERS: Final = (
-    "Authorization",
-    "Content-Type",
-    "Inference-Header-Content-Length",
-    "X-API-Key",
-    "X-Request-ID",
-    "X-Request-Timeout-Ms",
-    "traceparent",
+    b"Authorization, Content-Type, Inference-Header-Content-Length, X-API-Key, X-Request-ID, "
+    b"X-Request-Timeout-Ms, traceparent"
 )
 RESPONSE_HEADERS: Final = (
-    "Inference-Header-Content-Length",
-    "Logitserve-Warnings",
-    "Retry-After",
-    "Server-Timing",
-    "X-Request-ID",
+    b"Inference-Header-Content-Length, Logitserve-Warnings, Retry-After, Server-Timing, "
+    b"X-Request-ID"
 )
+PREFLIGHT_SECONDS: Final = b"600"
+"""How long a browser may cache the response to a preflight."""
 
-_ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
+class Cors:
+    """Headers that let pages of some origins read responses; `*` is any origin.
 
-def parse_origins(text: str) -> tuple[str, ...]:
-    """The origins of a text, separated by spaces or commas; `*` stands for any.
-
-    Raises:
-        ValueError: one of them is no origin.
+    Cookies and HTTP authentication are never allowed, so `*` is safe.
     """
-    origins = tuple(re.split(r"[\s,]+", text.strip())) if text.strip() else ()
-    for origin in origins:
-        if origin != "*" and not _ORIGIN.fullmatch(origin):
-            raise ValueError(
-                f"{origin!r} is no origin; one is a scheme and a host, such as "
-                "https://example.org, in lower case and without a path"
+
+    def __init__(self, origins: tuple[str, ...]) -> None:
+        self._origins = {origin.encode() for origin in origins}
+        self.enabled = bool(origins)
+
+    def headers(self, origin: bytes | None) -> Headers:
+        """Headers of every response to a request of this origin."""
+        expose = (b"access-control-expose-headers", RESPONSE_HEADERS)
+        if b"*" in self._origins:
+            return [(b"access-control-allow-origin", b"*"), expose]
+        vary = (b"vary", b"Origin")
+        if origin is None or origin not in self._origins:
+            return [vary]
+        return [vary, (b"access-control-allow-origin", origin), expose]
+
+    def preflight(self, head: RequestHead) -> Response | None:
+        """The response to a preflight, which has no key; None for any other request.
+
+        Raises:
+            ForbiddenError: the origin is not allowed.
+        """
+        if head.method != "OPTIONS" or b"access-control-request-method" not in head.fields:
+            return None
+        origin = head.fields.get(b"origin", b"")
+        if not {origin, b"*"} & self._origins:
+            shown = origin.decode("latin-1")
+            raise ForbiddenError(
+                f"pages of the origin {shown!r} may not call this service "
+                f"(setting {environment_name('cors_origins')})"
             )
-    return origins
-
-
-def allowing(origins: tuple[str, ...], app: ASGIApp) -> ASGIApp:
-    """The app, open to pages of these origins.
-
-    A preflight is answered before a key is asked, as browsers send none with it. Cookies and the
-    passwords that a browser keeps are never asked for, so that any origin may be allowed.
-    """
-    if not origins:
-        return app
-    return CORSMiddleware(
-        app,
-        allow_origins=origins,
-        allow_methods=METHODS,
-        allow_headers=REQUEST_HEADERS,
-        expose_headers=RESPONSE_HEADERS,
-    )
+        return Response(
+            200,
+            [
+                (b"access-control-allow-methods", METHODS),
+                (b"access-control-allow-headers", REQUEST_HEADERS),
+                (b"access-control-max-age", PREFLIGHT_SECONDS),
+            ],
+        )

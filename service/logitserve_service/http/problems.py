@@ -1,189 +1,121 @@
-"""The one place that turns errors into responses: `application/problem+json` (RFC 9457).
-
-Errors carry facts; the status is chosen here, by class, along the method resolution order.
-"""
+"""Turns errors into responses, by their class: `application/problem+json` (RFC 9457)."""
 
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
 
 import orjson
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
 
 from logitserve.inference import errors as inference
+from logitserve_service import errors
 from logitserve_service.config.settings import environment_name
-from logitserve_service.errors import (
-    AdminKeyUnsetError,
-    BodyTimeoutError,
-    BodyTooLargeError,
-    BusyError,
-    ClientGoneError,
-    DeadlineError,
-    ForbiddenError,
-    HeadTimeoutError,
-    HeadTooLargeError,
-    JsonTooDeepError,
-    JsonTooLargeError,
-    LoadError,
-    NotReadyError,
-    QueueFullError,
-    RequestTimeoutError,
-    ServiceError,
-    TooManyBytesError,
-    TooManyConnectionsError,
-    TooManyPicturesError,
-    UnauthenticatedError,
-    UnreadableRequestError,
-    UnsupportedMediaTypeError,
-    UnusableRequestError,
-    WorkersBehindError,
-)
+from logitserve_service.http.messages import Response
 
 logger = logging.getLogger("logitserve.problems")
 
-PROBLEM_JSON = "application/problem+json"
-
+PROBLEM_JSON = b"application/problem+json"
 MAX_DETAIL = 600
 """Characters; gRPC sends details in metadata, which may have 8 KiB."""
-
 CLIENT_GONE = 499
-"""Nobody reads it, but it is counted and logged: nginx's number for a client that closed its
-connection before it was answered."""
+"""nginx's status for a client that closed the connection before its response; never sent."""
 
 STATUS: Mapping[type[Exception], HTTPStatus] = {
-    UnauthenticatedError: HTTPStatus.UNAUTHORIZED,
-    ForbiddenError: HTTPStatus.FORBIDDEN,
-    UnreadableRequestError: HTTPStatus.BAD_REQUEST,
-    ClientGoneError: HTTPStatus.BAD_REQUEST,  # nobody reads it
-    UnsupportedMediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    UnusableRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
-    BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    JsonTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    JsonTooDeepError: HTTPStatus.BAD_REQUEST,
-    TooManyPicturesError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    HeadTooLargeError: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-    RequestTimeoutError: HTTPStatus.REQUEST_TIMEOUT,
-    TooManyConnectionsError: HTTPStatus.SERVICE_UNAVAILABLE,
-    BusyError: HTTPStatus.TOO_MANY_REQUESTS,
-    DeadlineError: HTTPStatus.GATEWAY_TIMEOUT,
-    NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
-    LoadError: HTTPStatus.UNPROCESSABLE_ENTITY,
-    WorkersBehindError: HTTPStatus.GATEWAY_TIMEOUT,
+    errors.UnauthenticatedError: HTTPStatus.UNAUTHORIZED,
+    errors.ForbiddenError: HTTPStatus.FORBIDDEN,
+    errors.UnreadableRequestError: HTTPStatus.BAD_REQUEST,
+    errors.MethodNotAllowedError: HTTPStatus.METHOD_NOT_ALLOWED,
+    errors.UnsupportedMediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.UnusableRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.JsonTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.JsonTooDeepError: HTTPStatus.BAD_REQUEST,
+    errors.TooManyImagesError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.HeadTooLargeError: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    errors.RequestTimeoutError: HTTPStatus.REQUEST_TIMEOUT,
+    errors.TooManyConnectionsError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.BusyError: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.DeadlineError: HTTPStatus.GATEWAY_TIMEOUT,
+    errors.NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.LoadError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.WorkersBehindError: HTTPStatus.GATEWAY_TIMEOUT,
     inference.ModelNotFoundError: HTTPStatus.NOT_FOUND,
     inference.ImageError: HTTPStatus.UNPROCESSABLE_ENTITY,
     inference.TooManyPixelsError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     inference.NonFiniteLogitsError: HTTPStatus.UNPROCESSABLE_ENTITY,
     inference.CoverageError: HTTPStatus.UNPROCESSABLE_ENTITY,
 }
-"""Error class → status. What is not here, nor a subclass, is a fault of ours: 500."""
+"""Error class → status, also of subclasses. Any other class is a fault of the service: 500."""
 
 SETTING: Mapping[type[Exception], str] = {
-    AdminKeyUnsetError: "admin_key",
-    BodyTooLargeError: "max_body_bytes",
-    JsonTooLargeError: "max_json_values",
-    JsonTooDeepError: "max_json_depth",
-    TooManyPicturesError: "max_pictures",
-    HeadTimeoutError: "header_timeout_seconds",
-    BodyTimeoutError: "body_timeout_seconds",
-    TooManyConnectionsError: "max_connections",
-    QueueFullError: "max_queue",
-    TooManyBytesError: "max_buffered_bytes",
-    DeadlineError: "request_timeout_ms",
+    errors.AdminKeyUnsetError: "admin_key",
+    errors.BodyTooLargeError: "max_body_bytes",
+    errors.JsonTooLargeError: "max_json_values",
+    errors.TooManyImagesError: "max_pictures",
+    errors.HeadTimeoutError: "header_timeout_seconds",
+    errors.BodyTimeoutError: "body_timeout_seconds",
+    errors.TooManyConnectionsError: "max_connections",
+    errors.QueueFullError: "max_queue",
+    errors.TooManyBytesError: "max_buffered_bytes",
+    errors.DeadlineError: "request_timeout_ms",
     inference.TooManyPixelsError: "max_pixels",
 }
-"""The setting that an error comes from, so that the answer can name it."""
+"""Error class → setting of the limit, which the response names."""
 
-HEADERS: Mapping[HTTPStatus, Mapping[str, str]] = {
-    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
-    # What is left of an unwanted body is not worth reading.
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: {"Connection": "close"},
-    HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": "1"},
-}
+CLOSING_STATUSES = frozenset({408, 413, 431})
+CLOSING = (errors.TooManyBytesError, errors.TooManyConnectionsError)
+"""The connection closes after these: reading the rest of such a request is not worth it."""
 
 
-def problem(
-    status: int, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any
-) -> Response:
-    """A problem document (RFC 9457, section 3).
-
-    Its extension member `error` says what `detail` says, because clients of the Open Inference
-    Protocol and of TensorFlow Serving look for it there.
-    """
-    body = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        "error": detail,
-        **members,
-    }
-    every_header = {**HEADERS.get(HTTPStatus(status), {}), **(headers or {})}
-    return Response(orjson.dumps(body), status, every_header, PROBLEM_JSON)
-
-
-def _fit_to_send(detail: str) -> str:
-    """A detail may quote what the client sent: it is cut, and what no text may hold is replaced."""
+def fit_to_send(detail: str) -> str:
+    """Cut a detail, which may quote the client, and replace its lone surrogates."""
     if len(detail) > MAX_DETAIL:
         detail = f"{detail[:MAX_DETAIL]} …"
     return detail.encode("utf-8", "replace").decode()
 
 
-def status_of(error: Exception) -> HTTPStatus:
-    """The status of the nearest class that `STATUS` names."""
-    for cls in type(error).__mro__:
-        if cls in STATUS:
-            return STATUS[cls]
-    return HTTPStatus.INTERNAL_SERVER_ERROR
-
-
-def explained(error: Exception) -> tuple[HTTPStatus, str]:
-    """Status and detail of an error; what was not raised on purpose is logged and not told."""
-    status = status_of(error)
-    if status is HTTPStatus.INTERNAL_SERVER_ERROR:
+def explain(error: Exception) -> tuple[HTTPStatus, str]:
+    """Status and detail of an error. An unexpected one is logged; its text is not sent."""
+    status = next((STATUS[cls] for cls in type(error).__mro__ if cls in STATUS), None)
+    if status is None:
         logger.error("unexpected error", exc_info=error)
-        return status, "an unexpected error; it is in the log"
+        return HTTPStatus.INTERNAL_SERVER_ERROR, "an unexpected error; it is in the log"
+    image = getattr(error, "image", None)
+    where = "" if image is None else f"image {image}: "
     setting = SETTING.get(type(error))
-    picture = getattr(error, "picture", None)
-    where = "" if picture is None else f"picture {picture}: "
     hint = "" if setting is None else f" (setting {environment_name(setting)})"
-    return status, f"{where}{_fit_to_send(str(error))}{hint}"
+    return status, f"{where}{fit_to_send(str(error))}{hint}"
 
 
-def response_to(error: Exception) -> Response:
-    """The problem document for an error."""
-    if isinstance(error, ClientGoneError):
-        return Response(status_code=CLIENT_GONE)
-    headers = {}
-    if isinstance(error, BusyError):
-        headers["Retry-After"] = str(error.retry_after)
-    if isinstance(error, TooManyBytesError):
-        headers["Connection"] = "close"  # as for a body that is too large
-    return problem(*explained(error), headers=headers)
+def of_error(error: Exception, form: str = "") -> Response:
+    """The response to an error. TensorFlow Serving's form, `v1`, has 400 in place of 422."""
+    status, detail = explain(error)
+    close = status in CLOSING_STATUSES or isinstance(error, CLOSING)
+    if form == "v1" and status is HTTPStatus.UNPROCESSABLE_ENTITY:
+        status = HTTPStatus.BAD_REQUEST
+    headers: dict[str, str] = {}
+    if isinstance(error, errors.BusyError):
+        headers["retry-after"] = str(error.retry_after)
+    elif isinstance(error, errors.MethodNotAllowedError):
+        headers["allow"] = error.allowed
+    return problem(status, detail, headers, close=close)
 
 
-async def _answer(_: Request, error: Exception) -> Response:
-    return response_to(error)
+def problem(
+    status: int, detail: str, headers: Mapping[str, str] | None = None, *, close: bool = False
+) -> Response:
+    """A problem document (RFC 9457, section 3).
+
+    `error` repeats `detail` for clients of the Open Inference Protocol and TensorFlow Serving.
+    """
+    title = HTTPStatus(status).phrase
+    document = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    every = {**_HEADERS.get(status, {}), **(headers or {})}
+    lines = [(name.lower().encode(), value.encode("latin-1")) for name, value in every.items()]
+    body = orjson.dumps({**document, "error": detail})
+    return Response(status, [(b"content-type", PROBLEM_JSON), *lines], body, close=close)
 
 
-async def _http(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - narrows the type
-    return problem(error.status_code, _fit_to_send(str(error.detail)), headers=error.headers)
-
-
-async def _validation(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - narrows the type
-    first = error.errors()[0]
-    where = " ".join(map(str, first["loc"]))
-    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, _fit_to_send(f"{where}: {first['msg']}"))
-
-
-def install(app: FastAPI) -> None:
-    """Let the app answer every error with a problem document."""
-    app.add_exception_handler(ServiceError, _answer)
-    app.add_exception_handler(inference.InferenceError, _answer)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(RequestValidationError, _validation)
-    app.add_exception_handler(Exception, _answer)
+_HEADERS: Mapping[int, Mapping[str, str]] = {
+    HTTPStatus.UNAUTHORIZED: {"www-authenticate": "Bearer"},
+    HTTPStatus.SERVICE_UNAVAILABLE: {"retry-after": "1"},
+}

@@ -1,1 +1,1 @@
-"""The folder of models: find, prove, load, watch, swap and unload."""
+"""The model repository: scan, verify, load, follow changes, and look up models."""

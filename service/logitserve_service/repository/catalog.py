@@ -1,258 +1,175 @@
-"""The live models: what is loaded, and which of them answers."""
+"""The loaded models, and the look-up of one for a request."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Self, TypeVar
 
-from logitserve.inference.card import ModelCard
 from logitserve.inference.errors import ModelFileError, ModelNotFoundError
-from logitserve.inference.model_file import Signature
-from logitserve.inference.repository import Key, default_model
+from logitserve.inference.repository import default_model
 from logitserve_service.config.settings import environment_name
-from logitserve_service.errors import ModelUnavailableError, NotReadyError, StartError
-from logitserve_service.execution.batcher import Batcher, Observer
-from logitserve_service.repository.loader import (
+from logitserve_service.errors import ModelUnavailableError, NotReadyError, StartError, absent
+from logitserve_service.repository.loaded_model import (
     LOADING,
     READY,
-    UNAVAILABLE,
-    Loader,
-    Model,
+    LoadedModel,
+    ModelEntry,
     VersionState,
 )
-from logitserve_service.repository.shared_state import Coordination, Wanted
-
-Versions = dict[str, Batcher]
+from logitserve_service.repository.loader import Loader
+from logitserve_service.repository.shared_state import DesiredState, SharedState
+from logitserve_service.repository.snapshot import Files, scan
 
 POLICY_SETTING = environment_name("version_policy")
 Value = TypeVar("Value")
 
-_NOTHING = Model()
-
 
 class Catalog:
-    """The models of a folder that are loaded and proven. Belongs to one event loop.
+    """The loaded and verified models of a repository. Belongs to one event loop.
 
-    A model is swapped whole, by `put`; who has found a version keeps it until its answer is there,
-    and its memory goes with the last of them.
+    `put` replaces a model as a whole. A request keeps its version until it is answered.
     """
 
-    def __init__(self, loader: Loader, wanted: Wanted, files: Mapping[Key, Signature]) -> None:
-        """Begin with no model.
-
-        Args:
-            loader: of the models, and of those that come later.
-            wanted: what was ordered by hand when the folder was looked at.
-            files: what the folder held then.
-        """
+    def __init__(self, loader: Loader, desired: DesiredState, files: Files) -> None:
+        """Load the versions that the policy chooses, but of unloaded models."""
         self.loader = loader
-        self.wanted = wanted
+        self.desired = desired
         self.files = files
-        self.default = wanted.default
-        self.models: Mapping[str, Versions] = MappingProxyType({})
-        """What is loaded: versions of a model oldest first."""
-        self.folder: Mapping[str, Model] = MappingProxyType({})
-        """What lies in the folder, and how it is."""
-        self._newest: Mapping[str | None, Batcher] = MappingProxyType({})
-        self._observer_of: Callable[[ModelCard], Observer] | None = None
+        self.default = desired.default
+        self.models: Mapping[str, dict[str, LoadedModel]] = MappingProxyType({})  # oldest first
+        self.folder: Mapping[str, ModelEntry] = MappingProxyType({})  # loaded or not
+        self._newest: dict[str | None, LoadedModel] = {}
+        for name, versions in files.items():
+            self.put(name, loader.refresh(name, versions, unloaded=name in desired.unloaded))
 
     @classmethod
-    def load(
-        cls, loader: Loader, coordination: Coordination, *, default: str | None = None
-    ) -> Self:
-        """Load what the policy chooses of every model.
+    def load(cls, loader: Loader, shared: SharedState, *, default: str | None = None) -> Self:
+        """Load the models.
 
-        The first process to do so settles the default model, and is strict: a service that cannot
-        serve a model at all does not start. Workers, and those that replace them, serve what they
-        can: what was broken while the service ran must not end it.
-
-        Args:
-            loader: of the models.
-            coordination: with the other workers.
-            default: the model that is asked when none is named; without it `digits` if present,
-                else the only one, else none.
-
-        Raises:
-            NoModelsError: there are none.
-            ModelFileError: of one of them there is no version that can be served.
-            StartError: the default, or a pinned version, is not among them.
+        The first worker decides the default model (if None: `digits`, else the only one, else
+        none), and fails unless it can serve every model. Later ones serve what they can: a file
+        that broke while the service ran must not end it.
         """
-        wanted = coordination.wanted()
-        if wanted is not None:
+        desired = shared.desired()
+        if desired is not None:
             try:
-                files = loader.repository.look().files
+                return cls(loader, desired, scan(loader.repository).files)
             except OSError:
-                files = {}
-            catalog = cls(loader, wanted, files)
-            catalog._fill()
-            return catalog
+                return cls(loader, desired, {})
         names = loader.repository.names()
         if default is not None and default not in names:
             raise StartError(
-                f"the default model {default!r} is not in {loader.repository.root}; "
-                f"there is {', '.join(names)} (--default-model, LOGITSERVE_DEFAULT_MODEL)"
+                f"{absent('model', default, names)} in {loader.repository.root} "
+                "(--default-model, LOGITSERVE_DEFAULT_MODEL)"
             )
-        wanted = Wanted(default=default or default_model(names))
-        catalog = cls(loader, wanted, loader.repository.look().files)
-        _check_pins(catalog)
-        catalog._fill()
-        for name in catalog.folder:
-            _check_served(catalog, name)
-        coordination.begin(wanted)
+        desired = DesiredState(default=default or default_model(names))
+        catalog = cls(loader, desired, scan(loader.repository).files)
+        catalog._check_complete()
+        shared.initialize(desired)
         return catalog
-
-    def _fill(self) -> None:
-        for name in dict.fromkeys(name for name, _ in self.files):
-            files = {key[1]: value for key, value in self.files.items() if key[0] == name}
-            unloaded = name in self.wanted.unloaded
-            self.put(name, self.loader.refresh(name, files, unloaded=unloaded))
 
     @property
     def ready(self) -> bool:
-        """Whether there is a model to answer with."""
+        """Whether any model is loaded."""
         return bool(self.models)
 
-    def observe(self, observer_of: Callable[[ModelCard], Observer]) -> None:
-        """Let somebody count what each version of each model does, also of those that come."""
-        self._observer_of = observer_of
-        for versions in self.models.values():
-            for model in versions.values():
-                model.observer = observer_of(model.card)
-
-    def put(self, name: str, model: Model) -> None:
-        """Let a model be served like this from now on, in place of how it was."""
-        if self._observer_of is not None:
-            for version in model.versions.values():
-                if version.observer is None:
-                    version.observer = self._observer_of(version.card)
-        self.folder = _with(self.folder, name, model if model.states else None)
-        self.models = _with(self.models, name, model.versions or None)
-        newest: dict[str | None, Batcher] = {
+    def put(self, name: str, entry: ModelEntry) -> None:
+        """Replace a model; one without versions is removed."""
+        self.folder = _with(self.folder, name, entry if entry.states else None)
+        self.models = _with(self.models, name, entry.versions or None)
+        self._newest = {
             name: next(reversed(versions.values())) for name, versions in self.models.items()
         }
-        if self.default in newest:
-            newest[None] = newest[self.default]
-        self._newest = MappingProxyType(newest)
+        if self.default in self._newest:
+            self._newest[None] = self._newest[self.default]
 
     def index(self, *, only_ready: bool = False) -> list[tuple[str, VersionState]]:
-        """Every version in the folder with the name of its model; or those that answer."""
+        """Name of the model and state of every version, or of the ready ones."""
         return [
             (name, state)
-            for name, model in self.folder.items()
-            for state in model.states.values()
+            for name, entry in self.folder.items()
+            for state in entry.states.values()
             if state.state == READY or not only_ready
         ]
 
     def show_loading(self, name: str, versions: list[str]) -> None:
-        """Let the states of these versions of a model say that they are being loaded."""
-        model = self.folder.get(name, _NOTHING)
-        loading = {
-            version: VersionState(version, LOADING)
-            for version in versions
-            if version not in model.versions
-        }
-        if loading:
-            states = dict(
-                sorted({**model.states, **loading}.items(), key=lambda item: int(item[0]))
-            )
-            shown = Model(model.versions, states, model.unloaded)
-            self.folder = _with(self.folder, name, shown)
+        """Set the state of versions to LOADING, except of those that are already served."""
+        entry = self.folder.get(name, ModelEntry())
+        new = [key for key in versions if key not in entry.versions]
+        if new:
+            states = {**entry.states, **{key: VersionState(key, LOADING) for key in new}}
+            ordered = {key: states[key] for key in sorted(states, key=int)}
+            self.folder = _with(self.folder, name, replace(entry, states=ordered))
 
-    def find(self, name: str | None = None, version: str | None = None) -> Batcher:
-        """The model to ask: the default if none is named, the latest version if none is named.
+    def find(self, name: str | None = None, version: str | None = None) -> LoadedModel:
+        """Look up a version; None stands for the default model and for the newest version.
 
-        Raises:
-            NotReadyError: nothing is loaded.
-            ModelNotFoundError: there is no such model or version, or it is not to be loaded.
-            ModelUnavailableError: it is there, but refused.
+        Raises NotReadyError, ModelNotFoundError, or ModelUnavailableError if it is not loaded.
         """
-        if version is None:
-            model = self._newest.get(name)
-            if model is not None:
-                return model
-        return self._find(name, version)
-
-    def _find(self, name: str | None, version: str | None) -> Batcher:
-        """What is not the newest version of a model, or why there is none."""
+        if version is None and (newest := self._newest.get(name)) is not None:
+            return newest
         if name is None:
             name = self.default
-        if name is None and self.ready:
+        if name is not None and (entry := self.folder.get(name)) is not None:
+            if version in entry.versions and not entry.unloaded:
+                return entry.versions[version]
+            raise self._missing(name, version, entry)
+        if not self.ready:
+            raise NotReadyError("no model is loaded")
+        if name is None:
             raise ModelNotFoundError(
                 f"there is no default model; name one of {', '.join(self.models)} in the path "
                 "(setting LOGITSERVE_DEFAULT_MODEL)"
             )
-        known = None if name is None else self.folder.get(name)
-        if name is None or known is None:
-            if not self.ready:
-                raise NotReadyError("no model is loaded")
-            raise ModelNotFoundError(f"no model {name!r}; there is {', '.join(self.models)}")
-        if known.unloaded:
-            raise ModelNotFoundError(
+        raise ModelNotFoundError(absent("model", name, self.models))
+
+    def _missing(self, name: str, version: str | None, entry: ModelEntry) -> Exception:
+        """Explain why a version of a model, or its newest one, cannot be served."""
+        if entry.unloaded:
+            return ModelNotFoundError(
                 f"model {name!r} is unloaded; POST /v2/repository/models/{name}/load loads it"
             )
+        policy = self.loader.policy
         if version is None:
-            raise ModelUnavailableError(_why_none(name, known, self.loader))
-        if version not in known.versions:
-            raise _absence(name, version, known)
-        return known.versions[version]
-
-
-def _why_none(name: str, model: Model, loader: Loader) -> str:
-    candidates = loader.policy.candidates(name, list(model.states))
-    if not candidates:
-        return (
-            f"no version of model {name!r} is loaded: the version policy is "
-            f"{loader.policy.text!r}, and there is {', '.join(model.states)} "
-            f"(setting {POLICY_SETTING})"
-        )
-    state = model.states[candidates[-1]]
-    reason = state.reason or "it is being loaded"
-    return f"no version of model {name!r} can be served; version {state.version}: {reason}"
-
-
-def _absence(name: str, version: str, model: Model) -> Exception:
-    """Why a version is not there to be asked."""
-    served = ", ".join(model.versions) or "none"
-    state = model.states.get(version)
-    if state is None:
-        return ModelNotFoundError(f"no version {version!r} of model {name!r}; there is {served}")
-    if state.state == UNAVAILABLE and state.by_policy:
-        return ModelNotFoundError(
-            f"version {version!r} of model {name!r} is {state.reason} (setting {POLICY_SETTING}); "
-            f"there is {served}"
-        )
-    reason = state.reason or "it is being loaded"
-    return ModelUnavailableError(
-        f"version {version!r} of model {name!r} cannot be served: {reason}; there is {served}"
-    )
-
-
-def _check_pins(catalog: Catalog) -> None:
-    for name, pinned in catalog.loader.policy.pins.items():
-        there = [key[1] for key in catalog.files if key[0] == name]
-        if absent := pinned - set(there):
-            raise StartError(
-                f"version {', '.join(sorted(absent, key=int))} of model {name!r} is pinned, but "
-                f"there is {', '.join(there) or 'no such model'} "
-                f"(--version-policy, {POLICY_SETTING})"
+            candidates = policy.candidates(name, list(entry.states))
+            if not candidates:
+                return ModelUnavailableError(
+                    f"no version of model {name!r} is loaded: the version policy is "
+                    f"{policy.text!r}, and there is {', '.join(entry.states)} "
+                    f"(setting {POLICY_SETTING})"
+                )
+            version = candidates[-1]
+        what = f"version {version!r} of model {name!r}"
+        served = f"there is {', '.join(entry.versions) or 'none'}"
+        state = entry.states.get(version)
+        if state is None:
+            return ModelNotFoundError(f"no {what}; {served}")
+        if state.by_policy:
+            return ModelNotFoundError(
+                f"{what} is {state.reason} (setting {POLICY_SETTING}); {served}"
             )
+        reason = state.reason or "it is being loaded"
+        return ModelUnavailableError(f"{what} cannot be served: {reason}; {served}")
 
-
-def _check_served(catalog: Catalog, name: str) -> None:
-    """Stop a start that would leave a model, or a pinned version, out."""
-    states = catalog.folder[name].states.values()
-    pinned = catalog.loader.policy.pins.get(name, frozenset())
-    if catalog.models.get(name) and all(
-        state.state == READY for state in states if state.version in pinned
-    ):
-        return
-    refused = [state for state in states if state.state != READY and not state.by_policy]
-    path = catalog.loader.repository.path(name, refused[-1].version)
-    raise ModelFileError(f"{path}: {refused[-1].reason}")
+    def _check_complete(self) -> None:
+        """Refuse to start without a model, or without a pinned version."""
+        pins = self.loader.policy.pins
+        for name in [*self.folder, *pins]:
+            states = self.folder.get(name, ModelEntry()).states
+            pinned = pins.get(name, frozenset())
+            if missing := pinned - states.keys():
+                raise StartError(
+                    f"version {', '.join(sorted(missing, key=int))} of model {name!r} is pinned, "
+                    f"but there is {', '.join(states) or 'no such model'} "
+                    f"(--version-policy, {POLICY_SETTING})"
+                )
+            refused = [s for s in states.values() if s.state != READY and not s.by_policy]
+            if name not in self.models or any(s.version in pinned for s in refused):
+                path = self.loader.repository.path(name, refused[-1].version)
+                raise ModelFileError(f"{path}: {refused[-1].reason}")
 
 
 def _with(mapping: Mapping[str, Value], name: str, value: Value | None) -> Mapping[str, Value]:
-    """The same mapping with another value for a name, or without it; sorted."""
-    changed = {**mapping, name: value}
-    return MappingProxyType(
-        {name: kept for name, kept in sorted(changed.items()) if kept is not None}
-    )
+    """A sorted copy with another value for a name, or without it."""
+    changed = sorted({**mapping, name: value}.items())
+    return MappingProxyType({name: kept for name, kept in changed if kept is not None})

@@ -1,248 +1,172 @@
-"""Versions on their way from the folder into memory: read, proven, or refused.
-
-Nothing here touches what answers requests; `catalog.py` takes over what comes out.
-"""
+"""Loads versions from the model repository: read, verify, warm up, or refuse."""
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from logitserve.inference.errors import FileChangedError, InferenceError
-from logitserve.inference.model_file import Signature, read
+from logitserve.inference.model_file import Signature as FileStat
+from logitserve.inference.model_file import read
 from logitserve.inference.predictor import Predictor
-from logitserve.inference.repository import Key, ModelRepository
+from logitserve.inference.repository import ModelRepository
 from logitserve_service.config.version_policy import VersionPolicy
 from logitserve_service.execution.batcher import Batcher
-
-State = Literal["READY", "LOADING", "UNAVAILABLE"]
-READY: Final = "READY"
-LOADING: Final = "LOADING"
-UNAVAILABLE: Final = "UNAVAILABLE"
-"""States of a version, as Triton's repository extension calls them."""
+from logitserve_service.repository import loaded_model
+from logitserve_service.repository.loaded_model import LoadedModel, ModelEntry, VersionState
+from logitserve_service.repository.snapshot import VersionFiles
 
 logger = logging.getLogger("logitserve.models")
 
 
-@dataclass(frozen=True, slots=True)
-class VersionState:
-    """How a version is that lies in the folder of models."""
-
-    version: str
-    state: State
-    reason: str = ""
-    """Why it is not ready; of one that is, why it is not what now lies in the folder."""
-    sha256: str | None = None
-    """Of the bytes that answer; None where none do."""
-    by_policy: bool = False
-    """Whether it is not ready because the policy does not choose it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A model as it is to be served from now on; versions oldest first."""
-
-    versions: dict[str, Batcher] = field(default_factory=dict)
-    states: Mapping[str, VersionState] = field(default_factory=dict)
-    unloaded: bool = False
-    """Whether it was unloaded by hand."""
-
-
 @dataclass(slots=True)
-class _Loaded:
-    model: Batcher
-    signature: Signature
+class _Version:
+    model: LoadedModel | None = None
+    tried: FileStat | None = None  # the file that was loaded or refused last
+    refusal: str = ""  # why that file was refused; `model` is then of an older one
+    is_changing: bool = False  # whether the file changed while it was read
 
+    def is_usable(self, file: FileStat) -> bool:
+        """Whether it is loaded, or might load."""
+        is_refused = self.refusal != "" and self.tried == file
+        return self.model is not None or not (is_refused or self.is_changing)
 
-@dataclass(frozen=True, slots=True)
-class _Refused:
-    signature: Signature
-    reason: str
+    def needs_load(self, file: FileStat) -> bool:
+        return self.tried != file and not self.is_changing
+
+    def drop(self) -> None:
+        """Free the model; a refusal is remembered."""
+        self.model = None
+        if not self.refusal:
+            self.tried = None
 
 
 class Loader:
-    """Loads what the policy chooses, and remembers what it refused. For one thread at a time."""
+    """Loads the versions that the policy chooses. Used by one thread at a time."""
 
     def __init__(
         self,
         repository: ModelRepository,
         policy: VersionPolicy,
+        make_batcher: Callable[[Predictor], Batcher],
         *,
         threads: int = 1,
-        max_queue: int = 2048,
     ) -> None:
-        """Take what it needs to know.
-
-        Args:
-            repository: where the models are.
-            policy: which versions are loaded.
-            threads: threads of one run of a model.
-            max_queue: pictures that may wait for one model.
-        """
+        """Load with `threads` per model run; `make_batcher` is called in the loading thread."""
         self.repository = repository
         self.policy = policy
-        self.failures: Counter[str] = Counter()
-        """Model → versions of it that were refused."""
-        self._tries: Counter[str] = Counter()
+        self.failures: Counter[str] = Counter()  # refused versions by model
+        self._make_batcher = make_batcher
         self._threads = threads
-        self._max_queue = max_queue
-        self._loaded: dict[Key, _Loaded] = {}
-        self._refused: dict[Key, _Refused] = {}
-        self._changing: set[Key] = set()
-        self._news: list[Key] = []
+        self._models: dict[str, dict[str, _Version]] = {}
+        self._retries: Counter[str] = Counter()
+        self._unreported: list[tuple[str, str]] = []
 
     def unsettled(self) -> set[str]:
-        """Models with a file that changed while it was read; they are to be tried again."""
-        return {name for name, _ in self._changing}
+        """Models with a file that changed while it was read; they must be refreshed again."""
+        known = self._models.items()
+        return {name for name, found in known if any(each.is_changing for each in found.values())}
 
-    def forgive(self, name: str, order: int) -> None:
-        """Try the refused versions of a model again, changed or not.
+    def retry_rejected(self, name: str, generation: int) -> None:
+        """Let the next refresh try refused versions again; each load request logs a refusal."""
+        self._retries[name] = generation
+        for version in self._models.get(name, {}).values():
+            if version.refusal:
+                version.tried, version.refusal = None, ""
 
-        Args:
-            name: of the model.
-            order: the number of the order to do so, the same in all workers.
-        """
-        self._tries[name] = order
-        for key in [key for key in self._refused if key[0] == name]:
-            del self._refused[key]
-
-    def missing(self, name: str, files: Mapping[str, Signature]) -> list[str]:
-        """The versions that are chosen and not loaded as they lie in the folder.
-
-        Args:
-            name: of the model.
-            files: version → signature, oldest first.
-        """
-        usable = [version for version in files if self._is_usable((name, version), files[version])]
+    def missing(self, name: str, files: VersionFiles) -> list[str]:
+        """Versions that the policy chooses and whose current files are not loaded."""
+        known = self._models.get(name, {})
         return [
             version
-            for version in self.policy.chosen(name, usable)
-            if not self._is_settled((name, version), files[version])
+            for version in self._chosen(name, files)
+            if known.get(version, _Version()).needs_load(files[version])
         ]
 
-    def refresh(
-        self, name: str, files: Mapping[str, Signature], *, unloaded: bool = False
-    ) -> Model:
-        """Load what is chosen of a model and not loaded, and drop what is not chosen.
+    def refresh(self, name: str, files: VersionFiles, *, unloaded: bool = False) -> ModelEntry:
+        """Load the missing versions of a model, and drop those that are no longer chosen.
 
-        A version that is refused leaves the choice to the older ones. One that was loaded and
-        whose file has been overwritten with something that is refused goes on answering.
-
-        Args:
-            name: of the model.
-            files: version → signature, oldest first; none where the model has gone.
-            unloaded: whether nothing of it is wanted.
+        If a version is refused, the policy chooses among the others. A version stays loaded if
+        its file is overwritten by one that is refused.
         """
-        self._changing -= {key for key in self._changing if key[0] == name}
-        chosen: list[str] = []
-        if not unloaded:
-            while missing := self.missing(name, files):
-                self._try((name, missing[-1]), files[missing[-1]])
-            usable = [v for v in files if self._is_usable((name, v), files[v])]
-            chosen = [v for v in self.policy.chosen(name, usable) if (name, v) in self._loaded]
-        for key in [key for key in self._loaded if key[0] == name and key[1] not in chosen]:
-            del self._loaded[key]
-        for key in [key for key in self._refused if key[0] == name and key[1] not in files]:
-            del self._refused[key]
-        return Model(
-            {version: self._loaded[name, version].model for version in chosen},
-            {version: self._state((name, version), unloaded=unloaded) for version in files},
+        old = self._models.get(name, {})
+        known = self._models[name] = {version: old.get(version, _Version()) for version in files}
+        for version in known.values():
+            version.is_changing = False
+        while not unloaded and (missing := self.missing(name, files)):
+            self._try(name, missing[-1], files[missing[-1]])
+        chosen = [] if unloaded else self._chosen(name, files)
+        for version_name, version in known.items():
+            if version_name not in chosen:
+                version.drop()
+        if not known:
+            del self._models[name]
+        return ModelEntry(
+            {key: version.model for key, version in known.items() if version.model is not None},
+            {key: self._state(key, version, unloaded=unloaded) for key, version in known.items()},
             unloaded,
         )
 
-    def report(self, is_first: Callable[[str], bool]) -> None:
-        """Log and count what has been refused since the last report.
-
-        Args:
-            is_first: whether no other worker has said this before; one line a refusal is enough.
-        """
-        news, self._news = self._news, []
-        for key in news:
-            name, version = key
-            refused = self._refused.get(key)
-            if refused is None or not is_first(f"{key} {refused} {self._tries[name]}"):
+    def report(self, first_to_log: Callable[[str], bool]) -> None:
+        """Log and count new refusals, if `first_to_log` finds that no other worker has."""
+        unreported, self._unreported = self._unreported, []
+        for name, key in unreported:
+            version = self._models.get(name, {}).get(key)
+            if version is None or not version.refusal:
                 continue
-            self.failures[name] += 1
-            logger.error("model %s version %s is refused: %s", name, version, refused.reason)
+            refusal = f"{name} {key} {version.tried} {version.refusal} {self._retries[name]}"
+            if first_to_log(refusal):
+                self.failures[name] += 1
+                logger.error("model %s version %s is refused: %s", name, key, version.refusal)
 
-    def refusals(self, name: str) -> dict[str, str]:
-        """Version → reason, of the versions of a model that are refused as they lie there."""
-        return {key[1]: refused.reason for key, refused in self._refused.items() if key[0] == name}
+    def _chosen(self, name: str, files: VersionFiles) -> list[str]:
+        known = self._models.get(name, {})
+        usable = [key for key in files if known.get(key, _Version()).is_usable(files[key])]
+        return self.policy.chosen(name, usable)
 
-    def _is_refused(self, key: Key, signature: Signature) -> bool:
-        refused = self._refused.get(key)
-        return refused is not None and refused.signature == signature
-
-    def _is_usable(self, key: Key, signature: Signature) -> bool:
-        return key in self._loaded or not (
-            self._is_refused(key, signature) or key in self._changing
-        )
-
-    def _is_settled(self, key: Key, signature: Signature) -> bool:
-        """Whether nothing more can be made of a version than is loaded of it."""
-        loaded = self._loaded.get(key)
-        return loaded is not None and (
-            loaded.signature == signature
-            or self._is_refused(key, signature)
-            or key in self._changing
-        )
-
-    def _try(self, key: Key, signature: Signature) -> None:
-        """Load a version, or refuse it and say why, once."""
+    def _try(self, name: str, key: str, file: FileStat) -> None:
+        """Load a version, or refuse it."""
+        version = self._models[name][key]
         try:
-            self._load(key, signature)
+            version.model = self._load(name, key, file)
         except FileChangedError:
-            self._changing.add(key)
+            version.is_changing = True
             return
         except InferenceError as error:
-            reason = str(error)
-        # Whatever onnxruntime raises while a file proves itself speaks against that file alone.
+            version.refusal = str(error)
+        # onnxruntime raises many types on a bad file; they concern that file alone.
         except Exception as error:  # noqa: BLE001
-            reason = f"it does not run: {str(error).partition(chr(10))[0]}"
+            version.refusal = f"it does not run: {str(error).partition(chr(10))[0]}"
         else:
-            self._refused.pop(key, None)
-            return
-        self._refused[key] = _Refused(signature, reason)
-        self._news.append(key)
+            version.refusal = ""
+        version.tried = file
+        if version.refusal:
+            self._unreported.append((name, key))
 
-    def _load(self, key: Key, signature: Signature) -> None:
-        name, version = key
-        path = self.repository.path(name, version)
-        with read(path) as reading:
-            if reading.signature != signature:
-                raise FileChangedError("the file is not the one that was looked at")
-            loaded = self._loaded.get(key)
-            if loaded is not None and loaded.model.model.sha256 == reading.sha256:
-                loaded.signature = signature
-                return
-            predictor = Predictor.of(reading, threads=self._threads, path=path)
-        if (predictor.card.name, predictor.card.version) != key:
-            # Where it lies is what it is asked by: a copy in another folder is another model.
-            identity = {"name": name, "version": version}
-            predictor.card = predictor.card.model_copy(update=identity)
-        self._loaded[key] = _Loaded(Batcher(predictor, max_queue=self._max_queue), signature)
+    def _load(self, name: str, key: str, file: FileStat) -> LoadedModel:
+        path = self.repository.path(name, key)
+        with read(path) as content:
+            if content.signature != file:
+                raise FileChangedError("the file is not the one that was scanned")
+            loaded = self._models[name][key].model
+            if loaded is not None and loaded.predictor.sha256 == content.sha256:
+                return loaded
+            predictor = Predictor.of(content, threads=self._threads, path=path)
+        # The folder names the model, not the card: a copy in another folder is another model.
+        predictor.card = predictor.card.model_copy(update={"name": name, "version": key})
+        return LoadedModel(predictor.card, predictor, self._make_batcher(predictor))
 
-    def _state(self, key: Key, *, unloaded: bool) -> VersionState:
-        version = key[1]
-        loaded, refused = self._loaded.get(key), self._refused.get(key)
-        if loaded is not None:
-            now = (
-                ""
-                if refused is None
-                else (
-                    f"its file was overwritten, and is refused: {refused.reason}; what was loaded "
-                    "before goes on answering"
-                )
+    def _state(self, key: str, version: _Version, *, unloaded: bool) -> VersionState:
+        if version.model is not None:
+            reason = version.refusal and (
+                f"its file was overwritten, and is refused: {version.refusal}; what was loaded "
+                "before goes on answering"
             )
-            return VersionState(version, READY, now, loaded.model.model.sha256)
-        if unloaded:
-            reason = "unloaded by hand"
-        elif refused is not None:
-            reason = refused.reason
-        elif key in self._changing:
+            return VersionState(key, loaded_model.READY, reason, version.model.predictor.sha256)
+        reason = "unloaded by hand" if unloaded else version.refusal
+        if not reason and version.is_changing:
             reason = "its file is being written"
-        else:
+        by_policy = not reason
+        if by_policy:
             reason = f"not loaded: the version policy is {self.policy.text!r}"
-            return VersionState(version, UNAVAILABLE, reason, by_policy=True)
-        return VersionState(version, UNAVAILABLE, reason)
+        return VersionState(key, loaded_model.UNAVAILABLE, reason, by_policy=by_policy)

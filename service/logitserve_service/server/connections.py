@@ -1,122 +1,166 @@
-"""All connections of a process: how many there may be, and how long they may take.
+"""All connections of a process, with limits on their number and on the time of each phase.
 
-Time is watched by one sweep over all connections, not by a timer a request: a request pays nothing
-for it.
+One periodic sweep enforces the timeouts, so that a request needs no timer.
 """
 
+import asyncio
+import enum
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
-from logitserve_service.http.direct import Direct
-from logitserve_service.http.known_heads import KnownHeads
-from logitserve_service.server.connection import Connection, Phase
 from logitserve_service.server.drain import Drain
 
-LEFTOVER_SECONDS = 5
-"""How long a client that was answered before it had sent its whole request may go on sending.
-Closing earlier would reset the connection, and with it an answer that was not read yet."""
+DISCARD_SECONDS = 5
+"""How long a client may go on sending a request that was answered before it was complete. An
+earlier close would reset the connection, and the client could lose the response."""
+EXTRA_CONNECTIONS = 100
+"""Connections over the limit that are accepted, so that probes are answered."""
+HURRIED_SECONDS = 2
+"""The idle timeout while the limit is reached."""
 
 logger = logging.getLogger("logitserve.connections")
 
 
+class Phase(enum.Enum):
+    """What a connection waits for."""
+
+    HEAD = enum.auto()
+    BODY = enum.auto()
+    RESPONSE = enum.auto()
+    WRITE = enum.auto()  # the client has not read the response
+    IDLE = enum.auto()  # the next request, or the first
+    DISCARD = enum.auto()  # the rest of a request that was answered before it was complete
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a client may take."""
+    """Limits on clients."""
 
     connections: int
     header_seconds: float
     body_seconds: float
     keep_alive_seconds: float
+    request_seconds: float
 
 
-OnRefusal = Callable[[int, float], None]
-"""Told of an answer that no app gave: its status, and how many seconds after the request began."""
+class Watched(Protocol):
+    """A connection, as the sweep and the drain use it."""
+
+    transport: asyncio.Transport
+    requests: int  # that have begun
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether a request has begun that is not answered, or a response is being sent."""
+
+    def check(self, now: float) -> bool:
+        """Enforce the timeouts; return whether a request was cut off."""
 
 
 class Connections(ServerState):
-    """All connections of a process, as uvicorn knows them, with their limits."""
+    """All connections of a process, as uvicorn's server knows them, with their limits."""
 
-    def __init__(self, limits: Limits, drain: Drain) -> None:
+    def __init__(self, limits: Limits, drain: Drain, *, trusted_proxies: str = "127.0.0.1") -> None:
+        """`trusted_proxies` are the addresses whose `X-Forwarded-*` headers are used."""
         super().__init__()
         self.limits = limits
         self.drain = drain
-        self.on_refusal: OnRefusal | None = None
-        self.direct: Direct | None = None
-        self.known_heads = KnownHeads()
-        self._success: tuple[object, bytes] = None, b""
-        self.patience: Mapping[Phase, float] = {
+        self._watched: set[Watched] = set()
+        self._proxies = ProxyHeadersMiddleware(_no_app, trusted_proxies).trusted_hosts
+        self._heads: dict[int, bytes] = {}
+        self._heads_of: object = None
+        self.seconds: Mapping[Phase, float] = {
             Phase.HEAD: limits.header_seconds,
             Phase.BODY: limits.body_seconds,
-            Phase.ANSWER: math.inf,
-            Phase.READER: limits.body_seconds,
-            Phase.NEXT: limits.keep_alive_seconds,
-            Phase.LEFTOVER: LEFTOVER_SECONDS,
+            Phase.RESPONSE: math.inf,  # its ticket has a deadline
+            Phase.WRITE: limits.body_seconds,
+            Phase.IDLE: limits.keep_alive_seconds,
+            Phase.DISCARD: DISCARD_SECONDS,
         }
         """Seconds that a connection may stay in a phase."""
 
     def __len__(self) -> int:
-        return len(self.connections)
+        return len(self._watched)
 
-    @property
-    def success(self) -> bytes:
-        """How an answer begins that is one: its first line, and the headers of every answer."""
-        if self._success[0] is not self.default_headers:  # uvicorn makes them anew every second
-            lines = [STATUS_LINE[200], *[b"%b: %b\r\n" % header for header in self.default_headers]]
-            self._success = self.default_headers, b"".join(lines)
-        return self._success[1]
+    def add(self, connection: Watched) -> bool:
+        """Add a connection; return whether it is over the limit."""
+        self._watched.add(connection)
+        excess = len(self._watched) - self.limits.connections
+        if excess > EXTRA_CONNECTIONS:
+            connection.transport.abort()
+        return excess > 0
 
-    @property
-    def crowded(self) -> bool:
-        """Whether there are as many as may be."""
-        return len(self.connections) >= self.limits.connections
+    def remove(self, connection: Watched) -> None:
+        """Remove a closed connection."""
+        self._watched.discard(connection)
+
+    def seconds_in(self, phase: Phase, *, over_limit: bool) -> float:
+        """How long a connection may stay in a phase now."""
+        full = len(self._watched) >= self.limits.connections
+        hurried = over_limit or (full and phase is Phase.IDLE)
+        return min(self.seconds[phase], HURRIED_SECONDS if hurried else math.inf)
+
+    def response_head(self, status: int) -> bytes:
+        """Status line and default headers of a response."""
+        if self._heads_of is not self.default_headers:  # uvicorn makes them anew every second
+            self._heads_of = self.default_headers
+            self._heads = {}
+        head = self._heads.get(status)
+        if head is None:
+            lines = [b"%b: %b\r\n" % header for header in self.default_headers]
+            head = self._heads[status] = b"".join([STATUS_LINE[status], *lines])
+        return head
+
+    def forwarded(
+        self, client: str | None, scheme: str, fields: Mapping[bytes, bytes]
+    ) -> tuple[str | None, str]:
+        """Address and scheme of the client behind a trusted proxy."""
+        if client not in self._proxies:
+            return client, scheme
+        given = fields.get(b"x-forwarded-proto", b"").decode("latin-1").strip()
+        addresses = fields.get(b"x-forwarded-for", b"").decode("latin-1")
+        host, _ = self._proxies.get_trusted_client_address(addresses)
+        return host or client, given if given in {"http", "https"} else scheme
 
     @property
     def in_flight(self) -> int:
-        """Connections with a request that is not answered yet."""
-        return sum(_of(connection).in_flight for connection in self.connections)
+        """Number of connections with an unanswered request."""
+        return sum(connection.in_flight for connection in self._watched)
 
     @property
     def sweep_seconds(self) -> float:
-        """How often to sweep, so that nobody stays much longer than he may."""
-        return min(1.0, min(self.patience.values()) / 5)
+        """Interval of the sweep: a fifth of the shortest limit, at most a second."""
+        return min(1.0, min(*self.seconds.values(), self.limits.request_seconds) / 5)
 
     def sweep(self, now: float) -> None:
-        """Cut off every client that took longer than it may.
-
-        Args:
-            now: seconds of a clock that only goes forward.
-        """
-        cut = sum(_of(connection).check(now) for connection in list(self.connections))
+        """Cut off slow clients; `now` is by `time.perf_counter`."""
+        cut = sum(connection.check(now) for connection in list(self._watched))
         if cut:
             logger.info("cut off %d connections that took too long", cut)
 
-    def close_after_answer(self) -> None:
-        """Let every answer that has not begun say that its connection closes."""
-        for connection in self.connections:
-            _of(connection).close_after_answer()
-
     @property
-    def expectant(self) -> bool:
-        """Whether somebody has connected who has not asked anything yet."""
-        return any(not _of(connection).has_asked for connection in self.connections)
+    def has_unused(self) -> bool:
+        """Whether a client has connected and sent nothing yet."""
+        return any(not connection.requests for connection in self._watched)
 
     def close_idle(self) -> None:
-        """Close every connection on which nothing is in flight."""
-        for connection in list(self.connections):
-            if not _of(connection).in_flight:
-                _of(connection).transport.close()
+        """Close every connection without a request in flight."""
+        for connection in list(self._watched):
+            if not connection.in_flight:
+                connection.transport.close()
 
     def abort(self) -> None:
-        """Close every connection, answered or not."""
-        for connection in list(self.connections):
-            _of(connection).transport.abort()
+        """Close every connection at once."""
+        for connection in list(self._watched):
+            connection.transport.abort()
 
 
-def _of(connection: object) -> Connection:
-    assert isinstance(connection, Connection)  # noqa: S101 - narrows the type
-    return connection
+async def _no_app(*_: object) -> None:
+    """Stand in for an application: only the middleware's trusted addresses are used."""

@@ -1,4 +1,4 @@
-"""The service as a whole: take the ports, start the workers, end them."""
+"""The service as a whole: it binds the ports, and starts and stops the workers."""
 
 import functools
 import gc
@@ -15,42 +15,33 @@ from logitserve.inference.runtime import load_onnxruntime
 from logitserve_service.config.settings import Settings, environment_name
 from logitserve_service.errors import SettingsError, StartError
 from logitserve_service.server import tls, worker
-from logitserve_service.server.connection import BEYOND
+from logitserve_service.server.connections import EXTRA_CONNECTIONS
 from logitserve_service.server.drain import Drain
 from logitserve_service.server.supervisor import Supervisor
 from logitserve_service.server.worker import BACKLOG, Serving
 from logitserve_service.telemetry import logs
 
 SPARE_FILES = 200
-"""Files that a process may have open besides its connections: models, logs, sockets of its own."""
+"""Open files of a process besides its connections: models, logs, its own sockets."""
 
 logger = logging.getLogger("logitserve.server")
 
 
 def serve(settings: Settings) -> None:
-    """Serve until told to stop.
-
-    Raises:
-        StartError: the port is taken, or the default model is not there.
-        NoModelsError: the folder of models is missing or empty.
-        ModelFileError: one of the models must not be served.
-    """
+    """Serve until stopped. Raises as `worker.run` and `bind` do."""
     logs.configure(settings.log_format, settings.log_level)
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, lambda *_: sys.exit(0))  # until there is something to drain
-    tls.context(settings)  # or say what is wrong with it
+    tls.context(settings)  # fails early where a file is wrong
     if settings.linger_seconds >= settings.drain_seconds:
-        raise SettingsError(
-            "linger_seconds",
-            f"must be less than drain_seconds, which is {settings.drain_seconds:g}",
-            settings.linger_seconds,
-        )
+        problem = f"must be less than drain_seconds, which is {settings.drain_seconds:g}"
+        raise SettingsError("linger_seconds", problem, settings.linger_seconds)
     listener = bind(settings.host, settings.port)
     if settings.grpc_port is not None:
-        # Held until the process ends: nobody else gets the port between two workers.
+        # Held until the process ends: no other process gets the port between two workers.
         grpc_port = reserve_grpc_port(settings.host, settings.grpc_port)
         settings = settings.model_copy(update={"grpc_port": grpc_port.getsockname()[1]})
-    _allow_files(settings.max_connections + BEYOND + SPARE_FILES)
+    _allow_files(settings.max_connections + EXTRA_CONNECTIONS + SPARE_FILES)
     with tempfile.TemporaryDirectory(prefix="logitserve-") as shared:
         complete = _serve(settings, listener, Path(shared))
     if not complete:
@@ -58,7 +49,7 @@ def serve(settings: Settings) -> None:
 
 
 def _serve(settings: Settings, listener: socket.socket, shared: Path) -> bool:
-    """Serve in this process or in several; whether everything was answered in the end."""
+    """Serve in this process or in several; return whether every request was answered."""
     begun = functools.partial(_announce, settings, listener)
     if settings.workers == 1:
         return worker.run(settings, listener, shared, alone=True, begun=begun)
@@ -77,30 +68,19 @@ def _serve(settings: Settings, listener: socket.socket, shared: Path) -> bool:
 
 
 def bind(host: str, port: int, *, option: str = "--port") -> socket.socket:
-    """Take the port that an option gave.
-
-    Raises:
-        StartError: it is taken, or the address is none of this machine's.
-    """
+    """Listen, or raise a StartError that names the option to change."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
         raise StartError(
             f"cannot listen on {host}:{port}: {reason}; choose another with {option} or --host"
         ) from error
-    listener.set_inheritable(True)
-    return listener
 
 
 def reserve_grpc_port(host: str, port: int) -> socket.socket:
-    """Take the port for gRPC, but do not listen: each worker does (SO_REUSEPORT).
-
-    Raises:
-        StartError: gRPC is not installed, the port is taken, or the address is none of this
-            machine's.
-    """
+    """Bind the port for gRPC, but do not listen: each worker does (SO_REUSEPORT)."""
     try:
         import grpc  # noqa: F401
     except ImportError as error:
@@ -108,7 +88,7 @@ def reserve_grpc_port(host: str, port: int) -> socket.socket:
             "--grpc-port (LOGITSERVE_GRPC_PORT) needs gRPC, which is not installed; install it "
             "with pip install 'logitserve[grpc]'"
         ) from error
-    # First without sharing, which fails where another server has the port.
+    # First without SO_REUSEPORT, which fails where another server has the port.
     with bind(host, port, option="--grpc-port") as free:
         address = free.getsockname()
     reserved = socket.socket(free.family)
@@ -118,29 +98,23 @@ def reserve_grpc_port(host: str, port: int) -> socket.socket:
 
 
 def _allow_files(count: int) -> None:
-    """Let this process and its workers have so many files open, where the hard limit lets it."""
+    """Raise the limit on open files, as far as the hard limit permits."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < count:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))
     if hard < count:
-        logger.warning(
+        text = (
             "a process may have %d files open (ulimit -n), too few for so many connections; lower "
-            "%s or raise the limit to %d",
-            hard,
-            environment_name("max_connections"),
-            count,
+            "%s or raise the limit to %d"
         )
+        logger.warning(text, hard, environment_name("max_connections"), count)
 
 
 def _announce(settings: Settings, listener: socket.socket, serving: Serving) -> None:
-    host, port = listener.getsockname()[:2]
     if settings.grpc_port is not None:
         logger.info("serving gRPC on port %d", settings.grpc_port)
-    logger.info(
-        "serving %s on %s://%s:%d (default model: %s; documentation: /docs)",
-        ", ".join(serving.models),
-        "http" if settings.tls_certificate is None else "https",
-        f"[{host}]" if ":" in host else host,
-        port,
-        serving.default or "none",
-    )
+    host, port = listener.getsockname()[:2]
+    scheme = "http" if settings.tls_certificate is None else "https"
+    address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    text = "serving %s on %s (default model: %s; documentation: /docs)"
+    logger.info(text, ", ".join(serving.models), address, serving.default or "none")

@@ -1,8 +1,7 @@
-"""Several workers: started by fork, replaced when they die, stopped together.
+"""Several workers: started by fork, replaced when they exit, stopped together.
 
-The supervisor has imported all that a worker needs, but opens no model and starts no thread, so
-that a fork of it is safe, and quick to answer. It tells workers to stop by SIGTERM; a worker tells
-it, by a pipe, that it answers or why it cannot.
+The supervisor has imported what a worker needs, but loads no model and starts no thread, so that
+forking it is safe and fast. SIGTERM stops a worker; a worker reports through a pipe.
 """
 
 import ctypes
@@ -24,76 +23,65 @@ from logitserve_service.server.drain import EXIT_SECONDS, Drain, refuse_handshak
 from logitserve_service.server.worker import Serving
 
 Work = Callable[[Callable[[Serving], None]], bool]
-"""What a worker does: it is handed what to tell once it answers, and returns whether everything
-was answered when it was told to stop."""
+"""Runs a worker. Takes the function to call once it serves; returns whether all was answered."""
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
-
 FIRST_WAIT_SECONDS = 0.5
-"""Before a worker that died before it answered is started again; doubled each time."""
+"""Before the restart of a worker that exited before it served; doubled each time."""
 LONGEST_WAIT_SECONDS = 30.0
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
 _fork = multiprocessing.get_context("fork")
 
 logger = logging.getLogger("logitserve.supervision")
 
 
 class Worker:
-    """One of the workers: a process, and once that has died, the next."""
+    """One of the workers: a process, and after its exit the next one."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
         self.serving: Serving | None = None
-        """What it answers for, once it does."""
         self.failure: str | None = None
-        """Why it cannot, if it said so."""
         self.start_at = -math.inf
-        """When to start a process, on the monotonic clock; infinite while there is one."""
-        self.early_deaths = 0
-        """Processes in a row that ended before they answered."""
-
-    @property
-    def alive(self) -> bool:
-        """Whether there is a process."""
-        return self.start_at == math.inf
+        """When to start a process, on the monotonic clock; infinite while one runs."""
+        self._early_exits = 0  # consecutive processes that exited before they served
 
     def start(self) -> None:
         """Fork."""
         self.serving = self.failure = None
         self.start_at = math.inf
         self.reports, reporting = _fork.Pipe(duplex=False)
-        # Until the child has handlers of its own, a signal has to wait.
+        # Signals are held back until the child has its own handlers.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
         self.process = _fork.Process(target=_child, args=(self._work, reporting, os.getpid()))
         self.process.start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         reporting.close()
 
-    def hear(self) -> None:
-        """Take what it has to report, if that was not taken before."""
+    def read_report(self) -> None:
+        """Read the start-up report, once."""
         if self.reports.closed:
             return
-        try:
-            report = self.reports.recv()
-        except EOFError:
-            report = None
+        with self.reports:
+            try:
+                report = self.reports.recv()
+            except EOFError:
+                report = None
         if isinstance(report, Serving):
-            self.serving, self.early_deaths = report, 0
+            self.serving, self._early_exits = report, 0
         else:
             self.failure = report
-        self.reports.close()
 
-    def bury(self) -> str:
-        """Note that the process has ended, and when to start the next; how it ended."""
-        self.hear()
+    def reap(self) -> str:
+        """Schedule the restart of a process that has exited; return why it exited."""
+        self.read_report()
         self.process.join()
         self.start_at = time.monotonic()
         if self.serving is None:
-            wait_seconds = FIRST_WAIT_SECONDS * 2**self.early_deaths
+            wait_seconds = FIRST_WAIT_SECONDS * 2**self._early_exits
             self.start_at += min(wait_seconds, LONGEST_WAIT_SECONDS)
-            self.early_deaths += 1
+            self._early_exits += 1
         status = self.process.exitcode or 0
         if self.failure is not None:
             return self.failure
@@ -112,15 +100,7 @@ class Supervisor:
         drain: Drain,
         hand_on: signal.Signals | None = None,
     ) -> None:
-        """Start nothing yet.
-
-        Args:
-            work: of each worker.
-            count: of workers.
-            listener: which they share.
-            drain: of the supervisor itself.
-            hand_on: a signal that is for the workers.
-        """
+        """`hand_on` is a signal that is passed on to the workers."""
         self._workers = [Worker(work) for _ in range(count)]
         self._listener = listener
         self._drain = drain
@@ -128,13 +108,10 @@ class Supervisor:
         self._begun = False
 
     def run(self, begun: Callable[[Serving], None]) -> None:
-        """Keep the workers alive until told to stop, then let them end.
-
-        Args:
-            begun: told once, when all of them answer.
+        """Keep the workers running until a signal stops them; call `begun` once all of them serve.
 
         Raises:
-            StartError: one of them could not start; it says why.
+            StartError: a worker could not start.
         """
         woken, waker = socket.socketpair()
         waker.settimeout(0)
@@ -142,7 +119,7 @@ class Supervisor:
         for number in STOPS:
             signal.signal(number, self._stop)
         if self._hand_on is not None:
-            signal.signal(self._hand_on, self._tell_workers)
+            signal.signal(self._hand_on, self._signal_workers)
         try:
             while not self._drain.begun:
                 self._attend(woken)
@@ -158,41 +135,34 @@ class Supervisor:
         self._end()
 
     def _attend(self, woken: socket.socket) -> None:
-        """Start who is to be started, then wait for something to happen, and take note of it."""
+        """Start the workers that are due, wait for an event, and handle it."""
         now = time.monotonic()
         for worker in self._workers:
             if worker.start_at <= now:
                 worker.start()
         wait_seconds = min(worker.start_at for worker in self._workers) - now
-        living = [worker for worker in self._workers if worker.alive]
-        happened = wait(
-            [
-                woken,
-                *(worker.process.sentinel for worker in living),
-                *(worker.reports for worker in living if not worker.reports.closed),
-            ],
-            None if wait_seconds == math.inf else wait_seconds,
-        )
-        if woken in happened:
+        running = [worker for worker in self._workers if worker.start_at == math.inf]
+        sentinels = [worker.process.sentinel for worker in running]
+        reports = [worker.reports for worker in running if not worker.reports.closed]
+        timeout = None if wait_seconds == math.inf else wait_seconds
+        events = wait([woken, *sentinels, *reports], timeout)
+        if woken in events:
             woken.recv(4096)
-        for worker in living:
-            if worker.reports in happened:
-                worker.hear()
-            if worker.process.sentinel in happened:
+        for worker in running:
+            if worker.reports in events:
+                worker.read_report()
+            if worker.process.sentinel in events:
                 self._replace(worker)
 
     def _replace(self, worker: Worker) -> None:
-        how = worker.bury()
+        reason = worker.reap()
         if not self._begun and not self._drain.begun:
-            raise StartError(worker.failure or f"a worker ended at its start ({how})")
-        logger.warning(
-            "worker %d has ended: %s; another starts in %.1f s",
-            worker.process.pid,
-            how,
-            max(0.0, worker.start_at - time.monotonic()),
-        )
+            raise StartError(worker.failure or f"a worker ended at its start ({reason})")
+        wait_seconds = max(0.0, worker.start_at - time.monotonic())
+        text = "worker %d has ended: %s; another starts in %.1f s"
+        logger.warning(text, worker.process.pid, reason, wait_seconds)
 
-    def _tell_workers(self, number: int, _: FrameType | None) -> None:
+    def _signal_workers(self, number: int, _: FrameType | None) -> None:
         for worker in self._workers:
             if worker.serving:
                 os.kill(worker.process.pid or 0, number)
@@ -203,15 +173,15 @@ class Supervisor:
         self._drain.begin()
 
     def _end(self) -> None:
-        """Let the workers end, and end those that do not."""
-        living = [worker.process for worker in self._workers if worker.alive]
-        for process in living:
+        """Stop the workers, and kill those that do not exit in time."""
+        running = [worker.process for worker in self._workers if worker.start_at == math.inf]
+        for process in running:
             process.terminate()
         time.sleep(self._drain.seconds_of_linger)
         refuse_handshakes(self._listener)
         self._listener.close()
-        for process in living:
-            # A worker cuts off what is too slow by itself.
+        for process in running:
+            # A worker cuts off slow requests itself.
             process.join(self._drain.seconds_left + EXIT_SECONDS * 0.8)
             if process.exitcode is None:
                 logger.warning("worker %d does not end; it is killed", process.pid)
@@ -224,7 +194,7 @@ def _child(work: Work, reporting: Connection, parent: int) -> None:
     for number in STOPS:
         signal.signal(number, lambda *_: sys.exit(0))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
-    # If the parent is killed, nobody is left to tell this process to stop.
+    # The death of the parent stops this process too.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         return

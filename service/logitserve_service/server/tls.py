@@ -1,4 +1,4 @@
-"""TLS: the certificate that the service shows."""
+"""TLS: the certificate of the service."""
 
 import ssl
 from pathlib import Path
@@ -8,7 +8,7 @@ from logitserve_service.errors import SettingsError
 
 
 def files(settings: Settings) -> tuple[Path, Path] | None:
-    """The certificate and its key; None where HTTP is served without TLS.
+    """The certificate and its key; None without TLS.
 
     Raises:
         SettingsError: only one of them is set.
@@ -24,11 +24,7 @@ def files(settings: Settings) -> tuple[Path, Path] | None:
 
 
 def context(settings: Settings) -> ssl.SSLContext | None:
-    """What a TLS listener needs: TLS 1.2 or later, with Python's choice of ciphers.
-
-    Raises:
-        SettingsError: a file is missing, is not what it should be, or they do not belong together.
-    """
+    """A context for TLS 1.2 or later, with Python's choice of ciphers. Raises as `load` does."""
     if files(settings) is None:
         return None
     made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -37,20 +33,20 @@ def context(settings: Settings) -> ssl.SSLContext | None:
 
 
 def load(into: ssl.SSLContext, settings: Settings) -> None:
-    """Read the certificate and its key; connections that begin after this get to see them.
+    """Read the certificate and its key, for connections that begin after this.
 
     Raises:
-        SettingsError: a file is missing, is not what it should be, or they do not belong together.
+        SettingsError: a file cannot be read or parsed, or the key belongs to another certificate.
     """
     pair = files(settings)
     if pair is None:
         return
-    certificate, key = pair
-    for field, path in (("tls_certificate", certificate), ("tls_key", key)):
+    for field, path in zip(("tls_certificate", "tls_key"), pair, strict=True):
         try:
             path.open("rb").close()
         except OSError as error:
             raise SettingsError(field, f"cannot be read: {error.strerror}", str(path)) from error
+    certificate, key = pair
     try:
         # The empty password makes an encrypted key an error, not a question on the terminal.
         into.load_cert_chain(certificate, key, password="")

@@ -1,60 +1,41 @@
-"""Who is told of every answer: what counts it, logs it and traces it."""
+"""Counts, logs and traces responses."""
 
 import time
+from typing import TYPE_CHECKING
 
-from starlette.types import Scope
-
-from logitserve_service.repository.catalog import Catalog
-from logitserve_service.telemetry.access_log import QUIET_ROUTES, AccessLog, Headers
+from logitserve_service.telemetry.access_log import AccessLog
+from logitserve_service.telemetry.exchange import Exchange
 from logitserve_service.telemetry.metrics import Metrics
-from logitserve_service.telemetry.request_ids import Identity
-from logitserve_service.telemetry.tracing import Tracing
 
-Received = tuple[Scope, Identity, float]
-"""A request: its scope, who it is, and when it began, by `time.perf_counter`."""
-
-Head = tuple[int, Headers]
-"""Status and headers of an answer."""
+if TYPE_CHECKING:  # needs an extra
+    from logitserve_service.telemetry.spans import Spans
 
 
-class Observation:
-    """Counts answers, and logs and traces them where that is wanted."""
+class Recorder:
+    """Records every response once."""
 
     def __init__(
         self,
         metrics: Metrics,
-        catalog: Catalog,
         *,
         access_log: AccessLog | None = None,
-        tracing: Tracing | None = None,
+        tracing: "Spans | None" = None,
+        quiet_routes: frozenset[str] = frozenset(),
+        log_quiet_routes: bool = False,
     ) -> None:
-        self._metrics = metrics
-        self._catalog = catalog
+        """Record; responses of `quiet_routes` are not traced, and logged only if that is set."""
+        self._answered = metrics.answered
         self._access_log = access_log
         self._tracing = tracing
+        self._untraced = quiet_routes
+        self._unlogged = frozenset() if log_quiet_routes else quiet_routes
 
-    def answered(self, received: Received, route: str, model: str, head: Head) -> None:
-        """A request was answered just now.
-
-        Args:
-            received: the request.
-            route: as it is documented.
-            model: which it was for, whether there is one or not.
-            head: of the answer.
-        """
-        scope, identity, begun = received
-        status, headers = head
-        seconds = time.perf_counter() - begun
-        self._metrics.answered(route, model, status, seconds)
-        if self._access_log is not None:
-            self._access_log.add(
-                scope, identity, route, status=status, seconds=seconds, headers=headers
-            )
-        if self._tracing is not None and route not in QUIET_ROUTES:
-            attributes = {"http.route": route, "http.response.status_code": status}
-            if model in self._catalog.models:
-                attributes["logitserve.model"] = model
-                version = scope.get("path_params", {}).get("version")
-                newest = next(reversed(self._catalog.models[model]))
-                attributes["logitserve.version"] = version or newest
-            self._tracing.answered(scope, identity, attributes, seconds=seconds, headers=headers)
+    def record(self, exchange: Exchange) -> None:
+        """Record a response right after it was sent."""
+        route = exchange.route
+        seconds = time.perf_counter() - exchange.begun
+        self._answered(route, exchange.model, exchange.status, seconds)
+        if self._access_log is not None and route not in self._unlogged:
+            self._access_log.add(exchange, seconds)
+        if self._tracing is not None and route not in self._untraced:
+            self._tracing.add(exchange, seconds)

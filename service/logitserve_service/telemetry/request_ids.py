@@ -1,24 +1,19 @@
-"""What tells one request from another: its id, its trace, and where its time went."""
+"""The id of a request, and its trace."""
 
 import itertools
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
 
-from logitserve_service.execution.classify import Timing
-
 REQUEST_ID_HEADER = b"x-request-id"
 TRACEPARENT_HEADER = b"traceparent"
+_ID_BYTES = bytes(range(0x21, 0x7F))
+_MAX_ID_BYTES = 128
 
-BEGUN = "logitserve.begun"
-"""Where a scope says when the first byte of its request came, by `time.perf_counter`."""
-
-_ACCEPTABLE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
-
-# Version, trace id, parent id, flags; later versions may say more behind (W3C Trace Context,
-# section 3.2). Version ff, and ids of zeros alone, are invalid.
+# Version, trace id, parent id, flags; later versions may append fields (W3C Trace Context, 3.2).
 _TRACEPARENT = re.compile(
     rb"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
 )
@@ -26,16 +21,12 @@ _SAMPLED = 0x01
 
 
 class Trace(NamedTuple):
-    """A trace that a request belongs to (W3C Trace Context, level 1)."""
+    """The trace of a request (W3C Trace Context, level 1)."""
 
-    trace_id: str
-    """32 hexadecimal digits."""
-    parent_id: str
-    """16 hexadecimal digits: what the caller calls its own part, of which ours is a part."""
-    span_id: str
-    """16 hexadecimal digits: what our part is called."""
-    sampled: bool
-    """Whether the caller may have recorded it."""
+    trace_id: str  # 32 hexadecimal digits
+    parent_id: str  # 16: the caller's span
+    span_id: str  # 16: the span of this request
+    sampled: bool  # whether the caller may have recorded it
 
 
 Identity = tuple[bytes, Trace | None]
@@ -45,73 +36,48 @@ _IDENTITY: ContextVar[Identity | None] = ContextVar("identity", default=None)
 
 
 class RequestIds:
-    """Takes the `X-Request-ID` that a request brings, or makes one; the same with `traceparent`."""
+    """Takes `X-Request-ID` and `traceparent` from the request; makes an id where it has none."""
 
     def __init__(self) -> None:
         # One random draw a process and a count: as unique as a UUID a request, and cheaper.
         self._process = secrets.token_hex(8).encode()
         self._count = itertools.count(1)
 
-    def of(self, headers: Iterable[tuple[bytes, bytes]]) -> Identity:
-        """Who the request with these headers is, for what logs from now on in its context.
-
-        Args:
-            headers: names in lower case.
-        """
-        identity = self.read(headers)
-        _IDENTITY.set(identity)
-        return identity
-
-    def read(self, headers: Iterable[tuple[bytes, bytes]]) -> Identity:
-        """The same, for who has no context of its own."""
-        request_id = trace = None
-        for name, given in headers:
-            if name == REQUEST_ID_HEADER and _ACCEPTABLE_ID.fullmatch(given):
-                request_id = given
-            elif name == TRACEPARENT_HEADER:
-                trace = continued(headers)
-        if request_id is None:
+    def read(self, fields: Mapping[bytes, bytes]) -> Identity:
+        """The identity of a request; names of fields in lower case, no `traceparent` sent twice."""
+        request_id = fields.get(REQUEST_ID_HEADER, b"")
+        if not 0 < len(request_id) <= _MAX_ID_BYTES or request_id.translate(None, _ID_BYTES):
             request_id = b"%s-%d" % (self._process, next(self._count))
-        return request_id, trace
+        traceparent = fields.get(TRACEPARENT_HEADER)
+        return request_id, None if traceparent is None else _trace(traceparent)
 
 
-def continued(headers: Iterable[tuple[bytes, bytes]]) -> Trace | None:
-    """The trace that `traceparent` names, with a span of our own; None if there is not one valid.
-
-    Args:
-        headers: names in lower case.
-    """
-    given = [value for name, value in headers if name == TRACEPARENT_HEADER]
-    match = _TRACEPARENT.fullmatch(given[0]) if len(given) == 1 else None
+def _trace(traceparent: bytes) -> Trace | None:
+    match = _TRACEPARENT.fullmatch(traceparent)
     if match is None or (match[1] == b"00" and match[5] is not None):
         return None
-    return Trace(
-        trace_id=match[2].decode(),
-        parent_id=match[3].decode(),
-        span_id=secrets.token_hex(8),
-        sampled=bool(int(match[4], 16) & _SAMPLED),
-    )
+    sampled = bool(int(match[4], 16) & _SAMPLED)
+    return Trace(match[2].decode(), match[3].decode(), secrets.token_hex(8), sampled)
+
+
+@contextmanager
+def identified(identity: Identity) -> Iterator[None]:
+    """Log lines and new tasks in this context have the ids of the request."""
+    token = _IDENTITY.set(identity)
+    try:
+        yield
+    finally:
+        _IDENTITY.reset(token)
 
 
 def described(identity: Identity) -> dict[str, str]:
-    """The ids, as logs have them."""
+    """The ids for a log line."""
     request_id, trace = identity
-    said = {"request_id": request_id.decode("ascii")}
-    if trace is not None:
-        said |= {"trace_id": trace.trace_id, "span_id": trace.span_id}
-    return said
+    ids = {"request_id": request_id.decode()}
+    return ids if trace is None else {**ids, "trace_id": trace.trace_id, "span_id": trace.span_id}
 
 
 def current() -> dict[str, str]:
-    """The ids of the request that is being answered in this context; none outside of one."""
+    """The ids of the request of this context; empty outside of one."""
     identity = _IDENTITY.get()
     return {} if identity is None else described(identity)
-
-
-def server_timing(timing: Timing) -> bytes:
-    """A `Server-Timing` header value (W3C Server Timing), in milliseconds."""
-    return b"decode;dur=%.3f, queue;dur=%.3f, inference;dur=%.3f" % (
-        timing.decode * 1000,
-        timing.queue * 1000,
-        timing.inference * 1000,
-    )

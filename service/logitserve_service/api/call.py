@@ -1,0 +1,56 @@
+"""The types of a codec: a module with two pure functions, `read` and `write`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from logitserve.inference.card import ModelCard
+from logitserve.inference.rendering import OutputOptions
+from logitserve_service.execution.job import Inputs
+from logitserve_service.execution.result import Result
+
+Headers = list[tuple[bytes, bytes]]
+"""Names in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of one request."""
+
+    images: int
+    json_values: int  # values, lists and objects together
+
+
+class Content(NamedTuple):
+    """What a codec reads of a request."""
+
+    body: bytes
+    fields: Mapping[bytes, bytes]  # header fields; names in lower case
+    query: bytes  # without the question mark
+
+
+@dataclass(slots=True)
+class Call:
+    """A prediction request."""
+
+    inputs: Inputs  # at least one
+    options: OutputOptions | None = None  # None where the codec renders predictions itself
+    form: Any = None  # for the `write` of the same codec
+
+
+class Output(NamedTuple):
+    """The body of a response, and its headers without the length."""
+
+    body: bytes
+    headers: Headers
+
+
+Read = Callable[[Content, ModelCard, Limits], Call]
+Write = Callable[[Call, Result], Output]
+
+
+class Codec(NamedTuple):
+    """The two functions of a form."""
+
+    read: Read
+    write: Write

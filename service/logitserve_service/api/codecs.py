@@ -1,0 +1,34 @@
+"""Chooses the codec of a request: by its route, and for `/predict` by its content type."""
+
+from logitserve_service.api import predict, v1, v2
+from logitserve_service.api.call import Codec
+from logitserve_service.errors import UnsupportedMediaTypeError
+
+PREDICT, V2, V1 = FORMS = ("predict", "v2", "v1")
+
+_FILE = Codec(predict.read_file, predict.write)
+_PREDICT = {
+    **{media_type.encode(): _FILE for media_type in predict.FILE_TYPES},
+    b"multipart/form-data": Codec(predict.read_form, predict.write),
+    b"application/json": Codec(predict.read_json_images, predict.write),
+}
+_ANY_TYPE = {V2: Codec(v2.read, v2.write), V1: Codec(v1.read, v1.write)}
+"""Clients of these protocols send various content types, or none."""
+
+
+def codec_of(form: str, content_type: bytes | None) -> Codec:
+    """The codec of a request to a route of `FORMS`, by its `Content-Type` as it was sent."""
+    if form != PREDICT:
+        return _ANY_TYPE[form]
+    if content_type is None:
+        return _FILE
+    codec = _PREDICT.get(content_type)
+    if codec is None:
+        media_type = content_type.partition(b";")[0].strip().lower()
+        codec = _PREDICT.get(media_type)
+        if codec is None:
+            raise UnsupportedMediaTypeError(
+                f"content type {media_type.decode('latin-1')!r} is not read here; send one of "
+                + ", ".join(known.decode() for known in _PREDICT)
+            )
+    return codec

@@ -1,0 +1,90 @@
+"""Values in the JSON of requests: images in base64, pixels as numbers."""
+
+import binascii
+from collections.abc import Collection, Sequence
+from itertools import chain
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from logitserve_service.errors import UnusableRequestError, unknown
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def check_members(holder: Collection[str], known: Collection[str], where: str) -> None:
+    """Refuse unknown members of an object, which `where` names."""
+    for name in holder:
+        if name not in known:
+            raise UnusableRequestError(unknown(f"member of {where}:", name, known))
+
+
+def from_base64(text: object, where: str) -> bytes:
+    """Decode base64 or a base64 data URL; errors begin with `where`."""
+    if not isinstance(text, str):
+        raise UnusableRequestError(f"{where} is not a string")
+    if text.startswith("data:"):
+        header, comma, text = text.partition(",")
+        if not (comma and header.endswith(";base64")):
+            raise UnusableRequestError(f"{where} is a data URL, but not a base64 one")
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError as error:
+        raise UnusableRequestError(f"{where} is not base64: {error}") from error
+
+
+def pixels_from_json(numbers: list[Any], where: str, shape: Sequence[int] | None = None) -> Pixels:
+    """Whole numbers from 0 to 255 in lists → uint8; errors begin with `where`.
+
+    With a shape, the lists are nested accordingly, or flat. Without one they may have any, and
+    floats that are whole count as well. Each step runs over all elements at once in C. Types are
+    checked first: NumPy makes an array of strings as wide as the longest.
+    """
+    elements, found = _flattened(numbers, where, shape)
+    if shape is not None and found != list(shape) and found != [prod(shape)]:
+        raise _wrong_shape(numbers, where, shape)
+    kinds = set(map(type, elements))
+    try:
+        if kinds == {int}:
+            data = bytes(elements)  # a ValueError, unless all are from 0 to 255
+        elif shape is None and kinds and kinds <= {int, float}:
+            data = _whole(np.array(elements, np.float64)).tobytes()
+        else:
+            raise ValueError
+    except ValueError as error:
+        raise UnusableRequestError(
+            f"{where}: every number must be whole, from 0 (black) to 255"
+        ) from error
+    return np.frombuffer(data, np.uint8).reshape(found if shape is None else shape)
+
+
+def _flattened(
+    numbers: list[Any], where: str, shape: Sequence[int] | None
+) -> tuple[list[Any], list[int]]:
+    """The elements of nested lists, and the length of the lists at each level."""
+    elements, found = numbers, [len(numbers)]
+    while elements and isinstance(elements[0], list):
+        lengths = set(map(len, elements)) if set(map(type, elements)) == {list} else set()
+        if len(lengths) != 1:
+            if shape is not None:
+                raise _wrong_shape(numbers, where, shape)
+            raise UnusableRequestError(f"{where}: the lists differ in length or depth")
+        found += lengths
+        elements = list(chain.from_iterable(elements))
+    return elements, found
+
+
+def _wrong_shape(numbers: list[Any], where: str, shape: Sequence[int]) -> UnusableRequestError:
+    if numbers and isinstance(numbers[0], list):
+        problem = f"its lists are not nested as shape {list(shape)} requires"
+    else:
+        problem = f"{len(numbers)} elements, but shape {list(shape)} has {prod(shape)}"
+    return UnusableRequestError(f"{where}: {problem}")
+
+
+def _whole(numbers: npt.NDArray[np.float64]) -> Pixels:
+    if numbers.min() < 0 or numbers.max() > 255 or (numbers % 1).any():
+        raise ValueError
+    return numbers.astype(np.uint8)

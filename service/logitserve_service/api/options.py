@@ -1,0 +1,83 @@
+"""The query of a request: the options of a prediction."""
+
+from functools import lru_cache
+from typing import Final
+from urllib.parse import parse_qsl
+
+from pydantic import BaseModel, Field, ValidationError
+
+from logitserve.inference import conformal
+from logitserve.inference.card import COVERAGE_RANGE, ModelCard
+from logitserve.inference.rendering import PLAIN, OutputOptions
+from logitserve_service import errors
+from logitserve_service.errors import UnusableRequestError, unknown
+
+PARAMETER: Final = "query parameter"
+MAX_PARAMETERS: Final = 16
+
+
+class PredictQuery(BaseModel):
+    """The query parameters of a prediction."""
+
+    top_k: int | None = Field(
+        None, ge=1, description="only the most probable classes, highest first"
+    )
+    calibrated: bool = Field(
+        default=True, description="false: probabilities as the network gave them, uncalibrated"
+    )
+    coverage: float | None = Field(
+        None,
+        description="adds `set`: labels that hold the true one in this share of the images",
+        json_schema_extra={"minimum": COVERAGE_RANGE[0], "maximum": COVERAGE_RANGE[1]},
+    )
+
+
+def read_options(query: bytes, card: ModelCard) -> OutputOptions:
+    """The options of a request; raises CoverageError if the model has no such prediction sets."""
+    if not query:
+        return PLAIN
+    options = parse_options(query)
+    if options.coverage is not None:
+        conformal.check(card, options.coverage)
+    return options
+
+
+@lru_cache(maxsize=64)
+def parse_options(query: bytes) -> OutputOptions:
+    """The options of a query; `PLAIN` itself if it is empty."""
+    if not query:
+        return PLAIN
+    parameters = _parameters(query)
+    for name in parameters:
+        if name not in PredictQuery.model_fields:
+            raise UnusableRequestError(unknown(PARAMETER, name, PredictQuery.model_fields))
+    try:
+        return OutputOptions(**dict(PredictQuery.model_validate(parameters)))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise UnusableRequestError(
+            f"{PARAMETER} {first['loc'][0]!r}: {first['msg']}; it is {first['input']!r}"
+        ) from error
+
+
+def no_query(query: bytes) -> None:
+    """Refuse every parameter."""
+    for name in _parameters(query) if query else ():
+        raise UnusableRequestError(unknown(PARAMETER, name, ()))
+
+
+def _parameters(query: bytes) -> dict[str, str]:
+    try:
+        pairs = parse_qsl(
+            query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS
+        )
+    except ValueError as error:
+        raise errors.UnreadableRequestError(
+            f"the query has over {MAX_PARAMETERS} parameters"
+        ) from error
+    parameters = dict(pairs)
+    if len(parameters) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UnusableRequestError(f"{PARAMETER} {twice[: errors.LONGEST_NAME]!r} is there twice")
+    return parameters

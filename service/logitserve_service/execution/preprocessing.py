@@ -1,0 +1,89 @@
+"""Where images are decoded and fitted: beside the network, or in threads that give way."""
+
+import contextlib
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from logitserve.inference import images, preprocessing
+from logitserve.inference.card import InputSpec
+from logitserve.inference.errors import ImageError
+from logitserve.inference.image_warnings import Warn
+from logitserve.inference.images import Samples
+from logitserve_service.execution.job import Image, Inputs, Job, Tensor
+from logitserve_service.telemetry.timing import Timing
+
+IN_PLACE_PIXELS = 64 * 64
+"""An image with more is decoded in a thread, so that the event loop is not blocked for longer than
+a run in place may block it: this size takes 0.9 ms, 128×128 takes 1.8 (`benchmarks/costs.py`)."""
+IN_PLACE_BYTES = 4 * 4 * IN_PLACE_PIXELS
+"""A larger file is decoded in a thread too: those pixels need a quarter of it, four bytes each."""
+
+NICENESS = 10
+"""Of the threads that decode (setpriority(2), which on Linux applies to a thread): an image of 12
+megapixels takes a fifth of a second (`make bench-sweeps`), and small requests must not wait for it.
+With 5 their 99th percentile beside such images is 4 to 13 times what it is without them, with 10 it
+is 3 to 4 times. With more, other processes on the same CPU keep these threads waiting while they
+hold Python's lock."""
+
+
+def decoding_threads(count: int) -> ThreadPoolExecutor:
+    """The threads of a process that decode large images.
+
+    Args:
+        count: images that are decoded at the same time.
+    """
+    return ThreadPoolExecutor(count, "decode", initializer=_give_way)
+
+
+def _give_way() -> None:
+    with contextlib.suppress(OSError):  # other systems have no priority of a thread
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+
+def has_large(part: Inputs) -> bool:
+    """Whether one of the images is not even looked at on the event loop."""
+    if isinstance(part, np.ndarray):
+        return False
+    for image in part:
+        if (len(image) if isinstance(image, bytes) else image.size) > IN_PLACE_BYTES:
+            return True
+    return False
+
+
+def read(image: Image, max_pixels: int, warn: Warn | None = None) -> Samples:
+    """An image as samples; `warn` gets what the sender may not expect.
+
+    Raises:
+        ImageError: it cannot be used, or has more than `max_pixels`.
+    """
+    if isinstance(image, bytes):
+        return images.decode(image, max_pixels=max_pixels, warn=warn)
+    return preprocessing.samples_of(image, max_pixels=max_pixels)
+
+
+def prepare(job: Job, spec: InputSpec, max_pixels: int) -> Tensor:
+    """Decode and fit the images of a job's current part, one after the other; runs in a thread.
+
+    Returns:
+        uint8, `[n, height, width, channels]`; its time is added to the job's.
+
+    Raises:
+        ImageError: see `read_all`.
+    """
+    begun = time.perf_counter()
+    prepared = np.empty((job.count, *spec.shape), np.uint8)
+    for index, image in enumerate(job.part):
+        if job.cancelled:
+            break
+        try:
+            prepared[index] = preprocessing.fit(read(image, max_pixels), spec)
+        except ImageError as error:
+            error.image = job.image_number(index)
+            raise
+    job.timing = job.timing or Timing()
+    job.timing.preprocessing += time.perf_counter() - begun
+    return prepared

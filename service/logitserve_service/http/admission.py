@@ -1,0 +1,101 @@
+"""Checks before the body of a request is read, and limits on the bytes of bodies."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from logitserve_service.errors import (
+    BodyTooLargeError,
+    MethodNotAllowedError,
+    TooManyBytesError,
+    UnreadableRequestError,
+    UnsupportedMediaTypeError,
+)
+from logitserve_service.http.auth import Authenticator
+from logitserve_service.http.messages import RequestHead
+
+TIMEOUT_HEADER: Final = b"x-request-timeout-ms"
+
+_MILLISECONDS: Final = re.compile(rb"0*[1-9][0-9]{0,9}")
+_SINGLE: Final = (b"content-type", b"content-encoding", b"authorization", TIMEOUT_HEADER)
+"""Header fields that a request may have once; of two, readers would choose different ones."""
+
+
+class BodyBudget:
+    """Limits one body, and the sum of all bodies whose requests are not answered yet.
+
+    The largest single body is always allowed.
+    """
+
+    def __init__(self, *, max_bytes: int, max_total_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._max_total_bytes = max(max_bytes, max_total_bytes)
+        self._reserved = 0
+
+    def check_length(self, content_length: bytes) -> None:
+        """Check the announced length, or raise BodyTooLargeError."""
+        if int(content_length) > self._max_bytes:
+            raise BodyTooLargeError(self._max_bytes)
+
+    def reserve(self, size: int, received: int) -> None:
+        """Count a part of a body, of which `received` bytes have arrived, with this part.
+
+        Raises:
+            BodyTooLargeError: the body exceeds its limit.
+            TooManyBytesError: the sum of all bodies exceeds its limit.
+        """
+        self._reserved += size
+        if received > self._max_bytes:
+            raise BodyTooLargeError(self._max_bytes)
+        if self._reserved > self._max_total_bytes:
+            raise TooManyBytesError(self._max_total_bytes)
+
+    def release(self, size: int) -> None:
+        """Release the bytes of a body."""
+        self._reserved -= size
+
+
+@dataclass(frozen=True)
+class Admission:
+    """The checks that every request passes."""
+
+    authenticator: Authenticator
+    budget: BodyBudget
+    timeout_ms: int
+    """Milliseconds from the head of a request to its response; a request may set a shorter time."""
+
+    def check(self, head: RequestHead) -> int:
+        """Check a head; return the milliseconds that the request may take, or raise."""
+        fields = head.fields
+        if len(fields) != len(head.headers):
+            _check_single(head)
+        if self.authenticator.required:
+            self.authenticator.check(head.target.path, fields)
+        if head.method != "POST" and head.target.route is not None:
+            raise MethodNotAllowedError(head.method, "POST")
+        if (length := fields.get(b"content-length")) is not None:
+            self.budget.check_length(length)
+        encoding = fields.get(b"content-encoding")
+        if encoding is not None and encoding != b"identity":
+            shown = encoding[:40].decode("latin-1")
+            raise UnsupportedMediaTypeError(
+                f"content encoding {shown!r} is not supported; send the body without compression"
+            )
+        given = fields.get(TIMEOUT_HEADER)
+        return self.timeout_ms if given is None else min(self.timeout_ms, _milliseconds(given))
+
+
+def _milliseconds(value: bytes) -> int:
+    if not _MILLISECONDS.fullmatch(value):
+        shown = value[:40].decode("latin-1")
+        problem = "it must be a whole number of milliseconds, at least 1"
+        raise UnreadableRequestError(f"X-Request-Timeout-Ms is {shown!r}; {problem}")
+    return int(value)
+
+
+def _check_single(head: RequestHead) -> None:
+    names = [name for name, _ in head.headers]
+    for name in _SINGLE:
+        if names.count(name) > 1:
+            problem = f"the header field {name.decode()} stands there twice; send it once"
+            raise UnreadableRequestError(problem)

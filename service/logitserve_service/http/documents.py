@@ -1,0 +1,76 @@
+"""Runs FastAPI's application for a request: documents, management and the page."""
+
+import asyncio
+from typing import Any, NamedTuple
+
+from starlette.types import ASGIApp, Message
+
+from logitserve_service.http.messages import RequestHead, Response
+from logitserve_service.telemetry.exchange import NO_MODEL, OTHER_ROUTE
+
+
+class Answer(NamedTuple):
+    """A response with the documented route and the model of its request."""
+
+    route: str
+    model: str
+    response: Response
+
+
+class Documents:
+    """An ASGI application whose responses fit in memory."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    def start(self, head: RequestHead, body: bytes) -> "asyncio.Task[Answer]":
+        """Run the application in a task."""
+        return asyncio.get_running_loop().create_task(self._answer(head, body))
+
+    async def _answer(self, head: RequestHead, body: bytes) -> Answer:
+        scope = _scope(head)
+        received: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+        status = 0
+        headers: list[tuple[bytes, bytes]] = []
+        parts: list[bytes] = []
+
+        async def receive() -> Message:
+            if not received:
+                await asyncio.Event().wait()  # the task is cancelled when the client is gone
+            return received.pop()
+
+        async def send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers.extend(message["headers"])
+            else:
+                parts.append(message.get("body", b""))
+
+        try:
+            await self._app(scope, receive, send)
+        except Exception:
+            # Starlette raises an unexpected error again, after its handler has responded.
+            if not status:
+                raise
+        kept = [header for header in headers if header[0] != b"content-length"]
+        route = getattr(scope.get("route"), "path", OTHER_ROUTE)
+        model = scope.get("path_params", {}).get("name", NO_MODEL)
+        return Answer(route, model, Response(status, kept, b"".join(parts)))
+
+
+def _scope(head: RequestHead) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "method": head.method,
+        "path": head.target.path,
+        "raw_path": head.target.raw_path,
+        "query_string": head.target.query,
+        "root_path": "",
+        "scheme": head.scheme,
+        "headers": head.headers,
+        "client": None if head.client is None else (head.client, 0),
+        "server": None,
+    }

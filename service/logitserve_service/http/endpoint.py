@@ -1,0 +1,266 @@
+"""The endpoint: every request goes the same way through it.
+
+Admit (id, key, limits, deadline) → read the form → look up the model → batch and run → render →
+write → record. It knows neither sockets nor ASGI: a connection or the ASGI adapter opens a ticket
+with the head of a request, adds the body, and gets one response. FastAPI answers the requests that
+are not inference; they take the same way, with its application in the place of a model.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final
+
+from logitserve_service.api.call import Call, Content, Limits
+from logitserve_service.api.codecs import codec_of
+from logitserve_service.errors import DeadlineError, ServiceError
+from logitserve_service.execution.job import Job
+from logitserve_service.execution.result import Result
+from logitserve_service.http import problems
+from logitserve_service.http.admission import Admission
+from logitserve_service.http.cors import Cors
+from logitserve_service.http.documents import Answer, Documents
+from logitserve_service.http.messages import RequestHead, Response
+from logitserve_service.http.routes import Route, find
+from logitserve_service.repository.catalog import Catalog
+from logitserve_service.repository.loaded_model import LoadedModel
+from logitserve_service.telemetry.exchange import NO_MODEL, Exchange
+from logitserve_service.telemetry.recorder import Recorder
+from logitserve_service.telemetry.request_ids import REQUEST_ID_HEADER, RequestIds, identified
+from logitserve_service.telemetry.timing import server_timing
+
+INLINE_BYTES: Final = 65_536
+"""Of a body; a larger one is parsed in a thread, so that the event loop goes on."""
+
+NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
+_WITHOUT_LENGTH: Final = (204, 304)
+
+Reply = Callable[["Ticket", Response], None]
+"""Writes the response of a ticket; called once, from the event loop."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What the responses of a process depend on."""
+
+    catalog: Catalog
+    documents: Documents
+    admission: Admission
+    limits: Limits
+    cors: Cors
+    recorder: Recorder
+    request_ids: RequestIds = field(default_factory=RequestIds)
+    parser: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "parse"))
+    """Reads large bodies, one at a time: two would only wait for each other, and hold memory."""
+
+    def open(self, head: RequestHead, reply: Reply) -> "Ticket":
+        """Admit a request; its ticket answers it once `proceed` is called."""
+        ticket = Ticket(self, head, reply)
+        try:
+            if self.cors.enabled:
+                ticket.response = self.cors.preflight(head)
+            if ticket.response is None:
+                timeout_ms = self.admission.check(head)
+                if timeout_ms != ticket.timeout_ms:
+                    ticket.limit_time(timeout_ms)
+        except ServiceError as error:
+            ticket.error = error
+        return ticket
+
+    def refuse(self, head: RequestHead, error: Exception, reply: Reply) -> "Ticket":
+        """A ticket for a request that was refused before it could be admitted."""
+        ticket = Ticket(self, head, reply)
+        ticket.error = error
+        return ticket
+
+
+class Ticket:
+    """One request from its head to its response."""
+
+    error: Exception | None = None
+    """Why the request fails."""
+    response: Response | None = None
+    """A response that is known from the head."""
+    complete = False
+    """Whether the whole body has been received."""
+    ended = False
+    """Whether the request was answered, or its client is gone."""
+    first = False
+    """Whether all earlier requests of the connection have been answered."""
+    _started = False
+    _size = 0
+    _timer: asyncio.TimerHandle | None = None
+    _task: "asyncio.Task[Answer] | None" = None
+    _job: Job | None = None
+
+    def __init__(self, endpoint: Endpoint, head: RequestHead, reply: Reply) -> None:
+        self.head = head
+        self.route = route = head.target.route
+        self.exchange = Exchange(
+            head.method,
+            head.target.raw_path,
+            head.client,
+            endpoint.request_ids.read(head.fields),
+            head.begun,
+        )
+        if route is not None:
+            self.exchange.route = route.template
+            self.exchange.model = route.name or endpoint.catalog.default or NO_MODEL
+        self.timeout_ms = endpoint.admission.timeout_ms
+        self._endpoint = endpoint
+        self._reply = reply
+        self._parts: list[bytes] = []
+
+    def limit_time(self, timeout_ms: int) -> None:
+        """Set a deadline that is shorter than usual: it has a timer of its own."""
+        self.timeout_ms = timeout_ms
+        self._timer = asyncio.get_running_loop().call_later(timeout_ms / 1000, self.expire)
+
+    @property
+    def deadline(self) -> float:
+        """When the response must be there, by `time.perf_counter`."""
+        return self.head.begun + self.timeout_ms / 1000
+
+    def add(self, part: bytes) -> None:
+        """A part of the body was received."""
+        if self.ended or self.error is not None:
+            return
+        self._size += len(part)
+        self._parts.append(part)
+        try:
+            self._endpoint.admission.budget.reserve(len(part), self._size)
+        except ServiceError as error:
+            self.error = error
+
+    def proceed(self) -> None:
+        """Answer, if everything is there that it takes.
+
+        To be called when all earlier requests of the connection have been answered, and from then
+        on whenever the ticket has changed.
+        """
+        self.first = True
+        if self.ended:
+            return
+        if self.error is not None:
+            self._fail(self.error)
+        elif self.response is not None:
+            self._respond(self.response)
+        elif self.complete and not self._started:
+            self._started = True
+            body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+            self._parts.clear()
+            if self.route is None:
+                with identified(self.exchange.identity):
+                    self._task = self._endpoint.documents.start(self.head, body)
+                self._task.add_done_callback(self._on_document)
+            else:
+                self._classify(self.route, body)
+
+    def fail(self, error: Exception) -> None:
+        """The request cannot be received whole, or takes too long."""
+        if self.error is None:
+            self.error = error
+        if self.first:
+            self.proceed()
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        if not self.ended:
+            self.fail(DeadlineError(self.timeout_ms))
+
+    def cancel(self) -> None:
+        """The client is gone."""
+        if not self.ended:
+            self._end()
+            self.exchange.status = problems.CLIENT_GONE
+            self._endpoint.recorder.record(self.exchange)
+
+    def _classify(self, route: Route, body: bytes) -> None:
+        head, endpoint = self.head, self._endpoint
+        try:
+            model = find(endpoint.catalog, route)
+            self.exchange.version = model.card.version
+            self._codec = codec = codec_of(route.form, head.fields.get(b"content-type"))
+            content = Content(body, head.fields, head.target.query)
+            if len(body) <= INLINE_BYTES:
+                self._submit(model, codec.read(content, model.card, endpoint.limits))
+                return
+        except Exception as error:  # noqa: BLE001 - `_fail` logs what is unexpected
+            self._fail(error)
+            return
+        loop = asyncio.get_running_loop()
+        read = loop.run_in_executor(
+            endpoint.parser, codec.read, content, model.card, endpoint.limits
+        )
+        read.add_done_callback(lambda done: self._on_read(model, done))
+
+    def _on_read(self, model: LoadedModel, done: "asyncio.Future[Call]") -> None:
+        if self.ended:
+            done.exception()  # which is of no interest any more
+            return
+        try:
+            self._submit(model, done.result())
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(error)
+
+    def _submit(self, model: LoadedModel, call: Call) -> None:
+        self._call = call
+        self._job = model.batcher.submit(call.inputs, call.options, self._on_result)
+
+    def _on_result(self, result: Result | Exception) -> None:
+        if self.ended:
+            return
+        if isinstance(result, Exception):
+            self._fail(result)
+            return
+        try:
+            body, headers = self._codec.write(self._call, result)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(error)
+            return
+        self.exchange.timing = timing = result.timing
+        self._respond(Response(200, [*headers, (b"server-timing", server_timing(timing))], body))
+
+    def _on_document(self, task: "asyncio.Task[Answer]") -> None:
+        if self.ended or task.cancelled():
+            return
+        error = task.exception()
+        if isinstance(error, Exception):
+            self._fail(error)
+            return
+        answer = task.result()
+        self.exchange.route, self.exchange.model = answer.route, answer.model
+        self._respond(answer.response)
+
+    def _fail(self, error: Exception) -> None:
+        with identified(self.exchange.identity):
+            response = problems.of_error(error, "" if self.route is None else self.route.form)
+        self._respond(response)
+
+    def _respond(self, response: Response) -> None:
+        self._end()
+        exchange = self.exchange
+        exchange.status = response.status
+        exchange.size = size = len(response.body)
+        headers = response.headers
+        if response.status not in _WITHOUT_LENGTH:
+            headers.append((b"content-length", b"%d" % size))
+        headers.append((REQUEST_ID_HEADER, exchange.identity[0]))
+        headers.append(NOSNIFF)
+        if self._endpoint.cors.enabled:
+            headers += self._endpoint.cors.headers(self.head.fields.get(b"origin"))
+        self._reply(self, response)
+        self._endpoint.recorder.record(exchange)
+
+    def _end(self) -> None:
+        self.ended = True
+        if self._job is not None:
+            self._job.cancel()
+            self._job = None  # which refers to this ticket
+        if self._task is not None:
+            self._task.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._endpoint.admission.budget.release(self._size)
+        self._parts.clear()

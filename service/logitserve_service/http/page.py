@@ -1,0 +1,60 @@
+"""`/`: the drawing page, from the files in `http/web`; it loads nothing from other hosts."""
+
+import hashlib
+from importlib.resources import files
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+
+TYPES: Final = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+PAGE_HEADERS: Final = {
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": (
+        "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()"
+    ),
+}
+"""Of every page; each page has its own Content-Security-Policy."""
+HEADERS: Final = PAGE_HEADERS | {
+    # The preview of the network's input and the icons are the only data not loaded by address.
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
+    ),
+    # Revalidated each time, so that a new version shows at once.
+    "Cache-Control": "no-cache",
+}
+
+_FILES: Final = {
+    "/" if file.name == "index.html" else f"/web/{file.name}": file
+    for file in (files("logitserve_service.http") / "web").iterdir()
+}
+
+PATHS: Final = frozenset(_FILES)
+
+
+def router() -> APIRouter:
+    """The page and its files, read once."""
+    routes = APIRouter(include_in_schema=False)
+    for path, file in sorted(_FILES.items()):
+        _add(routes, path, file.read_bytes(), TYPES[file.name[file.name.rindex(".") :]])
+    return routes
+
+
+def _add(routes: APIRouter, path: str, content: bytes, media_type: str) -> None:
+    etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    headers = {**HEADERS, "ETag": etag}
+
+    @routes.api_route(path, methods=["GET", "HEAD"])
+    async def asset(request: Request) -> Response:
+        # RFC 9110, section 13.1.2: weak comparison.
+        tags = request.headers.get("if-none-match", "").split(",")
+        if {etag, "*"} & {tag.strip().removeprefix("W/") for tag in tags}:
+            return Response(status_code=304, headers=headers)
+        return Response(content, media_type=media_type, headers=headers)

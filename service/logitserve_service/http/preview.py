@@ -1,0 +1,76 @@
+"""`POST /models/{name}/preview`: an image as the model gets it."""
+
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+
+from logitserve.inference.image_warnings import ImageWarning
+from logitserve.inference.images import encode_png
+from logitserve_service.api import codecs
+from logitserve_service.api.call import Content, Limits
+from logitserve_service.api.openapi import PREDICT_BODY, problems
+from logitserve_service.errors import UnusableRequestError
+from logitserve_service.http import routes
+from logitserve_service.http.routes import ModelOfPath
+
+WARNINGS_HEADER: Final = "Logitserve-Warnings"
+
+MEANING: Final = {
+    ImageWarning.INVERTED: "dark ink on light paper became light ink on black",
+    ImageWarning.TRANSPARENCY_FLATTENED: "transparent pixels became paper",
+    ImageWarning.TURNED_BY_EXIF: "turned or mirrored as the file's EXIF data say",
+    ImageWarning.SQUASHED: "height and width were scaled by different factors",
+    ImageWarning.BLANK: "all pixels are nearly the same",
+    ImageWarning.NOTHING_FOUND: "no ink was found, so the model gets an empty image",
+}
+"""The vocabulary of the header."""
+
+_WARNINGS: Final = {
+    "description": (
+        "What preprocessing did that the sender may not expect: a list of tokens (RFC 9651), "
+        "absent where there are none. "
+        + "; ".join(f"`{token}`: {meaning}" for token, meaning in MEANING.items())
+        + "."
+    ),
+    "schema": {"type": "string"},
+    "example": "transparency-flattened, inverted",
+}
+_IMAGE: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "the image, height × width of the model's input",
+        "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
+        "headers": {WARNINGS_HEADER: _WARNINGS},
+    }
+}
+
+
+def router(limits: Limits) -> APIRouter:
+    """The preview of a model's input."""
+    router = APIRouter(prefix="/models", tags=["predict"])
+
+    async def preview(request: Request, model: ModelOfPath) -> Response:
+        """An image exactly as the model gets it."""
+        fields = dict(request.scope["headers"])
+        codec = codecs.codec_of(codecs.PREDICT, fields.get(b"content-type"))
+        content = Content(await request.body(), fields, request.scope["query_string"])
+        images = codec.read(content, model.card, limits).inputs
+        if len(images) != 1:
+            problem = f"a preview takes one image, and the request has {len(images)}"
+            raise UnusableRequestError(problem)
+        image, warnings = await model.batcher.preprocess(images[0])
+        headers = {"Cache-Control": "no-store"}
+        if warnings:
+            headers[WARNINGS_HEADER] = ", ".join(warnings)
+        png = encode_png(image[:, :, 0] if image.shape[2] == 1 else image)
+        return Response(png, media_type="image/png", headers=headers)
+
+    routes.add(
+        router,
+        "/{name}/preview",
+        preview,
+        methods=("POST",),
+        response_class=Response,
+        openapi_extra=PREDICT_BODY,
+        responses=_IMAGE | problems(400, 404, 408, 413, 415, 422, 429, 503, 504),
+    )
+    return router

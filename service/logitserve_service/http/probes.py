@@ -1,0 +1,94 @@
+"""Routes of monitoring: probes of liveness, readiness and start-up, and Prometheus' metrics."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+from anyio import to_thread
+from fastapi import APIRouter, Header, Response
+
+from logitserve_service.api.openapi import problems
+from logitserve_service.api.protocol_schemas import ServerLive, ServerReady
+from logitserve_service.api.schemas import Health
+from logitserve_service.errors import NotReadyError
+from logitserve_service.repository.catalog import Catalog
+from logitserve_service.telemetry.metrics import Metrics
+from logitserve_service.telemetry.worker_gauges import WorkerGauges
+
+LIVE = ("/livez", "/healthz")
+READY = ("/readyz", "/health", "/startupz", "/ping")
+"""The first name is documented; the others are those of other platforms."""
+PROBES = frozenset({*LIVE, *READY, "/v2/health/live", "/v2/health/ready"})
+METRICS = "/metrics"
+METRICS_EXAMPLE = 'logitserve_requests_total{model="digits",route="/predict",status="200"} 7.0\n'
+
+
+class Readiness:
+    """Ready: a model is loaded, and the process is not stopping."""
+
+    def __init__(self, catalog: Catalog, stopping: Callable[[], bool]) -> None:
+        self._catalog = catalog
+        self._stopping = stopping
+
+    @property
+    def ready(self) -> bool:
+        """Whether the process is ready."""
+        return self._catalog.ready and not self._stopping()
+
+    def check(self) -> None:
+        """Raise a NotReadyError, if the process is not ready."""
+        if self._stopping():
+            raise NotReadyError("the service is stopping")
+        if not self._catalog.ready:
+            raise NotReadyError("no model is loaded")
+
+
+def router(readiness: Readiness) -> APIRouter:
+    """The routes of the probes."""
+    routes = APIRouter(tags=["probes"])
+
+    async def live() -> Health:
+        """Liveness: the process responds."""
+        return Health(status="ok")
+
+    async def ready() -> Health:
+        """Readiness: every model is loaded and verified, and the process is not stopping."""
+        readiness.check()
+        return Health(status="ok")
+
+    for path in LIVE:
+        routes.get(path, include_in_schema=path == LIVE[0])(live)
+    for path in READY:
+        routes.get(path, responses=problems(503), include_in_schema=path == READY[0])(ready)
+
+    @routes.get("/v2/health/live")
+    async def server_live() -> ServerLive:
+        """Liveness (Open Inference Protocol)."""
+        return ServerLive(live=True)
+
+    @routes.get("/v2/health/ready", responses=problems(503))
+    async def server_ready() -> ServerReady:
+        """Readiness (Open Inference Protocol)."""
+        readiness.check()
+        return ServerReady(ready=True)
+
+    return routes
+
+
+def metrics_router(metrics: Metrics, gauges: WorkerGauges) -> APIRouter:
+    """The route of the metrics."""
+    routes = APIRouter(tags=["metrics"])
+    text = {"schema": {"type": "string"}, "example": METRICS_EXAMPLE}
+
+    @routes.get(
+        METRICS,
+        response_class=Response,
+        responses={200: {"content": {"text/plain": text, "application/openmetrics-text": text}}},
+    )
+    async def metrics_text(accept: Annotated[str, Header()] = "") -> Response:
+        """Metrics of all workers, in Prometheus' text format or as OpenMetrics."""
+        gauges.sample()
+        # Merging takes as long as many responses; in a thread, it does not delay them.
+        body, content_type = await to_thread.run_sync(metrics.exposition, accept)
+        return Response(body, headers={"Content-Type": content_type})
+
+    return routes

@@ -1,0 +1,78 @@
+"""Metadata and status of models in two protocols: Open Inference Protocol, TensorFlow Serving.
+
+https://github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md;
+https://www.tensorflow.org/tfx/serving/api_rest.
+"""
+
+from importlib.metadata import version as version_of
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from logitserve_service.api import protocol_schemas as schemas
+from logitserve_service.api import tensors, v1
+from logitserve_service.api.openapi import problems
+from logitserve_service.http import routes
+from logitserve_service.http.routes import ModelOfPath
+from logitserve_service.repository.catalog import Catalog
+
+_DOCUMENTED: dict[str, Any] = {"responses": problems(404, 503)}
+
+
+def v2_router(catalog: Catalog) -> APIRouter:
+    """`/v2` and below, without inference."""
+    router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+
+    @router.get("")
+    async def server_metadata() -> schemas.ServerMetadata:
+        """Name, version and protocol extensions of the server."""
+        return schemas.ServerMetadata(
+            name="logitserve",
+            version=version_of("logitserve"),
+            extensions=[*tensors.EXTENSIONS, tensors.MODEL_REPOSITORY],
+        )
+
+    async def model_metadata(model: ModelOfPath) -> schemas.ModelMetadata:
+        """Inputs and outputs of a model. `image` may also be BYTES `[n]`: encoded images."""
+        inputs, outputs = tensors.metadata(model.card)
+        return schemas.ModelMetadata(
+            name=model.card.name,
+            versions=list(catalog.models[model.card.name]),
+            platform=tensors.PLATFORM,
+            inputs=[schemas.TensorMetadata(**tensor) for tensor in inputs],
+            outputs=[schemas.TensorMetadata(**tensor) for tensor in outputs],
+        )
+
+    async def model_ready(model: ModelOfPath) -> schemas.ModelReady:
+        """Whether a model can be used."""
+        return schemas.ModelReady(name=model.card.name, ready=True)
+
+    routes.add(router, "/models/{name}", model_metadata, **_DOCUMENTED)
+    routes.add(router, "/models/{name}/ready", model_ready, **_DOCUMENTED)
+    return router
+
+
+def v1_router(catalog: Catalog) -> APIRouter:
+    """`/v1/models/…`, without inference."""
+    router = APIRouter(prefix="/v1/models", tags=["tensorflow serving"])
+
+    async def v1_status(request: Request, model: ModelOfPath) -> schemas.ModelStatus:
+        """Status of a model's versions, the latest first."""
+        one = len(request.path_params) > 1
+        versions = [model.card.version] if one else reversed(catalog.models[model.card.name])
+        ok = {"error_code": "OK", "error_message": ""}
+        return schemas.ModelStatus(
+            model_version_status=[
+                schemas.VersionStatus(version=version, state="AVAILABLE", status=ok)
+                for version in versions
+            ]
+        )
+
+    async def v1_metadata(model: ModelOfPath) -> dict[str, Any]:
+        """The signature of a model."""
+        return v1.metadata(model.card)
+
+    suffixes = ("", routes.VERSION, routes.LABEL)
+    routes.add(router, "/{name}", v1_status, suffixes=suffixes, **_DOCUMENTED)
+    routes.add(router, "/{name}/metadata", v1_metadata, suffixes=suffixes, **_DOCUMENTED)
+    return router

@@ -1,0 +1,57 @@
+"""Scans of the model repository, and the changes between them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from logitserve.inference.model_file import Signature as FileStat
+from logitserve.inference.repository import ModelRepository
+
+VersionFiles = Mapping[str, FileStat]
+"""Version → its file; oldest version first."""
+Files = Mapping[str, VersionFiles]
+"""Name of the model → files of its versions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One scan of the repository."""
+
+    files: Files
+    unreadable: Mapping[str, str]  # model → reason
+
+
+def scan(repository: ModelRepository) -> Snapshot:
+    """Scan by `stat`; OSError if the folder is missing or cannot be read."""
+    look = repository.look()
+    files: dict[str, dict[str, FileStat]] = {}
+    for (name, version), file in look.files.items():
+        files.setdefault(name, {})[version] = file
+    return Snapshot(files, look.unreadable)
+
+
+def settled(accepted: Files, before: Files, now: Files) -> Files:
+    """The accepted files with every change on which the last two scans agree.
+
+    A file being copied is left alone until it stops growing; one that is missing between two
+    renames is kept.
+    """
+    settled = {
+        name: _settled(accepted.get(name, {}), before.get(name, {}), now.get(name, {}))
+        for name in sorted({**accepted, **now})
+    }
+    return {name: versions for name, versions in settled.items() if versions}
+
+
+def _settled(accepted: VersionFiles, before: VersionFiles, now: VersionFiles) -> VersionFiles:
+    found = {}
+    for version in sorted({**accepted, **now}, key=int):
+        agreed = before.get(version) == now.get(version)
+        file = (now if agreed else accepted).get(version)
+        if file is not None:
+            found[version] = file
+    return found
+
+
+def changed(old: Files, new: Files) -> set[str]:
+    """The models whose files differ."""
+    return {name for name in {**old, **new} if old.get(name) != new.get(name)}

@@ -1,0 +1,27 @@
+"""The service as an ASGI application for any ASGI server.
+
+    uvicorn --factory logitserve_service.server.asgi:create
+
+Settings come from the environment. Limits on slow clients, the drain and workers are those of the
+ASGI server; `logitserve serve` has its own and is faster (docs/architecture.md).
+"""
+
+import tempfile
+from pathlib import Path
+
+from logitserve_service.config.settings import Settings
+from logitserve_service.http.asgi import AsgiApplication
+from logitserve_service.server.assembly import Process
+from logitserve_service.server.drain import Drain
+
+
+def create() -> AsgiApplication:
+    """Load the models and build the application.
+
+    Raises:
+        StartError, NoModelsError, ModelFileError: see `worker.run`.
+    """
+    settings = Settings.read({})
+    shared = Path(tempfile.mkdtemp(prefix="logitserve-"))
+    drain = Drain(linger_seconds=settings.linger_seconds, drain_seconds=settings.drain_seconds)
+    return Process.of(settings, shared, drain).asgi

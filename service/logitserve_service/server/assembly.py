@@ -1,0 +1,150 @@
+"""Puts the parts of a serving process together."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from logitserve.inference.predictor import Predictor
+from logitserve.inference.repository import ModelRepository, OneModelRepository
+from logitserve.inference.runtime import available_cpus
+from logitserve_service.api.call import Limits
+from logitserve_service.config.origins import parse_origins
+from logitserve_service.config.settings import Settings
+from logitserve_service.config.version_policy import VersionPolicy
+from logitserve_service.execution.batcher import Batcher
+from logitserve_service.execution.preprocessing import decoding_threads
+from logitserve_service.http.admission import Admission, BodyBudget
+from logitserve_service.http.app import Parts, create_documents
+from logitserve_service.http.asgi import AsgiApplication, Background
+from logitserve_service.http.auth import Authenticator
+from logitserve_service.http.cors import Cors
+from logitserve_service.http.documents import Documents
+from logitserve_service.http.endpoint import Endpoint
+from logitserve_service.http.probes import METRICS, PROBES, Readiness
+from logitserve_service.periodically import periodically
+from logitserve_service.repository.catalog import Catalog
+from logitserve_service.repository.loader import Loader
+from logitserve_service.repository.shared_state import SharedState
+from logitserve_service.repository.watcher import Watcher
+from logitserve_service.server import connections as connection_limits
+from logitserve_service.server.connections import Connections
+from logitserve_service.server.drain import Drain
+from logitserve_service.telemetry.access_log import AccessLog
+from logitserve_service.telemetry.metrics import Metrics
+from logitserve_service.telemetry.recorder import Recorder
+from logitserve_service.telemetry.tracing import tracing
+from logitserve_service.telemetry.worker_gauges import SAMPLE_SECONDS, Sample, WorkerGauges
+
+QUIET_ROUTES = PROBES | {METRICS}
+"""Routes that machines call every few seconds; logged at level debug only."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """The parts of a serving process."""
+
+    catalog: Catalog
+    connections: Connections
+    endpoint: Endpoint
+    asgi: AsgiApplication
+
+    @classmethod
+    def of(cls, settings: Settings, shared: Path, drain: Drain) -> Self:
+        """Load the models and build the application; `shared` is a folder of all workers.
+
+        Raises as `worker.run` does.
+        """
+        metrics = Metrics(shared)
+        state = SharedState(shared)
+        catalog = Catalog.load(loader(settings, metrics), state, default=settings.default_model)
+        proxies = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")
+        connections = Connections(_connection_limits(settings), drain, trusted_proxies=proxies)
+        readiness = Readiness(catalog, lambda: drain.begun)
+        gauges = WorkerGauges(metrics, lambda: _sample(catalog, connections, readiness))
+        background: list[Background] = [lambda: periodically(SAMPLE_SECONDS, gauges.sample)]
+        recorder = _recorder(settings, metrics, background)
+        watcher = Watcher(catalog, state, watch_seconds=settings.watch_seconds)
+        background.append(watcher.running)
+        authenticator = Authenticator.of(settings)
+        limits = Limits(settings.max_pictures, settings.max_json_values)
+        parts = Parts(catalog, readiness, authenticator, watcher, metrics, gauges, limits)
+        budget = BodyBudget(
+            max_bytes=settings.max_body_bytes, max_total_bytes=settings.max_buffered_bytes
+        )
+        endpoint = Endpoint(
+            catalog=catalog,
+            documents=Documents(create_documents(parts)),
+            admission=Admission(authenticator, budget, settings.request_timeout_ms),
+            limits=limits,
+            cors=Cors(parse_origins(settings.cors_origins)),
+            recorder=recorder,
+        )
+        if settings.grpc_port is not None:
+            from logitserve_service.server import grpc  # needs an extra
+
+            background.append(lambda: grpc.running(settings, endpoint, readiness, drain))
+        return cls(catalog, connections, endpoint, AsgiApplication(endpoint, background))
+
+
+def loader(settings: Settings, metrics: Metrics) -> Loader:
+    """A loader with the repository, version policy and threads of the settings."""
+    cpus = available_cpus()
+    decoders = decoding_threads(max(2, cpus))
+
+    def make_batcher(predictor: Predictor) -> Batcher:
+        return Batcher(
+            predictor,
+            max_queue=settings.max_queue,
+            max_pixels=settings.max_pixels,
+            decoders=decoders,
+            metrics=metrics.model(predictor.card),
+        )
+
+    folder, name = settings.models, settings.model_name
+    return Loader(
+        ModelRepository(folder) if name is None else OneModelRepository(folder, name),
+        VersionPolicy.parse(settings.version_policy),
+        make_batcher,
+        threads=settings.threads or max(1, cpus // settings.workers),
+    )
+
+
+def _connection_limits(settings: Settings) -> connection_limits.Limits:
+    return connection_limits.Limits(
+        connections=settings.max_connections,
+        header_seconds=settings.header_timeout_seconds,
+        body_seconds=settings.body_timeout_seconds,
+        keep_alive_seconds=settings.keep_alive_seconds,
+        request_seconds=settings.request_timeout_ms / 1000,
+    )
+
+
+def _recorder(settings: Settings, metrics: Metrics, background: list[Background]) -> Recorder:
+    access_log = None
+    if settings.access_log:
+        access_log = AccessLog(sys.stdout.fileno(), settings.log_format)
+        background.append(access_log.running)
+    spans = tracing()
+    if spans is not None:
+        background.append(spans.running)
+    return Recorder(
+        metrics,
+        access_log=access_log,
+        tracing=spans,
+        quiet_routes=QUIET_ROUTES,
+        log_quiet_routes=settings.log_level == "debug",
+    )
+
+
+def _sample(catalog: Catalog, connections: Connections, readiness: Readiness) -> Sample:
+    queues = dict.fromkeys(catalog.models, 0)
+    served = set()
+    for name, versions in catalog.models.items():
+        for model in versions.values():
+            queues[name] += model.batcher.waiting
+            served.add((name, model.card.version, model.predictor.sha256))
+    # A copy, because the thread that loads models changes the failures.
+    failures = catalog.loader.failures.copy()
+    return Sample(len(connections), readiness.ready, queues, served, failures)

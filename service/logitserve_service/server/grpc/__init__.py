@@ -1,1 +1,0 @@
-"""The Open Inference Protocol over gRPC; needs the extra `grpc`, and nothing else imports it."""

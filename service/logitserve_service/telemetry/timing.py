@@ -1,0 +1,24 @@
+"""The times of the steps of a request."""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Timing:
+    """Seconds of a request's steps in the model's queue."""
+
+    preprocessing: float = 0.0
+    queue: float = 0.0
+    inference: float = 0.0
+
+    def add(self, other: "Timing") -> None:
+        """Add the times of another part of the request."""
+        self.preprocessing += other.preprocessing
+        self.queue += other.queue
+        self.inference += other.inference
+
+
+def server_timing(timing: Timing) -> bytes:
+    """A `Server-Timing` header value (W3C Server Timing), in milliseconds."""
+    milliseconds = timing.preprocessing * 1000, timing.queue * 1000, timing.inference * 1000
+    return b"decode;dur=%.3f, queue;dur=%.3f, inference;dur=%.3f" % milliseconds
