@@ -4,7 +4,8 @@ import ast
 import inspect
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 from types import ModuleType
 
@@ -62,6 +63,80 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
             yield package_of(node.module), node in at_top
 
 
+def module_name(package: str, path: Path) -> str:
+    root = PACKAGES[package.partition(".")[0]].parent
+    return ".".join(path.relative_to(root).with_suffix("").parts)
+
+
+ROOMS = ("config", "telemetry", "execution", "repository", "api", "http", "server")
+"""Rooms of the service, from the ground up: each may import those before it."""
+SHARED = {"logitserve_service.errors", "logitserve_service.periodically"}
+"""Modules below all rooms."""
+MAX_DEPTH = 8
+"""Rooms and shared modules that a chain of imports inside the service may pass."""
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the three packages."""
+    return {
+        module_name(package, path).removesuffix(".__init__"): path
+        for package in ALLOWED
+        for path in sources(package)
+    }
+
+
+def imported_modules(path: Path, known: Collection[str]) -> set[str]:
+    """Modules of the project that a module imports, anywhere in it and for type checking too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in known else node.module for name in names}
+    return found & set(known)
+
+
+def room_of(module: str) -> str:
+    """The room of a module of the service; itself where it belongs to none."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in ROOMS else module
+
+
+GRAPH = {name: imported_modules(path, modules().keys()) for name, path in modules().items()}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_itself_and_rooms_below(room: str) -> None:
+    below = {*ROOMS[: ROOMS.index(room) + 1], *SHARED}
+    for module, imported in GRAPH.items():
+        if module.startswith(f"logitserve_service.{room}"):
+            inside = {name for name in imported if name.startswith("logitserve_service.")}
+            assert {room_of(name) for name in inside} <= below, module
+
+
+def test_what_is_below_all_rooms_imports_none() -> None:
+    for module in SHARED:
+        assert not {name for name in GRAPH[module] if name.startswith("logitserve_service.")}
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    order = TopologicalSorter(GRAPH)
+    order.prepare()  # raises CycleError, which names the circle
+
+
+def test_no_chain_of_imports_passes_too_many_rooms() -> None:
+    rooms: dict[str, set[str]] = {}
+    for module, imported in GRAPH.items():
+        if module.startswith("logitserve_service."):
+            inside = {name for name in imported if name.startswith("logitserve_service.")}
+            rooms.setdefault(room_of(module), set()).update(map(room_of, inside))
+    depth: dict[str, int] = {}
+    for room in TopologicalSorter({k: v - {k} for k, v in rooms.items()}).static_order():
+        depth[room] = 1 + max((depth[below] for below in rooms[room] - {room}), default=0)
+    assert max(depth.values()) <= MAX_DEPTH, depth
+
+
 @pytest.mark.parametrize("package", ALLOWED)
 def test_a_package_imports_only_what_lies_below_it(package: str) -> None:
     assert sources(package)
@@ -85,11 +160,6 @@ def test_onnxruntime_is_imported_in_one_place() -> None:
     for package in ALLOWED:
         for path in sources(package):
             assert ("onnxruntime", True) not in set(imports(path)), path
-
-
-def module_name(package: str, path: Path) -> str:
-    root = PACKAGES[package.partition(".")[0]].parent
-    return ".".join(path.relative_to(root).with_suffix("").parts)
 
 
 def test_importing_every_module_of_the_service_prints_and_starts_nothing() -> None:

@@ -75,7 +75,7 @@ def test_it_brings_the_models_of_the_repository(image: Image) -> None:
 def test_a_change_of_the_code_makes_one_small_layer_anew(image: Image, tmp_path: Path) -> None:
     context = tmp_path / "context"
     names = ("Dockerfile", ".dockerignore", "LICENSE", "README.md", "pyproject.toml")
-    folders = ("requirements", "inference", "logitserve", "models", "service", "training")
+    folders = ("requirements", "logitserve", "models", "service", "training")
     for name in folders:
         shutil.copytree(ROOT / name, context / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in names:

@@ -10,6 +10,14 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
+from unittest import mock
+
+import httpx
+from click.testing import CliRunner
+
+from logitserve.cli.main import main
+from logitserve_service.server import main as server_main
 
 START_SECONDS = 60
 STOP_SECONDS = 30
@@ -40,6 +48,24 @@ class Server:
     process: subprocess.Popen[str]
     url: str = ""
     log: list[str] = field(default_factory=list)
+
+    @cached_property
+    def client(self) -> httpx.Client:
+        """Closed when the server has ended."""
+        return httpx.Client(base_url=self.url, timeout=STOP_SECONDS)
+
+    @cached_property
+    def grpc_address(self) -> str:
+        """Where gRPC is served; the response of a probe means that it is."""
+        httpx.get(f"{self.url}/readyz", timeout=STOP_SECONDS).raise_for_status()
+        (port,) = re.findall(r"serving gRPC on port (\d+)", "".join(self.log))
+        return f"127.0.0.1:{port}"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port, for a bare connection."""
+        host, port = self.url.partition("://")[2].split(":")
+        return host, int(port)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and wait for the exit status."""
@@ -83,6 +109,8 @@ def running(
         assert server.url, f"the server ended at its start: {server.log}"
         yield server
     finally:
+        if "client" in vars(server):
+            server.client.close()
         process.terminate()
         try:
             process.wait(STOP_SECONDS)
@@ -105,3 +133,13 @@ def run(*arguments: str, environment: dict[str, str] | None = None) -> tuple[int
         check=False,
     )
     return done.returncode, done.stdout
+
+
+def refused(*options: str, **environment: str) -> str:
+    """The line in which `serve` refuses settings; they are read in this process."""
+    with mock.patch.object(server_main, "serve", side_effect=AssertionError("not refused")):
+        done = CliRunner().invoke(main, ["serve", *options], env=environment)
+    assert done.exit_code == 1, done.output
+    assert len(done.output.strip().splitlines()) == 1, (done.output, done.exception)
+    assert done.output.startswith("Error: ")
+    return done.output

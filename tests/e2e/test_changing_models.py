@@ -22,7 +22,9 @@ import pytest
 from logitserve.inference.repository import MODEL_FILE
 from tests import tiny_models
 from tests.e2e import metrics
+from tests.e2e.problems import detail_of
 from tests.e2e.process import Server, running
+from tests.forms import FORMS, Ask
 from tests.tiny_models import SPEC, card_for, linear_graph, png, random_picture, with_card
 
 SWAP_SECONDS = 5
@@ -310,7 +312,9 @@ def test_a_version_that_is_overwritten_is_loaded_again(models: Path, tmp_path: P
 def test_versions_and_models_that_are_removed_go(models: Path) -> None:
     publish(models, 2)
     publish(models, 3, name="other")
-    with serving(models, "--default-model", "tiny", workers=2) as server:
+    options = ("--default-model", "tiny", "--grpc-port", "0")
+    with serving(models, *options, workers=2) as server:
+        assert server.grpc_address
         for removed, left in (("tiny/2", "1"), ("tiny/1", "")):
             shutil.rmtree(models / removed)
             holds = tells(left) if left else lambda told: told.status == 404
@@ -321,6 +325,11 @@ def test_versions_and_models_that_are_removed_go(models: Path) -> None:
             shutil.rmtree(models / "other")
             wait_until(lambda: client.get("/readyz").status_code == 503, SWAP_SECONDS)
             assert ask(client).status_code == 503
+            for form in FORMS:
+                reply = form.send(server, Ask([random_picture(5)], model="other"))
+                assert reply.status == 503, form
+                assert not form.over_http or reply.headers["retry-after"]
+                assert detail_of(form, reply)
             publish(models, 4)
             wait_until(lambda: client.get("/readyz").status_code == 200, SWAP_SECONDS)
             wait_until(lambda: in_every_worker(server, tells("4")), SWAP_SECONDS)
@@ -397,7 +406,10 @@ def workers_of(server: Server, workers: int = 2) -> set[str]:
 def test_a_start_serves_the_newest_version_that_is_good(models: Path) -> None:
     (models / "tiny/2").mkdir()
     (models / "tiny/2" / MODEL_FILE).write_bytes(b"garbage")
-    with serving(models) as server:
+    with serving(models, "--log-format", "json") as server:
         assert once(server, serves("1"))
         assert once(server, lambda c: index(c, ready=True) == {"tiny/1": "READY"})
-    assert len(refusals(server)) == 1
+    (line,) = refusals(server)
+    record = json.loads(line)
+    assert (record["level"], record["logger"]) == ("error", "logitserve.models")
+    assert "tiny version 2 is refused" in record["message"]

@@ -1,65 +1,75 @@
 """Past its deadline a request gets 504, whatever it is waiting for."""
 
-import socket
+import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import httpx
 import pytest
 
 from tests.e2e.conftest import Weights
+from tests.e2e.problems import assert_problem
 from tests.e2e.process import Server, running
-from tests.e2e.test_bad_requests import assert_problem
-from tests.tiny_models import png, random_picture
+from tests.e2e.profiles import SETTINGS
+from tests.e2e.sockets import connect, read_response, request
+from tests.forms import HTTP_FORMS, RAW, Ask, Form
+from tests.tiny_models import random_picture
 
-PNG = {"content-type": "image/png"}
-GOOD = png(random_picture(0))
-SECONDS = 20
+IMAGE = random_picture(0)
 MANY = {"pixels": [[[0] * 64] * 64] * 40}
 
 
-def test_a_request_may_ask_for_less_time(client: httpx.Client) -> None:
-    headers = {"X-Request-Timeout-Ms": "1"}
-    response = client.post("/models/digits/predict", json=MANY, headers=headers)
-    assert_problem(response, 504, "within its 1 ms", "LOGITSERVE_REQUEST_TIMEOUT_MS")
-    assert response.headers["x-request-id"]
-    headers = {"X-Request-Timeout-Ms": "19000"}
-    assert client.post("/predict", json=MANY, headers=headers).status_code == 200
-    assert client.post("/predict", content=GOOD, headers=PNG | headers).status_code == 200
+def stalled(server: Server, form: Form, *fields: tuple[str, str]) -> tuple[int, str, float]:
+    """Status, text and seconds of the response to a body that stands still."""
+    with connect(server) as connection, connection.makefile("rb") as answers:
+        begun = time.monotonic()
+        connection.sendall(b"".join(request(form, Ask([IMAGE], fields=fields)))[:-5])
+        status, body = read_response(answers)
+        return status, str(json.loads(body)["error"]), time.monotonic() - begun
 
 
-@pytest.mark.parametrize("path", ["/predict", "/models/digits/predict", "/models"])
-def test_a_deadline_that_is_none(client: httpx.Client, path: str) -> None:
+@pytest.mark.parametrize("form", HTTP_FORMS, ids=str)
+def test_an_upload_counts(server: Server, form: Form) -> None:
+    status, detail, seconds = stalled(server, form, ("X-Request-Timeout-Ms", "200"))
+    assert status == 504
+    assert "within its 200 ms" in detail
+    assert SETTINGS["timeout"] in detail
+    assert 0.2 <= seconds < 10
+
+
+def test_a_request_may_ask_for_less_time(server: Server) -> None:
+    for path in ("/predict", "/models/digits/predict"):
+        response = server.client.post(path, json=MANY, headers={"X-Request-Timeout-Ms": "1"})
+        assert_problem(response, 504, "within its 1 ms", SETTINGS["timeout"])
+        headers = {"X-Request-Timeout-Ms": "19000"}
+        assert server.client.post(path, json=MANY, headers=headers).status_code == 200
+
+
+def test_a_deadline_that_is_none_elsewhere(server: Server) -> None:
     for value in ("0", "-5", "soon", "1.5"):
-        headers = {"X-Request-Timeout-Ms": value}
-        response = (
-            client.get(path, headers=headers)
-            if path == "/models"
-            else client.post(path, content=GOOD, headers=PNG | headers)
-        )
+        response = server.client.get("/models", headers={"X-Request-Timeout-Ms": value})
         assert_problem(response, 400, "X-Request-Timeout-Ms", repr(value), "milliseconds")
 
 
-@pytest.mark.parametrize("path", ["/predict", "/models/digits/predict"])
-def test_an_upload_counts_too(server: Server, path: str) -> None:
-    address = urlsplit(server.url)
-    with socket.create_connection((address.hostname, address.port), timeout=SECONDS) as raw:
-        begun = time.monotonic()
-        raw.sendall(
-            f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\n"
-            "content-length: 1000\r\nx-request-timeout-ms: 300\r\n\r\nbegun".encode()
-        )
-        assert raw.recv(65536).startswith(b"HTTP/1.1 504 ")
-        assert time.monotonic() - begun >= 0.3
+@pytest.fixture(scope="module")
+def impatient(models: tuple[Path, Weights]) -> Iterator[Server]:
+    limits = ("--request-timeout-ms", "300", "--max-buffered-bytes", "1")
+    with running("--models", str(models[0]), *limits, "--max-body-bytes", "20000") as started:
+        yield started
 
 
-def test_a_request_cannot_ask_for_more_time(models: tuple[Path, Weights]) -> None:
-    with running("--models", str(models[0]), "--request-timeout-ms", "1") as server:
-        headers = {"X-Request-Timeout-Ms": "60000"}
-        for given in ({}, headers):
-            response = httpx.post(
-                f"{server.url}/predict", json=MANY, headers=given, timeout=SECONDS
-            )
-            assert_problem(response, 504, "within its 1 ms")
-        assert httpx.get(f"{server.url}/livez", timeout=SECONDS).status_code in {200, 504}
+def test_a_request_cannot_ask_for_more_time(impatient: Server) -> None:
+    for fields in ([], [("X-Request-Timeout-Ms", "60000")]):
+        status, detail, seconds = stalled(impatient, RAW, *fields)
+        assert (status, "within its 300 ms" in detail) == (504, True)
+        assert 0.3 <= seconds < 10
+
+
+def test_bodies_that_stand_still_count_until_they_end(impatient: Server) -> None:
+    head, body = request(RAW, Ask([IMAGE], body=bytes(12_000)))
+    with connect(impatient) as first, connect(impatient) as second:
+        first.sendall(head + body[:-5])
+        second.sendall(head + body[:-5])
+        statuses = {int(each.recv(65536).split()[1]) for each in (first, second)}
+        assert statuses == {429, 504}
+    assert RAW.send(impatient, Ask([IMAGE])).status == 200

@@ -1,15 +1,12 @@
-"""The files of the page, without a browser: headers, caching, and that wheels have them."""
+"""The files of the page, without a browser: headers and caching."""
 
 import re
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import httpx
 
-from logitserve.inference.picture_warnings import PictureWarning
-from logitserve_service.http.routes.page import HEADERS
+from logitserve.inference.image_warnings import ImageWarning
+from logitserve_service.http.page import HEADERS
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,16 +34,5 @@ def test_headers_and_caching(client: httpx.Client) -> None:
 
 def test_the_page_has_a_sentence_for_every_warning() -> None:
     script = (ROOT / "service/logitserve_service/http/web/server.js").read_text()
-    for token in PictureWarning:
+    for token in ImageWarning:
         assert re.search(rf"^  '?{token}'?: '", script, re.MULTILINE), token
-
-
-def test_a_wheel_has_the_page(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
-    subprocess.run([*build, "--directory", str(tmp_path)], cwd=ROOT, check=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    files = {
-        path.relative_to(ROOT).as_posix()
-        for path in (ROOT / "service/logitserve_service/http/web").iterdir()
-    }
-    assert files <= set(zipfile.ZipFile(wheel).namelist())

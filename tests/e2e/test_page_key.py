@@ -1,25 +1,16 @@
 """The page, where the service asks for a key."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.browser import launched
-from tests.e2e.conftest import Weights
-from tests.e2e.process import Server, clean_environment, running
+from tests.e2e.process import Server
+from tests.e2e.profiles import NEW_KEY
 from tests.tiny_models import png, random_picture
 
-KEY = "page-key"
 SIZES = [(1280, 900), (390, 844)]
-
-
-@pytest.fixture(scope="module")
-def server(models: tuple[Path, Weights]) -> Iterator[Server]:
-    environment = clean_environment(LOGITSERVE_API_KEY=KEY)
-    with running("--models", str(models[0]), environment=environment) as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +20,10 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(params=SIZES)
-def page(browser: Browser, server: Server, request: pytest.FixtureRequest) -> Iterator[Page]:
+def page(browser: Browser, locked: Server, request: pytest.FixtureRequest) -> Iterator[Page]:
     width, height = request.param
     opened = browser.new_page(viewport={"width": width, "height": height})
-    opened.goto(server.url)
+    opened.goto(locked.url)
     yield opened
     opened.close()
 
@@ -42,7 +33,7 @@ def give(page: Page, key: str) -> None:
     page.get_by_role("button", name="Use this key").click()
 
 
-def test_it_asks_for_a_key_and_keeps_it_for_the_tab(page: Page, server: Server) -> None:
+def test_it_asks_for_a_key_and_keeps_it_for_the_tab(page: Page, locked: Server) -> None:
     field = page.get_by_label("Key", exact=True)
     expect(page.locator("#error")).to_have_text("This service asks for a key.")
     expect(field).to_be_visible()
@@ -51,7 +42,7 @@ def test_it_asks_for_a_key_and_keeps_it_for_the_tab(page: Page, server: Server) 
     give(page, "wrong")
     expect(page.locator("#error")).to_have_text("This key is not valid here.")
     expect(field).to_have_value("")
-    give(page, KEY)
+    give(page, NEW_KEY)
     expect(field).to_be_hidden()
     expect(page.locator("#trouble")).to_be_hidden()
     expect(page.locator("#model option")).not_to_have_count(0)
@@ -62,7 +53,7 @@ def test_it_asks_for_a_key_and_keeps_it_for_the_tab(page: Page, server: Server) 
     expect(page.locator("#description")).not_to_be_empty()
     expect(field).to_be_hidden()
     other = page.context.browser.new_page()  # type: ignore[union-attr]  # it has one
-    other.goto(server.url)
+    other.goto(locked.url)
     expect(other.get_by_label("Key", exact=True)).to_be_visible()
     other.close()
 

@@ -2,8 +2,6 @@
 
 import base64
 import io
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -13,36 +11,18 @@ import pytest
 from PIL import Image
 
 from logitserve.inference import preprocessing
-from logitserve.inference.card import Fit, Head, InputSpec
-from logitserve.inference.picture_warnings import PictureWarning
+from logitserve.inference.card import Fit, InputSpec
+from logitserve.inference.image_warnings import ImageWarning
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import MODEL_FILE
-from logitserve_service.http.routes.preview import MEANING
+from logitserve_service.http.preview import MEANING
 from logitserve_training.drawings import SHEET, Paper, draw
-from tests import tiny_models
-from tests.e2e.process import Server, running
+from tests.e2e.conftest import COLOR, Weights
+from tests.e2e.profiles import SETTINGS
 from tests.tiny_models import encode, png
 
-SHIPPED = Path(__file__).parents[2] / "models"
 DIGIT = InputSpec(height=28, width=28, channels=1, fit=Fit.DIGIT)
-PHOTO = InputSpec(height=12, width=16, channels=3, fit=Fit.STRETCH)
 BLACKBOARD = Paper(120, 120, (0, 0, 0), (255, 255, 255))
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("preview")
-    shutil.copytree(SHIPPED / "digits-mlp", folder / "digits-mlp")
-    tiny_models.publish(
-        folder, name="photos", head=Head.BINARY, labels=("no", "yes"), spec=PHOTO, seed=2
-    )
-    return folder
-
-
-@pytest.fixture(scope="module")
-def server(models: Path) -> Iterator[Server]:
-    with running("--models", str(models), "--max-pixels", "100000") as started:
-        yield started
 
 
 def seen(response: httpx.Response) -> npt.NDArray[np.uint8]:
@@ -62,7 +42,7 @@ def sheet() -> bytes:
     return encode(draw(3, seed=1, paper=SHEET), "PNG")
 
 
-@pytest.mark.parametrize(("name", "spec"), [("digits-mlp", DIGIT), ("photos", PHOTO)])
+@pytest.mark.parametrize(("name", "spec"), [("digits-mlp", DIGIT), ("scenes", COLOR)])
 def test_every_body_form_shows_the_picture_as_the_network_gets_it(
     client: httpx.Client, name: str, spec: InputSpec
 ) -> None:
@@ -83,9 +63,9 @@ def test_every_body_form_shows_the_picture_as_the_network_gets_it(
 
 
 def test_the_network_gives_its_preview_the_same_probabilities(
-    client: httpx.Client, models: Path
+    client: httpx.Client, models: tuple[Path, Weights]
 ) -> None:
-    predictor = Predictor.load(models / "digits-mlp" / "1" / MODEL_FILE)
+    predictor = Predictor.load(models[0] / "digits-mlp" / "1" / MODEL_FILE)
     preview = seen(client.post("/models/digits-mlp/preview", content=sheet()))
     own = predictor.predict(preview[np.newaxis, :, :, np.newaxis]).probabilities[0]
     served = client.post("/models/digits-mlp/predict", content=sheet()).json()["predictions"][0]
@@ -105,9 +85,9 @@ def test_warnings_come_in_the_order_in_which_they_arose(client: httpx.Client) ->
     turned = encode(draw(3, seed=1, paper=SHEET), "JPEG", exif=exif)
     posted = client.post("/models/digits-mlp/preview", content=turned)
     assert warnings(posted) == ["turned-by-exif", "inverted"]
-    posted = client.post("/models/photos/preview", content=turned)
+    posted = client.post("/models/scenes/preview", content=turned)
     assert warnings(posted) == ["turned-by-exif"]
-    posted = client.post("/models/photos/preview", content=sheet())
+    posted = client.post("/models/scenes/preview", content=sheet())
     assert warnings(posted) == ["squashed"]
 
 
@@ -121,7 +101,7 @@ def test_an_empty_picture_says_why(client: httpx.Client) -> None:
 
 
 def test_openapi_describes_the_bodies_the_picture_and_every_warning(client: httpx.Client) -> None:
-    assert set(MEANING) == set(PictureWarning)
+    assert set(MEANING) == set(ImageWarning)
     paths = client.get("/openapi.json").json()["paths"]
     for path in ("/models/{name}/preview", "/models/{name}/versions/{version}/preview"):
         operation = paths[path]["post"]
@@ -129,18 +109,18 @@ def test_openapi_describes_the_bodies_the_picture_and_every_warning(client: http
         assert {"image/png", "multipart/form-data", "application/json"} <= set(bodies)
         assert set(operation["responses"]["200"]["content"]) == {"image/png"}
         header = operation["responses"]["200"]["headers"]["Logitserve-Warnings"]
-        for token in PictureWarning:
+        for token in ImageWarning:
             assert f"`{token}`" in header["description"]
 
 
 def test_what_cannot_be_shown_is_a_problem(client: httpx.Client) -> None:
-    large = png(np.zeros((400, 400), np.uint8))
+    large = png(np.zeros((1001, 1000), np.uint8))
     for path, content, status, words in (
         ("/models/unknown/preview", sheet(), 404, "digits-mlp"),
         ("/models/digits-mlp/versions/9/preview", sheet(), 404, "there is 1"),
-        ("/models/digits-mlp/preview", b"text", 422, "not a picture"),
+        ("/models/digits-mlp/preview", b"text", 422, "not an image"),
         ("/models/digits-mlp/preview", b"", 422, "empty"),
-        ("/models/digits-mlp/preview", large, 413, "LOGITSERVE_MAX_PIXELS"),
+        ("/models/digits-mlp/preview", large, 413, SETTINGS["pixels"]),
     ):
         response = client.post(path, content=content)
         assert response.status_code == status
@@ -151,4 +131,4 @@ def test_what_cannot_be_shown_is_a_problem(client: httpx.Client) -> None:
 def test_a_preview_is_of_one_picture(client: httpx.Client) -> None:
     response = client.post("/models/digits-mlp/preview", files=[("file", sheet())] * 2)
     assert response.status_code == 422
-    assert "one picture, and the request has 2" in response.json()["detail"]
+    assert "one image, and the request has 2" in response.json()["detail"]

@@ -12,7 +12,7 @@ import pytest
 
 from logitserve.inference.card import METADATA_KEY, ModelCard
 from logitserve.inference.repository import ModelRepository
-from tests.e2e.process import running
+from tests.e2e.process import Server, running
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -25,14 +25,11 @@ def block(language: str, containing: str) -> str:
     return str(found)
 
 
-def test_curl_as_pasted_gives_the_answer_that_stands_below_it() -> None:
+def test_curl_as_pasted_gives_the_answer_that_stands_below_it(shipped: Server) -> None:
     command = block("sh", "curl -F").strip()
     expected = json.loads(block("json", "predictions"))
-    with running("--models", str(ROOT / "models")) as server:
-        here = command.replace("http://localhost:8000", server.url)
-        done = subprocess.run(
-            shlex.split(here), cwd=ROOT, capture_output=True, text=True, check=True
-        )
+    here = command.replace("http://localhost:8000", shipped.url)
+    done = subprocess.run(shlex.split(here), cwd=ROOT, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     assert found["model"] == expected["model"]
     (shown,), (prediction,) = expected["predictions"], found["predictions"]
@@ -92,11 +89,10 @@ def test_every_make_target_and_file_that_it_names_exists() -> None:
             assert (ROOT / link).exists(), link
 
 
-def test_the_python_client_as_pasted_says_seven() -> None:
+def test_the_python_client_as_pasted_says_seven(shipped: Server) -> None:
     program = block("python", "Client")
-    with running("--models", str(ROOT / "models")) as server:
-        here = program.replace("http://localhost:8000", server.url)
-        done = subprocess.run(
-            [sys.executable, "-c", here], cwd=ROOT, capture_output=True, text=True, check=True
-        )
+    here = program.replace("http://localhost:8000", shipped.url)
+    done = subprocess.run(
+        [sys.executable, "-c", here], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "7"

@@ -2,7 +2,7 @@
 
 import functools
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -10,6 +10,7 @@ import pytest
 
 from logitserve.inference.repository import MODEL_FILE
 from tests.e2e.process import Server, clean_environment, running
+from tests.e2e.profiles import ADMIN_KEY
 from tests.e2e.test_changing_models import (
     PATIENCE_SECONDS,
     Told,
@@ -24,17 +25,16 @@ from tests.e2e.test_changing_models import (
     workers_of,
 )
 
-ADMIN_KEY = "an-admin-key-for-tests-only"
 WITH_KEY = clean_environment(LOGITSERVE_ADMIN_KEY=ADMIN_KEY)
 
 
 @pytest.fixture
-def models(tmp_path: Path) -> Path:
-    folder = tmp_path / "models"
-    folder.mkdir()
-    publish(folder, 1)
-    publish(folder, 2, name="other")
-    return folder
+def folder(tmp_path: Path) -> Path:
+    models = tmp_path / "models"
+    models.mkdir()
+    publish(models, 1)
+    publish(models, 2, name="other")
+    return models
 
 
 def order(server: Server, what: str, body: bytes = b"") -> httpx.Response:
@@ -51,9 +51,9 @@ def answers(status: int) -> Callable[[Told], bool]:
     return lambda told: told.status == status
 
 
-def test_an_order_is_done_in_every_worker_and_outlives_them(models: Path) -> None:
+def test_an_order_is_done_in_every_worker_and_outlives_them(folder: Path) -> None:
     """When it is answered, no worker answers otherwise; nor does one that is started later."""
-    options = ("--models", str(models), "--default-model", "tiny", "--workers", "2")
+    options = ("--models", str(folder), "--default-model", "tiny", "--workers", "2")
     with (
         running(*options, environment=WITH_KEY) as server,
         httpx.Client(base_url=server.url) as client,
@@ -75,23 +75,23 @@ def test_an_order_is_done_in_every_worker_and_outlives_them(models: Path) -> Non
         assert index(client, ready=True) == {"other/2": "READY", "tiny/1": "READY"}
 
 
-def test_nothing_is_loaded_but_by_order_where_the_folder_is_not_watched(models: Path) -> None:
-    options = ("--models", str(models), "--default-model", "tiny", "--workers", "2")
+def test_nothing_is_loaded_but_by_order_where_the_folder_is_not_watched(folder: Path) -> None:
+    options = ("--models", str(folder), "--default-model", "tiny", "--workers", "2")
     with running(*options, "--watch-seconds", "0", environment=WITH_KEY) as server:
-        publish(models, 3)
+        publish(folder, 3)
         assert in_every_worker(server, tells("1"))
         assert order(server, "tiny/load", b"{}").status_code == 200
         assert in_every_worker(server, tells("3"))
-        (models / "tiny/4").mkdir()
-        (models / "tiny/4" / MODEL_FILE).write_bytes(b"garbage")
+        (folder / "tiny/4").mkdir()
+        (folder / "tiny/4" / MODEL_FILE).write_bytes(b"garbage")
         for tries in (1, 2):
             refused = order(server, "tiny/load")
             assert refused.status_code == 422
             assert "version 4: the file is not an ONNX model" in refused.json()["detail"]
             wait_until(functools.partial(said, server, tries))
             assert in_every_worker(server, tells("3"))
-        shutil.rmtree(models / "tiny/4")
-        shutil.rmtree(models / "tiny/3")
+        shutil.rmtree(folder / "tiny/4")
+        shutil.rmtree(folder / "tiny/3")
         assert order(server, "tiny/load").status_code == 200
         assert in_every_worker(server, tells("1"))
 
@@ -101,37 +101,15 @@ def test_nothing_is_loaded_but_by_order_where_the_folder_is_not_watched(models: 
     [
         ("cats/load", b"", 404, "no model 'cats'"),
         ("cats/unload", b"", 404, "no model 'cats'"),
-        ("tiny/load", b"{", 400, "not JSON"),
-        ("tiny/load", b"[]", 422, "must be an object"),
-        ("tiny/load", b'{"parameters": 3}', 422, "'parameters' must be an object"),
-        ("tiny/load", b'{"parameters": {"config": "{}"}}', 422, "as it lies in the folder"),
-        ("tiny/unload", b'{"parameters": {"config": "{}"}}', 422, "'unload_dependents'"),
+        ("digits/load", b"{", 400, "not JSON"),
+        ("digits/load", b"[]", 422, "must be an object"),
+        ("digits/load", b'{"parameters": 3}', 422, "'parameters' must be an object"),
+        ("digits/load", b'{"parameters": {"config": "{}"}}', 422, "as it lies in the folder"),
+        ("digits/unload", b'{"parameters": {"config": "{}"}}', 422, "known: unload_dependents"),
     ],
 )
 def test_an_order_that_cannot_be_carried_out(
-    ordered: Server, what: str, body: bytes, status: int, detail: str
+    locked: Server, what: str, body: bytes, status: int, detail: str
 ) -> None:
-    refused = order(ordered, what, body)
+    refused = order(locked, what, body)
     assert (refused.status_code, detail in refused.json()["detail"]) == (status, True)
-
-
-@pytest.fixture(scope="module")
-def ordered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("models")
-    publish(folder, 1)
-    with running("--models", str(folder), environment=WITH_KEY) as server:
-        yield server
-
-
-@pytest.mark.parametrize("what", ["tiny/load", "tiny/unload"])
-def test_an_order_needs_the_admin_key(ordered: Server, what: str) -> None:
-    path = f"{ordered.url}/v2/repository/models/{what}"
-    assert httpx.post(path).status_code == 401
-    assert httpx.post(path, headers={"X-API-Key": "wrong"}).status_code == 401
-
-
-def test_without_an_admin_key_nobody_gives_orders(models: Path) -> None:
-    with running("--models", str(models)) as server:
-        refused = order(server, "tiny/unload")
-        assert refused.status_code == 403
-        assert "LOGITSERVE_ADMIN_KEY" in refused.json()["detail"]

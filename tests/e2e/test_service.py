@@ -7,15 +7,17 @@ import httpx
 import pytest
 
 from logitserve_service.api.schemas import ModelDetail, ModelList
+from tests.e2e.conftest import MODELS
 
 
 def test_the_list_of_models(client: httpx.Client) -> None:
     listed = ModelList.model_validate_json(client.get("/models").content).models
-    assert [model.name for model in listed] == ["digits", "scenes", "warm", "zero"]
+    assert [model.name for model in listed] == MODELS
     assert [model.name for model in listed if model.default] == ["digits"]
-    assert listed[0].version == "2"
-    assert listed[0].versions == ["1", "2"]
-    assert listed[1].labels == ["car", "bus", "pedestrian"]
+    by_name = {model.name: model for model in listed}
+    assert by_name["digits"].version == "2"
+    assert by_name["digits"].versions == ["1", "2"]
+    assert by_name["scenes"].labels == ["car", "bus", "pedestrian"]
 
 
 def test_a_model_with_its_card(client: httpx.Client) -> None:

@@ -1,10 +1,9 @@
 """Stopping the service, and replacing workers that die, while clients ask."""
 
+import secrets
 import signal
-import socket
 import subprocess
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -13,14 +12,15 @@ import httpx
 import psutil
 import pytest
 
-from logitserve_service.server.grpc import inference_pb2 as pb
 from tests.e2e.busy_clients import BusyClients
+from tests.e2e.collector import Collector
 from tests.e2e.conftest import Weights
-from tests.e2e.process import Server, running
-from tests.e2e.test_grpc import grpc_address
+from tests.e2e.metrics import wait_until
+from tests.e2e.process import Server, clean_environment, running
+from tests.e2e.sockets import connect, read_all
+from tests.forms import pb
 
 QUICK = ("--linger-seconds", "0.3", "--drain-seconds", "6")
-REPLACED_SECONDS = 10  # the goal is 2 on a quiet machine
 
 
 @pytest.fixture
@@ -28,22 +28,8 @@ def folder(models: tuple[Path, Weights]) -> str:
     return str(models[0])
 
 
-def connect(server: Server) -> socket.socket:
-    host, port = server.url.removeprefix("http://").split(":")
-    connection = socket.create_connection((host, int(port)), timeout=20)
-    connection.settimeout(20)
-    return connection
-
-
 def workers_of(server: Server) -> list[psutil.Process]:
     return psutil.Process(server.process.pid).children()
-
-
-def wait_until(happened: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def ready(server: Server) -> bool:
@@ -53,86 +39,107 @@ def ready(server: Server) -> bool:
         return False
 
 
-def read_all(connection: socket.socket) -> bytes:
-    received = b""
-    while part := connection.recv(65536):
-        received += part
-    return received
+def listens(server: Server) -> bool:
+    connections = psutil.Process(server.process.pid).net_connections()
+    return any(connection.status == psutil.CONN_LISTEN for connection in connections)
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_stop_loses_no_request(folder: str, weights: Weights, workers: str) -> None:
+def grpc_is_ready(channel: grpc.Channel) -> bool:
+    asked = channel.unary_unary(
+        "/inference.GRPCInferenceService/ServerReady",
+        request_serializer=pb.ServerReadyRequest.SerializeToString,
+        response_deserializer=pb.ServerReadyResponse.FromString,
+    )
+    return bool(asked(pb.ServerReadyRequest(), timeout=20).ready)
+
+
+@pytest.mark.parametrize(("workers", "number"), [("1", signal.SIGTERM), ("2", signal.SIGINT)])
+def test_a_stop_loses_no_request(
+    folder: str, weights: Weights, workers: str, number: signal.Signals
+) -> None:
     with running("--models", folder, "--workers", workers, *QUICK) as server:
         clients = BusyClients(server.url, weights["digits/2"], clients=8)
         with clients.asking() as tally:
             clients.wait_for(answered=100)
-            assert server.stop() == 0
+            assert server.stop(number) == 0
     assert tally.lost == []
     assert tally.closing >= 8
     assert tally.refused == 8
     assert "Traceback" not in "".join(server.log)
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_unready_at_once_but_open(folder: str, workers: str) -> None:
-    options = ("--linger-seconds", "2", "--drain-seconds", "10")
-    with running("--models", folder, "--workers", workers, *options) as server:
-        with httpx.Client(base_url=server.url, timeout=20) as client:
-            assert client.get("/readyz").status_code == 200
-            assert "connection" not in client.get("/livez").headers
-            begun = time.monotonic()
-            server.process.send_signal(signal.SIGTERM)
-            wait_until(lambda: client.get("/readyz").status_code == 503)
-            for path in ("/health", "/startupz", "/ping", "/v2/health/ready"):
-                response = client.get(path)
-                assert response.status_code == 503, path
-                assert response.headers["connection"] == "close"
-                assert "stopping" in response.text
-            for path in ("/livez", "/v2/health/live", "/models"):
-                response = client.get(path)
-                assert response.status_code == 200
-                assert response.headers["connection"] == "close"
-        assert server.process.wait(20) == 0
-        assert 2 <= time.monotonic() - begun < 10
+LINGER_SECONDS = 1
 
 
-def test_an_idle_connection_is_closed_at_the_end(folder: str) -> None:
-    with running("--models", folder, *QUICK) as server, connect(server) as idle:
+def assert_unready_but_open(server: Server, client: httpx.Client) -> None:
+    wait_until(lambda: client.get("/readyz").status_code == 503)
+    for path in ("/health", "/startupz", "/ping", "/v2/health/ready"):
+        response = client.get(path)
+        assert response.status_code == 503, path
+        assert response.headers["connection"] == "close"
+        assert "stopping" in response.text
+    for path in ("/livez", "/v2/health/live", "/models"):
+        response = client.get(path)
+        assert response.status_code == 200
+        assert response.headers["connection"] == "close"
+    assert server.process.poll() is None
+
+
+@pytest.mark.parametrize(("workers", "number"), [("1", signal.SIGTERM), ("2", signal.SIGINT)])
+def test_a_stop(
+    folder: str, tmp_path: Path, collector: Collector, workers: str, number: signal.Signals
+) -> None:
+    """Unready at once, yet open; what is arriving is answered; then nothing is left."""
+    trace_id = secrets.token_hex(16)
+    environment = clean_environment(
+        TMPDIR=str(tmp_path),
+        OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+        OTEL_EXPORTER_OTLP_COMPRESSION="none",
+    )
+    options = (
+        *("--linger-seconds", f"{LINGER_SECONDS}", "--drain-seconds", "10"),
+        *("--workers", workers, "--grpc-port", "0", "--access-log", "true"),
+    )
+    with (
+        running("--models", folder, *options, environment=environment) as server,
+        httpx.Client(base_url=server.url, timeout=20) as client,
+        connect(server) as idle,
+        connect(server) as arriving,
+        connect(server) as late,
+        grpc.insecure_channel(server.grpc_address) as channel,
+    ):
+        assert client.get("/readyz").status_code == 200
+        assert "connection" not in client.get("/livez").headers
+        assert len(list(tmp_path.glob("logitserve-*"))) == 1
+        assert grpc_is_ready(channel)
         idle.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
-        answer = b""
-        while not answer.endswith(b'{"status":"ok"}'):
-            answer += idle.recv(65536)
+        assert idle.recv(65536).startswith(b"HTTP/1.1 200 ")
+        arriving.sendall(b"GET /mod")
         begun = time.monotonic()
-        server.process.send_signal(signal.SIGTERM)
-        assert idle.recv(65536) == b""
-        assert time.monotonic() - begun >= 0.3
-        assert server.process.wait(20) == 0
-
-
-def test_a_request_that_is_arriving_is_answered(folder: str) -> None:
-    with running("--models", folder, *QUICK) as server, connect(server) as slow:
-        slow.sendall(b"GET /liv")
-        server.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: not ready(server))
-        slow.sendall(b"ez HTTP/1.1\r\nHost: x\r\n\r\n")
-        answer = read_all(slow)
-        assert answer.startswith(b"HTTP/1.1 200")
-        assert b"connection: close" in answer
-        assert server.process.wait(20) == 0
-
-
-def listens(server: Server) -> bool:
-    connections = psutil.Process(server.process.pid).net_connections()
-    return any(connection.status == psutil.CONN_LISTEN for connection in connections)
-
-
-def test_who_connected_before_the_close_may_still_ask(folder: str) -> None:
-    with running("--models", folder, *QUICK) as server, connect(server) as late:
-        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(number)
+        assert_unready_but_open(server, client)
+        wait_until(lambda: not grpc_is_ready(channel))
+        server.process.send_signal(signal.SIGINT)
+        wait_until(lambda: any("already stopping" in line for line in server.log))
         wait_until(lambda: not listens(server))
-        late.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert read_all(late).startswith(b"HTTP/1.1 200")
+        late.sendall(b"GET /models HTTP/1.1\r\nHost: x\r\nX-Request-ID: late.\r\n\r\n")
+        assert read_all(late).startswith(b"HTTP/1.1 200 ")
+        assert time.monotonic() - begun >= LINGER_SECONDS
+        traced = f"traceparent: 00-{trace_id}-00f067aa0ba902b7-01"
+        arriving.sendall(
+            f"els HTTP/1.1\r\nHost: x\r\nX-Request-ID: slow.\r\n{traced}\r\n\r\n".encode()
+        )
+        answer = read_all(arriving)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"connection: close" in answer
+        assert read_all(idle).count(b"HTTP/1.1") <= 1
         assert server.process.wait(20) == 0
+        assert LINGER_SECONDS <= time.monotonic() - begun < 10
+    log = "".join(server.log)
+    assert "Traceback" not in log
+    assert log.count("request_id=slow.") == log.count("request_id=late.") == 1
+    assert len(collector.trace(trace_id)) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -148,18 +155,6 @@ def test_what_takes_too_long_is_cut_off(folder: str, workers: str) -> None:
     (line,) = [line for line in server.log if "cut off" in line]
     assert "cut off 1 requests" in line
     assert "LOGITSERVE_DRAIN_SECONDS" in line
-
-
-def test_a_second_signal_changes_nothing(folder: str) -> None:
-    with running("--models", folder, *QUICK) as server, connect(server) as slow:
-        slow.sendall(b"GET /liv")
-        server.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: not ready(server))
-        server.process.send_signal(signal.SIGINT)
-        wait_until(lambda: any("already stopping" in line for line in server.log))
-        slow.sendall(b"ez HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert read_all(slow).startswith(b"HTTP/1.1 200")
-        assert server.process.wait(20) == 0
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -182,7 +177,7 @@ def test_a_worker_that_is_killed_is_replaced(folder: str, weights: Weights) -> N
             with clients.asking() as tally:
                 clients.wait_for(answered=50)
                 victim.kill()
-                wait_until(partial(is_replaced, server, victim), REPLACED_SECONDS)
+                wait_until(partial(is_replaced, server, victim))
                 clients.wait_for(answered=50)
             # Each client has one request at a time, so no more than those can have been in it.
             assert len(tally.lost) <= 4
@@ -203,20 +198,3 @@ def test_workers_end_with_their_parent(folder: str) -> None:
         assert len(workers) == 2
         server.process.kill()
         assert psutil.wait_procs(workers, timeout=20)[1] == []
-
-
-def test_grpc_is_unready_at_once_and_ends_too(folder: str) -> None:
-    options = ("--grpc-port", "0", "--linger-seconds", "2", "--drain-seconds", "10")
-    with running("--models", folder, *options) as server:
-        with grpc.insecure_channel(grpc_address(server)) as channel:
-            asked = channel.unary_unary(
-                "/inference.GRPCInferenceService/ServerReady",
-                request_serializer=pb.ServerReadyRequest.SerializeToString,
-                response_deserializer=pb.ServerReadyResponse.FromString,
-            )
-            assert asked(pb.ServerReadyRequest(), timeout=20).ready
-            server.process.send_signal(signal.SIGTERM)
-            wait_until(lambda: not asked(pb.ServerReadyRequest(), timeout=20).ready)
-            assert server.process.poll() is None
-        assert server.process.wait(20) == 0
-    assert "Traceback" not in "".join(server.log)

@@ -1,26 +1,23 @@
 """The Open Inference Protocol over a real connection, against answers computed independently."""
 
-import base64
-import json
-import struct
 from typing import Any
 
 import httpx
 import numpy as np
-import numpy.typing as npt
 import pytest
 from scipy.special import expit, softmax
 
 from logitserve_service.api.protocol_schemas import InferResponse, ModelMetadata, ServerMetadata
-from tests.e2e.conftest import COLOR, Weights
-from tests.tiny_models import DIGIT_LABELS, linear_logits, png, random_picture
+from tests.e2e.conftest import COLOR, VERSIONS, Weights
+from tests.e2e.problems import assert_problem
+from tests.e2e.process import Server
+from tests.forms import V2_FORMS, Ask, Form, Outputs, v2_outputs
+from tests.tiny_models import DIGIT_LABELS, linear_logits, random_picture
 
 INFER = "/v2/models/digits/infer"
-HEADER = "inference-header-content-length"
 TOLERANCE = 1e-5
 COUNT = 5
 
-Outputs = dict[str, npt.NDArray[Any]]
 PICTURES = np.stack([random_picture(seed) for seed in range(COUNT)])
 
 
@@ -40,43 +37,10 @@ def input_tensor(data: Any = None, *, datatype: str = "UINT8", **members: Any) -
     return tensor if data is None else {**tensor, "data": data}
 
 
-def length_prefixed(elements: list[bytes]) -> bytes:
-    return b"".join(struct.pack("<I", len(element)) + element for element in elements)
-
-
-def ask_binary(
-    client: httpx.Client, document: dict[str, Any], blob: bytes, path: str = INFER
-) -> httpx.Response:
-    head = json.dumps(document).encode()
-    return client.post(path, content=head + blob, headers={HEADER: str(len(head))})
-
-
 def read(response: httpx.Response) -> tuple[dict[str, Any], Outputs]:
-    """The JSON, and the tensors wherever their data are; BYTES as arrays of str."""
     assert response.status_code == 200, response.text
-    length = int(response.headers.get(HEADER, len(response.content)))
-    document = json.loads(response.content[:length])
-    rest = response.content[length:]
+    document, outputs = v2_outputs(response)
     InferResponse.model_validate(document)
-    outputs: Outputs = {}
-    dtypes = {"FP32": "<f4", "INT64": "<i8"}
-    for output in document["outputs"]:
-        if "data" in output:
-            found = np.array(output["data"], dtypes.get(output["datatype"]))
-        else:
-            size = output["parameters"]["binary_data_size"]
-            blob, rest = rest[:size], rest[size:]
-            if output["datatype"] == "BYTES":
-                elements = []
-                while blob:
-                    end = 4 + struct.unpack_from("<I", blob)[0]
-                    elements.append(blob[4:end].decode())
-                    blob = blob[end:]
-                found = np.array(elements)
-            else:
-                found = np.frombuffer(blob, dtypes[output["datatype"]])
-        outputs[output["name"]] = found.reshape(output["shape"])
-    assert rest == b""
     return document, outputs
 
 
@@ -87,35 +51,13 @@ def assert_outputs(found: Outputs, expected: Outputs) -> None:
         np.testing.assert_allclose(found[name], values, atol=TOLERANCE)
 
 
-def ask_in_every_form(client: httpx.Client) -> list[httpx.Response]:
-    encoded = [png(picture) for picture in PICTURES]
-    texts = [base64.b64encode(data).decode() for data in encoded]
-    pixels, elements = PICTURES.tobytes(), length_prefixed(encoded)
-    size: dict[str, Any] = {"parameters": {"binary_data_size": len(pixels)}}
-    elements_size: dict[str, Any] = {"parameters": {"binary_data_size": len(elements)}}
-    binary_out = {"parameters": {"binary_data_output": True}}
-    binary, nested = input_tensor(**size), input_tensor(PICTURES.tolist())
-    files = input_tensor(datatype="BYTES", **elements_size)
-    return [
-        client.post(INFER, json={"inputs": [nested]}),
-        client.post(INFER, json={"inputs": [input_tensor(PICTURES.ravel().tolist())]}),
-        client.post(INFER, json={"inputs": [input_tensor(texts, datatype="BYTES")]}),
-        client.post(INFER, json={"inputs": [nested], **binary_out}),
-        client.post(INFER, json={"inputs": [nested], "outputs": None, "id": None}),
-        client.post(INFER, json={"inputs": [nested], "outputs": []}),
-        ask_binary(client, {"inputs": [binary]}, pixels),
-        ask_binary(client, {"inputs": [binary], **binary_out}, pixels),
-        ask_binary(client, {"inputs": [files], **binary_out}, elements),
-        client.post(INFER, content=pixels, headers={HEADER: "0"}),
-    ]
-
-
-def test_every_form_gives_the_same_right_numbers(client: httpx.Client, expected: Outputs) -> None:
-    answers = [read(response)[1] for response in ask_in_every_form(client)]
-    for outputs in answers:
-        assert_outputs(outputs, expected)
-        for name in expected:  # JSON carries each float32 in full
-            np.testing.assert_array_equal(outputs[name], answers[0][name])
+@pytest.mark.parametrize("form", V2_FORMS, ids=str)
+def test_every_form_gives_every_output(server: Server, expected: Outputs, form: Form) -> None:
+    _, found = v2_outputs(form.send(server, Ask(list(PICTURES))))
+    assert_outputs(found, expected)
+    _, first = v2_outputs(V2_FORMS[0].send(server, Ask(list(PICTURES))))
+    for name in expected:  # JSON carries each float32 in full
+        np.testing.assert_array_equal(found[name], first[name])
 
 
 @pytest.mark.parametrize("names", [["argmax"], ["probabilities", "logits"], ["logits", "argmax"]])
@@ -197,16 +139,6 @@ def test_binary_and_sigmoid_models(client: httpx.Client, weights: Weights) -> No
     np.testing.assert_allclose(found["probabilities"], expit(logits), atol=TOLERANCE)
 
 
-def test_the_path_chooses_the_version(client: httpx.Client, weights: Weights) -> None:
-    document = {"inputs": [input_tensor(PICTURES.tolist())]}
-    for version in ("1", "2"):
-        path = f"/v2/models/digits/versions/{version}/infer"
-        answer, found = read(client.post(path, json=document))
-        assert answer["model_version"] == version
-        logits = linear_logits(PICTURES, weights[f"digits/{version}"])
-        np.testing.assert_allclose(found["logits"], logits, atol=TOLERANCE)
-
-
 def test_metadata_names_what_is_there(client: httpx.Client) -> None:
     server = ServerMetadata.model_validate(client.get("/v2").json())
     assert server.extensions == ["binary_tensor_data", "classification", "model_repository"]
@@ -239,5 +171,27 @@ def test_health(client: httpx.Client, path: str, body: dict[str, Any]) -> None:
 def test_the_index_lists_every_version(client: httpx.Client, body: bytes) -> None:
     entries = client.post("/v2/repository/index", content=body).json()
     names = [f"{entry['name']}/{entry['version']}" for entry in entries]
-    assert names == ["digits/1", "digits/2", "scenes/1", "warm/1", "zero/1"]
+    assert names == VERSIONS
     assert {entry["state"] for entry in entries} == {"READY"}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [(b"{", 400), (b"[]", 422), (b'{"ready": 1}', 422), (b"null", 422)]
+)
+def test_a_malformed_index_request(client: httpx.Client, body: bytes, status: int) -> None:
+    assert_problem(client.post("/v2/repository/index", content=body), status)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "word"),
+    [
+        ("/v2/models/cats", 404, "'cats'"),
+        ("/v2/models/cats/ready", 404, "'cats'"),
+        ("/v2/models/digits/versions/latest", 404, "'latest'"),
+        ("/v2/models/digits/versions/9/ready", 404, "'9'"),
+        ("/v2/models/digits/infer", 405, ""),
+        ("/v2/repository/index", 405, ""),
+    ],
+)
+def test_a_path_that_is_not_there(client: httpx.Client, path: str, status: int, word: str) -> None:
+    assert_problem(client.get(path), status, word)

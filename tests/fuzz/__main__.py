@@ -14,7 +14,7 @@ from pathlib import Path
 
 CORPUS = Path(__file__).parent / "corpus"
 OPTIONS = ("-rss_limit_mb=2048", "-timeout=10", "-max_len=4096")
-WATCHED = ("inference", "service", "PIL")
+WATCHED = ("logitserve", "logitserve_service", "PIL")
 """Packages whose coverage guides; compiled code has none to tell."""
 
 

@@ -13,15 +13,13 @@ from pathlib import Path
 import numpy as np
 from starlette.types import ASGIApp, Message
 
-from logitserve.inference import decoding, preprocessing
+from logitserve.inference import images, preprocessing
 from logitserve.inference.card import Fit, Head, InputSpec
 from logitserve.inference.errors import ImageError
-from logitserve.inference.mnist.form import is_normalized
+from logitserve.inference.mnist.form import are_normalized
 from logitserve_service.config.settings import Settings
-from logitserve_service.http.app import create_app
-from logitserve_service.server.connections import Connections
+from logitserve_service.server.assembly import Process
 from logitserve_service.server.drain import Drain
-from logitserve_service.server.worker import _limits, load_catalog
 from tests import tiny_models
 from tests.fuzz.make_corpus import HEADER_LENGTH_BYTES
 
@@ -46,19 +44,19 @@ PROBLEM = "application/problem+json"
 def image(data: bytes) -> None:
     """An encoded picture: decoded once, and fitted to networks of every kind."""
     try:
-        samples = decoding.decode(data, max_pixels=MAX_PIXELS)
+        samples = images.decode(data, max_pixels=MAX_PIXELS)
     except ImageError:
         return
     assert samples.dtype == np.uint8
     assert samples.shape[0] * samples.shape[1] <= MAX_PIXELS
     assert samples.shape[2:] in {(), (2,), (3,), (4,)}
     for spec in SPECS:
-        fitted = preprocessing._fitted(samples, spec, lambda _: None)
+        fitted = preprocessing.fit(samples, spec, lambda _: None)
         assert fitted.dtype == np.uint8
         assert fitted.shape == spec.shape
         if spec.fit is Fit.DIGIT:
             digit = fitted[:, :, 0]
-            assert not digit.any() or is_normalized(digit)
+            assert not digit.any() or are_normalized(digit[np.newaxis])[0]
 
 
 def json_body(data: bytes) -> None:
@@ -98,8 +96,12 @@ async def _posted(
 ) -> tuple[int, str, bytes]:
     sent: list[Message] = []
 
+    received: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
     async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
+        if not received:
+            await asyncio.Event().wait()
+        return received.pop()
 
     async def send(message: Message) -> None:
         sent.append(message)
@@ -143,8 +145,9 @@ def _service() -> tuple[ASGIApp, asyncio.AbstractEventLoop]:
     tiny_models.publish(models, name="zero", head=Head.BINARY, labels=("other", "zero"))
     settings = Settings(models=models, max_pixels=MAX_PIXELS, max_pictures=40)
     loop = asyncio.new_event_loop()
-    catalog = load_catalog(settings, shared)
     drain = Drain(linger_seconds=0, drain_seconds=1)
-    connections = Connections(_limits(settings), drain)
-    app = create_app(settings, catalog, shared=shared, drain=drain, connections=connections)
-    return app, loop
+    return loop.run_until_complete(_assembled(settings, shared, drain)), loop
+
+
+async def _assembled(settings: Settings, shared: Path, drain: Drain) -> ASGIApp:
+    return Process.of(settings, shared, drain).asgi

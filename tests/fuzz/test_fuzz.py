@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz import make_corpus, targets
+from tests.fuzz.__main__ import WATCHED
 from tests.fuzz.make_corpus import CORPUS
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +33,11 @@ def test_the_corpora_are_small_and_whole() -> None:
     for target, seeds in make_corpus.SEEDS.items():
         assert {name for name, _ in seeds()} <= {path.name for path in (CORPUS / target).iterdir()}
         assert target in targets.TARGETS
+
+
+@pytest.mark.parametrize("package", WATCHED)
+def test_what_guides_is_there(package: str) -> None:
+    assert importlib.util.find_spec(package) is not None
 
 
 def test_a_short_run_finds_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,89 @@
+"""What is counted of requests and runs, over workers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from logitserve.inference.card import Head, ModelCard
+from logitserve.inference.predictor import Predictions, Predictor
+from logitserve_service.telemetry.metrics import CONFIDENCE, Metrics
+from tests import tiny_models
+from tests.service.telemetry.conftest import Read, samples
+
+ROUTE = "/models/{name}/predict"
+
+
+@pytest.fixture(params=list(Head))
+def card(request: pytest.FixtureRequest) -> ModelCard:
+    binary = request.param is Head.BINARY
+    labels = ("no", "yes") if binary else tiny_models.DIGIT_LABELS
+    matrix = tiny_models.weights(tiny_models.SPEC, 1 if binary else 10, seed=0)
+    thresholds = (0.3,) * 10 if request.param is Head.SIGMOID else None
+    return tiny_models.card_for(matrix, head=request.param, labels=labels, thresholds=thresholds)
+
+
+def predictions(card: ModelCard, images: int) -> Predictions:
+    logits = np.random.default_rng(images).normal(0, 3, (images, card.logit_count))
+    return Predictions.of(logits.astype(np.float32), card)
+
+
+@pytest.mark.parametrize("images", [1, 12, 13, 64])
+def test_a_run_is_counted_as_one_image_after_the_other(
+    metrics: Metrics, read: Read, card: ModelCard, images: int
+) -> None:
+    model = metrics.model(card)
+    given = predictions(card, images)
+    model.preprocessed(0.0003)
+    model.ran(0.002, given)
+    model.ran(0.002, given)
+    assert read("batch_size_sum", model=card.name) == 2 * images
+    assert read("inference_seconds_sum", model=card.name) == pytest.approx(0.004)
+    assert read("decode_seconds_sum", model=card.name) == pytest.approx(0.0003)
+    assert read("decode_seconds_count", model=card.name) == 1
+    if card.head is Head.SIGMOID:
+        holds = given.probabilities >= np.array(card.thresholds)
+    else:
+        holds = np.eye(len(card.labels), dtype=bool)[given.argmax]
+    for label, count in zip(card.labels, holds.sum(axis=0), strict=True):
+        assert read("predictions_total", model=card.name, label=label) == 2 * count
+    confidence = given.probabilities.max(axis=1)
+    assert read("confidence_sum", model=card.name) == pytest.approx(2 * confidence.sum())
+    for bound in CONFIDENCE.bounds:
+        below = int((confidence <= bound).sum())
+        assert read("confidence_bucket", model=card.name, le=str(bound)) == 2 * below
+
+
+def test_strangers_cannot_make_series(metrics: Metrics, predictor: Predictor) -> None:
+    metrics.model(predictor.card)
+    metrics.answered(ROUTE, "none", 404, 0.001)
+    before = samples(metrics).keys()
+    for number in range(50):
+        metrics.answered(ROUTE, f"x{number}", 404, 0.001)
+    found = samples(metrics)
+    assert found.keys() == before
+    labels = {"route": ROUTE, "model": "", "status": "404"}
+    assert found["logitserve_requests_total", frozenset(labels.items())] == 51
+
+
+def test_workers_add_up_and_counters_outlive_them(
+    metrics: Metrics, read: Read, tmp_path: Path
+) -> None:
+    labels = {"route": ROUTE, "model": "", "status": "200"}
+    metrics.answered(ROUTE, "", 200, 0.001)
+    for expected in (2, 3):  # the second of them takes the slot of the first
+        other = Metrics(tmp_path)
+        other.answered(ROUTE, "", 200, 0.001)
+        assert (read("requests_total", **labels), read("workers")) == (expected, 2)
+        other.close()
+        assert (read("requests_total", **labels), read("workers")) == (expected, 1)
+    assert len(list(tmp_path.glob("slot_*.lock"))) == 2
+
+
+def test_open_metrics(metrics: Metrics) -> None:
+    metrics.answered(ROUTE, "", 200, 0.001)
+    text, content_type = metrics.exposition("application/openmetrics-text; version=1.0.0")
+    assert content_type.startswith("application/openmetrics-text")
+    families = {family.name for family in text_string_to_metric_families(text.decode())}
+    assert {"logitserve_requests", "logitserve_request_seconds"} <= families
