@@ -1,8 +1,8 @@
 """The shipped autoscaler on a day with a spike: `python -m benchmarks.autoscaling`, a minute.
 
 The HorizontalPodAutoscaler of `deploy/kubernetes/overlays/production` follows a simulated day
-(`autoscaled_day.py`). What a replica can is what `make bench` and `make bench-sweeps` measured.
-Prints tables; writes them, and the chart, to `results/autoscaling.md` and `autoscaling.png`.
+(`autoscaled_day.py`). What a replica can is what `make bench` and `make bench-sweeps` measured for
+`docs/scale.md`. Prints tables; writes them and the chart to `results/autoscaling.{md,png}`.
 """
 
 import json
@@ -46,8 +46,8 @@ def shipped_world() -> World:
     deployment = yaml.safe_load((SHIPPED / "deployment.yaml").read_text())
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     workers = int(next(e["value"] for e in container["env"] if e["name"] == "LOGITSERVE_WORKERS"))
-    servers = json.loads((RESULTS / "compare.json").read_text())["rows"]
-    one = next(row["requests_per_second"] for row in servers if row["name"] == "logitserve")
+    rates = json.loads((RESULTS / "scale.json").read_text())["rates"]
+    one = rates["28×28 PNG in MNIST's form"]
     counts = json.loads((RESULTS / "workers.json").read_text())["rows"]
     gain = next(row["ratio"] for row in counts if row["workers = cores"] == workers)
     connections: int = Settings.model_fields["max_connections"].default

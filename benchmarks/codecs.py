@@ -1,4 +1,4 @@
-"""Microseconds that decoding one small picture takes, by codec: `python benchmarks/codecs.py`."""
+"""Microseconds that decoding one small picture takes, by codec: `python -m benchmarks.codecs`."""
 
 import io
 import timeit
@@ -8,7 +8,7 @@ import numpy as np
 import pyspng
 from PIL import Image
 
-from logitserve.inference import decoding
+from logitserve.inference import images
 
 SIZES = (28, 64, 256)
 ROUNDS, CALLS = 50, 40
@@ -21,7 +21,7 @@ def microseconds(decode: Callable[[bytes], object], data: bytes) -> float:
 
 def main() -> None:
     codecs: dict[str, Callable[[bytes], object]] = {
-        "logitserve.inference.decoding": decoding.decode,
+        "logitserve.inference.images": images.decode,
         "libspng (pyspng)": pyspng.load,
         "Pillow": lambda data: np.asarray(Image.open(io.BytesIO(data))),
     }

@@ -1,7 +1,6 @@
-"""What the service's thresholds stand on: `python benchmarks/costs.py`.
+"""What the service's thresholds stand on: `python -m benchmarks.costs`.
 
-Cost against batch size, cost of decoding and normalizing by size, of pictures that come together,
-and of going to a thread.
+Cost against batch size, cost of decoding and normalizing by size, and of going to a thread.
 """
 
 import asyncio
@@ -11,10 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from logitserve.inference.mnist import normalize
-from logitserve.inference.mnist.form import are_normalized, is_normalized
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import ModelRepository
 from logitserve_training import drawings
@@ -45,24 +41,6 @@ def batches(name: str, model: Predictor) -> None:
         print(f"{name}, {count} in a run: {each:.1f} µs a picture")
 
 
-def together() -> None:
-    """Microseconds a picture, of digits of the network's size that come together."""
-    one = Image.open(io.BytesIO(drawn(28))).convert("L")
-    digit = normalize.normalize(np.asarray(one), None, height=28, width=28)
-    for count in (1, 4, 8, 25):
-        pictures = np.stack([digit] * count)
-        alone = microseconds(lambda p=pictures: [is_normalized(picture) for picture in p])  # type: ignore[misc]
-        joined = microseconds(lambda p=pictures: are_normalized(p))  # type: ignore[misc]
-        print(
-            f"is it made like MNIST, {count} pictures: each alone {alone / count:.1f} µs a "
-            f"picture, together {joined / count:.1f}"
-        )
-    samples = [digit[:, :, np.newaxis]] * count
-    by_numpy = microseconds(lambda: np.concatenate(samples))
-    by_bytes = microseconds(lambda: bytearray().join([sample.data for sample in samples]))
-    print(f"{count} arrays as one: by numpy {by_numpy:.1f} µs, as bytes {by_bytes:.1f} µs")
-
-
 async def thread() -> None:
     """Microseconds to a thread of the pool and back."""
     loop = asyncio.get_running_loop()
@@ -85,7 +63,6 @@ def main() -> None:
         data = drawn(side)
         each = microseconds(lambda data=data: models["digits"].decode(data))  # type: ignore[misc]
         print(f"decode and normalize {side}x{side}: {each / 1000:.2f} ms")
-    together()
     asyncio.run(thread())
 
 

@@ -1,4 +1,4 @@
-"""What many models cost, and what loading one costs the others: `python benchmarks/many_models.py`.
+"""What many models cost, and what loading one costs the others: `python -m benchmarks.many_models`.
 
 Copies of a shipped model under other names, each loaded, proven, warmed up and asked for a batch:
 memory a model, and the cost of finding and asking one among them beside that of the only one. With
@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from logitserve_service.config.version_policy import VersionPolicy
 from logitserve_service.execution.batcher import Batcher
 from logitserve_service.repository.catalog import Catalog
 from logitserve_service.repository.loader import Loader
-from logitserve_service.repository.shared_state import Coordination
+from logitserve_service.repository.shared_state import SharedState
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("digits-mlp", "digits")
@@ -47,9 +48,9 @@ def resident() -> int:
 
 
 def loaded(folder: Path) -> Catalog:
-    loader = Loader(ModelRepository(folder), VersionPolicy())
+    loader = Loader(ModelRepository(folder), VersionPolicy(), partial(Batcher, max_queue=BATCH))
     with tempfile.TemporaryDirectory() as shared:
-        return Catalog.load(loader, Coordination(Path(shared)))
+        return Catalog.load(loader, SharedState(Path(shared)))
 
 
 def copies(name: str, folder: Path, count: int) -> int:
@@ -73,7 +74,7 @@ def cpu_seconds(call: Callable[[], object]) -> float:
 
 
 def ask(catalog: Catalog, name: str, images: np.ndarray) -> None:
-    catalog.find(name).model.predict(images)
+    catalog.find(name).predictor.predict(images)
 
 
 def memory(name: str) -> None:

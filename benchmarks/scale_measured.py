@@ -8,6 +8,7 @@ or two. Writes `results/scale.json`.
 
 import gzip
 import json
+import os
 import re
 import shutil
 import socket
@@ -22,15 +23,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-import numpy as np
 import psutil
 from PIL import Image
 
-from benchmarks import scale
+from benchmarks import forms, load, scale
 from logitserve.inference.card import Fit, InputSpec
-from logitserve.inference.mnist import normalize
 from logitserve.inference.repository import MODEL_FILE
-from logitserve_training import drawings
 from tests import tiny_models
 from tests.e2e.process import running
 
@@ -91,9 +89,8 @@ listen service
 
 
 def digit() -> bytes:
-    """A drawn seven as MNIST would hold it, which `make bench` sends: 28×28, gray, PNG."""
-    gray = np.asarray(drawings.draw(7, seed=1, paper=drawings.SHEET).convert("L"))
-    return tiny_models.encode(Image.fromarray(normalize.normalize(gray, None)), "PNG")
+    """A digit as MNIST would hold it, as `make bench` sends them: 28×28, gray, PNG."""
+    return forms.png(forms.digits(1)[0])
 
 
 def on_the_wire(url: str, body: bytes, *, path: str, content_type: str) -> dict[str, int]:
@@ -135,20 +132,14 @@ def exposed(url: str, body: bytes) -> dict[str, int]:
     }
 
 
-def load(url: str, body: Path, *, connections: int, seconds: float = LOAD_SECONDS) -> int:
+def put_load(url: str, body: Path, *, connections: int, seconds: int = LOAD_SECONDS) -> int:
     """Send the picture again and again with wrk; the requests that were answered."""
-    done = subprocess.run(
-        [
-            *("wrk", "--threads", "1", "--timeout", "30s", "--script", HERE / "load.lua"),
-            *("--connections", str(connections), "--duration", f"{seconds:g}s", url),
-        ],
-        env={"BODY": str(body), "CONTENT_TYPE": "image/png", "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=True,
+    requests = load.write(
+        body.with_suffix(".requests"),
+        [load.Request("/predict", body.read_bytes(), {"Content-Type": "image/png"})],
     )
-    found = json.loads(done.stdout.strip().splitlines()[-1])
-    assert not found["errors"], found
+    cores = ",".join(map(str, os.sched_getaffinity(0)))
+    found = load.wrk(url, requests, connections=connections, seconds=seconds, cores=cores)
     return int(found["requests"])
 
 
@@ -169,7 +160,7 @@ def queue_gauge(url: str, body: Path) -> dict[int, float]:
 
         watcher = threading.Thread(target=watch)
         watcher.start()
-        load(f"{url}/predict", body, connections=connections)
+        put_load(url, body, connections=connections)
         done.set()
         watcher.join()
         found[connections] = max(seen)
@@ -256,9 +247,9 @@ def proxies(url: str, body: Path) -> dict[str, float]:
                 ("HTTP", f"http://127.0.0.1:{plain}"),
                 ("TLS", f"https://127.0.0.1:{tls}"),
             ):
-                load(f"{target}/predict", body, connections=32, seconds=1)
+                put_load(target, body, connections=32, seconds=1)
                 before = cpu_seconds(process)
-                requests = load(f"{target}/predict", body, connections=32)
+                requests = put_load(target, body, connections=32)
                 found[f"{name}, {way}"] = (cpu_seconds(process) - before) / requests * 1e6
     return found
 

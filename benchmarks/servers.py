@@ -1,72 +1,158 @@
-"""Who is compared: logitserve, its peers, and the ceiling of the stack."""
+"""Which servers are compared, how they are installed, and how they run."""
 
+import json
+import os
+import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-HERE = Path(__file__).parent
-PEERS = HERE / "peers"
-ENVIRONMENTS = HERE / ".venv"
+from benchmarks import forms, load
+
+ROOT = Path(__file__).parents[1]
+PEERS = ROOT / "benchmarks/peers"
+ENVIRONMENTS = ROOT / "benchmarks/.venv"
+OURS_PATHS = ROOT, ROOT / "service", ROOT / "training"
+
 OURS = "logitserve"
-USUAL = "hand-written FastAPI"
-CEILING = "bare ASGI on uvicorn"
+ASGI = "logitserve under uvicorn"
+BY_HAND = "hand-written FastAPI"
+MOSEC = "mosec"
+BARE = "bare ASGI on uvicorn"
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
-    """How a server is started, and how it wants its picture."""
+class Server:
+    """How a server is started. In command and variables, `{port}` and `{port2}` are free ports."""
 
     name: str
     command: list[str]
-    """`{port}` is replaced."""
-    path: str = "/predict"
-    body: str = "form"
-    """`png`: the file itself; `form`: multipart field `file`; `b64`: KServe v1; `v2`: V2 BYTES."""
-    environment: str | None = None
+    peer: str | None = None
     """Folder below `peers/` whose requirements it runs with; None is this project's own."""
-    variables: dict[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
+    path: str = "/predict"
+    encode: forms.Encoder = forms.multipart
+    """Of a peer of `others`, which is asked for nothing else."""
 
 
-def _peer(folder: str, program: str) -> str:
-    return str(ENVIRONMENTS / folder / "bin" / program)
+def _program(peer: str, name: str) -> str:
+    return str(ENVIRONMENTS / peer / "bin" / name)
 
 
-def contenders(models: Path) -> list[Contender]:
-    """All of them, ours first; `models` is the folder that ours serves."""
-    ours = [sys.executable, "-m", "logitserve", "serve", "--models", str(models)]
-    quiet = ["--port", "{port}", "--log-level", "warning", "--no-access-log"]
-    uvicorn = _peer("fastapi", "uvicorn")
-    bento = [_peer("bentoml", "bentoml"), "serve", "server:Digits", "--port", "{port}"]
+def _uvicorn(python: str, app: str, *options: str) -> list[str]:
+    # Its `auto` takes uvloop and httptools where they are installed, as in both environments.
+    quiet = ("--log-level", "warning", "--no-access-log")
+    return [python, "-m", "uvicorn", app, "--port", "{port}", *quiet, *options]
+
+
+def compared(models: Path) -> list[Server]:
+    """Those of the table of forms; `models` is the folder that ours serves."""
+    python = _program("fastapi", "python")
+    settings = {"LOGITSERVE_MODELS": str(models), "LOGITSERVE_DEFAULT_MODEL": forms.DEFAULT}
+    mosec = [_program("mosec", "python"), "server.py", "--address", "127.0.0.1"]
     return [
-        Contender(OURS, [*ours, "--port", "{port}", "--default-model", "digits-mlp"], body="png"),
-        Contender(CEILING, [uvicorn, "bare:app", *quiet], body="png", environment="fastapi"),
-        Contender(USUAL, [uvicorn, "server:app", *quiet], environment="fastapi"),
-        Contender(
+        Server(
+            OURS,
+            [sys.executable, "-m", "logitserve", "serve", "--port", "{port}"],
+            variables=settings,
+        ),
+        Server(
+            ASGI,
+            _uvicorn(sys.executable, "logitserve_service.server.asgi:create", "--factory"),
+            variables=settings,
+        ),
+        Server(BY_HAND, _uvicorn(python, "server:app"), "fastapi"),
+        Server(MOSEC, [*mosec, "--port", "{port}", "--log-level", "warning"], "mosec"),
+        Server(BARE, _uvicorn(python, "bare:app"), "fastapi"),
+    ]
+
+
+def others() -> list[Server]:
+    """Model servers that take an image as their users send it, in one form each."""
+    return [
+        Server(
             "MLServer",
-            [_peer("mlserver", "mlserver"), "start", "."],
-            path="/v2/models/digits/infer",
-            body="v2",
-            environment="mlserver",
-            variables={"MLSERVER_HTTP_PORT": "{port}", "MLSERVER_GRPC_PORT": "{port2}"},
+            [_program("mlserver", "mlserver"), "start", "."],
+            "mlserver",
+            {"MLSERVER_HTTP_PORT": "{port}", "MLSERVER_GRPC_PORT": "{port2}"},
+            "/v2/models/digits/infer",
+            forms.v2_bytes,
         ),
-        Contender(
+        Server(
             "KServe SDK",
-            [_peer("kserve", "python"), "server.py"],
+            [_program("kserve", "python"), "server.py"],
+            "kserve",
             path="/v1/models/digits:predict",
-            body="b64",
-            environment="kserve",
+            encode=forms.v1_b64,
         ),
-        Contender("LitServe", [_peer("litserve", "python"), "server.py"], environment="litserve"),
-        Contender(
+        Server("LitServe", [_program("litserve", "python"), "server.py"], "litserve"),
+        Server(
             "BentoML",
-            bento,
-            environment="bentoml",
-            variables={"BENTOML_DO_NOT_TRACK": "True"},
+            [_program("bentoml", "bentoml"), "serve", "server:Digits", "--port", "{port}"],
+            "bentoml",
+            {"BENTOML_DO_NOT_TRACK": "True"},
         ),
-        Contender(
+        Server(
             "Ray Serve",
-            [_peer("rayserve", "python"), "server.py"],
-            environment="rayserve",
-            variables={"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"},
+            [_program("rayserve", "python"), "server.py"],
+            "rayserve",
+            {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"},
         ),
     ]
+
+
+def install(peer: str) -> None:
+    """A virtual environment for the peer, from its locked requirements."""
+    uv = Path(sys.executable).with_name("uv")
+    requirements = PEERS / peer / "requirements.txt"
+    folder = ENVIRONMENTS / peer
+    stamp = folder / ".installed"
+    if stamp.exists() and stamp.stat().st_mtime > requirements.stat().st_mtime:
+        return
+    print(f"installing {peer}", flush=True)
+    subprocess.run(
+        [uv, "venv", "--quiet", "--clear", "--python", sys.executable, folder], check=True
+    )
+    subprocess.run(
+        [
+            *(uv, "pip", "install", "--quiet", "--require-hashes"),
+            *("--python", folder / "bin/python", "--requirement", requirements),
+        ],
+        check=True,
+    )
+    stamp.touch()
+
+
+@contextmanager
+def started(
+    server: Server, files: Mapping[str, Path], ready: load.Request
+) -> Iterator[load.Running]:
+    """The server, once it has answered the request.
+
+    Args:
+        server: to start.
+        files: name of a model → its file.
+        ready: answered with 200 once the server is ready.
+
+    Raises:
+        RuntimeError: it ended, or does not answer.
+    """
+    port, second = load.free_port(), load.free_port()
+
+    def filled(text: str) -> str:
+        return text.replace("{port2}", str(second)).replace("{port}", str(port))
+
+    environment = {
+        "MODELS": json.dumps({name: str(file) for name, file in files.items()}),
+        "MODEL": str(files[forms.DEFAULT]),
+        "DEFAULT_MODEL": forms.DEFAULT,
+        "PORT": str(port),
+        "PYTHONPATH": os.pathsep.join(map(str, (PEERS,) if server.peer else OURS_PATHS)),
+        **{name: filled(value) for name, value in server.variables.items()},
+    }
+    folder = PEERS / server.peer if server.peer else ROOT
+    command = [filled(part) for part in server.command]
+    with load.running(command, port, ready, environment=environment, folder=folder) as running:
+        yield running

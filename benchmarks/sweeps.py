@@ -18,19 +18,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import chart
-import load
 import numpy as np
 import psutil
-from compare import normalized_digit
-from load import LOAD_CORES, SERVER_CORES, Payload
 from PIL import Image
 
+from benchmarks import chart, forms, load
+from benchmarks.load import LOAD_CORES, SERVER_CORES, Request, Running
+from benchmarks.servers import OURS_PATHS, ROOT
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import MODEL_FILE, ModelRepository
 from logitserve_training import drawings
 
-ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 MODELS = ROOT / "models"
 
@@ -43,19 +41,15 @@ Row = dict[str, Any]
 
 
 class Sweeps:
-    """Everything that is measured, in a folder for its payloads."""
+    """Everything that is measured, in a folder for its requests."""
 
-    def __init__(self, folder: Path, *, rounds: int, seconds: float) -> None:
+    def __init__(self, folder: Path, *, rounds: int, seconds: int) -> None:
         self.folder = folder
         self.rounds = range(rounds)
         self.seconds = seconds
-        self.small = self.payload("small.png", normalized_digit(), "image/png")
-
-    def payload(
-        self, name: str, body: bytes, content_type: str, header_length: int | None = None
-    ) -> Payload:
-        (self.folder / name).write_bytes(body)
-        return Payload(self.folder / name, content_type, header_length)
+        images = [forms.png(image) for image in forms.digits()]
+        self.small = [Request("/predict", image, {"Content-Type": "image/png"}) for image in images]
+        self.small_file = load.write(folder / "small", self.small)
 
     @contextmanager
     def serving(
@@ -64,24 +58,23 @@ class Sweeps:
         models: Path = MODELS,
         default: str = "digits-mlp",
         cores: str = SERVER_CORES,
-    ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-        """A server on its cores; its address and process."""
+    ) -> Iterator[Running]:
+        """A warm server on its cores."""
         port = load.free_port()
         command = [sys.executable, "-m", "logitserve", "serve", "--port", str(port)]
         command += ["--models", str(models), "--default-model", default, *options]
-        url = f"http://127.0.0.1:{port}"
-        environment = {"PYTHONPATH": str(ROOT)}
+        environment = {"PYTHONPATH": os.pathsep.join(map(str, OURS_PATHS))}
         with load.running(
-            command, f"{url}/predict", self.small, environment=environment, cores=cores
-        ) as process:
-            load.put_load(f"{url}/predict", self.small, connections=32, seconds=1)
-            yield url, process
+            command, port, self.small[0], environment=environment, cores=cores
+        ) as running:
+            self.per_second(running, self.small_file, connections=32)
+            yield running
 
     def per_second(
-        self, url: str, payload: Payload, *, connections: int = 4, cores: str = LOAD_CORES
+        self, server: Running, requests: Path, *, connections: int = 4, cores: str = LOAD_CORES
     ) -> float:
         found = load.put_load(
-            url, payload, connections=connections, seconds=self.seconds, cores=cores
+            server, requests, connections=connections, seconds=self.seconds, cores=cores
         )
         return found.per_second
 
@@ -90,7 +83,7 @@ class Sweeps:
         model = Predictor.load(ModelRepository(MODELS).model_file("digits"))
         drawn = np.random.default_rng(0)
         rows: list[Row] = []
-        with self.serving() as (url, _):
+        with self.serving() as server:
             for count in BATCHES:
                 images = drawn.integers(0, 256, (count, *model.card.input.shape), dtype=np.uint8)
                 tensor = {
@@ -101,16 +94,16 @@ class Sweeps:
                 }
                 asked = {"inputs": [tensor], "parameters": {"binary_data_output": True}}
                 head = json.dumps(asked).encode()
-                payload = self.payload(
-                    f"v2-{count}", head + images.tobytes(), "application/octet-stream", len(head)
+                request = Request(
+                    "/v2/models/digits/infer",
+                    head + images.tobytes(),
+                    {"Inference-Header-Content-Length": str(len(head))},
                 )
+                requests = load.write(self.folder / f"v2-{count}", [request])
                 served, alone = [], []
                 for _ in self.rounds:
                     alone.append(_pictures_per_second(model, images, self.seconds))
-                    served.append(
-                        count
-                        * self.per_second(f"{url}/v2/models/digits/infer", payload, connections=2)
-                    )
+                    served.append(count * self.per_second(server, requests, connections=2))
                 ratio = statistics.median(s / a for s, a in zip(served, alone, strict=True))
                 rows.append(
                     {
@@ -124,18 +117,20 @@ class Sweeps:
 
     def picture_sizes(self) -> list[Row]:
         """Requests per second against the size of the picture, `digits-mlp`."""
-        payloads: dict[tuple[int, int, str], Payload] = {}
+        files: dict[tuple[int, int, str], Path] = {}
         for width, height in SIZES:
             image = _drawn(width, height)
             for kind in ("png", "jpeg"):
                 file = self.folder / f"{width}x{height}.{kind}"
                 image.save(file)
-                payloads[width, height, kind] = Payload(file, f"image/{kind}")
-        found: dict[tuple[int, int, str], list[float]] = {key: [] for key in payloads}
-        with self.serving() as (url, _):
+                headers = {"Content-Type": f"image/{kind}"}
+                request = Request("/predict", file.read_bytes(), headers)
+                files[width, height, kind] = load.write(file.with_suffix(f".{kind}s"), [request])
+        found: dict[tuple[int, int, str], list[float]] = {key: [] for key in files}
+        with self.serving() as server:
             for _ in self.rounds:
-                for key, payload in payloads.items():
-                    found[key].append(self.per_second(f"{url}/predict", payload, connections=2))
+                for key, file in files.items():
+                    found[key].append(self.per_second(server, file, connections=2))
         return [
             {
                 "picture": f"{width}×{height}",
@@ -158,9 +153,9 @@ class Sweeps:
                         target = Path(folder) / f"digits-{number}" / "1" / MODEL_FILE
                         target.parent.mkdir(parents=True)
                         shutil.copyfile(source, target)
-                    with self.serving(models=Path(folder), default="digits-0") as (url, process):
-                        speed = self.per_second(f"{url}/predict", self.small, connections=32)
-                        found[count].append((speed, _resident(process)))
+                    with self.serving(models=Path(folder), default="digits-0") as server:
+                        speed = self.per_second(server, self.small_file, connections=32)
+                        found[count].append((speed, _resident(server.pid)))
         first = found[MODEL_COUNTS[0]]
         rows = []
         for count, measured in found.items():
@@ -182,10 +177,10 @@ class Sweeps:
         for _ in self.rounds:
             for count in WORKERS:
                 cores = ",".join(map(str, range(count)))
-                with self.serving("--workers", str(count), cores=cores) as (url, _):
+                with self.serving("--workers", str(count), cores=cores) as server:
                     found[count].append(
                         self.per_second(
-                            f"{url}/predict", self.small, connections=32 * count, cores=cores
+                            server, self.small_file, connections=32 * count, cores=cores
                         )
                     )
         alone = found[WORKERS[0]]
@@ -203,12 +198,12 @@ class Sweeps:
         large = self.folder / "large.jpeg"
         _drawn(4000, 3000).save(large)
         calm, busy = [], []
-        with self.serving() as (url, _):
-            rate = self.per_second(f"{url}/predict", self.small, connections=32) / 2
+        with self.serving() as server:
+            rate = self.per_second(server, self.small_file, connections=32) / 2
             for _ in self.rounds:
-                calm.append(self._stream(url, rate))
-                with _asking(url, large):
-                    busy.append(self._stream(url, rate))
+                calm.append(self._stream(server.port, rate))
+                with _asking(server.port, large):
+                    busy.append(self._stream(server.port, rate))
         return [
             {
                 "beside": name,
@@ -222,9 +217,11 @@ class Sweeps:
             for name, rows in (("nothing", calm), ("one 4000×3000 JPEG after the other", busy))
         ]
 
-    def _stream(self, url: str, rate: float) -> dict[str, float]:
+    def _stream(self, port: int, rate: float) -> dict[str, float]:
+        body = self.folder / "small.png"
+        body.write_bytes(self.small[0].body)
         command = ["taskset", "-c", LOAD_CORES, sys.executable, "steady.py"]
-        command += ["--port", url.rpartition(":")[2], "--body", str(self.small.file)]
+        command += ["--port", str(port), "--body", str(body)]
         command += ["--rate", f"{rate:g}", "--seconds", f"{self.seconds:g}"]
         done = subprocess.run(
             command, cwd=Path(__file__).parent, check=True, capture_output=True, text=True
@@ -260,14 +257,14 @@ def _pictures_per_second(model: Predictor, images: np.ndarray, seconds: float) -
         os.sched_setaffinity(0, mine)
 
 
-def _resident(process: subprocess.Popen[bytes]) -> float:
-    root = psutil.Process(process.pid)
+def _resident(pid: int) -> float:
+    root = psutil.Process(pid)
     family = [root, *root.children(recursive=True)]
     return float(sum(member.memory_info().rss for member in family))
 
 
 @contextmanager
-def _asking(url: str, picture: Path) -> Iterator[None]:
+def _asking(port: int, picture: Path) -> Iterator[None]:
     """One connection that sends the picture again and again."""
     script = (
         "import sys, http.client\n"
@@ -279,9 +276,8 @@ def _asking(url: str, picture: Path) -> Iterator[None]:
         "    assert response.status == 200, response.read()\n"
         "    response.read()\n"
     )
-    port = url.rpartition(":")[2]
     asking = subprocess.Popen(
-        ["taskset", "-c", LOAD_CORES, sys.executable, "-c", script, port, str(picture)]
+        ["taskset", "-c", LOAD_CORES, sys.executable, "-c", script, str(port), str(picture)]
     )
     try:
         time.sleep(0.5)
