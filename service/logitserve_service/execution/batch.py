@@ -27,7 +27,7 @@ class Batch:
 
         Args:
             predictor: the model.
-            jobs: with at most `MAX_BATCH` images together, none of them large by `is_large`.
+            jobs: with at most `MAX_BATCH` images together, none of them large by `has_large`.
             max_pixels: width × height of one image.
         """
         self.begun = time.perf_counter()
