@@ -9,9 +9,6 @@ from logitserve.inference.rendering import OutputOptions
 from logitserve_service.execution.job import Inputs
 from logitserve_service.execution.result import Result
 
-Headers = list[tuple[bytes, bytes]]
-"""Names in lower case."""
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -38,12 +35,8 @@ class Call:
     form: Any = None  # for the `write` of the same codec
 
 
-class Output(NamedTuple):
-    """The body of a response, and its headers without the length."""
-
-    body: bytes
-    headers: Headers
-
+Output = tuple[bytes, bytes]
+"""The body of a response, and its header lines without the length; names in lower case."""
 
 Read = Callable[[Content, ModelCard, Limits], Call]
 Write = Callable[[Call, Result], Output]

@@ -7,7 +7,7 @@ import orjson
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
 from logitserve.inference.card import ModelCard
-from logitserve_service.api.call import Call, Content, Headers, Limits, Output
+from logitserve_service.api.call import Call, Content, Limits, Output
 from logitserve_service.api.json_limits import read_json
 from logitserve_service.api.json_values import Pixels, check_members, from_base64, pixels_from_json
 from logitserve_service.api.options import read_options
@@ -27,7 +27,7 @@ FILE_TYPES = (
 """The bytes of an image show its format, whichever of these types is given."""
 FORM_FIELD = "file"
 MAX_PART_HEADER_BYTES = 1024
-JSON: Headers = [(b"content-type", b"application/json")]
+JSON = b"content-type: application/json\r\n"
 _CHANNELS = (1, 3, 4)
 
 
@@ -119,4 +119,4 @@ def write(_: Call, result: Result) -> Output:
     """Name and version of the model, and one prediction per image."""
     card = result.card
     body = {"model": card.name, "version": card.version, "predictions": result.rendered}
-    return Output(orjson.dumps(body), JSON)
+    return orjson.dumps(body), JSON

@@ -88,7 +88,7 @@ def write(call: Call, result: Result) -> Output:
     """One list of probabilities per image."""
     probabilities = np.ascontiguousarray(result.predictions.probabilities, "<f4")
     body = orjson.dumps({call.form: probabilities}, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Output(body, JSON)
+    return body, JSON
 
 
 def metadata(card: ModelCard) -> dict[str, Any]:

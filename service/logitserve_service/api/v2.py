@@ -34,6 +34,7 @@ from logitserve_service.execution.result import Result
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 _FIELD = HEADER_LENGTH.lower().encode()
+_BINARY_HEAD = b"content-type: application/octet-stream\r\n" + _FIELD + b": %d\r\n"
 
 REQUEST = "the request"
 REQUEST_MEMBERS = ("id", "parameters", "inputs", "outputs", "model_name", "model_version")
@@ -187,6 +188,5 @@ def write(call: Call, result: Result) -> Output:
         document["id"] = form.id
     body = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
     if not binary:
-        return Output(body, JSON)
-    headers = [(b"content-type", b"application/octet-stream"), (_FIELD, b"%d" % len(body))]
-    return Output(b"".join([body, *binary]), headers)
+        return body, JSON
+    return b"".join([body, *binary]), _BINARY_HEAD % len(body)

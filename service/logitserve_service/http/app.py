@@ -23,6 +23,7 @@ from logitserve_service.http import (
     repository,
 )
 from logitserve_service.http.auth import OPEN_PATHS, Authenticator
+from logitserve_service.http.messages import pairs
 from logitserve_service.http.probes import Readiness
 from logitserve_service.repository.catalog import Catalog
 from logitserve_service.repository.watcher import Watcher
@@ -96,5 +97,5 @@ async def _on_error(_: Request, error: Exception) -> Response:
     else:
         response = problems.of_error(error)
     sent = Response(response.body, response.status)
-    sent.raw_headers = response.headers
+    sent.raw_headers = pairs(response.head)
     return sent

@@ -9,7 +9,7 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from logitserve_service.http.endpoint import Endpoint, Ticket
-from logitserve_service.http.messages import RequestHead, Response, fields_of
+from logitserve_service.http.messages import RequestHead, Response, fields_of, pairs
 from logitserve_service.http.routes import Target, match
 
 Background = Callable[[], AbstractAsyncContextManager[None]]
@@ -60,7 +60,7 @@ class AsgiApplication:
             timer.cancel()
             receiving.cancel()
             ticket.cancel()
-        headers = response.headers
+        headers = pairs(response.head)
         if response.close:
             headers.append((b"connection", b"close"))
         start = {"type": "http.response.start", "status": response.status, "headers": headers}

@@ -4,7 +4,7 @@ from typing import Final
 
 from logitserve_service.config.settings import environment_name
 from logitserve_service.errors import ForbiddenError
-from logitserve_service.http.messages import Headers, RequestHead, Response
+from logitserve_service.http.messages import RequestHead, Response, lines
 
 METHODS: Final = b"GET, POST"
 REQUEST_HEADERS: Final = (
@@ -29,15 +29,15 @@ class Cors:
         self._origins = {origin.encode() for origin in origins}
         self.enabled = bool(origins)
 
-    def headers(self, origin: bytes | None) -> Headers:
-        """Headers of every response to a request of this origin."""
+    def headers(self, origin: bytes | None) -> bytes:
+        """Header lines of every response to a request of this origin."""
         expose = (b"access-control-expose-headers", RESPONSE_HEADERS)
         if b"*" in self._origins:
-            return [(b"access-control-allow-origin", b"*"), expose]
+            return lines([(b"access-control-allow-origin", b"*"), expose])
         vary = (b"vary", b"Origin")
         if origin is None or origin not in self._origins:
-            return [vary]
-        return [vary, (b"access-control-allow-origin", origin), expose]
+            return lines([vary])
+        return lines([vary, (b"access-control-allow-origin", origin), expose])
 
     def preflight(self, head: RequestHead) -> Response | None:
         """The response to a preflight, which has no key; None for any other request.
@@ -54,11 +54,9 @@ class Cors:
                 f"pages of the origin {shown!r} may not call this service "
                 f"(setting {environment_name('cors_origins')})"
             )
-        return Response(
-            200,
-            [
-                (b"access-control-allow-methods", METHODS),
-                (b"access-control-allow-headers", REQUEST_HEADERS),
-                (b"access-control-max-age", PREFLIGHT_SECONDS),
-            ],
-        )
+        headers = [
+            (b"access-control-allow-methods", METHODS),
+            (b"access-control-allow-headers", REQUEST_HEADERS),
+            (b"access-control-max-age", PREFLIGHT_SECONDS),
+        ]
+        return Response(200, lines(headers))

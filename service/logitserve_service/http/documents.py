@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from starlette.types import ASGIApp, Message
 
-from logitserve_service.http.messages import RequestHead, Response
+from logitserve_service.http.messages import RequestHead, Response, lines
 from logitserve_service.telemetry.exchange import NO_MODEL, OTHER_ROUTE
 
 
@@ -53,10 +53,10 @@ class Documents:
             # Starlette raises an unexpected error again, after its handler has responded.
             if not status:
                 raise
-        kept = [header for header in headers if header[0] != b"content-length"]
+        response_head = lines(header for header in headers if header[0] != b"content-length")
         route = getattr(scope.get("route"), "path", OTHER_ROUTE)
         model = scope.get("path_params", {}).get("name", NO_MODEL)
-        return Answer(route, model, Response(status, kept, b"".join(parts)))
+        return Answer(route, model, Response(status, response_head, b"".join(parts)))
 
 
 def _scope(head: RequestHead) -> dict[str, Any]:

@@ -33,7 +33,8 @@ from logitserve_service.telemetry.timing import server_timing
 INLINE_BYTES: Final = 65_536
 """Of a body; a larger one is parsed in a thread, so that the event loop goes on."""
 
-NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
+_LENGTH: Final = b"content-length: %d\r\n"
+_HEAD: Final = b"%b%b" + REQUEST_ID_HEADER + b": %b\r\nx-content-type-options: nosniff\r\n"
 _WITHOUT_LENGTH: Final = (204, 304)
 
 Reply = Callable[["Ticket", Response], None]
@@ -215,12 +216,12 @@ class Ticket:
             self._fail(result)
             return
         try:
-            body, headers = self._codec.write(self._call, result)
+            body, head = self._codec.write(self._call, result)
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(error)
             return
         self.exchange.timing = timing = result.timing
-        self._respond(Response(200, [*headers, (b"server-timing", server_timing(timing))], body))
+        self._respond(Response(200, head + server_timing(timing), body))
 
     def _on_document(self, task: "asyncio.Task[Answer]") -> None:
         if self.ended or task.cancelled():
@@ -243,13 +244,10 @@ class Ticket:
         exchange = self.exchange
         exchange.status = response.status
         exchange.size = size = len(response.body)
-        headers = response.headers
-        if response.status not in _WITHOUT_LENGTH:
-            headers.append((b"content-length", b"%d" % size))
-        headers.append((REQUEST_ID_HEADER, exchange.identity[0]))
-        headers.append(NOSNIFF)
+        length = b"" if response.status in _WITHOUT_LENGTH else _LENGTH % size
+        response.head = _HEAD % (response.head, length, exchange.identity[0])
         if self._endpoint.cors.enabled:
-            headers += self._endpoint.cors.headers(self.head.fields.get(b"origin"))
+            response.head += self._endpoint.cors.headers(self.head.fields.get(b"origin"))
         self._reply(self, response)
         self._endpoint.recorder.record(exchange)
 

@@ -1,12 +1,23 @@
 """Requests and responses as the application sees them, without sockets and ASGI."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from logitserve_service.http.routes import Target
 
 Headers = list[tuple[bytes, bytes]]
 """Names in lower case."""
+
+
+def lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Headers as HTTP/1.1 sends them."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+def pairs(head: bytes) -> Headers:
+    """The headers in such lines."""
+    split = (line.partition(b": ") for line in head.split(b"\r\n")[:-1])
+    return [(name, value) for name, _, value in split]
 
 
 def fields_of(headers: Headers) -> dict[bytes, bytes]:
@@ -50,8 +61,8 @@ class Response:
     """A whole response."""
 
     status: int
-    headers: Headers
-    """Not its length, which the application adds."""
+    head: bytes = b""
+    """Header lines, names in lower case; not its length, which the endpoint adds."""
     body: bytes = b""
     close: bool = False
     """Whether the connection is closed after it."""

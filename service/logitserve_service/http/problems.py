@@ -13,7 +13,7 @@ from logitserve_service.http.messages import Response
 
 logger = logging.getLogger("logitserve.problems")
 
-PROBLEM_JSON = b"application/problem+json"
+PROBLEM_JSON = "application/problem+json"
 MAX_DETAIL = 600
 """Characters; gRPC sends details in metadata, which may have 8 KiB."""
 CLIENT_GONE = 499
@@ -109,10 +109,10 @@ def problem(
     """
     title = HTTPStatus(status).phrase
     document = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    every = {**_HEADERS.get(status, {}), **(headers or {})}
-    lines = [(name.lower().encode(), value.encode("latin-1")) for name, value in every.items()]
+    every = {"content-type": PROBLEM_JSON, **_HEADERS.get(status, {}), **(headers or {})}
+    head = "".join(f"{name.lower()}: {value}\r\n" for name, value in every.items())
     body = orjson.dumps({**document, "error": detail})
-    return Response(status, [(b"content-type", PROBLEM_JSON), *lines], body, close=close)
+    return Response(status, head.encode("latin-1"), body, close=close)
 
 
 _HEADERS: Mapping[int, Mapping[str, str]] = {

@@ -211,12 +211,15 @@ class Connection(asyncio.Protocol):
             or self._over_limit
             or self._connections.drain.begun
         )
-        parts = [self._connections.response_head(response.status)]
-        parts += [b"%b: %b\r\n" % header for header in response.headers]
-        parts.append(b"connection: close\r\n\r\n" if close else b"\r\n")
-        if ticket.head.method != "HEAD":
-            parts.append(response.body)
-        self.transport.write(b"".join(parts))
+        self.transport.write(
+            b"%b%b%b%b"
+            % (
+                self._connections.response_head(response.status),
+                response.head,
+                b"connection: close\r\n\r\n" if close else b"\r\n",
+                b"" if ticket.head.method == "HEAD" else response.body,
+            )
+        )
         if close:
             self._close()
         elif self._tickets or self._read_paused:

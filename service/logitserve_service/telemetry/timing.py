@@ -18,7 +18,10 @@ class Timing:
         self.inference += other.inference
 
 
+_LINE = b"server-timing: decode;dur=%.3f, queue;dur=%.3f, inference;dur=%.3f\r\n"
+
+
 def server_timing(timing: Timing) -> bytes:
-    """A `Server-Timing` header value (W3C Server Timing), in milliseconds."""
+    """The header line `Server-Timing` (W3C Server Timing), in milliseconds."""
     milliseconds = timing.preprocessing * 1000, timing.queue * 1000, timing.inference * 1000
-    return b"decode;dur=%.3f, queue;dur=%.3f, inference;dur=%.3f" % milliseconds
+    return _LINE % milliseconds

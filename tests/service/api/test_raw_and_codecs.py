@@ -34,9 +34,9 @@ def test_raw() -> None:
 
 def test_predictions_are_written_in_full() -> None:
     call = predict.read_file(content(b"1"), CARD, LIMITS)
-    output = predict.write(call, result(call.options))
-    assert output.headers == [(b"content-type", b"application/json")]
-    body: dict[str, Any] = json.loads(output.body)
+    written, head = predict.write(call, result(call.options))
+    assert head == b"content-type: application/json\r\n"
+    body: dict[str, Any] = json.loads(written)
     assert (body["model"], body["version"]) == (CARD.name, CARD.version)
     expected = softmax(linear_logits(IMAGES, WEIGHTS))
     for prediction, probabilities in zip(body["predictions"], expected, strict=True):

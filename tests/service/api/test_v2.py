@@ -20,6 +20,7 @@ from logitserve_service.errors import (
     UnreadableRequestError,
     UnusableRequestError,
 )
+from logitserve_service.http.messages import pairs
 from tests.service.api.codec_helpers import (
     CARD,
     IMAGES,
@@ -320,10 +321,10 @@ def test_other_errors() -> None:
 
 def answered(body: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """JSON of the response to a request about `IMAGES`; its tensors, wherever their data are."""
-    output = write(asked(body), result())
-    headers = dict(output.headers)
-    document = json.loads(output.body[: int(headers.get(FIELD, len(output.body)))])
-    rest = output.body[int(headers.get(FIELD, len(output.body))) :]
+    written, head = write(asked(body), result())
+    headers = dict(pairs(head))
+    length = int(headers.get(FIELD, len(written)))
+    document, rest = json.loads(written[:length]), written[length:]
     assert headers[b"content-type"] == (
         b"application/octet-stream" if FIELD in headers else b"application/json"
     )
@@ -379,7 +380,7 @@ def test_the_one_logit_of_a_binary_model_has_no_label() -> None:
         {"name": name, "parameters": {"classification": 5}} for name in ("logits", "probabilities")
     ]
     call = read(content({**one(), "outputs": outputs}), card, LIMITS)
-    document = json.loads(write(call, result(card=card)).body)
+    document = json.loads(write(call, result(card=card))[0])
     logits, probabilities = document["outputs"]
     assert logits["shape"] == [3, 1]
     assert logits["data"][0].count(":") == 1

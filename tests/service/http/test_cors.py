@@ -4,6 +4,7 @@ import pytest
 
 from logitserve_service.errors import ForbiddenError
 from logitserve_service.http.cors import Cors
+from logitserve_service.http.messages import pairs
 from tests.service.serving import head
 
 ALLOW = b"access-control-allow-origin"
@@ -23,7 +24,7 @@ PREFLIGHT = (b"access-control-request-method", b"POST")
 def test_responses(
     origins: tuple[str, ...], origin: bytes | None, allowed: bytes | None, *, varies: bool
 ) -> None:
-    headers = dict(Cors(origins).headers(origin))
+    headers = dict(pairs(Cors(origins).headers(origin)))
     assert headers.get(ALLOW) == allowed
     assert (headers.get(b"vary") == b"Origin") == varies
     assert (b"access-control-expose-headers" in headers) == (allowed is not None)
@@ -34,7 +35,7 @@ def test_preflights() -> None:
     asked = head("OPTIONS", "/predict", (b"origin", b"http://a"), PREFLIGHT)
     response = cors.preflight(asked)
     assert response is not None
-    fields = dict(response.headers)
+    fields = dict(pairs(response.head))
     assert (response.status, fields[b"access-control-allow-methods"]) == (200, b"GET, POST")
     assert b"X-API-Key" in fields[b"access-control-allow-headers"]
     with pytest.raises(ForbiddenError, match="LOGITSERVE_CORS_ORIGINS"):

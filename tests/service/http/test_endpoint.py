@@ -17,7 +17,7 @@ from logitserve_service.config.keys import Keys
 from logitserve_service.errors import BodyTimeoutError, HeadTooLargeError
 from logitserve_service.http.auth import Authenticator
 from logitserve_service.http.endpoint import INLINE_BYTES, Endpoint, Ticket
-from logitserve_service.http.messages import Response
+from logitserve_service.http.messages import Response, pairs
 from logitserve_service.telemetry.request_ids import current
 from tests.service.serving import MAX_BODY, Bench, Replies, head
 from tests.tiny_models import png, random_picture
@@ -75,7 +75,7 @@ async def test_a_body_in_parts(served: Bench, size: int) -> None:
     assert response.status == 200
     (prediction,) = json.loads(response.body)["predictions"]
     assert len(prediction["probabilities"]) == 2
-    fields = dict(response.headers)
+    fields = dict(pairs(response.head))
     assert fields[b"content-length"] == b"%d" % len(response.body)
     assert fields[b"x-request-id"] == b"mine"
     assert fields[b"server-timing"].startswith(b"decode;dur=")

@@ -7,6 +7,7 @@ import pytest
 from logitserve.inference.errors import TooManyPixelsError, UnreadableImageError
 from logitserve_service import errors
 from logitserve_service.http import problems
+from logitserve_service.http.messages import pairs
 from logitserve_service.http.problems import MAX_DETAIL, PROBLEM_JSON, fit_to_send, of_error
 
 
@@ -40,7 +41,7 @@ def test_errors(
     expected = 400 if form == "v1" and status == 422 else status
     document = json.loads(response.body)
     assert response.status == document["status"] == expected
-    assert dict(response.headers) == {b"content-type": PROBLEM_JSON, **headers}
+    assert dict(pairs(response.head)) == {b"content-type": PROBLEM_JSON.encode(), **headers}
     assert document["error"] == document["detail"]
     assert detail in document["detail"]
     closing = E.BodyTooLargeError | E.TooManyBytesError | TooManyPixelsError
