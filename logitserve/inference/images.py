@@ -1,23 +1,27 @@
 """Encoded images ↔ arrays. The only place where image files are decoded.
 
-libspng decodes PNG: a small one four times faster than Pillow (`benchmarks/codecs.py`). Pillow
-decodes the other formats, and palettes with transparency. Section numbers are those of the PNG
-specification (third edition, https://www.w3.org/TR/png-3/).
+`png` decodes PNG; Pillow decodes the other formats, and palettes with transparency.
 """
 
 import io
+import math
 import re
-import struct
 import warnings
-from functools import lru_cache
-from typing import Any, Final, NamedTuple, NoReturn
-from zlib import crc32
+from typing import Final, NoReturn
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
-from pyspng import c as libspng  # its `load` costs a tenth more
+from PIL import (
+    ExifTags,
+    Image,
+    ImageFile,
+    ImageOps,
+    JpegImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+)
 
+from logitserve.inference import png
 from logitserve.inference.errors import TooManyPixelsError, UnreadableImageError
 from logitserve.inference.image_warnings import ImageWarning, Warn
 
@@ -28,34 +32,24 @@ FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 DEFAULT_MAX_PIXELS: Final = 50_000_000
 MOST_PIXELS: Final = 178_956_970
 """Pillow opens no image with more, whatever is allowed (twice its `MAX_IMAGE_PIXELS`)."""
-MAX_CHUNKS: Final = 65_536
-"""Of a PNG. Each costs a turn of Python; encoders cut pixels into chunks of some kilobytes."""
-
-_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
-_STARTS: Final = (_SIGNATURE[:4], b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", b"II", b"MM")
+_STARTS: Final = (png.SIGNATURE[:4], b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", b"II", b"MM")
 """How files of those formats begin."""
-_HEADER: Final = struct.Struct(">I4sIIBBBBBI")
-"""Length, name, width, height, bit depth, color type, three methods, CRC (11.2.1)."""
-_HEADER_END: Final = len(_SIGNATURE) + _HEADER.size
-_FRAME: Final = 12
-"""Bytes of a chunk around its content: length, name, CRC (5.3)."""
-_END: Final = b"\x00\x00\x00\x00IEND\xae\x42\x60\x82"
-_OPTIONAL: Final = 0x20
-"""The bit of a chunk name's first letter that marks an ancillary chunk (5.4)."""
-_GRAY, _RGB, _PALETTE, _GRAY_ALPHA, _RGBA = 0, 2, 3, 4, 6
-_CHANNELS: Final[dict[int, Any]] = {
-    _GRAY: np.s_[:, :, 0],
-    _RGB: np.s_[:, :, :3],
-    _GRAY_ALPHA: np.s_[:, :, ::3],
-    _RGBA: np.s_[:],
-}
-"""Color type → its channels in RGBA."""
-_chunk_head = struct.Struct(">I4s").unpack_from
-_number = struct.Struct(">I").unpack_from
+_PILLOW_BYTES: Final = 20
+"""Of a pixel, while Pillow decodes and converts an image (measured: 18.2 of a WebP)."""
+_COEFFICIENT_BYTES: Final = 2
+"""Of a sample of a JPEG with several scans, which libjpeg holds whole before it makes pixels."""
+_STRIP_ROWS: Final = 16
+"""Rows of the result that are averaged at a time."""
+_SCAN: Final = b"\xff\xda"
+"""Begins a scan of a JPEG (ITU-T T.81, B.1.1.3); elsewhere a zero follows each 0xff."""
 
 
 def decode(
-    data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS, warn: Warn | None = None
+    data: bytes,
+    *,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    needed: int | None = None,
+    warn: Warn | None = None,
 ) -> Samples:
     """Decode one image, upright, to 8-bit samples.
 
@@ -69,17 +63,69 @@ def decode(
     Args:
         data: a file in one of `FORMATS`; what follows its end is ignored.
         max_pixels: width × height that the header may announce; checked before decoding.
+        needed: pixels of the shorter side; a JPEG that has twice as many or more is decoded at a
+            half, a quarter or an eighth of its size, which is faster. None: the whole size.
         warn: called when the image is turned.
 
     Raises:
         UnreadableImageError: empty, unknown, truncated or damaged.
         TooManyPixelsError: larger than `max_pixels`.
     """
-    if data.startswith(_SIGNATURE):
+    if data.startswith(png.SIGNATURE):
         return _from_png(data, max_pixels, warn)
     if not data:
         raise UnreadableImageError("the image is empty: 0 bytes")
-    return _by_pillow(data, FORMATS[1:], max_pixels, warn)
+    return _by_pillow(data, FORMATS[1:], max_pixels, needed, warn)
+
+
+def memory(data: bytes, *, max_pixels: int, needed: int | None = None) -> int:
+    """Bytes that decoding and fitting an image takes at most, by its header.
+
+    Args:
+        data: a file in one of `FORMATS`; 0 if it is one that `decode` refuses.
+        max_pixels: as for `decode`.
+        needed: as for `decode`.
+    """
+    try:
+        if data.startswith(png.SIGNATURE):
+            return png.memory(data, max_pixels)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data), formats=FORMATS[1:])
+            pixels = math.prod(_size(image))
+            if pixels > max_pixels:
+                return 0
+            coefficients = 0
+            if isinstance(image, JpegImagePlugin.JpegImageFile):
+                if image.info.get("progressive") or data.count(_SCAN) > 1:
+                    coefficients = pixels * len(image.getbands()) * _COEFFICIENT_BYTES
+                _draft(image, needed)
+                pixels = math.prod(image.size)
+            return pixels * _PILLOW_BYTES + coefficients
+    except Exception:  # noqa: BLE001 - see `_by_pillow`
+        return 0
+
+
+def averaged(samples: Samples, needed: int) -> Samples:
+    """Shrink a large image by a whole factor: its shorter side keeps at least `needed` pixels.
+
+    Each pixel is the mean of a block; where there is opacity, weighted by it. It takes little more
+    memory than its result.
+    """
+    factor = min(samples.shape[:2]) // needed
+    if factor < 2:
+        return samples
+    rows = factor * _STRIP_ROWS
+    strips = [samples[top : top + rows] for top in range(0, len(samples), rows)]
+    return np.concatenate(
+        [np.asarray(Image.fromarray(np.ascontiguousarray(s)).reduce(factor)) for s in strips]
+    )
+
+
+def _draft(image: JpegImagePlugin.JpegImageFile, needed: int | None) -> None:
+    """Let a JPEG be decoded smaller, in its own colors."""
+    if needed is not None:
+        image.draft(None, (needed, needed))
 
 
 def encode_png(samples: Samples) -> bytes:
@@ -89,111 +135,35 @@ def encode_png(samples: Samples) -> bytes:
     return file.getvalue()
 
 
-class _Header(NamedTuple):
-    width: int
-    height: int
-    bit_depth: int
-    color_type: int
-
-
 def _from_png(data: bytes, max_pixels: int, warn: Warn | None) -> Samples:
-    header = _png_header(data[len(_SIGNATURE) : _HEADER_END])
-    width, height, bit_depth, color_type = header
-    if width * height > max_pixels:
-        raise TooManyPixelsError(width, height, max_pixels)
-    pixels, others = _walk(data)
-    if not others and bit_depth <= 8:
-        return _by_libspng(data)
-    if color_type == _PALETTE:
-        palette = data[others.get(b"PLTE", slice(0))]
-        if bit_depth > 8 or len(palette) not in range(_FRAME + 3, _FRAME + 3 * 256 + 1, 3):
-            raise _damaged("its palette is missing, or is not one")
-    # Text, color profiles and the other frames of an APNG are never unpacked.
-    used = (b"PLTE", b"tRNS") if color_type == _PALETTE else ()
-    chunks = [others[name] for name in used if name in others] + pixels
-    file = b"".join([data[:_HEADER_END], *[data[chunk] for chunk in chunks], _END])
-    transparency = data[others[b"tRNS"]][8:-4] if b"tRNS" in others else b""
-    if transparency and color_type == _PALETTE:
-        samples = _by_pillow(file, FORMATS[:1], max_pixels, None)
-    elif transparency and color_type in (_GRAY, _RGB):
-        samples = _with_opacity(file, header, transparency)
+    header = png.header(data)
+    if header.width * header.height > max_pixels:
+        raise TooManyPixelsError(header.width, header.height, max_pixels)
+    pixels, others = png.walk(data)
+    if not others and header.bit_depth <= 8:
+        return png.decode(data)
+    file = png.stripped(data, header, pixels, others)
+    transparency = png.content(data, others, b"tRNS")
+    samples: Samples
+    if transparency and header.has_palette:
+        samples = _by_pillow(file, FORMATS[:1], max_pixels, None, None)
+    elif transparency and not header.has_alpha:
+        samples = png.with_opacity(file, header, transparency)
     else:
-        samples = _by_libspng(file) if bit_depth <= 8 else _narrowed(file, color_type)
+        samples = png.decode(file) if header.bit_depth <= 8 else png.narrowed(file, header)
     if b"eXIf" not in others:
         return samples
     image = Image.fromarray(np.ascontiguousarray(samples))
-    image.info["exif"] = data[others[b"eXIf"]][8:-4]
+    image.info["exif"] = png.content(data, others, b"eXIf")
     return np.asarray(_upright(image, warn))
 
 
-@lru_cache(maxsize=64)  # most images are of one kind
-def _png_header(chunk: bytes) -> _Header:
-    if len(chunk) == _HEADER.size:
-        length, name, width, height, bit_depth, color_type, *_, checksum = _HEADER.unpack(chunk)
-        if (length, name) == (13, b"IHDR"):
-            if crc32(chunk[4:-4]) != checksum:
-                raise _damaged("the checksum of its chunk 'IHDR' is wrong")
-            return _Header(width, height, bit_depth, color_type)
-    raise _damaged("it does not begin with a header")
-
-
-def _walk(data: bytes) -> tuple[list[slice], dict[bytes, slice]]:
-    """Where the IDAT chunks stand, and the others by name, up to IEND; whole, with right CRCs."""
-    pixels: list[slice] = []
-    others: dict[bytes, slice] = {}
-    size, position, previous = len(data), _HEADER_END, b""
-    for _ in range(MAX_CHUNKS):
-        if data[position : position + _FRAME] == _END:
-            return pixels, others
-        if position + _FRAME > size:
-            raise _damaged("it is truncated")
-        length, name = _chunk_head(data, position)
-        end = position + _FRAME + length
-        if end > size:
-            raise _damaged("it is truncated")
-        if crc32(data[position + 4 : end - 4]) != _number(data, end - 4)[0]:
-            raise _damaged(f"the checksum of its chunk {_printable(name)} is wrong")
-        if name == b"IDAT":
-            if pixels and previous != name:
-                raise _damaged("other chunks stand between those with its pixels")
-            pixels.append(slice(position, end))
-        elif name != b"IEND" and (name[0] & _OPTIONAL or name == b"PLTE"):
-            others[name] = slice(position, end)
-        else:
-            raise _damaged(f"its chunk {_printable(name)} does not belong there")
-        position, previous = end, name
-    raise _damaged(f"it has more than {MAX_CHUNKS} chunks")
-
-
-def _by_libspng(data: bytes, form: Any = libspng.SPNG_FMT_AUTO) -> npt.NDArray[Any]:
-    try:
-        samples: npt.NDArray[Any] = libspng.spng_decode_image_bytes(data, form)
-    except (MemoryError, RuntimeError) as error:
-        _, _, reason = str(error).rpartition(": ")  # the name of the library and its function
-        raise _damaged(reason) from error
-    return samples[:, :, 0] if samples.shape[2] == 1 else samples
-
-
-def _narrowed(file: bytes, color_type: int) -> Samples:
-    """16-bit samples as 8-bit ones."""
-    rgba = _by_libspng(file, libspng.SPNG_FMT_RGBA8)
-    return np.ascontiguousarray(rgba[_CHANNELS.get(color_type, np.s_[:])])
-
-
-def _with_opacity(file: bytes, header: _Header, transparency: bytes) -> Samples:
-    """Gray or RGB with the one color transparent that the tRNS chunk names (11.3.1.1)."""
-    wide = _by_libspng(file, libspng.SPNG_FMT_RGBA16)
-    if len(transparency) != (2 if header.color_type == _GRAY else 6):
-        raise _damaged("its chunk 'tRNS' has another length than it must have")
-    highest = 2**header.bit_depth - 1
-    color = (np.frombuffer(transparency, ">u2") & highest) * (65535 // highest)
-    wide[:, :, 3][(wide[:, :, :3] == color).all(axis=2)] = 0
-    opaque = _CHANNELS[_GRAY_ALPHA if header.color_type == _GRAY else _RGBA]
-    return np.ascontiguousarray((wide[opaque] >> 8).astype(np.uint8))
-
-
 def _by_pillow(
-    data: bytes, formats: tuple[str, ...], max_pixels: int, warn: Warn | None
+    data: bytes,
+    formats: tuple[str, ...],
+    max_pixels: int,
+    needed: int | None,
+    warn: Warn | None,
 ) -> Samples:
     try:
         with warnings.catch_warnings():
@@ -206,6 +176,8 @@ def _by_pillow(
                 raise TooManyPixelsError(width, height, max_pixels)
             if isinstance(image, TiffImagePlugin.TiffImageFile):
                 return _from_tiff(image, max_pixels, warn)
+            if isinstance(image, JpegImagePlugin.JpegImageFile):
+                _draft(image, needed)
             image.load()
             return _eight_bit(_upright(image, warn))
     except UnidentifiedImageError as error:
@@ -218,7 +190,7 @@ def _by_pillow(
     # What Pillow's decoders raise on damaged files is not one class: OSError for truncation,
     # SyntaxError and ValueError for bad chunks, and struct, index and overflow errors besides.
     except Exception as error:
-        raise _damaged(str(error)) from error
+        raise png.damaged(str(error)) from error
 
 
 def _size(image: ImageFile.ImageFile) -> tuple[int, int]:
@@ -300,11 +272,3 @@ def _unusual(what: str) -> UnreadableImageError:
     return UnreadableImageError(
         f"a TIFF with {what} is not read here; send unsigned samples of 8 bits"
     )
-
-
-def _damaged(reason: str) -> UnreadableImageError:
-    return UnreadableImageError(f"the image is damaged: {reason}")
-
-
-def _printable(name: bytes) -> str:
-    return repr(name)[1:]

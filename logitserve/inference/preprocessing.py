@@ -17,6 +17,9 @@ from logitserve.inference.mnist.form import are_normalized
 
 Pixels = npt.NDArray[np.uint8]
 
+NEEDED_SIDE: Final = 256
+"""Pixels: twice `normalize.WORKING_SIDE`, so that a small digit on a large sheet has enough."""
+
 SQUASHED: Final = 1.05
 """Larger over smaller of the two scales from which an image looks squashed."""
 
@@ -29,7 +32,13 @@ def decode(
     warn: Warn | None = None,
 ) -> Pixels:
     """Decode one encoded image, as `images.decode` does, and `fit` it."""
-    return fit(codec.decode(data, max_pixels=max_pixels, warn=warn), spec, warn)
+    samples = codec.decode(data, max_pixels=max_pixels, needed=needed_side(spec), warn=warn)
+    return fit(samples, spec, warn)
+
+
+def needed_side(spec: InputSpec) -> int:
+    """Pixels of an image's shorter side from which more detail makes no difference."""
+    return max(NEEDED_SIDE, 2 * spec.height, 2 * spec.width)
 
 
 def from_array(
@@ -110,6 +119,7 @@ def fit(samples: Samples, spec: InputSpec, warn: Warn | None = None) -> Pixels:
         spec: what the network takes.
         warn: called with what the sender of the image may not expect.
     """
+    samples = codec.averaged(samples, needed_side(spec))
     fitted = _digit if spec.fit is Fit.DIGIT else _image
     return fitted(samples, spec, warn).reshape(spec.shape)
 

@@ -12,6 +12,7 @@ ServiceError
 ├── JsonTooLargeError            too many values
 ├── JsonTooDeepError             nested too deeply
 ├── TooManyImagesError
+├── ImageTooLargeError           one image would take more memory than there is
 ├── HeadTooLargeError            request line and header fields
 ├── RequestTimeoutError          the request does not arrive in time
 │   ├── HeadTimeoutError
@@ -19,7 +20,8 @@ ServiceError
 ├── TooManyConnectionsError
 ├── BusyError                    overload; a retry may succeed
 │   ├── QueueFullError
-│   └── TooManyBytesError        bodies of concurrent requests
+│   ├── TooManyBytesError        bodies of concurrent requests
+│   └── DecodersBusyError        large images of concurrent requests
 ├── DeadlineError                the response takes too long
 ├── NotReadyError
 │   └── ModelUnavailableError    the model exists, but no version of it can be served
@@ -139,6 +141,14 @@ class TooManyImagesError(ServiceError):
     text = "the request has more images than the limit of {}"
 
 
+class ImageTooLargeError(ServiceError):
+    """One image would take more memory than all images may take together."""
+
+    text = "decoding the image takes {} bytes of memory, and the limit is {}; send a smaller one"
+    image: int | None = None
+    """Its number within the request; None for a single image."""
+
+
 class HeadTooLargeError(ServiceError):
     """The request line and header fields exceed the limits."""
 
@@ -187,6 +197,12 @@ class TooManyBytesError(BusyError):
     """The bodies of concurrent requests exceed their common limit."""
 
     text = "the bodies of all requests reach their limit of {} bytes; try again later"
+
+
+class DecodersBusyError(BusyError):
+    """Large images of other requests kept a large image from being decoded until its deadline."""
+
+    text = "other large images were decoded first for all of the {} ms; try again later"
 
 
 class DeadlineError(ServiceError):

@@ -37,6 +37,7 @@ LIMITS = (
     *("--version-policy", "all", "--max-body-bytes", f"{MAX_BODY_BYTES}"),
     *("--max-pictures", f"{MAX_IMAGES}", "--max-pixels", f"{MAX_PIXELS}"),
 )
+DECODED_BYTES = 200 * 2**20
 FRIEND = "https://friend.example"
 OLD_KEY, NEW_KEY, ADMIN_KEY = "old-key-1", "new-key-2", "admin-key-3"
 
@@ -89,8 +90,9 @@ def traced(folder: str, collector: str) -> tuple[tuple[str, ...], dict[str, str]
 
 
 def shipped(_: str, __: str) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The models of the repository, with the settings that the service has by itself."""
-    return ("--models", str(ROOT / "models")), clean_environment()
+    """The models of the repository, with the settings of a small container."""
+    decoded = ("--max-decoded-bytes", f"{DECODED_BYTES}")
+    return ("--models", str(ROOT / "models"), *decoded), clean_environment()
 
 
 PROFILES: dict[str, Profile] = {

@@ -15,13 +15,17 @@ from PIL import Image
 
 from tests.e2e.problems import assert_problem
 from tests.e2e.process import Server
+from tests.e2e.profiles import DECODED_BYTES
 from tests.e2e.sockets import connect
+from tests.png_files import END, SIGNATURE, chunk
 from tests.tiny_models import png, random_picture
 
 GOOD = png(random_picture(0))
 MAX_MIB = 300
 SECONDS = 60
 SIDE = 30_000
+PERMITTED = 7000
+"""Pixels of a side, with which an image has hardly fewer than may be."""
 JSON = {"content-type": "application/json"}
 
 
@@ -50,26 +54,21 @@ def small(shipped: Server) -> Iterator[None]:
     assert shipped.process.poll() is None
 
 
-def bomb_png() -> bytes:
-    """A black square, made without holding its pixels."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + check
+def black_png(side: int, color_type: int = 0, before: bytes = b"") -> bytes:
+    """A black square, made without holding its pixels; `before` them come other chunks."""
 
     packer = zlib.compressobj()
-    rows = [packer.compress(bytes(SIDE + 1)) for _ in range(SIDE)]
-    head = struct.pack(">IIBBBBB", SIDE, SIDE, 8, 0, 0, 0, 0)
+    row = bytes(1 + side * {0: 1, 2: 3}[color_type])
+    rows = [packer.compress(row) for _ in range(side)]
+    head = struct.pack(">IIBBBBB", side, side, 8, color_type, 0, 0, 0)
     packed = b"".join([*rows, packer.flush()])
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
-    )
+    return SIGNATURE + chunk(b"IHDR", head) + before + chunk(b"IDAT", packed) + END
 
 
 def bomb(kind: str) -> bytes:
     """A picture with more pixels than are allowed, as small as its format makes it."""
     if kind == "PNG":
-        return bomb_png()
+        return black_png(SIDE)
     # WebP has at most 16383 pixels a side; each of these is over the limit of 50 million.
     buffer = io.BytesIO()
     options: dict[str, dict[str, Any]] = {
@@ -90,6 +89,44 @@ def test_a_decompression_bomb(shipped: Server, kind: str) -> None:
     headers = {"content-type": "application/octet-stream"}
     response = shipped.client.post("/predict", content=data, headers=headers)
     assert_problem(response, 413, "pixels", "LOGITSERVE_MAX_PIXELS")
+
+
+@pytest.mark.usefixtures("small")
+def test_many_large_images_at_once(shipped: Server) -> None:
+    """Those that fit into the memory together are decoded together; the others wait."""
+    bodies = [black_png(PERMITTED), black_png(PERMITTED, color_type=2)] * 4
+
+    async def ask() -> list[int]:
+        async with httpx.AsyncClient(base_url=shipped.url, timeout=SECONDS) as client:
+            posts = [client.post("/predict", content=body) for body in bodies]
+            return [response.status_code for response in await asyncio.gather(*posts)]
+
+    assert asyncio.run(ask()) == [200] * len(bodies)
+
+
+@pytest.mark.usefixtures("small")
+def test_an_image_that_would_take_too_much_memory(shipped: Server) -> None:
+    transparent = black_png(PERMITTED, color_type=2, before=chunk(b"tRNS", bytes(6)))
+    response = shipped.client.post("/predict", content=transparent)
+    assert_problem(response, 413, str(DECODED_BYTES), "LOGITSERVE_MAX_DECODED_BYTES")
+
+
+@pytest.mark.usefixtures("small")
+def test_an_image_that_is_not_begun_before_its_deadline(shipped: Server) -> None:
+    """It is told to come back, as one that finds the queue full."""
+    body = black_png(PERMITTED, color_type=2)
+
+    async def ask() -> list[httpx.Response]:
+        async with httpx.AsyncClient(base_url=shipped.url, timeout=SECONDS) as client:
+            first = [client.post("/predict", content=body) for _ in range(4)]
+            hurried = {"x-request-timeout-ms": "100"}
+            last = client.post("/predict", content=body, headers=hurried)
+            return await asyncio.gather(*first, last)
+
+    *others, late = asyncio.run(ask())
+    assert [response.status_code for response in others] == [200] * 4
+    assert_problem(late, 429, "100 ms", "LOGITSERVE_MAX_DECODED_BYTES")
+    assert "retry-after" in late.headers
 
 
 @pytest.mark.usefixtures("small")

@@ -12,14 +12,14 @@ from logitserve.inference.predictor import Predictor
 from logitserve.inference.rendering import PLAIN, OutputOptions
 from logitserve_service.execution.batcher import Batcher
 from logitserve_service.execution.job import Inputs
-from logitserve_service.execution.preprocessing import decoding_threads
+from logitserve_service.execution.preprocessing import Decoders
 from logitserve_service.execution.result import Result
 from tests.tiny_models import random_picture
 
 Images = npt.NDArray[np.uint8]
 Outcome = Result | Exception
 
-DECODERS = decoding_threads(2)
+DECODERS = Decoders(2, 2**30)
 
 
 class GatedPredictor(Predictor):

@@ -122,10 +122,11 @@ class Settings(BaseModel):
         "* allows any; separate several with spaces",
     )
     max_body_bytes: PositiveInt = Field(32 * 2**20, description="maximum size of a request body")
-    max_buffered_bytes: PositiveInt = Field(
-        128 * 2**20,
+    max_buffered_bytes: PositiveInt | None = Field(
+        None,
         description="maximum total size of the request bodies that a worker holds at once; one "
-        "body is always accepted",
+        "body is always accepted; if unset, 128 MiB, or a quarter of its share of the memory that "
+        "is left",
     )
     max_pictures: PositiveInt = Field(1024, description="maximum number of images in a request")
     max_json_values: PositiveInt = Field(
@@ -136,6 +137,11 @@ class Settings(BaseModel):
     )
     max_pixels: PositiveInt = Field(
         DEFAULT_MAX_PIXELS, le=MOST_PIXELS, description="maximum width × height of an image"
+    )
+    max_decoded_bytes: PositiveInt | None = Field(
+        None,
+        description="maximum memory of a worker for images that are decoded at once; if "
+        "unset, a third of its share of the memory that is left",
     )
     request_timeout_ms: PositiveInt = Field(
         60_000,

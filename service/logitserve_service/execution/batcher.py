@@ -10,13 +10,11 @@ import logging
 import math
 import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Protocol
 
 import numpy as np
 
-from logitserve.inference import preprocessing
 from logitserve.inference.errors import NonFiniteLogitsError
 from logitserve.inference.image_warnings import ImageWarning
 from logitserve.inference.predictor import Predictions, Predictor
@@ -24,7 +22,7 @@ from logitserve.inference.rendering import OutputOptions
 from logitserve_service.errors import QueueFullError
 from logitserve_service.execution.batch import Batch
 from logitserve_service.execution.job import MAX_BATCH, Image, Inputs, Job, OnResult, Tensor
-from logitserve_service.execution.preprocessing import has_large, prepare, read
+from logitserve_service.execution.preprocessing import Decoders, has_large
 from logitserve_service.execution.result import Result
 
 IN_PLACE_SECONDS = 0.002
@@ -62,7 +60,7 @@ class Batcher:
         *,
         max_queue: int,
         max_pixels: int,
-        decoders: ThreadPoolExecutor,
+        decoders: Decoders,
         metrics: BatchMetrics | None = None,
     ) -> None:
         """Warm the model up, and measure it.
@@ -120,15 +118,15 @@ class Batcher:
         """
         warnings: list[ImageWarning] = []
 
-        def fitted() -> Tensor:
-            samples = read(image, self._max_pixels, warnings.append)
-            return preprocessing.fit(samples, self._card.input, warnings.append)
-
         self._check_queue(1)
         self._waiting += 1
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._decoders, fitted), warnings
+            fit, spec = self._decoders.fit, self._card.input
+            fitted = loop.run_in_executor(
+                self._decoders.executor, fit, image, spec, self._max_pixels, warnings.append
+            )
+            return await fitted, warnings
         finally:
             self._waiting -= 1
 
@@ -153,11 +151,11 @@ class Batcher:
             asyncio.get_running_loop().call_soon(self._next)
 
     def _decode(self, job: Job) -> None:
+        job.undecoded = True
         loop = asyncio.get_running_loop()
-        prepared = loop.run_in_executor(
-            self._decoders, prepare, job, self._card.input, self._max_pixels
-        )
-        prepared.add_done_callback(lambda done: self._decoded(job, done))
+        fit_all, spec = self._decoders.fit_all, self._card.input
+        fitted = loop.run_in_executor(self._decoders.executor, fit_all, job, spec, self._max_pixels)
+        fitted.add_done_callback(lambda done: self._decoded(job, done))
 
     def _decoded(self, job: Job, done: "asyncio.Future[Tensor]") -> None:
         error = done.exception()

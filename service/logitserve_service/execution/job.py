@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from logitserve.inference.predictor import Predictions
 from logitserve.inference.rendering import OutputOptions
+from logitserve_service.errors import DeadlineError, DecodersBusyError, ServiceError
 from logitserve_service.execution.result import Result
 from logitserve_service.telemetry.timing import Timing
 
@@ -42,6 +43,7 @@ class Job:
         "start",
         "timing",
         "total",
+        "undecoded",
     )
 
     def __init__(
@@ -61,6 +63,8 @@ class Job:
         """The first of them within the request."""
         self.cancelled = False
         """Whether the result is not needed any more; the queue passes over it."""
+        self.undecoded = False
+        """Whether it waits for a thread, or for memory, to decode its first image."""
         self.timing: Timing | None = None
         """Of what was done before the batch of the part."""
         self.results: list[Result] = []
@@ -69,6 +73,10 @@ class Job:
     def cancel(self) -> None:
         """Withdraw the request."""
         self.cancelled = True
+
+    def expired(self, timeout_ms: int) -> ServiceError:
+        """The error of a job that is not done at its deadline."""
+        return (DecodersBusyError if self.undecoded else DeadlineError)(timeout_ms)
 
     def image_number(self, index: int) -> int | None:
         """Number within the request of an image of the part; None for a single image."""

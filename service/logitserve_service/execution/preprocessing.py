@@ -13,7 +13,9 @@ from logitserve.inference.card import InputSpec
 from logitserve.inference.errors import ImageError
 from logitserve.inference.image_warnings import Warn
 from logitserve.inference.images import Samples
+from logitserve_service.errors import ImageTooLargeError
 from logitserve_service.execution.job import Image, Inputs, Job, Tensor
+from logitserve_service.execution.memory import DecodedBytes
 from logitserve_service.telemetry.timing import Timing
 
 IN_PLACE_PIXELS = 64 * 64
@@ -30,13 +32,55 @@ is 3 to 4 times. With more, other processes on the same CPU keep these threads w
 hold Python's lock."""
 
 
-def decoding_threads(count: int) -> ThreadPoolExecutor:
-    """The threads of a process that decode large images.
+class Decoders:
+    """The threads of a process that decode large images, and the memory that they may use."""
 
-    Args:
-        count: images that are decoded at the same time.
-    """
-    return ThreadPoolExecutor(count, "decode", initializer=_give_way)
+    def __init__(self, threads: int, max_bytes: int) -> None:
+        """`threads` images are decoded at a time, in `max_bytes` of memory together."""
+        self.executor = ThreadPoolExecutor(threads, "decode", initializer=_give_way)
+        self.memory = DecodedBytes(max_bytes)
+
+    def fit(
+        self, image: Image, spec: InputSpec, max_pixels: int, warn: Warn | None = None
+    ) -> Tensor:
+        """Decode and fit one image once there is memory for it; to be called in a thread.
+
+        Returns:
+            uint8, `[height, width, channels]` of the spec.
+
+        Raises:
+            ImageError: it cannot be used, or has more than `max_pixels`.
+            ImageTooLargeError: it would take more memory than there is.
+        """
+        if not isinstance(image, bytes):
+            return preprocessing.from_array(image, spec, max_pixels=max_pixels, warn=warn)
+        needed = preprocessing.needed_side(spec)
+        with self.memory.reserved(images.memory(image, max_pixels=max_pixels, needed=needed)):
+            return preprocessing.decode(image, spec, max_pixels=max_pixels, warn=warn)
+
+    def fit_all(self, job: Job, spec: InputSpec, max_pixels: int) -> Tensor:
+        """Decode and fit the images of a job's current part, one after the other; in a thread.
+
+        Returns:
+            uint8, `[n, height, width, channels]`; its time is added to the job's.
+
+        Raises:
+            ImageError: as `fit`; it names the image.
+        """
+        begun = time.perf_counter()
+        fitted = np.empty((job.count, *spec.shape), np.uint8)
+        for index, image in enumerate(job.part):
+            if job.cancelled:
+                break
+            try:
+                fitted[index] = self.fit(image, spec, max_pixels)
+            except (ImageError, ImageTooLargeError) as error:
+                error.image = job.image_number(index)
+                raise
+            job.undecoded = False
+        job.timing = job.timing or Timing()
+        job.timing.preprocessing += time.perf_counter() - begun
+        return fitted
 
 
 def _give_way() -> None:
@@ -54,36 +98,12 @@ def has_large(part: Inputs) -> bool:
     return False
 
 
-def read(image: Image, max_pixels: int, warn: Warn | None = None) -> Samples:
-    """An image as samples; `warn` gets what the sender may not expect.
+def read(image: Image, max_pixels: int) -> Samples:
+    """A small image as samples.
 
     Raises:
         ImageError: it cannot be used, or has more than `max_pixels`.
     """
     if isinstance(image, bytes):
-        return images.decode(image, max_pixels=max_pixels, warn=warn)
+        return images.decode(image, max_pixels=max_pixels)
     return preprocessing.samples_of(image, max_pixels=max_pixels)
-
-
-def prepare(job: Job, spec: InputSpec, max_pixels: int) -> Tensor:
-    """Decode and fit the images of a job's current part, one after the other; runs in a thread.
-
-    Returns:
-        uint8, `[n, height, width, channels]`; its time is added to the job's.
-
-    Raises:
-        ImageError: see `read_all`.
-    """
-    begun = time.perf_counter()
-    prepared = np.empty((job.count, *spec.shape), np.uint8)
-    for index, image in enumerate(job.part):
-        if job.cancelled:
-            break
-        try:
-            prepared[index] = preprocessing.fit(read(image, max_pixels), spec)
-        except ImageError as error:
-            error.image = job.image_number(index)
-            raise
-    job.timing = job.timing or Timing()
-    job.timing.preprocessing += time.perf_counter() - begun
-    return prepared

@@ -168,7 +168,8 @@ class Ticket:
     def expire(self) -> None:
         """The deadline has passed."""
         if not self.ended:
-            self.fail(DeadlineError(self.timeout_ms))
+            job, timeout_ms = self._job, self.timeout_ms
+            self.fail(DeadlineError(timeout_ms) if job is None else job.expired(timeout_ms))
 
     def cancel(self) -> None:
         """The client is gone."""

@@ -14,7 +14,7 @@ from logitserve_service.config.origins import parse_origins
 from logitserve_service.config.settings import Settings
 from logitserve_service.config.version_policy import VersionPolicy
 from logitserve_service.execution.batcher import Batcher
-from logitserve_service.execution.preprocessing import decoding_threads
+from logitserve_service.execution.preprocessing import Decoders
 from logitserve_service.http.admission import Admission, BodyBudget
 from logitserve_service.http.app import Parts, create_documents
 from logitserve_service.http.asgi import AsgiApplication, Background
@@ -29,6 +29,7 @@ from logitserve_service.repository.loader import Loader
 from logitserve_service.repository.shared_state import SharedState
 from logitserve_service.repository.watcher import Watcher
 from logitserve_service.server import connections as connection_limits
+from logitserve_service.server import memory
 from logitserve_service.server.connections import Connections
 from logitserve_service.server.drain import Drain
 from logitserve_service.telemetry.access_log import AccessLog
@@ -37,6 +38,8 @@ from logitserve_service.telemetry.recorder import Recorder
 from logitserve_service.telemetry.tracing import tracing
 from logitserve_service.telemetry.worker_gauges import SAMPLE_SECONDS, Sample, WorkerGauges
 
+MAX_BUFFERED_BYTES = 128 * 2**20
+"""Of all bodies by default, where there is as much memory."""
 QUIET_ROUTES = PROBES | {METRICS}
 """Routes that machines call every few seconds; logged at level debug only."""
 
@@ -70,8 +73,10 @@ class Process:
         authenticator = Authenticator.of(settings)
         limits = Limits(settings.max_pictures, settings.max_json_values)
         parts = Parts(catalog, readiness, authenticator, watcher, metrics, gauges, limits)
+        most = memory.share(settings.workers, memory.BODIES_SHARE)
         budget = BodyBudget(
-            max_bytes=settings.max_body_bytes, max_total_bytes=settings.max_buffered_bytes
+            max_bytes=settings.max_body_bytes,
+            max_total_bytes=settings.max_buffered_bytes or min(MAX_BUFFERED_BYTES, most),
         )
         endpoint = Endpoint(
             catalog=catalog,
@@ -91,7 +96,8 @@ class Process:
 def loader(settings: Settings, metrics: Metrics) -> Loader:
     """A loader with the repository, version policy and threads of the settings."""
     cpus = available_cpus()
-    decoders = decoding_threads(max(2, cpus))
+    most = settings.max_decoded_bytes or memory.share(settings.workers, memory.IMAGES_SHARE)
+    decoders = Decoders(max(2, cpus), most)
 
     def make_batcher(predictor: Predictor) -> Batcher:
         return Batcher(

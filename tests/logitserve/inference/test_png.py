@@ -17,7 +17,7 @@ from PIL import Image
 
 from logitserve.inference import images
 from logitserve.inference.errors import TooManyPixelsError, UnreadableImageError
-from logitserve.inference.images import MAX_CHUNKS
+from logitserve.inference.png import MAX_CHUNKS
 from tests.png_files import END, PICTURE, PIXELS, SIGNATURE, chunk, file, header, rows
 
 HEIGHT, WIDTH = 7, 11  # not whole bytes of 1, 2 or 4 bits, and odd for interlacing

@@ -19,11 +19,9 @@ from logitserve.inference.errors import ImageError, NonFiniteLogitsError
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.rendering import PLAIN, OutputOptions
 from logitserve.inference.runtime import open_session
-from logitserve_service.execution import batch
-from logitserve_service.execution import preprocessing as decoding
 from logitserve_service.execution.batcher import FITTING_SECONDS, IN_PLACE_SECONDS
 from logitserve_service.execution.job import Job
-from logitserve_service.execution.preprocessing import IN_PLACE_BYTES, NICENESS
+from logitserve_service.execution.preprocessing import IN_PLACE_BYTES, NICENESS, Decoders, read
 from logitserve_service.execution.result import Result
 from tests.logitserve.inference.test_handwriting import REFERENCE
 from tests.service.execution.images import BROKEN, BROKEN_LARGE, LARGE, LARGE_SIDE, SMALL
@@ -183,17 +181,19 @@ async def test_large_images_are_decoded_in_threads_that_give_way(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch, image: Any, *, away: bool
 ) -> None:
     decoded: list[tuple[bool, int]] = []
-    read = decoding.read
 
-    def recorded(*arguments: Any) -> Any:
-        samples = read(*arguments)  # raises where the image is too large for the event loop
-        thread = threading.get_native_id()
-        on_loop = threading.current_thread() is threading.main_thread()
-        decoded.append((on_loop, os.getpriority(os.PRIO_PROCESS, thread)))
-        return samples
+    def recording(function: Any) -> Any:
+        def recorded(*arguments: Any) -> Any:
+            samples = function(*arguments)  # raises where it is too large for the event loop
+            thread = threading.get_native_id()
+            on_loop = threading.current_thread() is threading.main_thread()
+            decoded.append((on_loop, os.getpriority(os.PRIO_PROCESS, thread)))
+            return samples
 
-    for module in (decoding, batch):
-        monkeypatch.setattr(module, "read", recorded)
+        return recorded
+
+    monkeypatch.setattr("logitserve_service.execution.batch.read", recording(read))
+    monkeypatch.setattr(Decoders, "fit", recording(Decoders.fit))
     usual = os.getpriority(os.PRIO_PROCESS, 0)
     await answer(batcher_of(predictor), [image])
     assert decoded == [(not away, max(usual, NICENESS) if away else usual)]
@@ -203,14 +203,13 @@ async def test_the_loop_goes_on_while_a_large_image_is_decoded(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = threading.Event()
-    read = decoding.read
+    fit = Decoders.fit
 
     def held(*arguments: Any) -> Any:
-        if threading.current_thread() is not threading.main_thread():
-            assert gate.wait(30)
-        return read(*arguments)
+        assert gate.wait(30)
+        return fit(*arguments)
 
-    monkeypatch.setattr(decoding, "read", held)
+    monkeypatch.setattr(Decoders, "fit", held)
     batcher = batcher_of(predictor)
     large = ask(batcher, [LARGE])
     await answer(batcher, picture(1))

@@ -1,0 +1,174 @@
+"""PNG files, read chunk by chunk and decoded by libspng.
+
+libspng decodes a small image four times faster than Pillow (`benchmarks/codecs.py`). Section
+numbers are those of the PNG specification (third edition, https://www.w3.org/TR/png-3/).
+"""
+
+import struct
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+from pyspng import c as libspng  # its `load` costs a tenth more
+
+from logitserve.inference.errors import UnreadableImageError
+
+SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+MAX_CHUNKS: Final = 65_536
+"""Each costs a turn of Python; encoders cut pixels into chunks of some kilobytes."""
+
+_HEADER: Final = struct.Struct(">I4sIIBBBBBI")
+"""Length, name, width, height, bit depth, color type, three methods, CRC (11.2.1)."""
+_HEADER_END: Final = len(SIGNATURE) + _HEADER.size
+_FRAME: Final = 12
+"""Bytes of a chunk around its content: length, name, CRC (5.3)."""
+_END: Final = b"\x00\x00\x00\x00IEND\xae\x42\x60\x82"
+_OPTIONAL: Final = 0x20
+"""The bit of a chunk name's first letter that marks an ancillary chunk (5.4)."""
+_GRAY, _RGB, _PALETTE, _GRAY_ALPHA, _RGBA = 0, 2, 3, 4, 6
+_CHANNELS: Final[dict[int, Any]] = {
+    _GRAY: np.s_[:, :, 0],
+    _RGB: np.s_[:, :, :3],
+    _GRAY_ALPHA: np.s_[:, :, ::3],
+    _RGBA: np.s_[:],
+}
+"""Color type → its channels in RGBA."""
+_SAMPLES: Final = {_GRAY: 1, _RGB: 3, _PALETTE: 3, _GRAY_ALPHA: 2}
+"""Color type → decoded samples of a pixel; all others may have four."""
+_WIDE_BYTES, _TRANSPARENT_BYTES = 8, 26
+"""Of a pixel, while 16-bit samples are narrowed, and while one color is made transparent."""
+_PALETTE_BYTES: Final = range(_FRAME + 3, _FRAME + 3 * 256 + 1, 3)
+_chunk_head = struct.Struct(">I4s").unpack_from
+_number = struct.Struct(">I").unpack_from
+
+
+class Header(NamedTuple):
+    """What the header of a PNG says."""
+
+    width: int
+    height: int
+    bit_depth: int
+    color_type: int
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether each pixel has an opacity of its own."""
+        return self.color_type in (_GRAY_ALPHA, _RGBA)
+
+    @property
+    def has_palette(self) -> bool:
+        """Whether the pixels are indices of colors."""
+        return self.color_type == _PALETTE
+
+
+def header(data: bytes) -> Header:
+    """Read the header of a file that begins with the signature."""
+    return _header(data[len(SIGNATURE) : _HEADER_END])
+
+
+def memory(data: bytes, max_pixels: int) -> int:
+    """Bytes that decoding takes at most, its result included, by what precedes the pixels."""
+    width, height, bit_depth, color_type = header(data)
+    each = _SAMPLES.get(color_type, 4) if bit_depth <= 8 else _WIDE_BYTES
+    before = data[: data.find(b"IDAT")]
+    if b"tRNS" in before or b"eXIf" in before:
+        each = _TRANSPARENT_BYTES
+    return width * height * each if width * height <= max_pixels else 0
+
+
+@lru_cache(maxsize=64)  # most images are of one kind
+def _header(chunk: bytes) -> Header:
+    if len(chunk) == _HEADER.size:
+        length, name, width, height, bit_depth, color_type, *_, checksum = _HEADER.unpack(chunk)
+        if (length, name) == (13, b"IHDR"):
+            if crc32(chunk[4:-4]) != checksum:
+                raise damaged("the checksum of its chunk 'IHDR' is wrong")
+            return Header(width, height, bit_depth, color_type)
+    raise damaged("it does not begin with a header")
+
+
+def walk(data: bytes) -> tuple[list[slice], dict[bytes, slice]]:
+    """Where the IDAT chunks stand, and the others by name, up to IEND; whole, with right CRCs."""
+    pixels: list[slice] = []
+    others: dict[bytes, slice] = {}
+    size, position, previous = len(data), _HEADER_END, b""
+    for _ in range(MAX_CHUNKS):
+        if data[position : position + _FRAME] == _END:
+            return pixels, others
+        if position + _FRAME > size:
+            raise damaged("it is truncated")
+        length, name = _chunk_head(data, position)
+        end = position + _FRAME + length
+        if end > size:
+            raise damaged("it is truncated")
+        if crc32(data[position + 4 : end - 4]) != _number(data, end - 4)[0]:
+            raise damaged(f"the checksum of its chunk {_printable(name)} is wrong")
+        if name == b"IDAT":
+            if pixels and previous != name:
+                raise damaged("other chunks stand between those with its pixels")
+            pixels.append(slice(position, end))
+        elif name != b"IEND" and (name[0] & _OPTIONAL or name == b"PLTE"):
+            others[name] = slice(position, end)
+        else:
+            raise damaged(f"its chunk {_printable(name)} does not belong there")
+        position, previous = end, name
+    raise damaged(f"it has more than {MAX_CHUNKS} chunks")
+
+
+def stripped(
+    data: bytes, header: Header, pixels: Sequence[slice], others: Mapping[bytes, slice]
+) -> bytes:
+    """The file without text, color profiles and other frames, which are never unpacked."""
+    names: tuple[bytes, ...] = ()
+    if header.has_palette:
+        names = b"PLTE", b"tRNS"
+        palette = data[others.get(b"PLTE", slice(0))]
+        if header.bit_depth > 8 or len(palette) not in _PALETTE_BYTES:
+            raise damaged("its palette is missing, or is not one")
+    chunks = [others[name] for name in names if name in others] + [*pixels]
+    return b"".join([data[:_HEADER_END], *[data[chunk] for chunk in chunks], _END])
+
+
+def content(data: bytes, others: Mapping[bytes, slice], name: bytes) -> bytes:
+    """The content of a chunk; empty where there is none."""
+    return data[others[name]][8:-4] if name in others else b""
+
+
+def decode(data: bytes, form: Any = libspng.SPNG_FMT_AUTO) -> npt.NDArray[Any]:
+    """The samples of a file that `walk` has read: `[h, w]` or `[h, w, channels]`."""
+    try:
+        samples: npt.NDArray[Any] = libspng.spng_decode_image_bytes(data, form)
+    except (MemoryError, RuntimeError) as error:
+        _, _, reason = str(error).rpartition(": ")  # the name of the library and its function
+        raise damaged(reason) from error
+    return samples[:, :, 0] if samples.shape[2] == 1 else samples
+
+
+def narrowed(file: bytes, header: Header) -> npt.NDArray[np.uint8]:
+    """16-bit samples as 8-bit ones."""
+    rgba = decode(file, libspng.SPNG_FMT_RGBA8)
+    return np.ascontiguousarray(rgba[_CHANNELS.get(header.color_type, np.s_[:])])
+
+
+def with_opacity(file: bytes, header: Header, transparency: bytes) -> npt.NDArray[np.uint8]:
+    """Gray or RGB with the one color transparent that the tRNS chunk names (11.3.1.1)."""
+    wide = decode(file, libspng.SPNG_FMT_RGBA16)
+    if len(transparency) != (2 if header.color_type == _GRAY else 6):
+        raise damaged("its chunk 'tRNS' has another length than it must have")
+    highest = 2**header.bit_depth - 1
+    color = (np.frombuffer(transparency, ">u2") & highest) * (65535 // highest)
+    wide[:, :, 3][(wide[:, :, :3] == color).all(axis=2)] = 0
+    opaque = _CHANNELS[_GRAY_ALPHA if header.color_type == _GRAY else _RGBA]
+    return np.ascontiguousarray((wide[opaque] >> 8).astype(np.uint8))
+
+
+def damaged(reason: str) -> UnreadableImageError:
+    """The error of a damaged image."""
+    return UnreadableImageError(f"the image is damaged: {reason}")
+
+
+def _printable(name: bytes) -> str:
+    return repr(name)[1:]
