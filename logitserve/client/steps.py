@@ -64,7 +64,7 @@ class BaseClient:
     ) -> None:
         self._url = httpx.URL(url.rstrip("/") + "/")
         api_key = os.environ.get(KEY_VARIABLE) if api_key is None else api_key
-        self._headers = {} if not api_key else {"X-API-Key": api_key}
+        self._headers = {"X-API-Key": _checked(api_key)} if api_key else {}
         self._timeout = httpx.Timeout(timeout)
         self._retries = retries or Retries()
         self._jitter = jitter
@@ -122,6 +122,14 @@ class BaseClient:
                 return result_of(outcome)
             attempt += 1
             yield wait
+
+
+def _checked(api_key: str) -> str:
+    """A key without the line end that files and secrets have; it is never quoted."""
+    key = api_key.strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ValueError("the API key has characters that a header cannot have")
+    return key
 
 
 def _model_path(name: str, version: str | None) -> str:

@@ -40,6 +40,22 @@ def test_probes(client: httpx.Client, path: str) -> None:
     assert response.json() == {"status": "ok"}
 
 
+@pytest.mark.parametrize("path", ["/readyz", "/models", "/metrics", "/docs", "/v2/models/digits"])
+def test_head_is_get_without_the_body(client: httpx.Client, path: str) -> None:
+    response = client.head(path)
+    assert response.status_code == 200
+    assert response.content == b""
+    assert int(response.headers["content-length"]) > 0
+
+
+@pytest.mark.parametrize("path", ["/predict/", "/models/", "/readyz/"])
+def test_a_path_with_a_slash_more_is_another_path(client: httpx.Client, path: str) -> None:
+    """A redirect would name the host and the scheme that a proxy hides."""
+    for response in (client.get(path), client.post(path)):
+        assert response.status_code in (404, 405)
+        assert "location" not in response.headers
+
+
 def test_the_documentation_needs_no_other_host(client: httpx.Client) -> None:
     page = client.get("/docs")
     assert page.status_code == 200

@@ -4,6 +4,7 @@ import shutil
 import socket
 from pathlib import Path
 
+import httpx
 import pytest
 
 from logitserve_service.config.settings import Settings
@@ -185,3 +186,11 @@ def test_a_folder_of_one_model_is_served_by_the_name_that_it_is_given(
 def test_the_name_of_a_folder_of_many_models_is_refused(folder: str) -> None:
     options = ("serve", "--models", folder, "--model-name", "cats")
     assert_one_clear_line(*run(*options), "no models in", "of the one model 'cats'")
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_all_interfaces_of_both_protocols(models: tuple[Path, Weights]) -> None:
+    with running("--models", str(models[0]), "--host", "::") as server:
+        port = httpx.URL(server.url).port
+        for address in ("127.0.0.1", "[::1]"):
+            assert httpx.get(f"http://{address}:{port}/livez").status_code == 200

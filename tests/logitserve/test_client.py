@@ -307,3 +307,33 @@ def test_both_clients_offer_the_same() -> None:
         }
 
     assert public(Client) == public(AsyncClient)
+
+
+@pytest.mark.parametrize("make", [bytearray, memoryview, io.BytesIO, bytes])
+def test_a_picture_may_be_any_buffer_or_open_file(server: Server, make: Any) -> None:
+    data = png(random_picture(4))
+    with Client(server.url) as client:
+        expected = client.predict(data)
+        assert client.predict(make(data)) == expected
+        assert client.predict([make(data), data]) == [expected, expected]
+
+
+def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("x")
+    with file.open() as opened, pytest.raises(ValueError, match="'rb'"):
+        encoded(opened)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="dict is no picture"):
+        encoded({})  # type: ignore[arg-type]
+
+
+def test_the_line_end_of_a_key_is_left_out_and_no_key_is_quoted(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGITSERVE_API_KEY", "secret123\r\n")
+    with Client(server.url) as client:
+        client.models()
+        assert client._headers == {"X-API-Key": "secret123"}
+    with pytest.raises(ValueError, match="a header cannot have") as refused:
+        Client(server.url, api_key="secret\n123")
+    assert "secret" not in str(refused.value)

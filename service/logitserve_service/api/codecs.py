@@ -26,6 +26,8 @@ def codec_of(form: str, content_type: bytes | None) -> Codec:
     if codec is None:
         media_type = content_type.partition(b";")[0].strip().lower()
         codec = _PREDICT.get(media_type)
+        if codec is None and (not media_type or media_type.startswith(b"image/")):
+            return _FILE  # the bytes of an image show its format
         if codec is None:
             raise UnsupportedMediaTypeError(
                 f"content type {media_type.decode('latin-1')!r} is not read here; send one of "

@@ -4,13 +4,14 @@ import binascii
 from collections.abc import Collection, Sequence
 from itertools import chain
 from math import prod
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from logitserve_service.errors import UnusableRequestError, unknown
 
+_NO_WHITE_SPACE: Final = dict.fromkeys(map(ord, " \t\n\f\r"))
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -22,15 +23,22 @@ def check_members(holder: Collection[str], known: Collection[str], where: str) -
 
 
 def from_base64(text: object, where: str) -> bytes:
-    """Decode base64 or a base64 data URL; errors begin with `where`."""
+    """Decode base64 or a base64 data URL; errors begin with `where`.
+
+    White space and missing padding are forgiven (Infra Standard, "forgiving-base64 decode").
+    """
     if not isinstance(text, str):
         raise UnusableRequestError(f"{where} is not a string")
-    if text.startswith("data:"):
+    if text[:5].lower() == "data:":
         header, comma, text = text.partition(",")
-        if not (comma and header.endswith(";base64")):
+        if not (comma and header.lower().endswith(";base64")):
             raise UnusableRequestError(f"{where} is a data URL, but not a base64 one")
     try:
         return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:
+        packed = text.translate(_NO_WHITE_SPACE)
+    try:
+        return binascii.a2b_base64(packed + "=" * (-len(packed) % 4), strict_mode=True)
     except ValueError as error:
         raise UnusableRequestError(f"{where} is not base64: {error}") from error
 

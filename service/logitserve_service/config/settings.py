@@ -10,6 +10,7 @@ from dotenv import dotenv_values
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -38,6 +39,11 @@ _SERVICE_LINK: Final = re.compile(
 """What Docker and Kubernetes set in every container for a service called logitserve(-…)."""
 
 
+LogLevel = Annotated[
+    Literal["critical", "error", "warning", "info", "debug"],
+    BeforeValidator(lambda value: {"warn": "warning"}.get(str(value).lower(), str(value).lower())),
+]
+LogFormat = Annotated[Literal["text", "json"], BeforeValidator(lambda value: str(value).lower())]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -70,7 +76,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all interfaces")
+    host: str = Field(
+        "127.0.0.1", description="address to listen on; 0.0.0.0 for all interfaces, :: for IPv6 too"
+    )
     port: Port = Field(8000, description="port to listen on; 0 takes a free one")
     grpc_port: Port | None = Field(
         None,
@@ -177,12 +185,10 @@ class Settings(BaseModel):
         default=False,
         description="log every request on standard output; probes at level debug",
     )
-    log_format: Literal["text", "json"] = Field(
+    log_format: LogFormat = Field(
         "text", description="format of log lines: text, or json with one object per line"
     )
-    log_level: Literal["critical", "error", "warning", "info", "debug"] = Field(
-        "info", description="lowest level that is logged"
-    )
+    log_level: LogLevel = Field("info", description="lowest level that is logged")
 
     @model_validator(mode="after")
     def _read_keys(self) -> Self:
@@ -236,9 +242,9 @@ def _read_file(file: Path) -> dict[str, str]:
 def _by_field(
     variables: Mapping[str, str], source: str, others: Collection[str] = ()
 ) -> dict[str, str]:
-    """Field name → value of a source."""
+    """Field name → value of a source. An empty value leaves a setting unset, except for a key."""
     found = {
-        field: variables[name] for name, field in PLATFORM_VARIABLES.items() if name in variables
+        field: variables[name] for name, field in PLATFORM_VARIABLES.items() if variables.get(name)
     }
     for name, value in variables.items():
         field = name.upper().removeprefix(ENVIRONMENT_PREFIX)
@@ -246,7 +252,8 @@ def _by_field(
             continue
         field = field.lower()
         if field in Settings.model_fields and name.upper() == environment_name(field):
-            found[field] = value
+            if value or "key" in field:
+                found[field] = value
         elif field not in others:
             match = closest(field, Settings.model_fields)
             hint = "`logitserve serve --help` lists all"

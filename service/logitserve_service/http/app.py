@@ -53,6 +53,8 @@ def create_documents(parts: Parts) -> FastAPI:
         description="Class probabilities from networks that end in logits.",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would name what a proxy calls otherwise
+        servers=[{"url": "."}],  # relative to this document, whatever the prefix of a proxy
         dependencies=[Depends(_known_query)],
         generate_unique_id_function=lambda route: route.name,
         # OpenTelemetry's hooks cost time in each request, even without a listener.

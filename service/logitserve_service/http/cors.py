@@ -7,10 +7,8 @@ from logitserve_service.errors import ForbiddenError
 from logitserve_service.http.messages import RequestHead, Response, lines
 
 METHODS: Final = b"GET, POST"
-REQUEST_HEADERS: Final = (
-    b"Authorization, Content-Type, Inference-Header-Content-Length, X-API-Key, X-Request-ID, "
-    b"X-Request-Timeout-Ms, traceparent"
-)
+REQUEST_HEADERS: Final = b"*, Authorization"
+"""Any: the service ignores those that it does not know. The wildcard does not include this one."""
 RESPONSE_HEADERS: Final = (
     b"Inference-Header-Content-Length, Logitserve-Warnings, Retry-After, Server-Timing, "
     b"X-Request-ID"

@@ -64,7 +64,7 @@ def _scope(head: RequestHead) -> dict[str, Any]:
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": "1.1",
-        "method": head.method,
+        "method": "GET" if head.method == "HEAD" else head.method,  # sent without its body
         "path": head.target.path,
         "raw_path": head.target.raw_path,
         "query_string": head.target.query,

@@ -21,7 +21,7 @@ from logitserve_service.errors import (
     UnreadableRequestError,
 )
 from logitserve_service.http.endpoint import Endpoint, Ticket
-from logitserve_service.http.messages import RequestHead, Response, fields_of
+from logitserve_service.http.messages import RequestHead, Response, fields_of, lines
 from logitserve_service.http.probes import PROBES
 from logitserve_service.http.routes import Target, parse
 from logitserve_service.server.connections import Connections, Phase
@@ -53,6 +53,11 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         """Of the chunks that hold nothing but a part of the head."""
         self._begun = 0.0
+        self._at_end = False  # the client sends nothing more
+        self._offer: bytes | None = None
+        """Framing of the body of a request that offers another protocol, until it is parsed."""
+        self._resuming = False
+        """Whether the parser is given that framing once more."""
         self._closing = False  # nothing that still comes is of interest
         self._broken = False  # what still comes cannot be parsed
         self._over_limit = False
@@ -74,6 +79,13 @@ class Connection(asyncio.Protocol):
         del exc
         self._connections.remove(self)
         self._drop()
+
+    def eof_received(self) -> bool:
+        """Answer what has come whole, and close then."""
+        self._at_end = True
+        if self._begun_request:
+            self._refuse(UnreadableRequestError("the request ends before it is complete"))
+        return bool(self._tickets)
 
     def pause_writing(self) -> None:
         """The client reads too slowly; its next requests wait."""
@@ -98,6 +110,7 @@ class Connection(asyncio.Protocol):
             except httptools.HttpParserUpgrade as upgrade:
                 # The service speaks HTTP/1.1 alone, and may go on with it (RFC 9110, 7.8).
                 data = data[upgrade.args[0] :]
+                self._resume()
             except httptools.HttpParserCallbackError as error:
                 cause = error.__context__
                 self._refuse(cause if isinstance(cause, Exception) else error)
@@ -111,6 +124,8 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
+        if self._resuming:
+            return
         self._begun = time.perf_counter()
         self._in_head = True
         self._head_bytes = 0
@@ -129,7 +144,8 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """Open a ticket."""
-        if self._closing:
+        if self._closing or self._resuming:
+            self._resuming = False
             return
         head = self._head()
         self._in_head = False
@@ -161,6 +177,8 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """A request is complete."""
+        if self._offer is not None:
+            return
         ticket, self._receiving = self._receiving, None
         if ticket is not None:
             ticket.complete = True
@@ -172,11 +190,9 @@ class Connection(asyncio.Protocol):
         fields = fields_of(headers)
         if len(headers) > MAX_FIELDS or len(self._url) > MAX_HEAD_BYTES or self._is_long:
             self._check_size()
-        if b"upgrade" in fields and parser.should_upgrade() and not _FRAMING.isdisjoint(fields):
-            # The parser drops the body after an upgrade, so such a request could not be answered.
-            raise UnreadableRequestError(
-                "a request with a body cannot also offer another protocol; leave 'Upgrade' out"
-            )
+        if b"upgrade" in fields and parser.should_upgrade():
+            framing = [header for header in headers if header[0] in _FRAMING]
+            self._offer = lines(framing) if framing else None
         client, scheme = self._client, self._scheme
         if b"x-forwarded-for" in fields or b"x-forwarded-proto" in fields:
             client, scheme = self._connections.forwarded(client, scheme, fields)
@@ -195,6 +211,12 @@ class Connection(asyncio.Protocol):
             keep_alive,
         )
 
+    def _resume(self) -> None:
+        """Parse the body of a request that offered another protocol: the parser has skipped it."""
+        if self._offer is not None:
+            framing, self._offer, self._resuming = self._offer, None, True
+            self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % framing)
+
     def _check_size(self) -> None:
         headers = self._headers
         size = len(self._url) + sum(len(name) + len(value) for name, value in headers)
@@ -209,6 +231,7 @@ class Connection(asyncio.Protocol):
             or not ticket.complete
             or not ticket.head.keep_alive
             or self._over_limit
+            or (self._at_end and not self._tickets)
             or self._connections.drain.begun
         )
         self.transport.write(
@@ -306,6 +329,8 @@ class Connection(asyncio.Protocol):
             return Phase.DISCARD
         if not self._tickets:
             return Phase.HEAD if self._in_head else Phase.IDLE
+        if self._at_end:
+            return Phase.LEAVING
         # While reading is paused, the client waits for the service.
         first = self._tickets[0]
         return Phase.RESPONSE if first.complete or self._read_paused else Phase.BODY

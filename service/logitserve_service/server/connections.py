@@ -20,6 +20,9 @@ from logitserve_service.server.drain import Drain
 DISCARD_SECONDS = 5
 """How long a client may go on sending a request that was answered before it was complete. An
 earlier close would reset the connection, and the client could lose the response."""
+LEAVING_SECONDS = 5
+"""How long a client that has closed its sending side gets responses. It may have closed both sides,
+which looks the same, so its requests do not stay in the queue for longer."""
 EXTRA_CONNECTIONS = 100
 """Connections over the limit that are accepted, so that probes are answered."""
 HURRIED_SECONDS = 2
@@ -36,6 +39,7 @@ class Phase(enum.Enum):
     RESPONSE = enum.auto()
     WRITE = enum.auto()  # the client has not read the response
     IDLE = enum.auto()  # the next request, or the first
+    LEAVING = enum.auto()  # the last responses, of a client that sends nothing more
     DISCARD = enum.auto()  # the rest of a request that was answered before it was complete
 
 
@@ -82,6 +86,7 @@ class Connections(ServerState):
             Phase.RESPONSE: math.inf,  # its ticket has a deadline
             Phase.WRITE: limits.body_seconds,
             Phase.IDLE: limits.keep_alive_seconds,
+            Phase.LEAVING: LEAVING_SECONDS,
             Phase.DISCARD: DISCARD_SECONDS,
         }
         """Seconds that a connection may stay in a phase."""

@@ -125,3 +125,30 @@ def test_an_invalid_value_names_the_field_and_the_value(
         Settings.read(options)
     assert refused.value.field == field
     assert options[field] in str(refused.value)
+
+
+def test_an_empty_variable_leaves_a_setting_unset(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As `${X:-}` in compose files gives it; but an empty key must not open the service."""
+    for name in ("LOGITSERVE_THREADS", "LOGITSERVE_PORT", "WEB_CONCURRENCY", "LOG_LEVEL"):
+        monkeypatch.setenv(name, "")
+    file = tmp_path / "settings"
+    file.write_text("LOGITSERVE_PORT=9000\n")
+    settings = Settings.read({}, file)
+    assert (settings.threads, settings.port, settings.workers) == (None, 9000, 1)
+    monkeypatch.setenv("LOGITSERVE_API_KEY", "")
+    with pytest.raises(SettingsError):
+        Settings.read({})
+
+
+@pytest.mark.parametrize(
+    ("given", "level"), [("INFO", "info"), ("Warning", "warning"), ("WARN", "warning")]
+)
+def test_levels_and_formats_have_no_case(
+    monkeypatch: pytest.MonkeyPatch, given: str, level: str
+) -> None:
+    monkeypatch.setenv("LOG_LEVEL", given)
+    monkeypatch.setenv("LOGITSERVE_LOG_FORMAT", "JSON")
+    settings = Settings.read({})
+    assert (settings.log_level, settings.log_format) == (level, "json")

@@ -37,7 +37,7 @@ def test_preflights() -> None:
     assert response is not None
     fields = dict(pairs(response.head))
     assert (response.status, fields[b"access-control-allow-methods"]) == (200, b"GET, POST")
-    assert b"X-API-Key" in fields[b"access-control-allow-headers"]
+    assert fields[b"access-control-allow-headers"] == b"*, Authorization"
     with pytest.raises(ForbiddenError, match="LOGITSERVE_CORS_ORIGINS"):
         cors.preflight(head("OPTIONS", "/predict", (b"origin", b"http://c"), PREFLIGHT))
     assert cors.preflight(head("OPTIONS", "/predict", (b"origin", b"http://a"))) is None

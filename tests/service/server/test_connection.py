@@ -75,6 +75,8 @@ async def test_a_pipelined_request_begins_after_the_one_before(served: Bench, co
     assert served.gated.batches == [1] * count
 
 
+OFFER = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
+"""As Java's HttpClient and `curl --http2` send it with every request."""
 STREAMS = [
     (predict(0) + predict(1) + LIVE, [200, 200, 200]),
     (post(CHUNKED, body=None) + chunks(IMAGES[1], 100) + LIVE, [200, 200]),
@@ -88,8 +90,13 @@ STREAMS = [
     (predict(3) + b"\0" * 300, [200, 400]),
     (request("DELETE", "/predict", body=b"abc") + LIVE, [405]),
     (post(CHUNKED, body=None) + b"zz\r\n" + LIVE, [400]),
-    (request("GET", "/livez", "Upgrade: h2c", "Connection: Upgrade", body=None) + LIVE, [200, 200]),
-    (request("GET", "/livez", "Upgrade: h2c", "Connection: Upgrade", body=b"abc") + LIVE, [400]),
+    (request("GET", "/livez", *OFFER, body=None) + LIVE, [200, 200]),
+    (request("GET", "/livez", *OFFER, body=b"abc") + LIVE, [200, 200]),
+    (request("GET", "/livez", *OFFER, body=b"") + LIVE, [200, 200]),
+    (post(*OFFER, body=IMAGES[1]) + predict(2) + LIVE, [200, 200, 200]),
+    (post(*OFFER, CHUNKED, body=None) + chunks(IMAGES[1], 50) + LIVE, [200, 200]),
+    (post(*OFFER, CHUNKED, body=None) + b"zz\r\n" + LIVE, [400]),
+    (post(*OFFER, "Content-Length: 1", "Content-Length: 2", body=None) + b"ab", [400]),
     (post("Content-Encoding: gzip", body=b"abc") + LIVE, [415]),
     (request("GET", "/livez", *[f"X-{i}: 1" for i in range(MAX_FIELDS)], body=None) + LIVE, [431]),
     (
@@ -240,3 +247,37 @@ async def test_an_early_refusal_closes_for_writing(
     assert len(parse(client.transport.written)) == 1
     client.leave()
     assert (served.reserved, len(served.records)) == (0, 1)
+
+
+async def test_a_client_that_has_closed_its_sending_side_gets_its_answers(served: Bench) -> None:
+    served.gated.gate.clear()
+    client = Client(served)
+    client.send(predict(0) + predict(1))
+    assert client.connection.eof_received()
+    await client.until(served.gated.entered.is_set)
+    served.gated.gate.set()
+    replies = await client.replies(2)
+    assert [reply.status for reply in replies] == [200, 200]
+    assert replies[0].body != replies[1].body
+    assert replies[1].fields[b"connection"] == b"close"
+    assert client.transport.closed
+
+
+@pytest.mark.parametrize(
+    "begun", [b"POST /predict HTT", post("Content-Length: 9", body=None) + b"abc"]
+)
+async def test_a_request_that_ends_too_early(served: Bench, begun: bytes) -> None:
+    client = Client(served)
+    client.send(predict(0) + begun)
+    assert client.connection.eof_received()
+    replies = await client.replies(2)
+    assert [reply.status for reply in replies] == [200, 400]
+    assert b"before it is complete" in replies[1].body
+    assert client.transport.closed or client.transport.eof
+
+
+async def test_a_client_that_has_nothing_outstanding_may_leave(served: Bench) -> None:
+    client = Client(served)
+    client.send(LIVE)
+    await client.reply()
+    assert not client.connection.eof_received()
