@@ -48,9 +48,8 @@ def resident() -> int:
 
 
 def loaded(folder: Path) -> Catalog:
-    loader = Loader(ModelRepository(folder), VersionPolicy(), partial(Batcher, max_queue=BATCH))
-    with tempfile.TemporaryDirectory() as shared:
-        return Catalog.load(loader, SharedState(Path(shared)))
+    batcher = partial(Batcher, max_queue=BATCH)
+    return Catalog.load(Loader(ModelRepository(folder), VersionPolicy(), batcher, SharedState()))
 
 
 def copies(name: str, folder: Path, count: int) -> int:

@@ -76,6 +76,53 @@ def linear_graph(
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
 
 
+def make_endless(path: Path) -> None:
+    """Let the network of a file take for ever: loading it does not end."""
+    model = onnx.load(path)
+    logits = next(node for node in model.graph.node if "logits" in node.output)
+    logits.output[:] = ["once"]
+    (output,) = model.graph.output
+    given = [
+        helper.make_tensor_value_info("count", TensorProto.INT64, []),
+        helper.make_tensor_value_info("more", TensorProto.BOOL, []),
+        helper.make_tensor_value_info("turn", TensorProto.FLOAT, None),
+    ]
+    taken = [
+        helper.make_tensor_value_info("more_still", TensorProto.BOOL, []),
+        helper.make_tensor_value_info("turned", TensorProto.FLOAT, None),
+    ]
+    nodes = [
+        helper.make_node("Identity", ["more"], ["more_still"]),
+        helper.make_node("Identity", ["turn"], ["turned"]),
+    ]
+    body = helper.make_graph(nodes, "turns", given, taken)
+    model.graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.array(2**62), "turns"),
+            numpy_helper.from_array(np.ones((), bool), "for_ever"),
+        ]
+    )
+    loop = helper.make_node("Loop", ["turns", "for_ever", "once"], [output.name], body=body)
+    model.graph.node.append(loop)
+    onnx.save(model, path)
+
+
+def make_huge(path: Path, floats: int) -> None:
+    """Let the network of a file need so many numbers, though the file stays small."""
+    model = onnx.load(path)
+    logits = next(node for node in model.graph.node if "logits" in node.output)
+    logits.output[:] = ["small"]
+    model.graph.initializer.append(numpy_helper.from_array(np.array([floats]), "shape"))
+    model.graph.node.extend(
+        [
+            helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
+            helper.make_node("ReduceMax", ["zeros"], ["zero"], keepdims=0),
+            helper.make_node("Add", ["small", "zero"], ["logits"]),
+        ]
+    )
+    onnx.save(model, path)
+
+
 def card_for(
     matrix: npt.NDArray[np.float32],
     *,

@@ -44,8 +44,10 @@ class Reading:
 
 
 @contextmanager
-def read(path: Path) -> Iterator[Reading]:
+def read(path: Path, expected: Signature | None = None) -> Iterator[Reading]:
     """Read a file once, and hold its bytes for as long as the block lasts.
+
+    A file that is not the expected one is not read.
 
     They are held as a file in memory (`memfd_create`), because onnxruntime keeps Python's lock
     while it parses bytes, but not while it parses a file; `benchmarks/many_models.py --stall` shows
@@ -59,7 +61,7 @@ def read(path: Path) -> Iterator[Reading]:
     try:
         try:
             with path.open("rb") as source:
-                sha256, signature = _copy(source, descriptor)
+                sha256, signature = _copy(source, descriptor, expected)
         except FileNotFoundError as error:
             raise FileChangedError(f"the file has gone: {error.strerror}") from error
         except OSError as error:
@@ -69,13 +71,17 @@ def read(path: Path) -> Iterator[Reading]:
         os.close(descriptor)
 
 
-def _copy(source: BinaryIO, descriptor: int) -> tuple[str, Signature]:
+def _copy(source: BinaryIO, descriptor: int, expected: Signature | None) -> tuple[str, Signature]:
     before = Signature.of(os.fstat(source.fileno()))
+    if expected not in {None, before}:
+        raise FileChangedError("the file is not the one that was scanned")
     digest = hashlib.sha256()
+    left = before.size + 1  # a file that grows meanwhile is not read to its end
     with open(descriptor, "wb", closefd=False) as target:
-        while chunk := source.read(_CHUNK):
+        while chunk := source.read(min(_CHUNK, left)):
             digest.update(chunk)
             target.write(chunk)
-    if Signature.of(os.fstat(source.fileno())) != before:
+            left -= len(chunk)
+    if left != 1 or Signature.of(os.fstat(source.fileno())) != before:
         raise FileChangedError("the file is being written")
     return digest.hexdigest(), before

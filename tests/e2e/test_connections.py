@@ -96,7 +96,7 @@ def test_an_idle_connection(strict: Server) -> None:
 
 
 def test_a_client_that_does_not_read(strict: Server) -> None:
-    process = psutil.Process(strict.process.pid)
+    (process,) = psutil.Process(strict.process.pid).children()
     with connect(strict) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         port = connection.getsockname()[1]

@@ -18,7 +18,7 @@ from logitserve.inference.card import Fit, Head, InputSpec
 from logitserve.inference.errors import ImageError
 from logitserve.inference.mnist.form import are_normalized
 from logitserve_service.config.settings import Settings
-from logitserve_service.server.assembly import Process
+from logitserve_service.server.assembly import Process, Shared
 from logitserve_service.server.drain import Drain
 from tests import tiny_models
 from tests.fuzz.make_corpus import HEADER_LENGTH_BYTES
@@ -131,8 +131,7 @@ async def _posted(
 def _service() -> tuple[ASGIApp, asyncio.AbstractEventLoop]:
     """The whole service over tiny models, and a loop to run it in; made once."""
     folder = Path(tempfile.mkdtemp(prefix="logitserve-fuzz-"))
-    models, shared = folder / "models", folder / "shared"
-    shared.mkdir()
+    models = folder / "models"
     tiny_models.publish(models, name="digits")
     tiny_models.publish(
         models,
@@ -146,8 +145,8 @@ def _service() -> tuple[ASGIApp, asyncio.AbstractEventLoop]:
     settings = Settings(models=models, max_pixels=MAX_PIXELS, max_pictures=40)
     loop = asyncio.new_event_loop()
     drain = Drain(linger_seconds=0, drain_seconds=1)
-    return loop.run_until_complete(_assembled(settings, shared, drain)), loop
+    return loop.run_until_complete(_assembled(settings, drain)), loop
 
 
-async def _assembled(settings: Settings, shared: Path, drain: Drain) -> ASGIApp:
-    return Process.of(settings, shared, drain).asgi
+async def _assembled(settings: Settings, drain: Drain) -> ASGIApp:
+    return Process.of(settings, Shared.of(1), drain).asgi

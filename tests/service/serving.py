@@ -13,7 +13,7 @@ from logitserve_service.config.settings import Settings
 from logitserve_service.http.endpoint import Endpoint, Ticket
 from logitserve_service.http.messages import RequestHead, Response, fields_of
 from logitserve_service.http.routes import parse
-from logitserve_service.server.assembly import Process
+from logitserve_service.server.assembly import Process, Shared
 from logitserve_service.server.drain import Drain
 from logitserve_service.telemetry.exchange import Exchange
 from logitserve_service.telemetry.recorder import Recorder
@@ -53,13 +53,12 @@ class Bench:
 @contextmanager
 def bench(**options: Any) -> Iterator[Bench]:
     folder = Path(tempfile.mkdtemp())
-    (folder / "shared").mkdir()
     tiny_models.publish(folder / "models")
     given = {"max_body_bytes": MAX_BODY, "max_buffered_bytes": MAX_BODY, "access_log": False}
     settings = Settings(models=folder / "models", **{**given, **options})
     drain = Drain(linger_seconds=0, drain_seconds=5)
     try:
-        process = Process.of(settings, folder / "shared", drain)
+        process = Process.of(settings, Shared.of(1), drain)
         records = Records()
         endpoint = dataclasses.replace(process.endpoint, recorder=cast("Recorder", records))
         entry = endpoint.catalog.folder["tiny"]

@@ -85,6 +85,9 @@ class Settings(BaseModel):
         description="gRPC port (Open Inference Protocol); 0 takes a free one; off if unset",
     )
     workers: PositiveInt = Field(1, description="number of worker processes")
+    worker_timeout_seconds: Seconds = Field(
+        30, description="time without a sign of life after which a worker is replaced"
+    )
     models: Path = Field(
         Path("models"), description="model repository: <name>/<version>/model.onnx"
     )
@@ -105,6 +108,11 @@ class Settings(BaseModel):
     )
     default_model: str | None = Field(
         None, description="model of POST /predict; else 'digits' if present, else the only one"
+    )
+    max_model_bytes: PositiveInt | None = Field(
+        None,
+        description="maximum size of a model file; if unset, 2 GiB, or what the memory that is "
+        "left holds twice in every worker",
     )
     threads: PositiveInt | None = Field(
         None, description="threads per model run; CPUs divided by workers if unset"

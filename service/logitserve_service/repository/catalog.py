@@ -17,7 +17,7 @@ from logitserve_service.repository.loaded_model import (
     VersionState,
 )
 from logitserve_service.repository.loader import Loader
-from logitserve_service.repository.shared_state import DesiredState, SharedState
+from logitserve_service.repository.shared_state import DesiredState
 from logitserve_service.repository.snapshot import Files, scan
 
 POLICY_SETTING = environment_name("version_policy")
@@ -43,19 +43,22 @@ class Catalog:
             self.put(name, loader.refresh(name, versions, unloaded=name in desired.unloaded))
 
     @classmethod
-    def load(cls, loader: Loader, shared: SharedState, *, default: str | None = None) -> Self:
+    def load(cls, loader: Loader, *, default: str | None = None) -> Self:
         """Load the models.
 
         The first worker decides the default model (if None: `digits`, else the only one, else
         none), and fails unless it can serve every model. Later ones serve what they can: a file
-        that broke while the service ran must not end it.
+        that broke while the service ran must not end it. They begin with what others have loaded;
+        the watcher finds the rest.
         """
+        shared = loader.shared
         desired = shared.desired()
         if desired is not None:
             try:
-                return cls(loader, desired, scan(loader.repository).files)
+                files = scan(loader.repository).files
             except OSError:
-                return cls(loader, desired, {})
+                files = {}
+            return cls(loader, desired, loader.loaded_before(files))
         names = loader.repository.names()
         if default is not None and default not in names:
             raise StartError(

@@ -14,7 +14,8 @@ from logitserve_service.config.version_policy import VersionPolicy
 from logitserve_service.execution.batcher import Batcher
 from logitserve_service.repository import loaded_model
 from logitserve_service.repository.loaded_model import LoadedModel, ModelEntry, VersionState
-from logitserve_service.repository.snapshot import VersionFiles
+from logitserve_service.repository.shared_state import SharedState
+from logitserve_service.repository.snapshot import Files, VersionFiles
 
 logger = logging.getLogger("logitserve.models")
 
@@ -49,12 +50,25 @@ class Loader:
         repository: ModelRepository,
         policy: VersionPolicy,
         make_batcher: Callable[[Predictor], Batcher],
+        shared: SharedState,
         *,
         threads: int = 1,
+        weigh: Callable[[int], str] = lambda _: "",
     ) -> None:
-        """Load with `threads` per model run; `make_batcher` is called in the loading thread."""
+        """Load models.
+
+        Args:
+            repository: where they are.
+            policy: which versions to load.
+            make_batcher: called in the loading thread.
+            shared: state of all workers.
+            threads: per model run.
+            weigh: returns why a file of so many bytes is too large, or nothing.
+        """
         self.repository = repository
         self.policy = policy
+        self.shared = shared
+        self._weigh = weigh
         self.failures: Counter[str] = Counter()  # refused versions by model
         self._make_batcher = make_batcher
         self._threads = threads
@@ -107,15 +121,26 @@ class Loader:
             unloaded,
         )
 
-    def report(self, first_to_log: Callable[[str], bool]) -> None:
-        """Log and count new refusals, if `first_to_log` finds that no other worker has."""
+    def loaded_before(self, files: Files) -> Files:
+        """The files to load first: of a model that another worker has loaded, what it loaded."""
+        found: dict[str, VersionFiles] = {}
+        for name, versions in files.items():
+            has = self.shared.has_loaded
+            loaded = {
+                key: file for key, file in versions.items() if has(_identity(name, key, file))
+            }
+            found[name] = loaded or versions
+        return found
+
+    def report(self) -> None:
+        """Log and count new refusals, unless another worker has."""
         unreported, self._unreported = self._unreported, []
         for name, key in unreported:
             version = self._models.get(name, {}).get(key)
             if version is None or not version.refusal:
                 continue
             refusal = f"{name} {key} {version.tried} {version.refusal} {self._retries[name]}"
-            if first_to_log(refusal):
+            if self.shared.first_to_log(refusal):
                 self.failures[name] += 1
                 logger.error("model %s version %s is refused: %s", name, key, version.refusal)
 
@@ -145,16 +170,19 @@ class Loader:
 
     def _load(self, name: str, key: str, file: FileStat) -> LoadedModel:
         path = self.repository.path(name, key)
-        with read(path) as content:
-            if content.signature != file:
-                raise FileChangedError("the file is not the one that was scanned")
+        with (
+            self.shared.loading(
+                _identity(name, key, file), self._retries[name], lambda: self._weigh(file.size)
+            ),
+            read(path, file) as content,
+        ):
             loaded = self._models[name][key].model
             if loaded is not None and loaded.predictor.sha256 == content.sha256:
                 return loaded
             predictor = Predictor.of(content, threads=self._threads, path=path)
-        # The folder names the model, not the card: a copy in another folder is another model.
-        predictor.card = predictor.card.model_copy(update={"name": name, "version": key})
-        return LoadedModel(predictor.card, predictor, self._make_batcher(predictor))
+            # The folder names the model, not the card: a copy in another folder is another model.
+            predictor.card = predictor.card.model_copy(update={"name": name, "version": key})
+            return LoadedModel(predictor.card, predictor, self._make_batcher(predictor))
 
     def _state(self, key: str, version: _Version, *, unloaded: bool) -> VersionState:
         if version.model is not None:
@@ -170,3 +198,8 @@ class Loader:
         if by_policy:
             reason = f"not loaded: the version policy is {self.policy.text!r}"
         return VersionState(key, loaded_model.UNAVAILABLE, reason, by_policy=by_policy)
+
+
+def _identity(name: str, key: str, file: FileStat) -> str:
+    """What distinguishes a version, and its file from others in its place."""
+    return f"{name}/{key} {file}"

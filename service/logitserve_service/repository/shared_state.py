@@ -1,18 +1,31 @@
-"""State that the workers of a service share, as files in a folder.
+"""State that the workers of a service share: one JSON document in memory.
 
-Load and unload requests change `desired.json`, which every worker polls. Each worker writes the
-generation that it has reached into a file, and locks it: a dead worker is not waited for.
+The memory is made before the workers are forked. A change is written into the half that is not
+read, so that a worker may be killed at any time; its lock ends with it.
 """
 
 import fcntl
-import hashlib
+import mmap
 import os
+import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from threading import Lock
+from typing import Any, Final
 
 import orjson
+
+from logitserve.inference.errors import ModelFileError
+
+MAX_BYTES: Final = 2**24
+"""Of the document. The kernel gives a page when it is first written."""
+_HEAD: Final = 8
+_LENGTH: Final = 8
+_REMEMBERED: Final = 10_000
+"""Versions and messages of a kind."""
+_PATIENCE: Final = 3
+"""Workers that may end while they load a version that another one has loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,86 +49,173 @@ class DesiredState:
         return replace(self, generation=self.generation + 1, unloaded=unloaded)
 
 
-class SharedState:
-    """One worker's access to the shared folder."""
+@dataclass(slots=True)
+class _Document:
+    desired: dict[str, Any] | None = None
+    reached: dict[str, int] = field(default_factory=dict)  # worker → generation
+    loading: dict[str, str] = field(default_factory=dict)  # worker → version
+    loaded: dict[str, None] = field(default_factory=dict)  # versions that a worker has loaded
+    exits: dict[str, int] = field(default_factory=dict)  # version → workers that ended loading it
+    refused: dict[str, str] = field(default_factory=dict)  # version → reason; "" if admitted
+    logged: dict[str, None] = field(default_factory=dict)
 
-    def __init__(self, shared: Path) -> None:
-        self._folder = shared / "models"
-        self._desired = self._folder / "desired.json"
-        self._workers = self._folder / "workers"
-        self._logged = self._folder / "logged"
-        for folder in (self._workers, self._logged):
-            folder.mkdir(parents=True, exist_ok=True)
-        self._own: int | None = None
+    def state(self) -> DesiredState | None:
+        if self.desired is None:
+            return None
+        return DesiredState(**{**self.desired, "unloaded": tuple(self.desired["unloaded"])})
+
+
+def _trim(known: dict[str, Any]) -> None:
+    for old in list(known)[:-_REMEMBERED]:
+        del known[old]
+
+
+class SharedState:
+    """The document. A worker is known by its process id."""
+
+    def __init__(self) -> None:
+        self._file = os.memfd_create("logitserve-state")
+        weakref.finalize(self, os.close, self._file)
+        os.ftruncate(self._file, _HEAD + 2 * MAX_BYTES)
+        self._memory = memoryview(mmap.mmap(self._file, _HEAD + 2 * MAX_BYTES))
+        self._changes = self._memory[:_HEAD].cast("q")
+        self._lock = Lock()  # among threads; that of the file is among processes
+        self._write(_Document())
+        self._seen: tuple[int, DesiredState | None] = (-1, None)
 
     def desired(self) -> DesiredState | None:
         """The desired state; None before the first worker has set it."""
-        try:
-            document = orjson.loads(self._desired.read_bytes())
-        except FileNotFoundError:
-            return None
-        return DesiredState(**{**document, "unloaded": tuple(document["unloaded"])})
+        changes = self._changes[0]
+        if changes != self._seen[0]:
+            with self._locked():
+                self._seen = self._changes[0], self._read().state()
+        return self._seen[1]
 
     def initialize(self, state: DesiredState) -> None:
         """Set the desired state, unless another worker has."""
-        with self._locked():
-            if self.desired() is None:
-                self._write(state)
+        with self._changed() as document:
+            if document.desired is None:
+                document.desired = orjson.loads(orjson.dumps(state))
 
     def update(self, change: Callable[[DesiredState], DesiredState]) -> DesiredState:
         """Change the desired state atomically, and return the new one."""
-        with self._locked():
-            state = change(self.desired() or DesiredState())
-            self._write(state)
+        with self._changed() as document:
+            state = change(document.state() or DesiredState())
+            document.desired = orjson.loads(orjson.dumps(state))
         return state
 
     def done(self, generation: int) -> None:
         """Record that this worker has reached a generation."""
-        if self._own is None:
-            path = self._workers / str(os.getpid())
-            path.unlink(missing_ok=True)  # of a dead worker with the same process id
-            self._own = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-            fcntl.flock(self._own, fcntl.LOCK_EX)
-        os.pwrite(self._own, b"%020d" % generation, 0)
+        with self._changed() as document:
+            document.reached[str(os.getpid())] = generation
 
     def pending(self, generation: int) -> int:
         """Number of live workers that have not reached a generation."""
-        return sum(_is_behind(path, generation) for path in self._workers.iterdir())
-
-    def first_to_log(self, message: str) -> bool:
-        """Whether no worker has logged a message yet; records that one has."""
-        name = hashlib.sha256(message.encode()).hexdigest()
-        try:
-            (self._logged / name).touch(exist_ok=False)
-        except FileExistsError:
-            return False
-        return True
+        with self._locked():
+            return sum(reached < generation for reached in self._read().reached.values())
 
     def leave(self) -> None:
         """Remove this worker from those that are waited for."""
-        if self._own is not None:
-            (self._workers / str(os.getpid())).unlink(missing_ok=True)
-            os.close(self._own)
-            self._own = None
+        with self._changed() as document:
+            document.reached.pop(str(os.getpid()), None)
+
+    def first_to_log(self, message: str) -> bool:
+        """Whether no worker has logged a message yet; records that one has."""
+        with self._changed() as document:
+            is_first = message not in document.logged
+            document.logged[message] = None
+        return is_first
+
+    def has_loaded(self, version: str) -> bool:
+        """Whether any worker has loaded a version."""
+        with self._locked():
+            return version in self._read().loaded
+
+    @contextmanager
+    def loading(self, version: str, attempt: int, weigh: Callable[[], str]) -> Iterator[None]:
+        """Load a version in this block, unless it has ended a worker or is too large.
+
+        Args:
+            version: and what distinguishes its file from others in the same place.
+            attempt: a higher one is weighed anew.
+            weigh: returns why the file is too large, or nothing. It is called by the first
+                worker, so that all decide alike.
+
+        Raises:
+            ModelFileError: the version is refused.
+        """
+        me = str(os.getpid())
+        with self._changed() as document:
+            reason = document.refused.get(version, "")
+            if not reason and version not in document.loaded:
+                weighed = f"{version} {attempt}"
+                if weighed not in document.refused:
+                    document.refused[weighed] = weigh()
+                reason = document.refused[weighed]
+            if not reason:
+                document.loading[me] = version
+        if reason:
+            raise ModelFileError(reason)
+        is_loaded = False
+        try:
+            yield
+            is_loaded = True
+        finally:
+            with self._changed() as document:
+                document.loading.pop(me, None)
+                if is_loaded:
+                    document.loaded[version] = None
+
+    def ended(self, worker: int, reason: str) -> bool:
+        """Forget a worker that has ended; return whether it was loading a version.
+
+        That version is refused from now on. One that others have loaded has several chances: what
+        ended the worker may be another thing.
+        """
+        with self._changed() as document:
+            document.reached.pop(str(worker), None)
+            version = document.loading.pop(str(worker), None)
+            if version is not None:
+                exits = document.exits[version] = document.exits.get(version, 0) + 1
+                if version not in document.loaded or exits >= _PATIENCE:
+                    document.refused[version] = (
+                        f"it ended the process that loaded it ({reason}); put another file in its "
+                        "place"
+                    )
+        return version is not None
+
+    @contextmanager
+    def _changed(self) -> Iterator[_Document]:
+        """Change the document in this block."""
+        with self._locked():
+            document = self._read()
+            yield document
+            for known in (document.loaded, document.exits, document.refused, document.logged):
+                _trim(known)
+            self._write(document)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with (self._folder / "desired.lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # released by closing the file
-            yield
+        with self._lock:
+            fcntl.lockf(self._file, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.lockf(self._file, fcntl.LOCK_UN)
 
-    def _write(self, state: DesiredState) -> None:
-        """Replace the file by a rename: readers take no lock."""
-        draft = self._desired.with_suffix(".new")
-        draft.write_bytes(orjson.dumps(asdict(state)))
-        draft.replace(self._desired)
+    def _half(self, changes: int) -> memoryview:
+        start = _HEAD + changes % 2 * MAX_BYTES
+        return self._memory[start : start + MAX_BYTES]
 
+    def _read(self) -> _Document:
+        half = self._half(self._changes[0])
+        length = int.from_bytes(half[:_LENGTH], "little")
+        return _Document(**orjson.loads(half[_LENGTH : _LENGTH + length]))
 
-def _is_behind(path: Path, generation: int) -> bool:
-    """Whether the worker of a file is alive and has not reached a generation."""
-    with suppress(FileNotFoundError), path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:  # locked: the worker is alive
-            return int(file.read() or b"0") < generation
-    return False
+    def _write(self, document: _Document) -> None:
+        changes = self._changes[0] + 1
+        text = orjson.dumps(document)
+        half = self._half(changes)
+        half[:_LENGTH] = len(text).to_bytes(_LENGTH, "little")
+        half[_LENGTH : _LENGTH + len(text)] = text
+        self._changes[0] = changes

@@ -15,7 +15,7 @@ from logitserve.inference.errors import ModelNotFoundError
 from logitserve_service.errors import LoadError, WorkersBehindError, absent
 from logitserve_service.repository.catalog import Catalog
 from logitserve_service.repository.loaded_model import ModelEntry
-from logitserve_service.repository.shared_state import DesiredState, SharedState
+from logitserve_service.repository.shared_state import DesiredState
 from logitserve_service.repository.snapshot import Files, Snapshot, changed, scan, settled
 
 STATE_POLL_SECONDS = 0.1
@@ -29,11 +29,11 @@ logger = logging.getLogger("logitserve.models")
 class Watcher:
     """Keeps a worker's catalog in step with the repository and the desired state."""
 
-    def __init__(self, catalog: Catalog, shared: SharedState, *, watch_seconds: float) -> None:
+    def __init__(self, catalog: Catalog, *, watch_seconds: float) -> None:
         """Scan every `watch_seconds`; 0 scans on load requests only."""
         self._catalog = catalog
         self._loader = catalog.loader
-        self._shared = shared
+        self._shared = catalog.loader.shared
         self._watch_seconds = watch_seconds
         self._accepted: Files = catalog.files
         self._before: Files = catalog.files
@@ -44,7 +44,7 @@ class Watcher:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Watch while the context lasts."""
-        await self._in_thread(partial(self._loader.report, self._shared.first_to_log))
+        await self._in_thread(self._loader.report)
         self._shared.done(self._desired.generation)
         # From here on, load requests wait for this worker; earlier ones are followed now.
         await self._follow_state()
@@ -161,7 +161,7 @@ class Watcher:
         before = self._catalog.models.get(name, {})
         entry = await self._in_thread(partial(self._loader.refresh, name, files, unloaded=unloaded))
         self._catalog.put(name, entry)
-        await self._in_thread(partial(self._loader.report, self._shared.first_to_log))
+        await self._in_thread(self._loader.report)
         if before != entry.versions:
             logger.info("model %s: serving version %s", name, ", ".join(entry.versions) or "none")
 

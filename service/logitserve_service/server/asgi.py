@@ -6,12 +6,9 @@ Settings come from the environment. Limits on slow clients, the drain and worker
 ASGI server; `logitserve serve` has its own and is faster (docs/architecture.md).
 """
 
-import tempfile
-from pathlib import Path
-
 from logitserve_service.config.settings import Settings
 from logitserve_service.http.asgi import AsgiApplication
-from logitserve_service.server.assembly import Process
+from logitserve_service.server.assembly import Process, Shared
 from logitserve_service.server.drain import Drain
 
 
@@ -22,6 +19,5 @@ def create() -> AsgiApplication:
         StartError, NoModelsError, ModelFileError: see `worker.run`.
     """
     settings = Settings.read({})
-    shared = Path(tempfile.mkdtemp(prefix="logitserve-"))
     drain = Drain(linger_seconds=settings.linger_seconds, drain_seconds=settings.drain_seconds)
-    return Process.of(settings, shared, drain).asgi
+    return Process.of(settings, Shared.of(1), drain).asgi

@@ -2,8 +2,9 @@
 
 import os
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from logitserve.inference.predictor import Predictor
@@ -25,6 +26,7 @@ from logitserve_service.http.endpoint import Endpoint
 from logitserve_service.http.probes import METRICS, PROBES, Readiness
 from logitserve_service.periodically import periodically
 from logitserve_service.repository.catalog import Catalog
+from logitserve_service.repository.loaded_model import VersionState
 from logitserve_service.repository.loader import Loader
 from logitserve_service.repository.shared_state import SharedState
 from logitserve_service.repository.watcher import Watcher
@@ -33,15 +35,35 @@ from logitserve_service.server import memory
 from logitserve_service.server.connections import Connections
 from logitserve_service.server.drain import Drain
 from logitserve_service.telemetry.access_log import AccessLog
-from logitserve_service.telemetry.metrics import Metrics
+from logitserve_service.telemetry.metrics import LOST_LINES, Metrics
 from logitserve_service.telemetry.recorder import Recorder
+from logitserve_service.telemetry.shared_values import Row, shared_rows
 from logitserve_service.telemetry.tracing import tracing
-from logitserve_service.telemetry.worker_gauges import SAMPLE_SECONDS, Sample, WorkerGauges
+from logitserve_service.telemetry.worker_gauges import (
+    LAG_SECONDS,
+    SAMPLE_SECONDS,
+    Sample,
+    WorkerGauges,
+)
 
 MAX_BUFFERED_BYTES = 128 * 2**20
 """Of all bodies by default, where there is as much memory."""
 QUIET_ROUTES = PROBES | {METRICS}
 """Routes that machines call every few seconds; logged at level debug only."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Memory of all processes of the service; made before they are forked."""
+
+    rows: Sequence[Row]
+    """Of the workers, and of their parent."""
+    state: SharedState
+
+    @classmethod
+    def of(cls, workers: int) -> Self:
+        """Memory for so many workers."""
+        return cls(shared_rows(workers + 1), SharedState())
 
 
 @dataclass(frozen=True)
@@ -54,21 +76,28 @@ class Process:
     asgi: AsgiApplication
 
     @classmethod
-    def of(cls, settings: Settings, shared: Path, drain: Drain) -> Self:
-        """Load the models and build the application; `shared` is a folder of all workers.
+    def of(cls, settings: Settings, shared: Shared, drain: Drain, *, number: int = 0) -> Self:
+        """Load the models and build the application of the worker with this number.
 
         Raises as `worker.run` does.
         """
-        metrics = Metrics(shared)
-        state = SharedState(shared)
-        catalog = Catalog.load(loader(settings, metrics), state, default=settings.default_model)
+        metrics = Metrics(shared.rows, number)
+        models = loader(settings, metrics, shared.state)
+        catalog = Catalog.load(models, default=settings.default_model)
         proxies = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")
         connections = Connections(_connection_limits(settings), drain, trusted_proxies=proxies)
         readiness = Readiness(catalog, lambda: drain.begun)
-        gauges = WorkerGauges(metrics, lambda: _sample(catalog, connections, readiness))
-        background: list[Background] = [lambda: periodically(SAMPLE_SECONDS, gauges.sample)]
+        gauges = WorkerGauges(
+            metrics,
+            lambda: _sample(catalog, connections, readiness),
+            memory_limit=memory.limit(),
+        )
+        background: list[Background] = [
+            lambda: periodically(SAMPLE_SECONDS, gauges.sample),
+            lambda: periodically(LAG_SECONDS, gauges.tick),
+        ]
         recorder = _recorder(settings, metrics, background)
-        watcher = Watcher(catalog, state, watch_seconds=settings.watch_seconds)
+        watcher = Watcher(catalog, watch_seconds=settings.watch_seconds)
         background.append(watcher.running)
         authenticator = Authenticator.of(settings)
         limits = Limits(settings.max_pictures, settings.max_json_values)
@@ -93,7 +122,7 @@ class Process:
         return cls(catalog, connections, endpoint, AsgiApplication(endpoint, background))
 
 
-def loader(settings: Settings, metrics: Metrics) -> Loader:
+def loader(settings: Settings, metrics: Metrics, shared: SharedState) -> Loader:
     """A loader with the repository, version policy and threads of the settings."""
     cpus = available_cpus()
     most = settings.max_decoded_bytes or memory.share(settings.workers, memory.IMAGES_SHARE)
@@ -113,6 +142,8 @@ def loader(settings: Settings, metrics: Metrics) -> Loader:
         ModelRepository(folder) if name is None else OneModelRepository(folder, name),
         VersionPolicy.parse(settings.version_policy),
         make_batcher,
+        shared,
+        weigh=lambda size: memory.too_large(size, settings),
         threads=settings.threads or max(1, cpus // settings.workers),
     )
 
@@ -129,8 +160,11 @@ def _connection_limits(settings: Settings) -> connection_limits.Limits:
 
 def _recorder(settings: Settings, metrics: Metrics, background: list[Background]) -> Recorder:
     access_log = None
+    metrics.add(LOST_LINES, 0)  # so that the first one is seen to add one
     if settings.access_log:
-        access_log = AccessLog(sys.stdout.fileno(), settings.log_format)
+        access_log = AccessLog(
+            sys.stdout.fileno(), settings.log_format, lambda lines: metrics.add(LOST_LINES, lines)
+        )
         background.append(access_log.running)
     spans = tracing()
     if spans is not None:
@@ -153,4 +187,18 @@ def _sample(catalog: Catalog, connections: Connections, readiness: Readiness) ->
             served.add((name, model.card.version, model.predictor.sha256))
     # A copy, because the thread that loads models changes the failures.
     failures = catalog.loader.failures.copy()
-    return Sample(len(connections), readiness.ready, queues, served, failures)
+    states = Counter(
+        (name, _state_of(state, is_unloaded=entry.unloaded))
+        for name, entry in catalog.folder.items()
+        for state in entry.states.values()
+    )
+    return Sample(len(connections), readiness.ready, queues, served, failures, states)
+
+
+def _state_of(state: VersionState, *, is_unloaded: bool) -> str:
+    """Of a version, for the metrics; an older file of a refused one may still answer."""
+    if is_unloaded or state.by_policy:
+        return "idle"
+    if state.reason:
+        return "refused"
+    return state.state.lower()

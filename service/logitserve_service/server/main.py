@@ -8,13 +8,12 @@ import resource
 import signal
 import socket
 import sys
-import tempfile
-from pathlib import Path
 
 from logitserve.inference.runtime import load_onnxruntime
 from logitserve_service.config.settings import Settings, environment_name
 from logitserve_service.errors import SettingsError, StartError
 from logitserve_service.server import tls, worker
+from logitserve_service.server.assembly import Shared
 from logitserve_service.server.connections import EXTRA_CONNECTIONS
 from logitserve_service.server.drain import Drain
 from logitserve_service.server.supervisor import Supervisor
@@ -42,29 +41,19 @@ def serve(settings: Settings) -> None:
         grpc_port = reserve_grpc_port(settings.host, settings.grpc_port)
         settings = settings.model_copy(update={"grpc_port": grpc_port.getsockname()[1]})
     _allow_files(settings.max_connections + EXTRA_CONNECTIONS + SPARE_FILES)
-    with tempfile.TemporaryDirectory(prefix="logitserve-") as shared:
-        complete = _serve(settings, listener, Path(shared))
-    if not complete:
-        os._exit(0)  # a thread may still be running a model
-
-
-def _serve(settings: Settings, listener: socket.socket, shared: Path) -> bool:
-    """Serve in this process or in several; return whether every request was answered."""
-    begun = functools.partial(_announce, settings, listener)
-    if settings.workers == 1:
-        return worker.run(settings, listener, shared, alone=True, begun=begun)
-    work = functools.partial(worker.run, settings, listener, shared, alone=False)
+    shared = Shared.of(settings.workers)
     load_onnxruntime()  # once, for all workers
     gc.freeze()
     supervisor = Supervisor(
-        lambda answers: work(begun=answers),
+        functools.partial(worker.run, settings, listener, shared),
         settings.workers,
+        shared,
         listener=listener,
         drain=Drain(linger_seconds=settings.linger_seconds, drain_seconds=settings.drain_seconds),
+        timeout_seconds=settings.worker_timeout_seconds,
         hand_on=None if tls.files(settings) is None else signal.SIGHUP,
     )
-    supervisor.run(begun)
-    return True
+    supervisor.run(functools.partial(_announce, settings, listener))
 
 
 def bind(host: str, port: int, *, option: str = "--port") -> socket.socket:

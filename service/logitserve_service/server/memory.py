@@ -1,8 +1,12 @@
-"""Memory that a large picture needed goes back to the system when the picture has been answered."""
+"""Memory of the service: what it may use, and how what it frees goes back to the system."""
 
 import ctypes
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+from logitserve_service.config.settings import Settings, environment_name
 
 MMAP_THRESHOLD: Final = 2**18
 """Bytes. What is as large, glibc maps alone, and unmaps when it is freed. Without this, the first
@@ -10,13 +14,18 @@ large picture raises the threshold up to 32 MiB: later ones lie among small obje
 after 500 odd pictures 57 MiB more were resident; with it, 9 (`make odd`)."""
 TRIM_THRESHOLD: Final = 2**20
 """Bytes that may lie free at the end of the heap."""
-
+MAX_PROTOBUF_BYTES: Final = 2**31 - 1
+"""Of a message, and so of an ONNX file."""
+COPIES: Final = 2
+"""Of a model file while it is loaded: the file, and the session (docs/scale.md)."""
 IMAGES_SHARE: Final = 3
 """Of the memory that is left to a worker, a third is for images that are decoded."""
 BODIES_SHARE: Final = 4
 """A quarter is for the bodies of requests."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_CGROUPS: Final = Path("/sys/fs/cgroup")
+_PROC: Final = Path("/proc")
 
 
 def give_back() -> None:
@@ -27,12 +36,86 @@ def give_back() -> None:
         mallopt(_M_TRIM_THRESHOLD, TRIM_THRESHOLD)
 
 
-def available() -> int:
+def limit(cgroups: Path = _CGROUPS, proc: Path = _PROC) -> int:
+    """Bytes that the service may use: of its cgroups and the machine, whichever has least."""
+    machine = _numbers(proc / "meminfo")["MemTotal:"] * 1024
+    return min([machine, *(most for most, _ in _cgroups(cgroups, proc))])
+
+
+def available(cgroups: Path = _CGROUPS, proc: Path = _PROC) -> int:
     """Bytes that the service may use besides those in use, by whomever."""
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    machine = _numbers(proc / "meminfo")["MemAvailable:"] * 1024
+    left = min([machine, *(most - used for most, used in _cgroups(cgroups, proc))])
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY:
+        pages = int((proc / "self/statm").read_text().split()[0])
+        left = min(left, soft - pages * resource.getpagesize())
+    return max(0, left)
 
 
 def share(workers: int, part: int) -> int:
     """Bytes of this part of what is left to one of so many workers."""
     return available() // workers // part
+
+
+def oom_kills(cgroups: Path = _CGROUPS, proc: Path = _PROC) -> int:
+    """How many processes the kernel has killed because the cgroup's memory was exhausted."""
+    for folder in _folders(cgroups, proc):
+        for name in ("memory.events", "memory.oom_control"):
+            kills = _numbers(folder / name).get("oom_kill")
+            if kills is not None:
+                return kills
+    return 0
+
+
+def too_large(size: int, settings: Settings) -> str:
+    """Why a model file of so many bytes is not loaded, or nothing."""
+    name = environment_name("max_model_bytes")
+    if settings.max_model_bytes is not None:
+        most, why = settings.max_model_bytes, f"(setting {name})"
+    else:
+        left = available()
+        most = min(MAX_PROTOBUF_BYTES, left // (COPIES * settings.workers))
+        why = (
+            f"(setting {name}; unless set, it follows from ONNX's limit of 2 GiB and the {left} "
+            "bytes of memory that are left)"
+        )
+    return "" if size <= most else f"the file has {size} bytes, more than the limit of {most} {why}"
+
+
+def _cgroups(cgroups: Path, proc: Path) -> Iterator[tuple[int, int]]:
+    """Limit and use of each cgroup of this process that has a limit, without reclaimable cache."""
+    for folder in _folders(cgroups, proc):
+        statistics = _numbers(folder / "memory.stat")
+        for most, used, cache in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            try:
+                found = int((folder / most).read_text()), int((folder / used).read_text())
+            except (OSError, ValueError):  # another version, the root, or no limit ("max")
+                continue
+            yield found[0], found[1] - statistics.get(cache, 0)
+
+
+def _folders(cgroups: Path, proc: Path) -> Iterator[Path]:
+    """Those of this process's cgroup and of its parents; in a container, the mount itself."""
+    try:
+        lines = (proc / "self/cgroup").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers in {"", "memory"}:
+            root = cgroups / controllers
+            own = root / path.lstrip("/")
+            yield from (each for each in (own, *own.parents) if each.is_relative_to(root))
+
+
+def _numbers(file: Path) -> dict[str, int]:
+    """The lines of a name and a number; none where there is no such file."""
+    try:
+        fields = [line.split() for line in file.read_text().splitlines()]
+    except OSError:
+        return {}
+    return {pair[0]: int(pair[1]) for pair in fields if len(pair) > 1 and pair[1].isdigit()}

@@ -1,4 +1,4 @@
-"""Several workers: started by fork, replaced when they exit, stopped together.
+"""The workers: started by fork, replaced when they exit or hang, stopped together.
 
 The supervisor has imported what a worker needs, but loads no model and starts no thread, so that
 forking it is safe and fast. SIGTERM stops a worker; a worker reports through a pipe.
@@ -19,16 +19,26 @@ from types import FrameType
 
 from logitserve.inference.errors import InferenceError
 from logitserve_service.errors import ServiceError, StartError
+from logitserve_service.server import memory
+from logitserve_service.server.assembly import Shared
 from logitserve_service.server.drain import EXIT_SECONDS, Drain, refuse_handshakes
 from logitserve_service.server.worker import Serving
+from logitserve_service.telemetry.metrics import WORKER_EXITS, Metrics
+from logitserve_service.telemetry.shared_values import Row
 
-Work = Callable[[Callable[[Serving], None]], bool]
-"""Runs a worker. Takes the function to call once it serves; returns whether all was answered."""
+Work = Callable[[int, Callable[[Serving], None]], bool]
+"""Runs a worker. Takes its number, and the function to call once it serves; returns whether all was
+answered."""
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 FIRST_WAIT_SECONDS = 0.5
 """Before the restart of a worker that exited before it served; doubled each time."""
 LONGEST_WAIT_SECONDS = 30.0
+CHECK_SECONDS = 1.0
+"""Between two looks for signs of life, which a worker gives as often."""
+
+OUT_OF_MEMORY, HUNG, SIGNAL, EXIT = KINDS = ("oom", "hung", "signal", "exit")
+"""Of a worker's end."""
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _fork = multiprocessing.get_context("fork")
@@ -39,8 +49,13 @@ logger = logging.getLogger("logitserve.supervision")
 class Worker:
     """One of the workers: a process, and after its exit the next one."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, number: int, row: Row) -> None:
         self._work = work
+        self._number = number
+        self._row = row
+        self._beats = 0  # when last looked at
+        self._silent_seconds = 0.0
+        self.is_hung = False
         self.serving: Serving | None = None
         self.failure: str | None = None
         self.start_at = -math.inf
@@ -50,11 +65,15 @@ class Worker:
     def start(self) -> None:
         """Fork."""
         self.serving = self.failure = None
+        self.is_hung = False
+        self._silent_seconds = 0.0
         self.start_at = math.inf
         self.reports, reporting = _fork.Pipe(duplex=False)
         # Signals are held back until the child has its own handlers.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
-        self.process = _fork.Process(target=_child, args=(self._work, reporting, os.getpid()))
+        self.process = _fork.Process(
+            target=_child, args=(self._work, self._number, reporting, os.getpid())
+        )
         self.process.start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         reporting.close()
@@ -73,10 +92,26 @@ class Worker:
         else:
             self.failure = report
 
-    def reap(self) -> str:
-        """Schedule the restart of a process that has exited; return why it exited."""
+    def kill_if_silent(self, seconds: float) -> None:
+        """Kill a process that serves, but has given no sign of life for so long.
+
+        Looks are counted, not time: where all processes were stopped for a while, none is killed.
+        """
+        is_silent = self.serving is not None and self._row.beats == self._beats
+        self._beats = self._row.beats
+        self._silent_seconds = self._silent_seconds + CHECK_SECONDS if is_silent else 0.0
+        if self._silent_seconds >= seconds:
+            self.is_hung = True
+            self.process.kill()
+
+    def reap(self, *, out_of_memory: bool) -> tuple[str, str]:
+        """Schedule the restart of a process that has exited; return the kind of its exit and why.
+
+        `out_of_memory` means that the kernel has killed one for that.
+        """
         self.read_report()
         self.process.join()
+        self._row.drop()
         self.start_at = time.monotonic()
         if self.serving is None:
             wait_seconds = FIRST_WAIT_SECONDS * 2**self._early_exits
@@ -84,8 +119,15 @@ class Worker:
             self._early_exits += 1
         status = self.process.exitcode or 0
         if self.failure is not None:
-            return self.failure
-        return signal.Signals(-status).name if status < 0 else f"exit status {status}"
+            return EXIT, self.failure
+        if self.is_hung:
+            return HUNG, f"it gave no sign of life for {self._silent_seconds:g} seconds"
+        if status >= 0:
+            return EXIT, f"exit status {status}"
+        name = signal.Signals(-status).name
+        if name == "SIGKILL" and out_of_memory:
+            return OUT_OF_MEMORY, f"out of memory (limit {memory.limit() / 2**20:.0f} MiB)"
+        return SIGNAL, name
 
 
 class Supervisor:
@@ -95,13 +137,22 @@ class Supervisor:
         self,
         work: Work,
         count: int,
+        shared: Shared,
         *,
         listener: socket.socket,
         drain: Drain,
+        timeout_seconds: float,
         hand_on: signal.Signals | None = None,
     ) -> None:
         """`hand_on` is a signal that is passed on to the workers."""
-        self._workers = [Worker(work) for _ in range(count)]
+        self._workers = [Worker(work, number, shared.rows[number]) for number in range(count)]
+        self._state = shared.state
+        self._metrics = Metrics(shared.rows, count)
+        for kind in KINDS:  # so that the first one is seen to add one
+            self._metrics.add(WORKER_EXITS, 0, kind)
+        self._timeout_seconds = timeout_seconds
+        self._checked = time.monotonic()
+        self._oom_kills = memory.oom_kills()
         self._listener = listener
         self._drain = drain
         self._hand_on = hand_on
@@ -144,8 +195,11 @@ class Supervisor:
         running = [worker for worker in self._workers if worker.start_at == math.inf]
         sentinels = [worker.process.sentinel for worker in running]
         reports = [worker.reports for worker in running if not worker.reports.closed]
-        timeout = None if wait_seconds == math.inf else wait_seconds
-        events = wait([woken, *sentinels, *reports], timeout)
+        if now - self._checked >= CHECK_SECONDS:
+            self._checked = now
+            for worker in running:
+                worker.kill_if_silent(self._timeout_seconds)
+        events = wait([woken, *sentinels, *reports], min(wait_seconds, CHECK_SECONDS))
         if woken in events:
             woken.recv(4096)
         for worker in running:
@@ -155,12 +209,16 @@ class Supervisor:
                 self._replace(worker)
 
     def _replace(self, worker: Worker) -> None:
-        reason = worker.reap()
-        if not self._begun and not self._drain.begun:
+        kind, reason = worker.reap(out_of_memory=memory.oom_kills() > self._oom_kills)
+        self._oom_kills += kind == OUT_OF_MEMORY
+        # The next one refuses what this one was loading.
+        was_loading = self._state.ended(worker.process.pid or 0, reason)
+        if not (self._begun or self._drain.begun or was_loading):
             raise StartError(worker.failure or f"a worker ended at its start ({reason})")
+        self._metrics.add(WORKER_EXITS, 1, kind)
         wait_seconds = max(0.0, worker.start_at - time.monotonic())
         text = "worker %d has ended: %s; another starts in %.1f s"
-        logger.warning(text, worker.process.pid, reason, wait_seconds)
+        logger.error(text, worker.process.pid, reason, wait_seconds)
 
     def _signal_workers(self, number: int, _: FrameType | None) -> None:
         for worker in self._workers:
@@ -189,17 +247,17 @@ class Supervisor:
                 process.join()
 
 
-def _child(work: Work, reporting: Connection, parent: int) -> None:
+def _child(work: Work, number: int, reporting: Connection, parent: int) -> None:
     signal.set_wakeup_fd(-1)
-    for number in STOPS:
-        signal.signal(number, lambda *_: sys.exit(0))
+    for stop in STOPS:
+        signal.signal(stop, lambda *_: sys.exit(0))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     # The death of the parent stops this process too.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         return
     try:
-        complete = work(reporting.send)
+        complete = work(number, reporting.send)
     except (InferenceError, ServiceError) as error:
         reporting.send(str(error))
         sys.exit(1)

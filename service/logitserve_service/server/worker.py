@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -28,9 +27,9 @@ from uvicorn.config import STARTUP_FAILURE
 from logitserve_service.config.settings import Settings
 from logitserve_service.errors import StartError
 from logitserve_service.server import memory, tls
-from logitserve_service.server.assembly import Process
+from logitserve_service.server.assembly import Process, Shared
 from logitserve_service.server.connection import Connection
-from logitserve_service.server.drain import EXIT_SECONDS, Drain, refuse_handshakes
+from logitserve_service.server.drain import EXIT_SECONDS, Drain
 
 BACKLOG = 2048
 SETTLE_SECONDS = 0.2
@@ -57,9 +56,7 @@ class Server(uvicorn.Server):
     tests/server/test_uvicorn.py fails when uvicorn changes what is overridden here.
     """
 
-    def __init__(
-        self, settings: Settings, process: Process, *, alone: bool, begun: Callable[[], None]
-    ) -> None:
+    def __init__(self, settings: Settings, process: Process, begun: Callable[[], None]) -> None:
         config = uvicorn.Config(
             process.asgi,
             log_config=None,
@@ -73,7 +70,6 @@ class Server(uvicorn.Server):
         self._drain = connections.drain
         self._settings = settings
         self._process = process
-        self._alone = alone
         self._begun = begun
         self._sweep_ticks = max(1, round(connections.sweep_seconds / TICK_SECONDS))
 
@@ -109,17 +105,13 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop. uvicorn would raise the signal again afterwards, and force the exit."""
         del sig, frame
-        if self._drain.begun and self._alone:
-            self._drain.remind()
         self._drain.begin()
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop without losing a request, within the time limit."""
+        """Stop without losing a request, within the time limit; the parent closes the sockets."""
+        del sockets
         await self._tick_for(self._drain.seconds_of_linger)
-        if self._alone:
-            for listener in sockets or ():
-                refuse_handshakes(listener)
         await self._tick_for(SETTLE_SECONDS)
         for server in self.servers:
             server.close()
@@ -157,14 +149,13 @@ class Server(uvicorn.Server):
 def run(
     settings: Settings,
     listener: socket.socket,
-    shared: Path,
-    *,
-    alone: bool,
+    shared: Shared,
+    number: int,
     begun: Callable[[Serving], None],
 ) -> bool:
     """Serve until stopped, and call `begun` once the models are loaded and the port is open.
 
-    `shared` is a folder of all workers; `alone` means that no other process has the listener.
+    `number` is that of the worker, from 0; no other process has it.
 
     Returns:
         whether every request was answered. If not, a thread may still be running a model, and
@@ -177,9 +168,9 @@ def run(
     """
     memory.give_back()
     drain = Drain(linger_seconds=settings.linger_seconds, drain_seconds=settings.drain_seconds)
-    process = Process.of(settings, shared, drain)
+    process = Process.of(settings, shared, drain, number=number)
     serving = Serving(tuple(process.catalog.models), process.catalog.default)
-    server = Server(settings, process, alone=alone, begun=lambda: begun(serving))
+    server = Server(settings, process, lambda: begun(serving))
     # Freeze the heap, which lives as long as the process; collecting first gains little.
     gc.freeze()
     gc.enable()

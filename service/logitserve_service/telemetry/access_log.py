@@ -5,10 +5,11 @@ so that lines of several workers do not mix in a pipe.
 """
 
 import contextlib
+import logging
 import os
 import select
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import orjson
 
@@ -21,11 +22,19 @@ WRITE_SECONDS = 0.1
 MAX_PATH_BYTES = 768  # a longer path is cut: a line must fit into one write, also with escapes
 
 
+logger = logging.getLogger("logitserve.access")
+
+
 class AccessLog:
     """Writes lines to a file descriptor."""
 
-    def __init__(self, descriptor: int, log_format: LogFormat) -> None:
+    def __init__(
+        self, descriptor: int, log_format: LogFormat, lost: Callable[[int], None] = lambda _: None
+    ) -> None:
+        """Log; `lost` is called with the number of lines that could not be written."""
         self._descriptor = descriptor
+        self._lost = lost
+        self._is_losing = False
         self._line = _json if log_format == "json" else _text
         self._lines: list[bytes] = []
         self._size = 0
@@ -42,8 +51,16 @@ class AccessLog:
     def write(self) -> None:
         """Write the buffered lines."""
         lines, self._lines, self._size = self._lines, [], 0
-        with contextlib.suppress(OSError):  # requests are answered even if nothing reads the log
+        try:
             os.write(self._descriptor, b"".join(lines))
+        except OSError as error:  # requests are answered even if nothing reads the log
+            self._lost(len(lines))
+            if not self._is_losing:
+                self._is_losing = True
+                text = "the access log cannot be written: %s; its lines are lost until it can"
+                logger.error(text, error.strerror)
+        else:
+            self._is_losing = self._is_losing and not lines
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -1,18 +1,16 @@
-"""The metrics of the service, for Prometheus. All add up over workers (`metric_files.py`)."""
+"""The metrics of the service, for Prometheus. All add up over workers (`shared_values.py`)."""
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from threading import Lock
-from typing import Any
+from itertools import accumulate
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from prometheus_client import Metric
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.mmap_dict import mmap_key
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
@@ -20,7 +18,12 @@ from logitserve.inference import heads
 from logitserve.inference.card import Head, ModelCard
 from logitserve.inference.predictor import Predictions
 from logitserve_service.telemetry.exchange import NO_MODEL
-from logitserve_service.telemetry.metric_files import Kind, Places, WorkerFiles, merged
+from logitserve_service.telemetry.shared_values import Places, Row
+
+Kind = Literal["counter", "histogram", "sum", "min", "max"]
+"""A counter, a histogram, or a gauge and what of several workers it is."""
+_MERGE = {"min": np.minimum, "max": np.maximum}
+Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +36,37 @@ class Family:
     kind: Kind = "counter"
     bounds: tuple[float, ...] = ()  # of a histogram's buckets, without the infinite one
 
-    def keys(self, *values: str) -> list[str]:
-        """Keys of a series in the files; a histogram has one for its sum and one a bucket."""
-        name = f"logitserve_{self.name}"
+    @property
+    def is_gauge(self) -> bool:
+        """Whether its values are of living workers alone."""
+        return self.kind not in {"counter", "histogram"}
 
-        def key(suffix: str, **more: str) -> str:
-            labels = {**dict(zip(self.labels, values, strict=True)), **more}
-            return mmap_key(name, name + suffix, list(labels), list(labels.values()), self.help)
+    @property
+    def width(self) -> int:
+        """Values of a series; a histogram has its sum and one a bucket."""
+        return len(self.bounds) + 2 if self.kind == "histogram" else 1
 
-        if self.kind != "histogram":
-            return [key("_total" if self.kind == "counter" else "")]
-        bounds = map(floatToGoString, (*self.bounds, math.inf))
-        return [key("_sum"), *(key("_bucket", le=bound) for bound in bounds)]
+    def metric(self, series: Mapping[tuple[str, ...], Values]) -> Metric:
+        """The samples of all series, by their label values."""
+        kind = "gauge" if self.is_gauge else self.kind
+        metric = Metric(f"logitserve_{self.name}", self.help, kind)
+        for labels, values in series.items():
+            named = dict(zip(self.labels, labels, strict=True))
+            if self.kind == "histogram":
+                self._add_histogram(metric, named, values.tolist())
+            else:
+                suffix = "_total" if self.kind == "counter" else ""
+                metric.add_sample(metric.name + suffix, named, float(values[0]))
+        return metric
+
+    def _add_histogram(self, metric: Metric, named: dict[str, str], values: list[float]) -> None:
+        total, *counts = values
+        below = list(accumulate(counts))
+        for bound, count in zip((*self.bounds, math.inf), below, strict=True):
+            bucket = {**named, "le": floatToGoString(bound)}
+            metric.add_sample(f"{metric.name}_bucket", bucket, count)
+        metric.add_sample(f"{metric.name}_count", named, below[-1])
+        metric.add_sample(f"{metric.name}_sum", named, total)
 
 
 _MODEL = ("model",)
@@ -89,17 +111,36 @@ PREDICTIONS = Family(
     "Images by predicted label; where several labels may hold, each counts.",
     ("model", "label"),
 )
-LOAD_FAILURES = Family("model_load_failures", "Refused versions of a model.", _MODEL)
-QUEUE = Family("queue_pictures", "Images that wait for a run.", _MODEL, "gauge_livesum")
-MODEL_INFO = Family(
-    "model_info", "1 for what is served.", ("model", "version", "sha256"), "gauge_livemax"
+MODEL_VERSIONS = Family(
+    "model_versions",
+    "Versions in the repository: ready, loading, refused, or idle (policy or request).",
+    *(("model", "state"), "max"),
 )
-WORKERS = Family("workers", "Processes that serve.", (), "gauge_livesum")
-CONNECTIONS = Family("connections", "Open HTTP connections.", (), "gauge_livesum")
-RESIDENT_BYTES = Family("resident_bytes", "Memory of the workers (RSS).", (), "gauge_livesum")
-READY = Family("ready", "1 where every worker can answer.", (), "gauge_livemin")
+WORKER_EXITS = Family(
+    "worker_exits",
+    "Workers that were replaced: oom (out of memory), hung, signal, exit.",
+    ("reason",),
+)
+LOST_LINES = Family("access_log_lost_lines", "Lines of the access log that could not be written.")
+LOAD_FAILURES = Family("model_load_failures", "Refused versions of a model.", _MODEL)
+QUEUE = Family("queue_pictures", "Images that wait for a run.", _MODEL, "sum")
+MODEL_INFO = Family("model_info", "1 for what is served.", ("model", "version", "sha256"), "max")
+WORKERS = Family("workers", "Processes that serve.", (), "sum")
+CONNECTIONS = Family("connections", "Open HTTP connections.", (), "sum")
+RESIDENT_BYTES = Family("resident_bytes", "Memory of the workers (RSS).", (), "sum")
+READY = Family("ready", "1 where every worker can answer.", (), "min")
+
+MEMORY_LIMIT = Family(
+    "memory_limit_bytes", "Memory that all processes of the service may use.", (), "max"
+)
+LOOP_LAG = Family(
+    "event_loop_lag_seconds",
+    "Seconds that the event loop came late to a timer.",
+    *((), "histogram", (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)),
+)
 
 FAMILIES = tuple(value for value in list(globals().values()) if isinstance(value, Family))
+_BY_NAME = {family.name: family for family in FAMILIES}
 
 
 class Histogram:
@@ -122,7 +163,9 @@ class Histogram:
         _count((self._values, self._buckets), self._array.searchsorted(values))
 
 
-def _count(places: Places, indexes: npt.NDArray[np.integer[Any]]) -> None:
+def _count(
+    places: tuple["memoryview[float]", Sequence[int]], indexes: npt.NDArray[np.integer[Any]]
+) -> None:
     """Add to each place how often its index occurs."""
     values, at = places
     for index, count in enumerate(np.bincount(indexes).tolist()):
@@ -141,7 +184,8 @@ class ModelMetrics:
         self._inference_seconds = metrics.histogram(INFERENCE_SECONDS, card.name)
         self._preprocessing_seconds = metrics.histogram(PREPROCESSING_SECONDS, card.name)
         self._confidence = metrics.histogram(CONFIDENCE, card.name)
-        self._labels = metrics.places(PREDICTIONS, *((card.name, label) for label in card.labels))
+        series = [metrics.places(PREDICTIONS, card.name, label) for label in card.labels]
+        self._labels = series[0][0], [place for _, (place,) in series]
         self._thresholds = heads.thresholds(card) if card.head is Head.SIGMOID else None
 
     def preprocessed(self, seconds: float) -> None:
@@ -167,34 +211,35 @@ class ModelMetrics:
 
 
 class Metrics(Collector):
-    """The counts of this worker; collected, those of all workers that share its folder."""
+    """The counts of this process; collected, those of all processes that share the rows."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._files = WorkerFiles(folder)
-        self._lock = Lock()  # models are loaded in a thread
+    def __init__(self, rows: Sequence[Row], own: int = 0) -> None:
+        """Count in the row with the number `own`, which no other process may have."""
+        self._rows = rows
+        self.row = rows[own]
         self._models = {NO_MODEL}
         self._answered: dict[tuple[str, str, int], tuple[memoryview[float], int, Histogram]] = {}
-        self.set(WORKERS, 1)
+        self.row.drop()
+        for (name, *_), (place, *_) in self.row.series().items():
+            if _BY_NAME[name].is_gauge:
+                self.row.values[place] = 0  # of a predecessor
 
-    def places(self, family: Family, *series: tuple[str, ...]) -> Places:
-        """Places of series of a family, by their label values."""
-        keys = [key for labels in series for key in family.keys(*labels)]
-        with self._lock:
-            return self._files.places(family.kind, keys)
+    def places(self, family: Family, *labels: str) -> Places:
+        """Places of a series of a family, by its label values."""
+        return self.row.places((family.name, *labels), family.width)
 
     def histogram(self, family: Family, *labels: str) -> Histogram:
         """A series of a histogram."""
-        return Histogram(family.bounds, self.places(family, labels))
+        return Histogram(family.bounds, self.places(family, *labels))
 
     def add(self, family: Family, amount: float, *labels: str) -> None:
         """Add to a counter."""
-        values, (place,) = self.places(family, labels)
+        values, (place,) = self.places(family, *labels)
         values[place] += amount
 
     def set(self, family: Family, value: float, *labels: str) -> None:
         """Set a gauge."""
-        values, (place,) = self.places(family, labels)
+        values, (place,) = self.places(family, *labels)
         values[place] = value
 
     def model(self, card: ModelCard) -> ModelMetrics:
@@ -213,7 +258,7 @@ class Metrics(Collector):
             if model not in self._models:
                 self.answered(route, NO_MODEL, status, seconds)
                 return
-            values, (place,) = self.places(REQUESTS, (route, model, str(status)))
+            values, (place,) = self.places(REQUESTS, route, model, str(status))
             series = values, place, self.histogram(REQUEST_SECONDS, route)
             self._answered[route, model, status] = series
         values, place, histogram = series
@@ -227,12 +272,18 @@ class Metrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """The metrics of all workers, for prometheus_client."""
-        for metric in merged(self._folder):
-            if metric.name == f"logitserve_{MODEL_INFO.name}":
-                # A value in a file cannot be removed; a version is set to 0 when it is unloaded.
-                metric.samples = [sample for sample in metric.samples if sample.value]
-            yield metric
-
-    def close(self) -> None:
-        """Release the files; the counts stay."""
-        self._files.close()
+        merged: dict[Family, dict[tuple[str, ...], Values]] = {family: {} for family in FAMILIES}
+        for row in self._rows:
+            is_alive = row.beats > 0
+            for (name, *labels), places in row.series().items():
+                family = _BY_NAME[name]
+                if family.is_gauge and not is_alive:
+                    continue
+                values = np.array(row.values[places.start : places.stop])
+                series, key = merged[family], tuple(labels)
+                if key in series:
+                    values = _MERGE.get(family.kind, np.add)(series[key], values)
+                series[key] = values
+        for key in [key for key, (value,) in merged[MODEL_INFO].items() if not value]:
+            del merged[MODEL_INFO][key]  # a version that was unloaded
+        return [family.metric(series) for family, series in merged.items() if series]

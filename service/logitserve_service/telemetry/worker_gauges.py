@@ -1,6 +1,7 @@
-"""Gauges of this worker."""
+"""Gauges of this worker, and how late its event loop is."""
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from logitserve_service.telemetry import metrics as families
 from logitserve_service.telemetry.metrics import Metrics
 
 SAMPLE_SECONDS = 1  # maximum age of the gauges of other workers
+LAG_SECONDS = 0.1
 _STATM = Path("/proc/self/statm")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -23,15 +25,22 @@ class Sample:
     queues: Mapping[str, int]  # images that wait, by model
     served: AbstractSet[tuple[str, str, str]]  # name, version and SHA-256 of what is loaded
     load_failures: Mapping[str, int]  # versions that this worker has refused, by model
+    versions: Mapping[tuple[str, str], int]  # versions in the repository, by model and state
 
 
 class WorkerGauges:
     """Writes samples into metrics: call `sample` every SAMPLE_SECONDS and before each scrape."""
 
-    def __init__(self, metrics: Metrics, sample: Callable[[], Sample]) -> None:
+    def __init__(
+        self, metrics: Metrics, sample: Callable[[], Sample], *, memory_limit: int
+    ) -> None:
         self._metrics = metrics
         self._sample = sample
-        self._last = Sample(0, ready=False, queues={}, served=frozenset(), load_failures={})
+        self._last = Sample(0, False, {}, frozenset(), {}, {})  # noqa: FBT003
+        self._lag = metrics.histogram(families.LOOP_LAG)
+        self._ticked = 0.0
+        metrics.set(families.WORKERS, 1)
+        metrics.set(families.MEMORY_LIMIT, memory_limit)
         self.sample()
 
     def sample(self) -> None:
@@ -42,9 +51,19 @@ class WorkerGauges:
         metrics.set(families.CONNECTIONS, now.connections)
         for name in last.queues.keys() | now.queues.keys():
             metrics.set(families.QUEUE, now.queues.get(name, 0), name)
+        for series in last.versions.keys() | now.versions.keys():
+            metrics.set(families.MODEL_VERSIONS, now.versions.get(series, 0), *series)
         for name, count in now.load_failures.items():
-            # Added, not set: a predecessor in this slot has counted there too.
+            # Added, not set: a predecessor in this row has counted there too.
             metrics.add(families.LOAD_FAILURES, count - last.load_failures.get(name, 0), name)
-        for series in last.served ^ now.served:
-            metrics.set(families.MODEL_INFO, series in now.served, *series)
+        for served in last.served ^ now.served:
+            metrics.set(families.MODEL_INFO, served in now.served, *served)
         self._last = now
+        metrics.row.beat()
+
+    def tick(self) -> None:
+        """Observe how late this call is; call it every LAG_SECONDS from the event loop."""
+        now = time.monotonic()
+        if self._ticked:
+            self._lag.observe(max(0.0, now - self._ticked - LAG_SECONDS))
+        self._ticked = now

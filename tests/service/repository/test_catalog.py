@@ -19,9 +19,9 @@ from tests.service.gated import answer, ask, picture, result_of
 from tests.service.repository.loading import loader_of
 
 
-def catalog_of(folder: Path, policy: str = "latest") -> Catalog:
-    loader = loader_of(ModelRepository(folder / "models"), policy)
-    return Catalog.load(loader, SharedState(folder / "shared"))
+def catalog_of(folder: Path, policy: str = "latest", shared: SharedState | None = None) -> Catalog:
+    loader = loader_of(ModelRepository(folder / "models"), policy, shared)
+    return Catalog.load(loader)
 
 
 def refresh(catalog: Catalog, name: str = "tiny", *, unloaded: bool = False) -> None:
@@ -102,11 +102,12 @@ def test_a_state_says_that_a_version_is_being_loaded(folder: Path) -> None:
 
 
 def test_a_worker_that_comes_later_is_not_strict_and_keeps_the_default(folder: Path) -> None:
-    assert catalog_of(folder).default == "tiny"
+    shared = SharedState()
+    assert catalog_of(folder, shared=shared).default == "tiny"
     tiny_models.publish(folder / "models", name="digits", seed=3)
     tiny_models.publish(folder / "models", name="bad", seed=4)
     (folder / "models/bad/1/model.onnx").write_bytes(b"garbage")
-    later = catalog_of(folder)
+    later = catalog_of(folder, shared=shared)
     assert (later.default, list(later.models)) == ("tiny", ["digits", "tiny"])
     assert list(later.folder) == ["bad", "digits", "tiny"]
 
@@ -117,3 +118,17 @@ def test_a_copy_in_another_folder_is_another_model(folder: Path) -> None:
     path.write_bytes((folder / "models/tiny/1/model.onnx").read_bytes())
     card = catalog_of(folder).find("copy").card
     assert (card.name, card.version) == ("copy", "7")
+
+
+def test_a_later_worker_begins_with_what_others_have_loaded(folder: Path) -> None:
+    models, shared = folder / "models", SharedState()
+    tiny_models.publish(models, name="other")
+    first = catalog_of(folder, shared=shared)
+    for name in ("tiny", "new"):
+        tiny_models.publish(models, name=name, version="7")
+    (models / "other/1/model.onnx").touch()
+    later = catalog_of(folder, shared=shared)
+    served = {name: list(versions) for name, versions in later.models.items()}
+    # Of "new", and of "other" as it is now, nothing was loaded before.
+    assert served == {"new": ["7"], "other": ["1"], "tiny": ["1"]}
+    assert later.find("tiny").predictor.sha256 == first.find("tiny").predictor.sha256

@@ -1,6 +1,5 @@
 """Loading versions of a model, and refusing them."""
 
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from logitserve.inference.model_file import Signature as FileStat
 from logitserve.inference.repository import ModelRepository
 from logitserve_service.repository.loaded_model import READY, UNAVAILABLE
+from logitserve_service.repository.shared_state import SharedState
 from logitserve_service.repository.snapshot import VersionFiles, scan
 from tests import tiny_models
 from tests.service.repository.loading import loader_of
@@ -56,23 +56,18 @@ def test_what_is_loaded_is_not_loaded_again(repository: ModelRepository) -> None
 
 
 def test_a_refusal_is_counted_once(repository: ModelRepository) -> None:
-    logged: Counter[str] = Counter()
-
-    def first_to_log(message: str) -> bool:
-        logged[message] += 1
-        return logged[message] == 1
-
-    workers = [loader_of(repository, "latest") for _ in range(2)]
+    shared = SharedState()
+    workers = [loader_of(repository, "latest", shared) for _ in range(2)]
     spoil(repository, "3")
     for _ in range(3):
         for loader in workers:
             loader.refresh("tiny", files(repository))
-            loader.report(first_to_log)
+            loader.report()
     assert sum(loader.failures["tiny"] for loader in workers) == 1
     for loader in workers:
         loader.retry_rejected("tiny", 1)
         loader.refresh("tiny", files(repository))
-        loader.report(first_to_log)
+        loader.report()
     assert sum(loader.failures["tiny"] for loader in workers) == 2
 
 
@@ -91,3 +86,16 @@ def test_what_is_unloaded_goes(repository: ModelRepository) -> None:
     model = loader.refresh("tiny", files(repository), unloaded=True)
     assert (model.versions, len(model.states), model.unloaded) == ({}, 3, True)
     assert len(loader.refresh("tiny", files(repository)).versions) == 3
+
+
+def test_a_file_that_is_too_large_is_not_read(repository: ModelRepository) -> None:
+    """Three gigabytes of a sparse file would be as many in memory."""
+    with repository.path("tiny", "3").open("r+b") as file:
+        file.truncate(3 * 2**30)
+    size = repository.path("tiny", "2").stat().st_size
+    loader = loader_of(repository, weigh=lambda found: "" if found <= size else f"{found} bytes")
+    entry = loader.refresh("tiny", files(repository))
+    assert list(entry.versions) == ["2"]
+    assert entry.states["3"].reason == f"{3 * 2**30} bytes"
+    loader.report()
+    assert loader.failures == {"tiny": 1}

@@ -12,7 +12,6 @@ from logitserve.inference.repository import ModelRepository
 from logitserve_service.errors import LoadError
 from logitserve_service.repository import watcher as watching
 from logitserve_service.repository.catalog import Catalog
-from logitserve_service.repository.shared_state import SharedState
 from logitserve_service.repository.snapshot import Snapshot, scan
 from logitserve_service.repository.watcher import Watcher
 from tests import tiny_models
@@ -31,9 +30,8 @@ def models(tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def watched(models: Path, seconds: float = 0.1) -> AsyncIterator[tuple[Catalog, Watcher]]:
-    shared = SharedState(models.with_name("shared"))
-    catalog = Catalog.load(loader_of(ModelRepository(models)), shared)
-    watcher = Watcher(catalog, shared, watch_seconds=seconds)
+    catalog = Catalog.load(loader_of(ModelRepository(models)))
+    watcher = Watcher(catalog, watch_seconds=seconds)
     async with watcher.running():
         yield catalog, watcher
 

@@ -1,6 +1,5 @@
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,15 +7,21 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from logitserve_service.telemetry.exchange import Exchange
 from logitserve_service.telemetry.metrics import Metrics
+from logitserve_service.telemetry.shared_values import Row, shared_rows
 
 Read = Callable[..., float]
 
 
 @pytest.fixture
-def metrics(tmp_path: Path) -> Iterator[Metrics]:
-    metrics = Metrics(tmp_path)
-    yield metrics
-    metrics.close()
+def rows() -> list[Row]:
+    """Of two workers."""
+    return shared_rows(2)
+
+
+@pytest.fixture
+def metrics(rows: list[Row]) -> Metrics:
+    """Of the first worker."""
+    return Metrics(rows)
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

@@ -105,10 +105,14 @@ async def test_lines_are_written_while_it_runs_and_at_the_end() -> None:
     os.close(writer)
 
 
-def test_a_log_that_nothing_reads_stops_no_request() -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    log = AccessLog(writer, "text")
-    log.add(exchange(), 0.001)
-    log.write()
-    os.close(writer)
+def test_a_log_that_cannot_be_written_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    lost: list[int] = []
+    with open("/dev/full", "wb", buffering=0) as full:  # noqa: PTH123 - a disk without room
+        log = AccessLog(full.fileno(), "text", lost.append)
+        for lines in (2, 0, 1):
+            for _ in range(lines):
+                log.add(exchange(), 0.001)
+            log.write()
+    assert sum(lost) == 3
+    (record,) = caplog.records
+    assert "No space left on device" in record.getMessage()

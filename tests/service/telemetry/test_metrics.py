@@ -1,14 +1,13 @@
 """What is counted of requests and runs, over workers."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from logitserve.inference.card import Head, ModelCard
 from logitserve.inference.predictor import Predictions, Predictor
-from logitserve_service.telemetry.metrics import CONFIDENCE, Metrics
+from logitserve_service.telemetry.metrics import CONFIDENCE, WORKERS, Metrics
+from logitserve_service.telemetry.shared_values import Row
 from tests import tiny_models
 from tests.service.telemetry.conftest import Read, samples
 
@@ -68,17 +67,19 @@ def test_strangers_cannot_make_series(metrics: Metrics, predictor: Predictor) ->
 
 
 def test_workers_add_up_and_counters_outlive_them(
-    metrics: Metrics, read: Read, tmp_path: Path
+    metrics: Metrics, read: Read, rows: list[Row]
 ) -> None:
     labels = {"route": ROUTE, "model": "", "status": "200"}
     metrics.answered(ROUTE, "", 200, 0.001)
-    for expected in (2, 3):  # the second of them takes the slot of the first
-        other = Metrics(tmp_path)
+    for expected in (2, 3):  # the second of them takes the row of the first
+        other = Metrics(rows, 1)
         other.answered(ROUTE, "", 200, 0.001)
-        assert (read("requests_total", **labels), read("workers")) == (expected, 2)
-        other.close()
+        other.set(WORKERS, 1)
+        assert (read("requests_total", **labels), read("workers")) == (expected, 0)
+        other.row.beat()
         assert (read("requests_total", **labels), read("workers")) == (expected, 1)
-    assert len(list(tmp_path.glob("slot_*.lock"))) == 2
+        other.row.drop()
+        assert (read("requests_total", **labels), read("workers")) == (expected, 0)
 
 
 def test_open_metrics(metrics: Metrics) -> None:
