@@ -117,7 +117,7 @@ def test_the_service_is_scraped_with_its_key(prometheus: Prometheus) -> None:
 def test_every_rule_works_and_no_alert_is_wrong(prometheus: Prometheus) -> None:
     groups = prometheus.get("/api/v1/rules")["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
-    assert len(rules) == 14
+    assert len(rules) == 16
     assert [rule for rule in rules if rule["health"] != "ok"] == []
     for rule in rules:
         if rule["type"] == "recording":
