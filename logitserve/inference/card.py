@@ -28,6 +28,8 @@ ModelVersion = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,17}$")]
 """A positive whole number without leading zeros; the largest is the latest."""
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""SHA-256, hexadecimal."""
 
 
 class Head(StrEnum):
@@ -95,10 +97,13 @@ class DatasetInfo(CardPart):
     """What the model was trained and tested on."""
 
     name: str
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest over the data set's files")
+    sha256: Digest = Field(description="digest over the data set's files")
     train: PositiveInt = Field(description="pictures that the weights were fitted to")
     validation: PositiveInt = Field(description="pictures that choices were made on")
     test: PositiveInt = Field(description="pictures that were used for nothing but `metrics`")
+    parts: dict[Literal["train", "validation", "test"], Digest] = Field(
+        description="digest over the pictures of each part and what they show"
+    )
 
 
 class TrainingInfo(CardPart):

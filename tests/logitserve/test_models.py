@@ -21,7 +21,9 @@ def folder(tmp_path: Path) -> Path:
         head=Head.SIGMOID,
         labels=("car", "bus"),
         thresholds=(0.25, 0.5),
-        dataset=DatasetInfo(name="Streets", sha256="0" * 64, train=30, validation=5, test=7),
+        dataset=DatasetInfo(
+            name="Streets", sha256="0" * 64, train=30, validation=5, test=7, parts={}
+        ),
         training=TrainingInfo(recipe="own", seed=3, settings={"epochs": 2}, libraries={"x": "1"}),
     )
     return tmp_path

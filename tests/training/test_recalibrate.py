@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +11,17 @@ import onnx
 import pytest
 from rich.console import Console
 
+from logitserve.inference.card import Head
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import ModelRepository
-from logitserve_training import export, report
+from logitserve_training import export, recipes, report
+from logitserve_training.datasets import mnist
 from logitserve_training.errors import OptionError
-from logitserve_training.pipeline import Published
+from logitserve_training.pipeline import Published, train
 from logitserve_training.recalibrate import recalibrate
+from logitserve_training.recipes import FolderOptions, NetworkName
+from tests.training.conftest import QUICK
+from tests.training.datasets.test_folder import class_folder, label_folder
 
 QUIET = Console(quiet=True)
 
@@ -50,6 +57,39 @@ def test_a_card_is_completed_as_training_would_have(
     assert {path.name for path in file.parents[1].iterdir()} == set(
         repository.versions("digits-mlp")
     )
+
+
+FOLDERS: dict[str, tuple[Callable[[Path], Path], FolderOptions]] = {
+    "plain": (class_folder, FolderOptions()),
+    "grouped": (class_folder, FolderOptions(group_by="m[0-9]", test_groups=("m1",))),
+    "resized": (class_folder, FolderOptions(image_size=(16, 24), channels=1, test_split=0.3)),
+    "binary": (class_folder, FolderOptions(head=Head.BINARY)),
+    "csv": (label_folder, FolderOptions(validation_split=0.25)),
+}
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_a_model_of_a_folder_is_calibrated_on_the_parts_of_its_training(
+    kind: str, tmp_path: Path
+) -> None:
+    make, options = FOLDERS[kind]
+    pictures = make(tmp_path / "pictures")
+    recipe = replace(recipes.find("folder"), network=NetworkName.LINEAR, folder=options)
+    models = tmp_path / "models"
+    quick = replace(QUICK, epochs=1)
+    trained = Predictor.load(
+        train(recipe, quick, data=pictures, models=models, name="mine", console=QUIET).path
+    ).card
+    card = recalibrate("mine", data=pictures, models=models, console=QUIET)
+    assert card == trained.model_copy(update={"version": "2"})
+
+
+def test_parts_that_are_parted_otherwise_are_refused(
+    copied: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mnist, "SPLIT_SEED", 1)
+    with pytest.raises(OptionError, match=r"train, validation differ.*train it again"):
+        recalibrate("digits-mlp", data=data, models=copied, console=QUIET)
 
 
 def test_held_out_pictures_must_be_those_of_the_training(copied: Path, data: Path) -> None:

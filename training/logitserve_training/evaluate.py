@@ -10,12 +10,12 @@ import numpy.typing as npt
 from logitserve.inference import heads
 from logitserve.inference.card import Head
 from logitserve.inference.predictor import Predictions, Predictor
-from logitserve_training import labelwise
+from logitserve_training import labelwise, recipes
 from logitserve_training.datasets import folder, sources
 from logitserve_training.datasets.dataset import Classes, Images, LabeledImages
 from logitserve_training.errors import OptionError
 from logitserve_training.progress import Reporter
-from logitserve_training.recipes import RECIPES, Source
+from logitserve_training.recipes import Source
 
 CALIBRATION_BINS: Final = 15
 _BATCH: Final = 250
@@ -117,17 +117,12 @@ def evaluate_file(path: Path, data: Path | None, reporter: Reporter) -> Evaluati
         DataError: the data set cannot be used.
     """
     predictor = Predictor.load(path)
-    training = predictor.card.training
-    recipe = RECIPES.get(training.recipe) if training else None
-    if recipe is None:
-        raise OptionError(
-            f"{path} was not made by a recipe of this version "
-            f"({', '.join(RECIPES)}), so there is no test set to evaluate it on"
-        )
+    recipe = recipes.of_card(predictor.card)
     if recipe.source is Source.FOLDER:
         if data is None:
             raise OptionError(f"{path} was trained on a folder: name one with --data")
-        return evaluate(predictor, folder.of_model(predictor.card, data, reporter))
+        dataset_info = predictor.card.dataset
+        return evaluate(predictor, folder.of_model(recipe, dataset_info, data, reporter))
     _, dataset = sources.load(recipe, data, reporter)
     return evaluate(predictor, dataset.test)
 

@@ -13,13 +13,13 @@ from rich.console import Console
 from logitserve.inference.card import ModelCard
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import MODEL_FILE, REPORT_FOLDER, Draft, ModelRepository
+from logitserve_training import recipes
 from logitserve_training.datasets import sources
-from logitserve_training.datasets.dataset import Dataset
+from logitserve_training.datasets.dataset import PARTS, Dataset
 from logitserve_training.errors import OptionError
 from logitserve_training.finish import finish
 from logitserve_training.fit import Epoch
 from logitserve_training.progress import Reporter
-from logitserve_training.recipes import RECIPES, Recipe
 from logitserve_training.report import METRICS_FILE
 
 
@@ -55,7 +55,7 @@ def recalibrate(
     repository = ModelRepository(models)
     file = repository.model_file(name)
     card = Predictor.load(file).card
-    _, dataset = sources.load(_recipe_of(card), data, reporter)
+    _, dataset = sources.load(recipes.of_card(card), data, reporter)
     _require_same_data(card, dataset)
     making = _replacement(file.parent) if in_place else repository.publication(name)
     with making as draft:
@@ -72,22 +72,19 @@ def recalibrate(
     return finished.card
 
 
-def _recipe_of(card: ModelCard) -> Recipe:
-    recipe = RECIPES.get(card.training.recipe) if card.training else None
-    if recipe is None:
-        raise OptionError(
-            f"model {card.name!r} was not made by a recipe of this version "
-            f"({', '.join(RECIPES)}), so its held-out pictures are not known here"
-        )
-    return recipe
-
-
 def _require_same_data(card: ModelCard, dataset: Dataset) -> None:
     if card.dataset is None or dataset.info.sha256 != card.dataset.sha256:
         raise OptionError(
             f"model {card.name!r} was trained on other data than this: its card has SHA-256 "
             f"{card.dataset.sha256 if card.dataset else 'none'}, this is {dataset.info.sha256}; "
             "give the folder that it was trained on (--data)"
+        )
+    differing = [part for part in PARTS if dataset.digests[part] != card.dataset.parts[part]]
+    if differing:
+        raise OptionError(
+            f"this version parts the data otherwise than the one that trained {card.name!r} did "
+            f"({', '.join(differing)} differ), so pictures that it learned from would be held "
+            "out; train it again"
         )
 
 

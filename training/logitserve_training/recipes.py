@@ -1,11 +1,11 @@
 """What `logitserve train` can make. Data only: it is read for `--help`, without TensorFlow."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from logitserve.inference.card import Fit, Head, InputSpec
+from logitserve.inference.card import Fit, Head, InputSpec, ModelCard
 from logitserve_training.errors import OptionError
 
 
@@ -283,3 +283,37 @@ def find(name: str) -> Recipe:
         return RECIPES[name]
     except KeyError:
         raise OptionError(f"no recipe {name!r}; there is {', '.join(RECIPES)}") from None
+
+
+def of_card(card: ModelCard) -> Recipe:
+    """The recipe that a model was made by, with the options, labels and input of its card.
+
+    Raises:
+        OptionError: the card names none that is known here.
+    """
+    training = card.training
+    if training is None or training.recipe not in RECIPES:
+        raise OptionError(
+            f"model {card.name!r} was not made by a recipe of this version "
+            f"({', '.join(RECIPES)}), so its held-out pictures are not known here"
+        )
+    recipe, settings = RECIPES[training.recipe], training.settings
+    options: dict[str, Any] = {
+        field.name: settings[field.name] for field in fields(Options) if field.name in settings
+    }
+    options["optimizer"] = Optimizer(options["optimizer"])
+    folder = recipe.folder
+    if folder is not None:
+        said: dict[str, Any] = dict(settings["folder"])  # type: ignore[arg-type]
+        tuples = {key: tuple(value) for key, value in said.items() if isinstance(value, list)}
+        head = None if card.head is Head.SIGMOID else card.head
+        folder = FolderOptions(**said | tuples | {"head": head})
+    return replace(
+        recipe,
+        network=NetworkName(settings["network"]),
+        head=card.head,
+        labels=card.labels,
+        input=card.input,
+        options=replace(recipe.options, **options),
+        folder=folder,
+    )

@@ -1,8 +1,10 @@
 """Pictures with their classes, in three parts: to fit, to choose, and to measure."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from functools import cached_property
+from typing import Final, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +34,11 @@ class LabeledImages:
         return replace(self, images=self.images[rows], classes=self.classes[rows])
 
 
-@dataclass(frozen=True, slots=True)
+Part = Literal["train", "validation", "test"]
+PARTS: Final[tuple[Part, ...]] = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
 class Dataset:
     """The three parts of a data set."""
 
@@ -47,6 +53,25 @@ class Dataset:
     """What is measured once, and never chosen on."""
     fresh: Callable[[int], LabeledImages] | None = None
     """More pictures like `train`, new ones for each number; None where there are no others."""
+    names: dict[Part, str] | None = None
+    """What tells the pictures of each part, where not their pixels: names and digests of files.
+
+    A decoder of another version gives other pixels of the same file."""
+
+    @cached_property
+    def digests(self) -> dict[Part, str]:
+        """Of each part, hexadecimal: equal only for the same pictures that show the same."""
+
+        def content(part: LabeledImages) -> bytes:
+            return hashlib.sha256(part.images.tobytes() + part.classes.tobytes()).digest()
+
+        parts = zip(PARTS, (self.train, self.validation, self.test), strict=True)
+        return {
+            name: hashlib.sha256(
+                content(part) if self.names is None else self.names[name].encode()
+            ).hexdigest()
+            for name, part in parts
+        }
 
     @property
     def info(self) -> DatasetInfo:
@@ -57,6 +82,7 @@ class Dataset:
             train=len(self.train),
             validation=len(self.validation),
             test=len(self.test),
+            parts=self.digests,
         )
 
     def regrouped(self, class_of: Sequence[int]) -> Self:

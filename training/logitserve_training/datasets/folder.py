@@ -4,17 +4,17 @@ import hashlib
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from logitserve.inference import images as codec
 from logitserve.inference import preprocessing
-from logitserve.inference.card import Fit, Head, InputSpec, ModelCard
+from logitserve.inference.card import DatasetInfo, Fit, Head, InputSpec
 from logitserve.inference.errors import ImageError
 from logitserve_training.datasets import duplicates, listing
-from logitserve_training.datasets.dataset import Dataset, Images, LabeledImages
+from logitserve_training.datasets.dataset import PARTS, Dataset, Images, LabeledImages
 from logitserve_training.datasets.listing import Listing
 from logitserve_training.datasets.splits import Rows, stratified
 from logitserve_training.errors import DataFormatError, OptionError
@@ -36,7 +36,8 @@ _FEW_GROUPS: Final = 4
 """With fewer left beside those to test on, validation is torn out of them: a network that has seen
 another drive gains more than thresholds lose that were chosen on drives it knows."""
 
-_PARTS: Final = ("training", "validation", "test")
+PART_NAMES: Final = ("training", "validation", "test")
+"""As a message says them."""
 
 
 def load(recipe: Recipe, data: Path | None, reporter: Reporter) -> tuple[Recipe, Dataset]:
@@ -51,7 +52,8 @@ def load(recipe: Recipe, data: Path | None, reporter: Reporter) -> tuple[Recipe,
         raise OptionError("the recipe 'folder' needs --data, the folder with the pictures")
     listed = listing.read(data, options.group_by)
     head, labels = _head(listed, options)
-    spec = _input(listed, options)
+    spec = recipe.input if recipe.labels else _input(listed, options)
+    _require_same_labels(recipe, data, head, labels)
     images, listed = _decoded(listed, spec, reporter)
     classes = _classes(listed, head)
     parts = _parts(listed, options)
@@ -59,43 +61,49 @@ def load(recipe: Recipe, data: Path | None, reporter: Reporter) -> tuple[Recipe,
     _report(listed, parts, images, spec, reporter)
     augmentation = _augmentation(labels, spec, options)
     recipe = replace(recipe, head=head, labels=labels, input=spec, augmentation=augmentation)
-    return recipe, Dataset(data.resolve().name, _digest(listed), train, validation, test)
+    names = {part: _lines(listed[rows]) for part, rows in zip(PARTS, parts, strict=True)}
+    dataset = Dataset(data.resolve().name, _digest(listed), train, validation, test, names=names)
+    return recipe, dataset
 
 
-def of_model(card: ModelCard, data: Path, reporter: Reporter) -> LabeledImages:
+def of_model(
+    recipe: Recipe, trained_on: DatasetInfo | None, data: Path, reporter: Reporter
+) -> LabeledImages:
     """Pictures to measure a model on that was trained on a folder.
 
     Args:
-        card: of the model.
-        data: the folder that it was trained on, of which the test part is taken, or another one
-            with the same labels, which is taken whole.
+        recipe: of the model, as `recipes.of_card` gives it.
+        trained_on: what the card says of that folder.
+        data: the same folder, of which the test part is taken, or another one with the same
+            labels, which is taken whole.
         reporter: told which of both, and of files that are left out.
 
     Raises:
         DataError: the folder cannot be used, or has other labels.
     """
-    recorded: Any = card.training.settings["folder"] if card.training else {}
-    options = FolderOptions(
-        **recorded | {"head": card.head if card.head is not Head.SIGMOID else None}
-    )
+    options = recipe.folder or FolderOptions()
     try:
         listed = listing.read(data, options.group_by)
     except OptionError:  # names of another folder have no groups
         listed = listing.read(data, None)
     head, labels = _head(listed, options)
-    if (head, labels) != (card.head, card.labels):
-        raise DataFormatError(
-            f"{data} has the labels {', '.join(labels)} ({head}), but {card.name} has "
-            f"{', '.join(card.labels)} ({card.head})"
-        )
-    images, listed = _decoded(listed, card.input, reporter)
+    _require_same_labels(recipe, data, head, labels)
+    images, listed = _decoded(listed, recipe.input, reporter)
     rows = np.arange(len(images))
-    if card.dataset is not None and card.dataset.sha256 == _digest(listed):
+    if trained_on is not None and trained_on.sha256 == _digest(listed):
         rows = _parts(listed, options)[2]
-        reporter.line(f"{data} is what {card.name} was trained on: its test part is taken")
+        reporter.line(f"{data} is what the model was trained on: its test part is taken")
     else:
-        reporter.line(f"{data} is not what {card.name} was trained on: all of it is taken")
+        reporter.line(f"{data} is not what the model was trained on: all of it is taken")
     return LabeledImages(images, _classes(listed, head))[rows]
+
+
+def _require_same_labels(recipe: Recipe, data: Path, head: Head, labels: tuple[str, ...]) -> None:
+    if recipe.labels and (head, labels) != (recipe.head, recipe.labels):
+        raise DataFormatError(
+            f"{data} has the labels {', '.join(labels)} ({head}), but the model has "
+            f"{', '.join(recipe.labels)} ({recipe.head})"
+        )
 
 
 def _head(listed: Listing, options: FolderOptions) -> tuple[Head, tuple[str, ...]]:
@@ -192,7 +200,7 @@ def _parts(listed: Listing, options: FolderOptions) -> list[Rows]:
         parts = _split(listed, everything, options.test_split, options.validation_split)
     else:
         parts = _grouped_parts(listed, listed.groups, options)
-    for rows, name in zip(parts, _PARTS, strict=True):
+    for rows, name in zip(parts, PART_NAMES, strict=True):
         missing = [
             label
             for label, outcomes in zip(listed.labels, listed.outcomes[rows].T, strict=True)
@@ -267,7 +275,7 @@ def _report(
     reporter.line(
         f"{len(images)} pictures, fit {spec.fit} to {spec.height}×{spec.width}×{spec.channels}"
     )
-    for rows, name in zip(parts, _PARTS, strict=True):
+    for rows, name in zip(parts, PART_NAMES, strict=True):
         held = Counter() if listed.groups is None else Counter(listed.groups[row] for row in rows)
         of_groups = ", ".join(f"{group} ({count})" for group, count in held.most_common(8))
         reporter.line(f"  {name}: {len(rows)} pictures" + (f", groups {of_groups}" if held else ""))
@@ -282,9 +290,13 @@ def _report(
 
 
 def _digest(listed: Listing) -> str:
-    """Over names, labels and contents."""
-    digest = hashlib.sha256("\n".join(listed.labels).encode())
-    for name, path, outcomes in zip(listed.names, listed.paths, listed.outcomes, strict=True):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"{name}\n{content}\n{outcomes.tolist()}\n".encode())
-    return digest.hexdigest()
+    """Over labels, names and contents."""
+    return hashlib.sha256(("\n".join(listed.labels) + _lines(listed)).encode()).hexdigest()
+
+
+def _lines(listed: Listing) -> str:
+    """Name, digest of the content, and what it shows, of each file."""
+    return "".join(
+        f"{name}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n{outcomes.tolist()}\n"
+        for name, path, outcomes in zip(listed.names, listed.paths, listed.outcomes, strict=True)
+    )

@@ -56,6 +56,7 @@ def from_digits(digits: Dataset) -> Dataset:
         validation=compose(digits.validation, count=VALIDATION_SIZE, seed=(_VALIDATION,)),
         test=compose(digits.test, count=TEST_SIZE, seed=(_TEST,)),
         fresh=fresh,
+        names={part: f"{digest} {rule}" for part, digest in digits.digests.items()},
     )
 
 
