@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
+from logitserve.inference import images as codec
+from logitserve.inference import preprocessing
 from logitserve.inference.errors import ImageError, NonFiniteLogitsError
 from logitserve.inference.images import DEFAULT_MAX_PIXELS
 from logitserve.inference.predictor import Predictor
@@ -104,11 +103,12 @@ def _rows(
     predictor: Predictor, pictures: Sequence[Picture], top_k: int | None, max_pixels: int
 ) -> list[Row]:
     """The rows of one chunk."""
-    images: dict[int, npt.NDArray[np.uint8]] = {}
+    images: dict[int, preprocessing.Prepared] = {}
     rows: dict[int, Row] = {}
     for index, picture in enumerate(pictures):
         try:
-            images[index] = predictor.decode(picture.read(), max_pixels=max_pixels)
+            samples = codec.decode(picture.read(), max_pixels=max_pixels)
+            images[index] = preprocessing.prepare([samples], predictor.card.input)
         except OSError as error:
             rows[index] = Row(picture.name, error=f"cannot be read: {error.strerror or error}")
         except ImageError as error:
@@ -123,14 +123,14 @@ def _rows(
 
 
 def _predicted(
-    predictor: Predictor, images: dict[int, npt.NDArray[np.uint8]], top_k: int | None
+    predictor: Predictor, images: dict[int, preprocessing.Prepared], top_k: int | None
 ) -> dict[int, Scores | str]:
     """Scores by number of the picture; where the logits are not finite, what is wrong instead."""
     if not images:
         return {}
     numbers = list(images)
     try:
-        predictions = predictor.predict(np.stack(list(images.values())))
+        predictions = predictor.predict(preprocessing.together(list(images.values())))
     except NonFiniteLogitsError as error:
         failed: dict[int, Scores | str] = {numbers[row]: NOT_FINITE for row in error.rows}
         rest = {number: image for number, image in images.items() if number not in failed}

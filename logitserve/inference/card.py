@@ -2,14 +2,18 @@
 
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Final, Literal, Self
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     JsonValue,
+    NonNegativeInt,
     PositiveInt,
     ValidationError,
     model_validator,
@@ -28,6 +32,7 @@ ModelVersion = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,17}$")]
 """A positive whole number without leading zeros; the largest is the latest."""
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+Thresholds = Annotated[tuple[Annotated[float, Field(ge=-1, le=1)], ...], Field(max_length=59)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """SHA-256, hexadecimal."""
 
@@ -134,33 +139,65 @@ class Calibration(CardPart):
     """What was found when the probabilities were compared with the truth on held-out pictures."""
 
     pictures: PositiveInt = Field(description="of the validation part")
-    kept: bool = Field(description="whether `temperature` or `scaling` is what was fitted")
-    gain: float = Field(description="nats by which it lowers the NLL under cross-validation")
-    gain_error: float = Field(ge=0, description="standard error of `gain`")
     before: Scores
-    after: Scores = Field(description="of what was fitted, whether or not it was kept")
+    after: Scores = Field(description="with the card's `temperature` or `scaling`")
 
 
-COVERAGE_STEPS: Final = 500
-COVERAGE_RANGE: Final = (0.5, 0.999)
-"""The coverages that can be asked for; in between, `COVERAGE_STEPS` are stored."""
+COVERAGES: Final = (
+    *(step / 100 for step in range(50, 99)),
+    *(step / 1000 for step in range(990, 1000)),
+)
+"""The coverages that thresholds are stored for: 0.50, 0.51, …, 0.99, 0.991, …, 0.999."""
+LEAST_OF_LABEL: Final = 50
+"""Held-out pictures from which a label has thresholds of its own."""
 
 
 class Conformal(CardPart):
-    """Thresholds for prediction sets; see `logitserve.inference.conformal`."""
+    """Thresholds for prediction sets; see `logitserve.inference.conformal`.
+
+    Each row of thresholds is for `COVERAGES`, as far as its pictures can give them.
+    """
 
     pictures: PositiveInt = Field(description="held-out pictures that the thresholds rank")
-    thresholds: tuple[Annotated[float, Field(ge=-1, le=1)], ...] = Field(
-        min_length=COVERAGE_STEPS,
-        max_length=COVERAGE_STEPS,
-        description="largest score in the set, for coverages 0.500, 0.501, …, 0.999",
+    thresholds: Thresholds = Field(description="largest score in the set, over all pictures")
+    pictures_by_label: tuple[NonNegativeInt, ...] = Field(description="of those, by their label")
+    thresholds_by_label: tuple[Thresholds, ...] = Field(
+        description="over the pictures of each label; none where these are fewer than 50"
     )
 
     @model_validator(mode="after")
     def _sets_are_nested(self) -> Self:
-        if any(more < less for less, more in pairwise(self.thresholds)):
-            raise ValueError("thresholds: more coverage needs a threshold as high or higher")
+        for row in (self.thresholds, *self.thresholds_by_label):
+            if any(more < less for less, more in pairwise(row)):
+                raise ValueError("thresholds: more coverage needs a threshold as high or higher")
+        if len(self.thresholds_by_label) != len(self.pictures_by_label):
+            raise ValueError("thresholds_by_label: there is one row a label")
         return self
+
+    @cached_property
+    def table(self) -> npt.NDArray[np.float64]:
+        """The threshold of each label at each coverage that all pictures together can give.
+
+        `[coverages, labels]`. A label with too few pictures for a coverage has that of all
+        pictures; more coverage never has a lower threshold.
+        """
+        of_all = np.array(self.thresholds)
+        columns = [
+            np.concatenate([row[: len(of_all)], of_all[len(row) :]])
+            for row in self.thresholds_by_label
+        ]
+        return np.maximum.accumulate(np.stack(columns, axis=1), axis=0)
+
+
+class Ink(CardPart):
+    """What the prepared pictures of the training look like: the range of each of a few numbers.
+
+    See `logitserve.inference.ink`. A picture outside of them is none of the labels.
+    """
+
+    lowest: tuple[float, ...]
+    highest: tuple[float, ...]
+    pictures: PositiveInt = Field(description="that the ranges were found on")
 
 
 class Energy(CardPart):
@@ -206,10 +243,16 @@ class ModelCard(CardPart):
     energy: Energy | None = Field(
         default=None, description="softmax only: tells what is none of the labels"
     )
+    ink: Ink | None = Field(
+        default=None, description="softmax and binary only: tells what has no ink, or too odd one"
+    )
     goldens: tuple[Golden, ...] = Field(min_length=1)
     dataset: DatasetInfo | None = None
     metrics: dict[str, float] = Field(
         default_factory=dict, description="measured on the test part, e.g. accuracy as a fraction"
+    )
+    intervals: dict[str, tuple[float, float]] = Field(
+        default_factory=dict, description="95 % confidence interval of each of the metrics"
     )
     training: TrainingInfo | None = None
     created: datetime = Field(description="when the file was made, with its time zone")
@@ -247,10 +290,15 @@ class ModelCard(CardPart):
                 raise ValueError(f"scaling: there is one a logit, so {self.logit_count}")
             if self.temperature != 1:
                 raise ValueError("temperature: it is 1 where there is a scaling")
-        if self.conformal is not None and self.head is Head.SIGMOID:
-            raise ValueError("conformal: a sigmoid head, where many labels may hold, has none")
+        if self.conformal is not None:
+            if self.head is Head.SIGMOID:
+                raise ValueError("conformal: a sigmoid head, where many labels may hold, has none")
+            if len(self.conformal.pictures_by_label) != len(self.labels):
+                raise ValueError("conformal: there is one row of thresholds a label")
         if self.energy is not None and self.head is not Head.SOFTMAX:
             raise ValueError(f"energy: a {self.head} head has none")
+        if self.ink is not None and self.head is Head.SIGMOID:
+            raise ValueError("ink: a sigmoid head, of which no label may hold, has none")
 
     @classmethod
     def from_json(cls, text: str) -> Self:

@@ -2,8 +2,10 @@
 
 Split conformal prediction (Vovk et al. 2005; Lei et al. 2018, arXiv:1604.04173): a label is in the
 set if its score is at most a threshold, the quantile of the true labels' scores over held-out
-images. Over images like those, the set holds the true label as often as was asked, whatever
-the network and the score. Here the score of a label is
+images. The quantile is that of the label's own images, so that each label is held as often as was
+asked, and not only their mean (Mondrian: Vovk 2012, arXiv:1209.2673); a label with too few of them
+has the quantile over all images. Over images like those, that holds whatever the network and the
+score. Here the score of a label is
 
     the probability of all labels above it, less its own.
 
@@ -12,60 +14,102 @@ with its own probability subtracted instead of a random part of it added. So whe
 unsure the set takes in as many labels as carry the probability, as theirs does; it is the same
 each time; and where less coverage is asked for than the network is accurate, the images that go
 without a label are those that it is least sure of, not random ones. An empty set means: none of
-the labels is likely enough.
+the labels is likely enough. It may be refused: then the most probable label is in every set.
 """
 
 import math
+from bisect import bisect_left
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from logitserve.inference import heads
-from logitserve.inference.card import COVERAGE_RANGE, COVERAGE_STEPS, Conformal, Head, ModelCard
+from logitserve.inference.card import COVERAGES, LEAST_OF_LABEL, Conformal, Head, ModelCard
 from logitserve.inference.errors import CoverageError
 
-_STEP: Final = 0.001
+Floats = npt.NDArray[np.float64]
+
 _ROUNDING: Final = 1e-9
-"""Of the coverage; 0.9 × 1000 is not quite 900."""
+"""Of the coverage; 0.29 × 100 is not quite 29."""
+_DECIMALS: Final = 1e6
+"""Thresholds are rounded up to so many parts of one, which makes the card a third as long."""
 
 
-def scores(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def scores(probabilities: Floats) -> Floats:
     """Score of each label, `[batch, labels]`: the probability of those above it, less its own.
 
     From −1 to 1; among labels that are as probable, the first has the lowest.
     """
-    order = np.argsort(-probabilities, axis=1, kind="stable")
-    rows = np.arange(len(order))[:, np.newaxis]
-    descending = probabilities[rows, order]
-    above = np.cumsum(descending, axis=1) - descending
-    by_label = np.empty_like(descending)
-    by_label[rows, order] = np.minimum(np.maximum(above - descending, -1), 1)  # clip is slow
+    order, ranked = _ranked(probabilities)
+    by_label = np.empty_like(ranked)
+    np.put_along_axis(by_label, order, ranked, axis=1)
     return by_label
 
 
-def calibrate(true_scores: npt.NDArray[np.float64]) -> Conformal:
-    """Thresholds for every coverage, from the scores of the true labels of held-out images."""
-    ascending = np.sort(true_scores)
-    count = len(ascending)
-    low = COVERAGE_RANGE[0]
-    # The ⌈(n + 1)·coverage⌉-th smallest; where that is more than there are, every label is in.
-    ranks = [
-        math.ceil((count + 1) * (low + _STEP * step) - _ROUNDING) for step in range(COVERAGE_STEPS)
-    ]
-    thresholds = [float(ascending[rank - 1]) if rank <= count else 1.0 for rank in ranks]
-    return Conformal(pictures=count, thresholds=tuple(thresholds))
+def _ranked(probabilities: Floats) -> tuple[npt.NDArray[np.intp], Floats]:
+    """Labels, the most probable first, and their scores: both `[batch, labels]`."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    descending = probabilities[np.arange(len(order))[:, np.newaxis], order]
+    ranked = np.cumsum(descending, axis=1) - 2 * descending
+    return order, np.minimum(np.maximum(ranked, -1), 1)  # clip is slow
 
 
-def check(card: ModelCard, coverage: float) -> None:
-    """Whether the model gives prediction sets of this coverage.
+def rank(count: int, coverage: float) -> int:
+    """⌈(n + 1)·coverage⌉: which of n ascending scores is the threshold; above n, none is."""
+    return math.ceil((count + 1) * coverage - _ROUNDING)
+
+
+def quantile(values: Floats, coverage: float) -> float | None:
+    """The value that another of the kind exceeds in at most a share of 1 − coverage.
+
+    Args:
+        values: `[n]`, exchangeable with the other.
+        coverage: 0 to 1.
+
+    Returns:
+        None where there are fewer than coverage / (1 − coverage) of them, which cannot tell.
+    """
+    place = rank(len(values), coverage)
+    return float(np.partition(values, place - 1)[place - 1]) if place <= len(values) else None
+
+
+def calibrate(true_scores: Floats, classes: npt.NDArray[np.int64], labels: int) -> Conformal:
+    """Thresholds for every coverage that the images can give.
+
+    Args:
+        true_scores: `[n]`, of the true labels of held-out images.
+        classes: `[n]`, index of the true label.
+        labels: how many there are.
+    """
+    by_label = [true_scores[classes == label] for label in range(labels)]
+    return Conformal(
+        pictures=len(true_scores),
+        thresholds=_thresholds(true_scores),
+        pictures_by_label=tuple(map(len, by_label)),
+        thresholds_by_label=tuple(
+            _thresholds(of_label) if len(of_label) >= LEAST_OF_LABEL else ()
+            for of_label in by_label
+        ),
+    )
+
+
+def _thresholds(true_scores: Floats) -> tuple[float, ...]:
+    ascending = np.minimum(np.ceil(np.sort(true_scores) * _DECIMALS) / _DECIMALS, 1)
+    ranks = [rank(len(ascending), coverage) for coverage in COVERAGES]
+    return tuple(float(ascending[place - 1]) for place in ranks if place <= len(ascending))
+
+
+def check(card: ModelCard, coverage: float) -> int:
+    """The row of the card's table for this coverage: the next that is stored.
 
     Raises:
-        CoverageError: it does not; the message says why.
+        CoverageError: there is none; the message says why.
     """
-    low, high = COVERAGE_RANGE
-    if not low <= coverage <= high:  # NaN is not, either
-        raise CoverageError(f"coverage must be from {low} to {high}; it is {coverage:g}")
+    if not COVERAGES[0] <= coverage <= COVERAGES[-1]:  # NaN is not, either
+        raise CoverageError(
+            f"coverage must be from {COVERAGES[0]} to {COVERAGES[-1]}; it is {coverage:g}"
+        )
     if card.head is Head.SIGMOID:
         raise CoverageError(
             f"model {card.name!r} has no prediction sets, because any number of its labels may "
@@ -76,23 +120,41 @@ def check(card: ModelCard, coverage: float) -> None:
             f"model {card.name!r} version {card.version} has no prediction sets: its card has no "
             "conformal thresholds (`logitserve calibrate` adds them); leave coverage out"
         )
+    step = bisect_left(COVERAGES, coverage - _ROUNDING)
+    given = len(card.conformal.thresholds)
+    if step >= given:
+        raise CoverageError(
+            f"model {card.name!r} version {card.version} cannot give coverage {coverage:g}: that "
+            f"needs {round(coverage / (1 - coverage))} held-out images, and it has "
+            f"{card.conformal.pictures}; ask for {COVERAGES[given - 1]:g} at most"
+        )
+    return step
 
 
 def prediction_sets(
-    card: ModelCard, logits: npt.NDArray[np.float32], coverage: float
+    card: ModelCard,
+    logits: npt.NDArray[np.float32],
+    coverage: float,
+    *,
+    allow_empty: bool = True,
 ) -> list[list[int]]:
     """For each image the indices of the labels in its set, the most probable first.
 
-    The logits are raw, `[batch, k]`; the sets are of calibrated probabilities. Between two
-    coverages that are stored, the larger counts.
+    Args:
+        card: of the model.
+        logits: raw, `[batch, k]`; the sets are of calibrated probabilities.
+        coverage: between two that are stored, the larger counts.
+        allow_empty: False puts the most probable label into every set.
 
     Raises:
         CoverageError: see `check`.
     """
-    check(card, coverage)
+    step = check(card, coverage)
     assert card.conformal is not None  # noqa: S101 - `check` has seen it
-    step = math.ceil((coverage - COVERAGE_RANGE[0]) / _STEP - _ROUNDING)
-    by_label = scores(heads.probabilities(card.head, heads.calibrated(logits, card)))
-    sizes = (by_label <= card.conformal.thresholds[step]).sum(axis=1)
-    ranked = np.argsort(by_label, axis=1, kind="stable")  # by rank, so the most probable first
-    return [row[:size].tolist() for row, size in zip(ranked, sizes.tolist(), strict=True)]
+    order, ranked = _ranked(heads.probabilities(card.head, heads.calibrated(logits, card)))
+    members = ranked <= card.conformal.table[step][order]
+    if not allow_empty:
+        members[:, 0] = True
+    flat = order[members].tolist()
+    ends = np.cumsum(members.sum(axis=1)).tolist()
+    return [flat[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from enum import StrEnum
+from typing import Final
 
 
 class ImageWarning(StrEnum):
@@ -19,7 +20,15 @@ class ImageWarning(StrEnum):
     """Every pixel is the same, or nearly."""
     NOTHING_FOUND = "nothing-found"
     """Not blank, but nothing in it looks like ink: the network gets an empty image."""
+    CUT_OFF = "cut-off"
+    """Ink runs off a photograph on several sides: a shadow, a fold, a table, not handwriting."""
+
+
+NOTHING_WRITTEN: Final = frozenset(
+    {ImageWarning.BLANK, ImageWarning.NOTHING_FOUND, ImageWarning.CUT_OFF}
+)
+"""Of an image with one of these nothing is known, whatever the network says."""
 
 
 Warn = Callable[[ImageWarning], None]
-"""Takes a warning as it arises. None in the hot path, where no work is done for it."""
+"""Takes a warning as it arises. Where it is None no work is done for it."""

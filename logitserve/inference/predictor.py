@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import numpy.typing as npt
 
-from logitserve.inference import heads, preprocessing, runtime
-from logitserve.inference.card import METADATA_KEY, ModelCard
+from logitserve.inference import heads, ink, preprocessing, runtime
+from logitserve.inference.card import METADATA_KEY, Fit, ModelCard
 from logitserve.inference.errors import (
     CardMismatchError,
     CardMissingError,
@@ -17,7 +17,9 @@ from logitserve.inference.errors import (
     ModelFileError,
 )
 from logitserve.inference.images import DEFAULT_MAX_PIXELS
+from logitserve.inference.mnist.form import are_normalized
 from logitserve.inference.model_file import Reading, read
+from logitserve.inference.preprocessing import Prepared
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -41,21 +43,37 @@ class Predictions:
     argmax: npt.NDArray[np.int64]
     """`[batch]`, index of the most probable class."""
     known: npt.NDArray[np.bool_] | None = None
-    """`[batch]`, whether it is like one of the classes at all; None if the card has no energy."""
+    """`[batch]`, whether it is like one of the classes at all; None where the card cannot tell."""
 
     @classmethod
-    def of(cls, logits: npt.NDArray[np.float32], card: ModelCard) -> Self:
-        """Apply a card's calibration, head and energy threshold to raw logits, `[batch, k]`.
+    def of(
+        cls,
+        logits: npt.NDArray[np.float32],
+        card: ModelCard,
+        odd: npt.NDArray[np.bool_] | None = None,
+    ) -> Self:
+        """Apply a card's calibration, head and energy threshold to raw logits.
+
+        Args:
+            logits: `[batch, k]`.
+            card: of the model.
+            odd: `[batch]`, images that are not known for their ink; None: there are none.
 
         Raises:
             NonFiniteLogitsError: a logit is NaN or infinite; it names the rows.
         """
         calibrated = heads.calibrated(logits, card)
         argmax = heads.argmax(card.head, calibrated)
+        known: npt.NDArray[np.bool_] | None = None
         if card.energy is None:
-            return cls(logits, heads.probabilities(card.head, calibrated), argmax)
-        probabilities, log_sum = heads.softmax_with_log_sum(calibrated)
-        known = log_sum[:, 0] >= -card.energy.threshold / card.temperature
+            probabilities = heads.probabilities(card.head, calibrated)
+            if card.ink is not None:
+                known = np.ones(len(logits), np.bool_)
+        else:
+            probabilities, log_sum = heads.softmax_with_log_sum(calibrated)
+            known = log_sum[:, 0] >= -card.energy.threshold / card.temperature
+        if known is not None and odd is not None:
+            known &= ~odd
         return cls(logits, probabilities, argmax, known)
 
     def uncalibrated(self, card: ModelCard) -> Self:
@@ -153,13 +171,53 @@ class Predictor:
         (logits,) = self._session.run([OUTPUT], {INPUT: images})
         return logits  # type: ignore[no-any-return]
 
-    def predict(self, images: npt.NDArray[np.uint8], *, calibrated: bool = True) -> Predictions:
+    def odd(self, prepared: Prepared, first_sent: int = 0) -> npt.NDArray[np.bool_] | None:
+        """Which images are not known for their ink; see `ink`.
+
+        An image that came in MNIST's form was prepared by its sender, and is not asked.
+
+        Args:
+            prepared: the batch.
+            first_sent: row from which on images are as they were sent; those before it that are
+                not among `fitted` are in MNIST's form, where the model takes that.
+
+        Returns:
+            `[batch]`; None where none is, or the card cannot tell.
+        """
+        images, fitted, empty = prepared
+        within, spec = self.card.ink, self.card.input
+        if within is None and not empty:
+            return None
+        odd = np.zeros(len(images), np.bool_)
+        odd[list(empty)] = True
+        if within is None:
+            return odd
+        rows = np.arange(len(images))
+        if spec.fit is Fit.DIGIT:
+            rows = np.array(fitted, np.int64)
+            if first_sent < len(images):
+                unfit = np.flatnonzero(~are_normalized(images[first_sent:, :, :, 0]))
+                rows = np.concatenate([rows, first_sent + unfit])
+            if not len(rows):
+                return None
+        odd[rows] |= ink.are_odd(images[rows], spec, within)
+        return odd
+
+    def predict(
+        self, images: preprocessing.Pixels | Prepared, *, calibrated: bool = True
+    ) -> Predictions:
         """Run the network and apply the head, after the card's calibration if `calibrated`.
+
+        Args:
+            images: `[batch, height, width, channels]`: as they were sent, or `Prepared`.
+            calibrated: whether the card's calibration is applied.
 
         Raises:
             NonFiniteLogitsError: a logit is NaN or infinite; it names the rows.
         """
-        predictions = Predictions.of(self.run(images), self.card)
+        prepared = images if isinstance(images, Prepared) else Prepared(images)
+        logits = self.run(prepared.images)
+        predictions = Predictions.of(logits, self.card, self.odd(prepared))
         return predictions if calibrated else predictions.uncalibrated(self.card)
 
     def _check_goldens(self) -> None:

@@ -1,7 +1,7 @@
 """Images → the uint8 array that the network takes."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 from logitserve.inference import images as codec
 from logitserve.inference.card import Fit, InputSpec
 from logitserve.inference.errors import PixelArrayError, TooManyPixelsError
-from logitserve.inference.image_warnings import ImageWarning, Warn
+from logitserve.inference.image_warnings import NOTHING_WRITTEN, ImageWarning, Warn
 from logitserve.inference.images import DEFAULT_MAX_PIXELS, Samples
 from logitserve.inference.mnist import normalize, segment
 from logitserve.inference.mnist.form import are_normalized
@@ -22,6 +22,17 @@ NEEDED_SIDE: Final = 256
 
 SQUASHED: Final = 1.05
 """Larger over smaller of the two scales from which an image looks squashed."""
+
+
+class Prepared(NamedTuple):
+    """Images as the network takes them, and what was found while they were made to fit."""
+
+    images: Pixels
+    """uint8, `[n, height, width, channels]`."""
+    fitted: Sequence[int] = ()
+    """Rows that were not left as they were sent."""
+    empty: Sequence[int] = ()
+    """Rows in which nothing is written."""
 
 
 def decode(
@@ -105,10 +116,44 @@ def stack(samples: Sequence[Samples], spec: InputSpec) -> tuple[Pixels, list[int
 
 def finish(
     images: Pixels, samples: Sequence[Samples], pending: Sequence[int], spec: InputSpec
-) -> None:
-    """Fit the images that `stack` left pending, in place."""
+) -> list[int]:
+    """Fit the images that `stack` left pending, in place.
+
+    Returns:
+        those of them in which nothing is written, where the model takes handwriting.
+    """
+    empty: list[int] = []
     for index in pending:
-        images[index] = fit(samples[index], spec)
+        images[index], is_empty = look(samples[index], spec)
+        if is_empty:
+            empty.append(index)
+    return empty
+
+
+def look(samples: Samples, spec: InputSpec) -> tuple[Pixels, bool]:
+    """`fit`, and whether nothing is written in the image, where the model takes handwriting."""
+    if spec.fit is not Fit.DIGIT:
+        return fit(samples, spec), False
+    warnings: list[ImageWarning] = []
+    return fit(samples, spec, warnings.append), not NOTHING_WRITTEN.isdisjoint(warnings)
+
+
+def prepare(samples: Sequence[Samples], spec: InputSpec) -> Prepared:
+    """Fit images to the network's input."""
+    images, pending = stack(samples, spec)
+    return Prepared(images, pending, finish(images, samples, pending, spec))
+
+
+def together(parts: Sequence[Prepared]) -> Prepared:
+    """Several batches as one."""
+    starts = np.cumsum([0, *(len(part.images) for part in parts)]).tolist()
+
+    def moved(rows: int) -> list[int]:
+        return [
+            start + row for start, part in zip(starts, parts, strict=False) for row in part[rows]
+        ]
+
+    return Prepared(np.concatenate([part.images for part in parts]), moved(1), moved(2))
 
 
 def fit(samples: Samples, spec: InputSpec, warn: Warn | None = None) -> Pixels:

@@ -21,6 +21,8 @@ class OutputOptions:
     """False: probabilities as the network gave them."""
     coverage: float | None = None
     """Adds `set`: labels that hold the true one in this share of the images."""
+    allow_empty: bool = True
+    """False: the most probable label is in every set."""
 
 
 PLAIN = OutputOptions()
@@ -71,7 +73,9 @@ def _additions(
     if shown.known is not None:
         yield "known", shown.known.tolist()
     if options.coverage is not None:
-        sets = conformal.prediction_sets(card, shown.logits, options.coverage)
+        sets = conformal.prediction_sets(
+            card, shown.logits, options.coverage, allow_empty=options.allow_empty
+        )
         yield "set", [_labels(card, indices) for indices in sets]
 
 

@@ -28,7 +28,7 @@ SCENE_LABELS = ("car", "bus", "pedestrian")
 SCENE_THRESHOLDS = (0.2, 0.5, 0.8)
 TEMPERATURE = 2.0
 ENERGY = Energy(threshold=-9.25, known_share=0.99, pictures=2000)
-SETS = conformal.calibrate(np.linspace(-0.9, 0.9, 500))
+SETS = conformal.calibrate(np.linspace(-0.9, 0.9, 1000), np.arange(1000) % 10, 10)
 SCALING = (LabelScaling(scale=0.5, bias=1.0), LabelScaling(scale=2.0, bias=-1.0))
 REPORT = "<!doctype html><title>A report</title>"
 MODELS = ["adopted", "digits", "digits-mlp", "doubtful", "scaled", "scenes", "warm", "zero"]

@@ -81,11 +81,16 @@ def test_a_set_of_labels_comes_with_the_coverage(
     server: Server, logits: Any, form: Form, query: str
 ) -> None:
     by_label = conformal.scores(softmax(logits / TEMPERATURE, axis=1))
-    for coverage, limit in ((0.5, SETS.thresholds[0]), (0.9, SETS.thresholds[400]), (0.999, 1)):
-        answers = asked(server, form, f"coverage={coverage}{query}")
-        for found, scores in zip(answers, by_label, strict=True):
-            ranked = np.argsort(scores)
-            assert found["set"] == [DIGIT_LABELS[i] for i in ranked if scores[i] <= limit]
+    for coverage, step in ((0.5, 0), (0.9, 40), (0.99, 49)):
+        limits = SETS.table[step]
+        for more in ("", "&allow_empty=false"):
+            answers = asked(server, form, f"coverage={coverage}{query}{more}")
+            for found, scores in zip(answers, by_label, strict=True):
+                ranked = np.argsort(scores)
+                chosen = [DIGIT_LABELS[i] for i in ranked if scores[i] <= limits[i]]
+                if more and (not chosen or chosen[0] != DIGIT_LABELS[ranked[0]]):
+                    chosen.insert(0, DIGIT_LABELS[ranked[0]])
+                assert found["set"] == chosen
 
 
 @each_own_form
@@ -111,7 +116,7 @@ def test_top_k_gives_the_most_probable_in_order(
 def test_the_card_says_what_stands_behind_it_without_the_table(client: httpx.Client) -> None:
     body = client.get("/models/doubtful").json()
     assert ModelDetail.model_validate(body).card.energy == ENERGY
-    assert body["card"]["conformal"] == {"pictures": 500}
+    assert body["card"]["conformal"] == {"pictures": 1000, "pictures_by_label": [100] * 10}
 
 
 def test_the_report_is_linked_and_loads_nothing(client: httpx.Client) -> None:
@@ -135,5 +140,5 @@ def test_a_model_without_a_report_says_so(client: httpx.Client) -> None:
 def test_openapi_documents_the_range_of_coverage(client: httpx.Client) -> None:
     parameters = client.get("/openapi.json").json()["paths"]["/predict"]["post"]["parameters"]
     schemas = {parameter["name"]: parameter["schema"] for parameter in parameters}
-    assert schemas.keys() == {"top_k", "calibrated", "coverage"}
+    assert schemas.keys() == {"top_k", "calibrated", "coverage", "allow_empty"}
     assert (schemas["coverage"]["minimum"], schemas["coverage"]["maximum"]) == (0.5, 0.999)

@@ -4,16 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-from scipy.special import logsumexp
 from sklearn import metrics as reference
 
 from logitserve.inference import heads
 from logitserve.inference.card import Head
 from logitserve.inference.predictor import Predictions
-from logitserve_training import evaluate
 from logitserve_training.datasets.dataset import Classes
-from logitserve_training.evaluate import Evaluation, Floats
+from logitserve_training.evaluate import Evaluation
+from logitserve_training.statistics.calibration import Floats
 
 CLASS_COUNTS = st.integers(2, 6)
 
@@ -26,70 +24,62 @@ def probabilities_and_classes(seed: int, labels: int) -> tuple[Floats, Classes]:
     return heads.softmax(logits), classes.astype(np.int64)
 
 
+def evaluated(probabilities: Floats, classes: Classes) -> Evaluation:
+    argmax = probabilities.argmax(axis=1)
+    said = Predictions(np.log(probabilities).astype(np.float32), probabilities, argmax)
+    return Evaluation(Head.SOFTMAX, said, classes)
+
+
 @given(seed=st.integers(0, 10_000), labels=CLASS_COUNTS)
 def test_metrics_are_those_of_scikit_learn(seed: int, labels: int) -> None:
     probabilities, classes = probabilities_and_classes(seed, labels)
     predicted = probabilities.argmax(axis=1)
-    assert evaluate.negative_log_likelihood(probabilities, classes) == pytest.approx(
-        reference.log_loss(classes, probabilities)
-    )
-    assert evaluate.brier_score(probabilities, classes) == pytest.approx(
+    found = evaluated(probabilities, classes)
+    assert found.metrics["nll"] == pytest.approx(reference.log_loss(classes, probabilities))
+    assert found.metrics["brier"] == pytest.approx(
         reference.brier_score_loss(
             classes, probabilities, labels=range(labels), scale_by_half=False
         )
     )
-    confusion = evaluate.confusion_matrix(classes, predicted, labels=labels)
-    np.testing.assert_array_equal(confusion, reference.confusion_matrix(classes, predicted))
+    assert found.confusion is not None
+    np.testing.assert_array_equal(found.confusion, reference.confusion_matrix(classes, predicted))
 
 
 @given(seed=st.integers(0, 10_000))
 def test_precision_recall_and_f1_are_those_of_scikit_learn(seed: int) -> None:
     probabilities, classes = probabilities_and_classes(seed, 2)
-    predicted = probabilities.argmax(axis=1)
-    found = evaluate.precision_recall_f1(evaluate.confusion_matrix(classes, predicted, labels=2))
     precision, recall, f1, _ = reference.precision_recall_fscore_support(
-        classes, predicted, average="binary", zero_division=0
+        classes, probabilities.argmax(axis=1), average="binary", zero_division=0
     )
-    assert found == pytest.approx({"precision": precision, "recall": recall, "f1": f1})
+    found = evaluated(probabilities, classes).metrics
+    expected = {"precision": precision, "recall": recall, "f1": f1}
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
 
 
 def test_precision_recall_and_f1_are_0_where_nothing_is_yes() -> None:
-    found = evaluate.precision_recall_f1(np.array([[5, 0], [0, 0]]))
-    assert found == {"precision": 0.0, "recall": 0.0, "f1": 0.0}
-
-
-@pytest.mark.parametrize(
-    ("confidences", "is_right", "expected"),
-    [
-        ([1.0, 1.0, 1.0, 1.0], [1, 1, 1, 1], 0.0),
-        ([1.0, 1.0, 1.0, 1.0], [1, 1, 1, 0], 0.25),
-        # one bin (0.6, 0.667]: mean confidence 0.63, half of them right
-        ([0.62, 0.64], [1, 0], 0.13),
-        # the bins (0.533, 0.6] and (0.6, 0.667] on their own: gaps 0.4 and 0.64 do not cancel
-        ([0.6, 0.64], [1, 0], (0.4 + 0.64) / 2),
-    ],
-)
-def test_calibration_error_by_hand(
-    confidences: list[float], is_right: list[int], expected: float
-) -> None:
-    probabilities = np.array([[confidence, 1 - confidence] for confidence in confidences])
-    classes = 1 - np.array(is_right)
-    found = evaluate.expected_calibration_error(probabilities, classes)
-    assert found == pytest.approx(expected)
-
-
-@given(seed=st.integers(0, 10_000), labels=CLASS_COUNTS)
-def test_calibration_error_lies_between_the_whole_gap_and_1(seed: int, labels: int) -> None:
-    probabilities, classes = probabilities_and_classes(seed, labels)
-    is_right = probabilities.argmax(axis=1) == classes
-    whole_gap = abs(probabilities.max(axis=1).mean() - is_right.mean())
-    found = evaluate.expected_calibration_error(probabilities, classes)
-    assert whole_gap - 1e-12 <= found <= 1
+    found = evaluated(np.array([[0.9, 0.1]] * 5), np.zeros(5, np.int64)).metrics
+    assert (found["precision"], found["recall"], found["f1"]) == (0.0, 0.0, 0.0)
 
 
 def test_a_truth_held_impossible_costs_much_but_is_finite() -> None:
-    found = evaluate.negative_log_likelihood(np.array([[1.0, 0.0]]), np.array([1]))
+    with np.errstate(divide="ignore"):
+        found = evaluated(np.array([[1.0, 0.0]]), np.array([1])).metrics["nll"]
     assert 700 < found < 710
+
+
+def test_nine_of_nine_are_not_certain() -> None:
+    found = evaluated(np.array([[0.9, 0.1], [0.1, 0.9], [0.1, 0.9]] * 3), np.array([0, 1, 1] * 3))
+    assert (found.metrics["accuracy"], found.metrics["f1"]) == pytest.approx((1.0, 1.0))
+    assert found.intervals.keys() == found.metrics.keys()
+    for name in ("accuracy", "f1", "precision", "recall"):
+        assert found.intervals[name] == pytest.approx((0.7009, 1.0), abs=1e-4)
+
+
+def test_intervals_hold_the_figures() -> None:
+    found = evaluated(*probabilities_and_classes(3, 4))
+    for name, (low, high) in found.intervals.items():
+        if name != "ece":  # which resampling moves upwards
+            assert low < found.metrics[name] < high
 
 
 def test_an_evaluation_of_yes_or_no_has_precision_and_recall_too() -> None:
@@ -99,7 +89,7 @@ def test_an_evaluation_of_yes_or_no_has_precision_and_recall_too() -> None:
         probabilities=heads.probabilities(Head.BINARY, logits),
         argmax=heads.argmax(Head.BINARY, logits),
     )
-    evaluation = Evaluation(predictions, np.array([1, 1, 0, 0]))
+    evaluation = Evaluation(Head.BINARY, predictions, np.array([1, 1, 0, 0]))
     assert evaluation.confusion is not None
     assert evaluation.confusion.tolist() == [[1, 1], [1, 1]]
     assert evaluation.metrics == pytest.approx(
@@ -112,10 +102,3 @@ def test_an_evaluation_of_yes_or_no_has_precision_and_recall_too() -> None:
         },
         abs=1e-4,
     )  # fmt: skip
-
-
-@given(hnp.arrays(np.float64, (3, 7), elements=st.floats(-700, 700)), st.floats(0.1, 10))
-def test_energy_is_minus_temperature_times_logsumexp(logits: Floats, temperature: float) -> None:
-    found = evaluate.energies(logits / temperature, temperature)
-    expected = -temperature * logsumexp(logits / temperature, axis=1)
-    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)

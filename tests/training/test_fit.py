@@ -7,16 +7,16 @@ import numpy.typing as npt
 import pytest
 from rich.console import Console
 
-from logitserve.inference import heads
+from logitserve.inference.card import Head
 from logitserve_training import backend, recipes
 from logitserve_training.backend import tf
 from logitserve_training.datasets.dataset import Dataset
 from logitserve_training.errors import DivergedError
-from logitserve_training.evaluate import negative_log_likelihood
 from logitserve_training.fit import Epoch, _batches, fit
 from logitserve_training.networks import PixelStatistics, build
 from logitserve_training.progress import Reporter
 from logitserve_training.recipes import NetworkName, Optimizer, Options, Recipe
+from logitserve_training.statistics.calibration import losses as nll
 
 OPTIONS = Options(epochs=2, batch_size=64, learning_rate=5e-3, seed=1)
 Weights = list[npt.NDArray[np.float32]]
@@ -133,7 +133,7 @@ def test_the_average_of_the_weights_is_what_is_validated_and_kept(dataset: Datas
     np.testing.assert_allclose(averaged[0], last_steps[0], atol=10 * OPTIONS.learning_rate)
 
     logits = np.asarray(network(dataset.validation.images), dtype=np.float64)
-    loss = negative_log_likelihood(heads.softmax(logits), dataset.validation.classes)
+    loss = nll(Head.SOFTMAX, logits, dataset.validation.classes).mean()
     assert epochs[-1].validation_loss == pytest.approx(loss, rel=1e-4)
 
 

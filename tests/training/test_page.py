@@ -17,9 +17,10 @@ from logitserve_training.baseline import Comparison
 from logitserve_training.calibrate import calibrate
 from logitserve_training.datasets.dataset import LabeledImages
 from logitserve_training.drawings import draw
-from logitserve_training.evaluate import Evaluation, evaluate, predict_all, reliability
+from logitserve_training.evaluate import Evaluation, evaluate, predict_all
 from logitserve_training.fit import Epoch
 from logitserve_training.measure import Measured, measure
+from logitserve_training.statistics.reliability import reliability
 from tests import tiny_models
 
 EPOCH = Epoch(loss=1.0, accuracy=0.5, validation_loss=1.1, validation_accuracy=0.4, seconds=1.0)
@@ -63,7 +64,7 @@ def measured(folder: Path, head: Head) -> tuple[ModelCard, Evaluation, Measured]
     data = LabeledImages(images, truth(head, 60))
     digits = tiny_models.SPEC.model_copy(update={"fit": Fit.DIGIT})
     card = predictor.card.model_copy(update={"input": digits})
-    predictor.card = calibrate(card, predict_all(predictor, images).logits, data.classes)
+    predictor.card = calibrate(card, predict_all(predictor, images).logits, data.classes, images)
     evaluation = evaluate(predictor, data)
     return predictor.card, evaluation, measure(predictor, evaluation)
 
@@ -140,7 +141,7 @@ def test_the_same_figures_give_the_same_page(tmp_path: Path) -> None:
 
 def test_figures_take_the_ink_of_the_page() -> None:
     bins = reliability(np.linspace(0.5, 1, 50), np.arange(50) % 2)
-    text = figures.svg(figures.reliability_diagram(bins, bins, kept=True))
+    text = figures.svg(figures.reliability_diagram(bins, bins))
     assert text.startswith('<svg fill="currentColor"')
     assert "#000000" not in text
     assert "stroke: currentColor" in text
@@ -149,12 +150,12 @@ def test_figures_take_the_ink_of_the_page() -> None:
 
 
 def test_coverage_counts_sets_that_hold_the_truth(tmp_path: Path) -> None:
-    coverage = measured(tmp_path, Head.SOFTMAX)[2].coverage
-    assert coverage is not None
-    assert [row["asked"] for row in coverage.to_json()] == list(coverage.asked)
-    for asked, covered in zip(coverage.asked, coverage.covered, strict=True):
+    rows = measured(tmp_path, Head.SOFTMAX)[2].coverage
+    assert [row.asked for row in rows][-1] == 0.98  # 60 pictures cannot promise 99 %
+    for row in rows:
         # measured on the very pictures that the thresholds rank, so at least as asked
-        assert covered >= asked
-    assert sorted(coverage.mean_size) == list(coverage.mean_size)
-    assert coverage.mean_size[-1] == 10.0  # 60 pictures cannot promise 99.9 %
-    assert coverage.empty[-1] == 0.0
+        assert row.covered >= row.asked
+        assert row.low < row.asked < row.high
+        assert row.is_missed == (row.covered < row.low)
+    sizes = [row.mean_size for row in rows]
+    assert sorted(sizes) == sizes

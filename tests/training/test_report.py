@@ -30,7 +30,7 @@ def evaluation(logits: list[list[float]], classes: list[int]) -> Evaluation:
         probabilities=heads.softmax(array),
         argmax=heads.argmax(Head.SOFTMAX, array),
     )
-    return Evaluation(predictions, np.array(classes))
+    return Evaluation(Head.SOFTMAX, predictions, np.array(classes))
 
 
 def epoch(loss: float, accuracy: float) -> Epoch:

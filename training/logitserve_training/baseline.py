@@ -10,14 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from logitserve.inference.card import Head, ModelCard
-from logitserve_training import labelwise
 from logitserve_training.datasets.dataset import Classes
 from logitserve_training.evaluate import Evaluation
-from logitserve_training.labelwise import LabelScores, Outcomes
+from logitserve_training.labelwise import Labels, LabelScores, Outcomes
+from logitserve_training.statistics import intervals
+from logitserve_training.statistics.calibration import Floats
 
 MAJORITY: Final = "majority_"
 """Begins the names of the majority's figures."""
-VERDICT: Final = "It does not beat answering the majority for every picture"
+VERDICT: Final = "It does not beat answering the majority for every picture beyond chance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +26,16 @@ class Comparison:
     """A model beside the majority of its training part, both on the test part."""
 
     labels: tuple[str, ...]
-    network: list[LabelScores]
-    majority: list[LabelScores]
+    network: tuple[LabelScores, ...]
+    majority: tuple[LabelScores, ...]
+    figures: dict[str, float]
+    """Of the network."""
     metrics: dict[str, float]
     """Of the majority, each named as the network's figure that it belongs to."""
+    gains: dict[str, intervals.Interval]
+    """95 % interval of what the network has more, by name, over resampled pictures."""
     lost: tuple[str, ...]
-    """Figures in which the network is not better."""
+    """Figures in which the network is not better, beyond chance."""
 
     @classmethod
     def of(cls, card: ModelCard, evaluation: Evaluation, train: Classes) -> "Comparison":
@@ -46,19 +51,31 @@ class Comparison:
         if answers is None:
             answers = _outcomes(card, evaluation.predictions.argmax)
         constant = np.tile(_majority(card, train), (len(outcomes), 1))
-        network = labelwise.score(evaluation.predictions.probabilities, answers, outcomes)
-        majority = labelwise.score(constant.astype(np.float64), constant, outcomes)
-        figures = labelwise.means(network)
-        yardstick = labelwise.means(majority)
-        if card.head is not Head.SIGMOID:
-            figures["accuracy"] = evaluation.metrics["accuracy"]
-            yardstick["accuracy"] = float(np.mean((constant == outcomes).all(axis=1)))
+        network = Labels(evaluation.predictions.probabilities, answers, outcomes)
+        majority = Labels(constant.astype(np.float64), constant, outcomes)
+        is_right, is_so = ((said == outcomes).all(axis=1) for said in (answers, constant))
+
+        def figures(weights: Floats) -> tuple[dict[str, float], dict[str, float]]:
+            both = network.means(weights), majority.means(weights)
+            if card.head is not Head.SIGMOID:
+                for found, right in zip(both, (is_right, is_so), strict=True):
+                    found["accuracy"] = float(weights @ right / weights.sum())
+            return both
+
+        def gains(weights: Floats) -> dict[str, float]:
+            found, yardstick = figures(weights)
+            return {name: value - yardstick[name] for name, value in found.items()}
+
+        found, yardstick = figures(np.ones(len(outcomes)))
+        differences = intervals.bootstrap(gains, len(outcomes), evaluation.groups)
         return cls(
             labels=card.labels,
-            network=network,
-            majority=majority,
+            network=network.scores(),
+            majority=majority.scores(),
+            figures=found,
             metrics={f"{MAJORITY}{name}": value for name, value in yardstick.items()},
-            lost=tuple(name for name, value in figures.items() if value <= yardstick[name]),
+            gains=differences,
+            lost=tuple(name for name, (low, _) in differences.items() if not low > 0),
         )
 
     def judged(self, card: ModelCard, evaluation: Evaluation) -> ModelCard:
@@ -66,7 +83,7 @@ class Comparison:
         description = card.description
         if self.lost:
             description = f"{description} {VERDICT} ({', '.join(self.lost)})."
-        metrics = labelwise.means(self.network) | evaluation.metrics | self.metrics
+        metrics = self.figures | evaluation.metrics | self.metrics
         return card.model_copy(update={"metrics": metrics, "description": description})
 
     def rows(self) -> Iterator[tuple[str, LabelScores, LabelScores]]:
@@ -79,7 +96,7 @@ class Comparison:
         lines = [f"{'label':{width}}  pictures  share     AP     F1  majority's F1"]
         lines += [
             f"{label:{width}}  {found.support:8}  {found.share:5.3f}  "
-            f"{found.average_precision:5.3f}  {found.f1:5.3f}  {other.f1:13.3f}"
+            f"{shown(found.average_precision):>5}  {shown(found.f1):>5}  {shown(other.f1):>13}"
             for label, found, other in self.rows()
         ]
         if self.lost:
@@ -92,9 +109,15 @@ class Comparison:
         table = csv.writer(text, lineterminator="\n")
         table.writerow(["label", "pictures", "share", "average_precision", "f1", "majority_f1"])
         for label, found, other in self.rows():
-            figures = (found.share, found.average_precision, found.f1, other.f1)
-            table.writerow([label, found.support, *(f"{value:.4f}" for value in figures)])
+            measured = (found.average_precision, found.f1, other.f1)
+            cells = ("" if value is None else f"{value:.4f}" for value in measured)
+            table.writerow([label, found.support, f"{found.share:.4f}", *cells])
         return text.getvalue()
+
+
+def shown(figure: float | None) -> str:
+    """A figure of a label as a table has it."""
+    return "–" if figure is None else f"{figure:.3f}"
 
 
 def _outcomes(card: ModelCard, classes: Classes) -> Outcomes:

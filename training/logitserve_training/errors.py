@@ -6,6 +6,7 @@
     │   ├── DataMissingError   they are not where they were looked for, and cannot be fetched
     │   └── DataFormatError    a file is not what its name says
     ├── DivergedError          the loss became NaN or infinite
+    ├── CalibrationError       the probabilities cannot be made right
     └── DisagreementError      the exported file does not answer as the network does
 
 The message of each is one line for the person who made the mistake: what is wrong and what to do.
@@ -34,6 +35,10 @@ class DataFormatError(DataError):
 
 class DivergedError(TrainingError):
     """The loss became NaN or infinite."""
+
+
+class CalibrationError(TrainingError):
+    """The fit of a temperature or scaling failed."""
 
 
 class DisagreementError(TrainingError):

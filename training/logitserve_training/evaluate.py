@@ -1,8 +1,9 @@
 """How right a model's probabilities are: measured on the model file itself, by onnxruntime."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -10,81 +11,146 @@ import numpy.typing as npt
 from logitserve.inference import heads
 from logitserve.inference.card import Head
 from logitserve.inference.predictor import Predictions, Predictor
-from logitserve_training import labelwise, recipes
+from logitserve_training import recipes
 from logitserve_training.datasets import folder, sources
-from logitserve_training.datasets.dataset import Classes, Images, LabeledImages
+from logitserve_training.datasets.dataset import Classes, Groups, Images, LabeledImages
 from logitserve_training.errors import OptionError
+from logitserve_training.labelwise import Labels, LabelScores
 from logitserve_training.progress import Reporter
 from logitserve_training.recipes import Source
+from logitserve_training.statistics import intervals
+from logitserve_training.statistics.calibration import Floats
+from logitserve_training.statistics.intervals import Interval
+from logitserve_training.statistics.reliability import reliability
 
-CALIBRATION_BINS: Final = 15
+SHARES: Final = (
+    "accuracy", "precision", "recall", "f1", "exact_match", "macro_f1", "mean_average_precision",
+)  # fmt: skip
+"""Metrics from 0 to 1 of which 1 is best."""
+_FEWEST_GROUPS: Final = 5
+"""With fewer, groups cannot tell how much groups differ: intervals are over pictures then, and
+speak of these groups only."""
 _BATCH: Final = 250
 
-Floats = npt.NDArray[np.float64]
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Evaluation:
     """What a model said about pictures whose class is known."""
 
+    head: Head
     predictions: Predictions
     classes: Classes
     answers: Classes | None = None
-    """Where many labels may hold, `[n, labels]`: 1 for those that the model says do."""
-    metrics: dict[str, float] = field(init=False)
-    """By name; fractions, except `nll` in nats."""
-    confusion: npt.NDArray[np.int64] | None = field(init=False)
-    """`[class, predicted class]`, counts; None where many labels may hold."""
-    by_label: tuple[labelwise.LabelScores, ...] = field(init=False, default=())
-    """Where many labels may hold."""
+    """Of a sigmoid model, `[n, labels]`: 1 for the labels that it says hold."""
+    groups: Groups | None = None
+    """Pictures that are not independent have the same; None: each is on its own."""
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """By name; fractions, except `nll` in nats and `brier`, 0 to 2."""
+        return self.figures(np.ones(len(self.classes)))
+
+    @cached_property
+    def intervals(self) -> dict[str, Interval]:
+        """95 % confidence interval of each metric: Wilson's for shares, else by bootstrap."""
+        count = len(self.classes)
+        are_grouped = self.groups is not None and len(np.unique(self.groups)) >= _FEWEST_GROUPS
+        groups = self.groups if are_grouped else None
+        found = intervals.bootstrap(self.figures, count, groups)
+        for name in {"accuracy", "exact_match"} & found.keys():
+            wilson = intervals.wilson(round(self.metrics[name] * count), count)
+            found[name] = wilson if groups is None else _hull(wilson, found[name])
+        for name in found.keys() & set(SHARES):
+            if found[name][0] > 1 - 1e-9:  # no resample can show what none has
+                found[name] = intervals.wilson(count, count)
+        return {name: found[name] for name in self.metrics}
+
+    def figures(self, weights: Floats) -> dict[str, float]:
+        """The metrics, with each picture counting as often as its weight says, `[n]`."""
+        total = weights.sum()
+        figures = {name: float(weights @ each / total) for name, each in self._each.items()}
+        stated, came_true = stated_beside_truth(self.head, self.predictions, self.classes)
+        repeated = np.repeat(weights, len(stated) // len(weights))
+        figures["ece"] = reliability(stated, came_true, repeated).error
+        if self._labels is not None:
+            return self._labels.means(weights) | figures
+        if self.predictions.probabilities.shape[1] == 2:
+            figures |= self._of_yes(weights)
+        return figures
+
+    @cached_property
+    def _each(self) -> dict[str, Floats]:
+        """The metrics that are means over pictures, of each picture."""
+        probabilities, truth = self.predictions.probabilities, self.classes
+        # A probability that rounds to 0 counts as the smallest float64, about 708 nats.
+        smallest = np.finfo(np.float64).tiny
         if self.answers is not None:
-            object.__setattr__(self, "metrics", self._of_labels(self.answers))
-            object.__setattr__(self, "confusion", None)
-            return
-        probabilities, argmax = self.predictions.probabilities, self.predictions.argmax
-        confusion = confusion_matrix(self.classes, argmax, labels=probabilities.shape[1])
-        metrics = {
-            "accuracy": float(np.mean(argmax == self.classes)),
-            "nll": negative_log_likelihood(probabilities, self.classes),
-            "brier": brier_score(probabilities, self.classes),
-            "ece": expected_calibration_error(probabilities, self.classes),
+            of_truth = np.where(truth == 1, probabilities, 1 - probabilities)
+            return {
+                "exact_match": (self.answers == truth).all(axis=1).astype(np.float64),
+                "nll": np.abs(np.log(np.maximum(of_truth, smallest))).mean(axis=1),
+                "brier": ((probabilities - truth) ** 2).mean(axis=1),
+            }
+        of_truth = probabilities[np.arange(len(truth)), truth]
+        one_hot = np.eye(probabilities.shape[1])[truth]
+        return {
+            "accuracy": self.is_right.astype(np.float64),
+            "nll": np.abs(np.log(np.maximum(of_truth, smallest))),  # never -0
+            # As Brier 1950 wrote it; twice the one-sided form of scikit-learn for two classes.
+            "brier": ((probabilities - one_hot) ** 2).sum(axis=1),
         }
-        if probabilities.shape[1] == 2:
-            metrics |= precision_recall_f1(confusion)
-        object.__setattr__(self, "metrics", metrics)
-        object.__setattr__(self, "confusion", confusion)
-
-    def _of_labels(self, answers: Classes) -> dict[str, float]:
-        """The metrics where many labels may hold; `nll` and `brier` are means over the labels."""
-        probabilities, outcomes = self.predictions.probabilities, self.classes
-        scores = labelwise.score(probabilities, answers, outcomes)
-        object.__setattr__(self, "by_label", tuple(scores))
-        of_truth = np.where(outcomes == 1, probabilities, 1 - probabilities)
-        return labelwise.means(scores) | {
-            "exact_match": float(np.mean((answers == outcomes).all(axis=1))),
-            "nll": float(-np.log(np.maximum(of_truth, np.finfo(np.float64).tiny)).mean()),
-            "brier": float(np.mean((probabilities - outcomes) ** 2)),
-            "ece": reliability(probabilities.ravel(), outcomes.ravel()).error,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Reliability:
-    """Stated probabilities beside what came true, in bins of equal width over 0 to 1."""
-
-    counts: npt.NDArray[np.int64]
-    """`[bins]`, probabilities that fell into the bin."""
-    stated: Floats
-    """`[bins]`, their sum."""
-    came_true: npt.NDArray[np.int64]
-    """`[bins]`, how many of them came true."""
 
     @property
-    def error(self) -> float:
-        """Expected calibration error: the mean gap, weighted by count."""
-        return float(np.abs(self.stated - self.came_true).sum() / self.counts.sum())
+    def is_right(self) -> npt.NDArray[np.bool_]:
+        """`[n]`, whether the answer is the truth; of a sigmoid model all labels of it."""
+        if self.answers is not None:
+            return np.asarray((self.answers == self.classes).all(axis=1))
+        return np.asarray(self.predictions.argmax == self.classes)
+
+    @cached_property
+    def _labels(self) -> Labels | None:
+        if self.answers is None:
+            return None
+        return Labels(self.predictions.probabilities, self.answers, self.classes)
+
+    def _of_yes(self, weights: Floats) -> dict[str, float]:
+        """Of the second of two classes, "yes"; 0 where nothing is there to divide by."""
+        cell = 2 * self.classes + self.predictions.argmax
+        _, false_yes, false_no, true_yes = np.bincount(cell, weights, minlength=4).tolist()
+        return {
+            "precision": true_yes / max(true_yes + false_yes, 1),
+            "recall": true_yes / max(true_yes + false_no, 1),
+            "f1": 2 * true_yes / max(2 * true_yes + false_yes + false_no, 1),
+        }
+
+    @cached_property
+    def confusion(self) -> npt.NDArray[np.int64] | None:
+        """`[class, predicted class]`, counts; None where many labels may hold."""
+        if self.answers is not None:
+            return None
+        labels = self.predictions.probabilities.shape[1]
+        cell = self.classes * labels + self.predictions.argmax
+        return np.bincount(cell, minlength=labels * labels).reshape(labels, labels)
+
+    @cached_property
+    def by_label(self) -> tuple[LabelScores, ...]:
+        """Where many labels may hold."""
+        return () if self._labels is None else self._labels.scores()
+
+
+def stated_beside_truth(
+    head: Head, said: Predictions, truth: Classes
+) -> tuple[Floats, npt.NDArray[Any]]:
+    """The probabilities that a calibration is judged by, and whether each came true.
+
+    Of the predicted class; where it is yes or no of yes; where many labels may hold of each label.
+    """
+    probabilities = said.probabilities
+    if head is Head.SOFTMAX:
+        return probabilities.max(axis=1), said.argmax == truth
+    if head is Head.BINARY:
+        return probabilities[:, 1], truth
+    return probabilities.ravel(), truth.ravel()
 
 
 def evaluate(predictor: Predictor, data: LabeledImages) -> Evaluation:
@@ -99,7 +165,7 @@ def evaluate(predictor: Predictor, data: LabeledImages) -> Evaluation:
     if predictor.card.head is Head.SIGMOID:
         holds = predictions.probabilities >= heads.thresholds(predictor.card)
         answers = holds.astype(np.int64)
-    return Evaluation(predictions, data.classes, answers)
+    return Evaluation(predictor.card.head, predictions, data.classes, answers, data.groups)
 
 
 def evaluate_file(path: Path, data: Path | None, reporter: Reporter) -> Evaluation:
@@ -140,92 +206,5 @@ def predict_all(predictor: Predictor, images: Images) -> Predictions:
     return Predictions.concatenated(parts)
 
 
-def energies(logits: Floats, temperature: float) -> Floats:
-    """−T·ln sum(exp(z/T)), `[batch]` (Liu et al. 2020, arXiv:2010.03759).
-
-    It is low where some logit is high: for images like those of the training.
-
-    Args:
-        logits: finite and already divided by the temperature, `[batch, classes]`.
-        temperature: T.
-    """
-    energy: Floats = -temperature * heads.softmax_with_log_sum(logits)[1][:, 0]
-    return energy
-
-
-def negative_log_likelihood(probabilities: Floats, classes: Classes) -> float:
-    """Mean of −ln p(true class), in nats.
-
-    Args:
-        probabilities: `[n, classes]`.
-        classes: `[n]`.
-    """
-    of_truth = probabilities[np.arange(len(classes)), classes]
-    # A probability that rounds to 0 counts as the smallest float64, about 708 nats.
-    return float(-np.log(np.maximum(of_truth, np.finfo(np.float64).tiny)).mean())
-
-
-def brier_score(probabilities: Floats, classes: Classes) -> float:
-    """Mean squared distance of the probabilities from the truth, summed over the classes, 0 to 2.
-
-    As Brier 1950 wrote it; for two classes that is twice the one-sided form that scikit-learn
-    gives by default.
-    """
-    truth = np.eye(probabilities.shape[1])[classes]
-    return float(((probabilities - truth) ** 2).sum(axis=1).mean())
-
-
-def expected_calibration_error(
-    probabilities: Floats, classes: Classes, *, bins: int = CALIBRATION_BINS
-) -> float:
-    """Mean gap between confidence and accuracy (Guo et al. 2017, arXiv:1706.04599).
-
-    Pictures are sorted by the probability of their predicted class into bins of equal width,
-    open on the left; the gaps are weighted by the pictures in each bin.
-
-    Args:
-        probabilities: `[n, classes]`.
-        classes: `[n]`.
-        bins: over 0 to 1.
-    """
-    is_right = probabilities.argmax(axis=1) == classes
-    return reliability(probabilities.max(axis=1), is_right, bins=bins).error
-
-
-def reliability(
-    stated: Floats,
-    came_true: npt.NDArray[np.bool_] | npt.NDArray[np.int64],
-    *,
-    bins: int = CALIBRATION_BINS,
-) -> Reliability:
-    """Sort probabilities into bins, open on the left.
-
-    Args:
-        stated: `[n]`, probabilities.
-        came_true: `[n]`, whether what was stated held.
-        bins: over 0 to 1.
-    """
-    index = np.clip(np.ceil(stated * bins).astype(np.int64) - 1, 0, bins - 1)
-    return Reliability(
-        counts=np.bincount(index, minlength=bins),
-        stated=np.bincount(index, weights=stated, minlength=bins).astype(np.float64),
-        came_true=np.bincount(index[came_true.astype(bool)], minlength=bins),
-    )
-
-
-def confusion_matrix(
-    classes: Classes, predicted: npt.NDArray[np.int64], *, labels: int
-) -> npt.NDArray[np.int64]:
-    """Counts of `[class, predicted class]`."""
-    flat = np.bincount(classes * labels + predicted, minlength=labels * labels)
-    return flat.reshape(labels, labels)
-
-
-def precision_recall_f1(confusion: npt.NDArray[np.int64]) -> dict[str, float]:
-    """Of the second of two classes, "yes"; 0 where nothing is there to divide by."""
-    (_, false_yes), (false_no, true_yes) = confusion.tolist()
-    return {
-        "precision": true_yes / max(true_yes + false_yes, 1),
-        "recall": true_yes / max(true_yes + false_no, 1),
-        "f1": 2 * true_yes / max(2 * true_yes + false_yes + false_no, 1),
-    }
+def _hull(one: Interval, other: Interval) -> Interval:
+    return min(one[0], other[0]), max(one[1], other[1])

@@ -15,10 +15,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFor
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from logitserve.inference.card import Energy
-from logitserve_training.calibrate import Truth
-from logitserve_training.evaluate import Floats, Reliability
 from logitserve_training.latency import Latency
 from logitserve_training.measure import Coverage
+from logitserve_training.statistics.calibration import Floats, Truth
+from logitserve_training.statistics.reliability import Reliability
 from logitserve_training.strangers import Strangers
 
 BEFORE_COLOR: Final = "#7a8699"
@@ -61,15 +61,13 @@ def svg(made: Figure) -> Markup:
     return Markup(text)  # noqa: S704 - made here, of numbers and of text that Matplotlib escapes
 
 
-def reliability_diagram(raw: Reliability, calibrated: Reliability, *, kept: bool) -> Figure:
+def reliability_diagram(raw: Reliability, calibrated: Reliability) -> Figure:
     """How often what was stated came true, above how many pictures stated so."""
     made = figure("Stated probability against what came true, on the test part", (4.6, 4.6))
     upper, lower = made.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color=GRID_COLOR, linewidth=3, label="perfect")
-    if kept:
-        _bins(upper, raw, BEFORE_COLOR, f"raw, ECE {raw.error:.4f}")
-    label = "calibrated" if kept else "as served"
-    _bins(upper, calibrated, MAIN_COLOR, f"{label}, ECE {calibrated.error:.4f}")
+    _bins(upper, raw, BEFORE_COLOR, f"raw, ECE {raw.error:.4f}")
+    _bins(upper, calibrated, MAIN_COLOR, f"calibrated, ECE {calibrated.error:.4f}")
     upper.set(ylabel="came true", xlim=(0, 1), ylim=(0, 1))
     upper.legend(frameon=False, loc="upper left", fontsize=9)
     edges = np.linspace(0, 1, len(calibrated.counts) + 1)
@@ -81,18 +79,18 @@ def reliability_diagram(raw: Reliability, calibrated: Reliability, *, kept: bool
     return made
 
 
-def coverage_plot(coverage: Coverage) -> Figure:
+def coverage_plot(coverage: Sequence[Coverage]) -> Figure:
     """Coverage that was asked for against coverage that was given, above the size of the sets."""
     made = figure("Prediction sets on the test part", (4.6, 4.6))
     upper, lower = made.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     # The axis is that of the share that is missed, so that 99 % and 99.9 % are apart.
-    missed = 1 - np.array(coverage.asked)
+    missed = 1 - np.array([row.asked for row in coverage])
     upper.plot(missed, missed, color=GRID_COLOR, linewidth=3, label="as asked")
-    found = np.maximum(1 - np.array(coverage.covered), 1e-5)
+    found = np.maximum(1 - np.array([row.covered for row in coverage]), 1e-5)
     upper.plot(missed, found, "o-", color=MAIN_COLOR, markersize=4, label="found")
     upper.set(ylabel="covered", yscale="log")
     upper.legend(frameon=False, fontsize=9)
-    lower.plot(missed, coverage.mean_size, "o-", color=MAIN_COLOR, markersize=4)
+    lower.plot(missed, [row.mean_size for row in coverage], "o-", color=MAIN_COLOR, markersize=4)
     lower.axhline(1, color=GRID_COLOR, zorder=0)
     lower.set(xlabel="coverage asked for", ylabel="labels in a set", xscale="log")
     ticks = [0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.001]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from logitserve.inference.card import ModelCard
@@ -16,6 +17,7 @@ from logitserve_training.evaluate import Evaluation, evaluate, predict_all
 from logitserve_training.fit import Epoch
 from logitserve_training.measure import measure
 from logitserve_training.progress import Reporter
+from logitserve_training.statistics.calibration import FEW
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,8 @@ def finish(
     export.write(proto, card, file)
     validation = dataset.validation
     logits = predict_all(Predictor.load(file), validation.images).logits
-    card = calibrate(card, logits, validation.classes)
+    prepared = np.concatenate([dataset.train.images, validation.images])
+    card = calibrate(card, logits, validation.classes, prepared)
     reporter.line(_summary(card))
 
     export.write(proto, card, file)
@@ -58,7 +61,8 @@ def finish(
     evaluation = evaluate(predictor, dataset.test)
     measured = measure(predictor, evaluation)
 
-    card = card.model_copy(update={"metrics": evaluation.metrics})
+    figures = {"metrics": evaluation.metrics, "intervals": evaluation.intervals}
+    card = card.model_copy(update=figures)
     comparison = None
     if card.training is not None and card.training.recipe == "folder":
         comparison = Comparison.of(card, evaluation, dataset.train.classes)
@@ -83,7 +87,11 @@ def _summary(card: ModelCard) -> str:
     calibration = card.calibration
     assert calibration is not None  # noqa: S101 - `calibrate` has written it
     what = f"temperature {card.temperature:.3f}" if card.scaling is None else "a scaling a label"
-    found = f"{calibration.gain:+.5f} ± {calibration.gain_error:.5f} nats"
-    return f"calibration gains {found} in cross-validation: " + (
-        f"{what} is applied" if calibration.kept else "not applied"
-    )
+    before, after = calibration.before.nll, calibration.after.nll
+    found = f"calibrated with {what}: NLL of the validation part {before:.5f} to {after:.5f} nats"
+    if calibration.pictures < FEW:
+        found += (
+            f"; {calibration.pictures} pictures are too few to calibrate: the probabilities are "
+            f"nearly those of the network (from {FEW} on the pictures decide)"
+        )
+    return found

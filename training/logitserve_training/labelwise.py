@@ -1,85 +1,86 @@
-"""Each label looked at on its own: thresholds, and how well the label is found."""
+"""Each label looked at on its own: how well it is found."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve
 
-Floats = npt.NDArray[np.float64]
+from logitserve_training.statistics.calibration import Floats
+
 Outcomes = npt.NDArray[np.int64]
 """`[n, labels]`, 1 where the label holds, else 0."""
-
-UNDECIDED = 0.5
-"""Threshold of a label that the validation part can say nothing about."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelScores:
-    """How well one label is found."""
+    """How well one label is found; None where no picture has it, so that nothing was measured."""
 
     support: int
     """Pictures that have it."""
     share: float
     """Of the pictures that have it: the average precision of an order by chance."""
-    average_precision: float
-    """As scikit-learn has it: pictures of equal probability are one step, in any order."""
-    f1: float
-    """Of what is answered; 0 where the label neither holds nor is answered."""
+    average_precision: float | None
+    """Pictures of equal probability are one step, in any order."""
+    f1: float | None
+    """Of what is answered."""
 
 
-def best_thresholds(probabilities: Floats, outcomes: Outcomes) -> tuple[float, ...]:
-    """For each label the threshold of the highest F1.
+class Labels:
+    """What a model says of each label beside what is true, for any weights of the pictures."""
 
-    Args:
-        probabilities: `[n, labels]`, of pictures that the weights were not fitted to.
-        outcomes: `[n, labels]`.
+    def __init__(self, probabilities: Floats, answers: Outcomes, outcomes: Outcomes) -> None:
+        """Sort each label's pictures once.
 
-    Returns:
-        between two of the probabilities, so that neither is on the edge; of several as good the
-        one nearest to 0.5, which is also the threshold of a label that all or none have.
-    """
-    return tuple(map(_best_threshold, probabilities.T, outcomes.T))
+        Args:
+            probabilities: `[n, labels]`.
+            answers: `[n, labels]`, 1 where the model says that the label holds.
+            outcomes: `[n, labels]`, what is true.
+        """
+        self._answers, self._outcomes = answers, outcomes
+        self._order = np.argsort(-probabilities, axis=0, kind="stable")
+        ranked = np.take_along_axis(probabilities, self._order, axis=0)
+        self._truth = np.take_along_axis(outcomes, self._order, axis=0)
+        last = np.ones((1, ranked.shape[1]), bool)
+        is_end = np.concatenate([ranked[1:] != ranked[:-1], last])
+        self._ends = [np.flatnonzero(column) for column in is_end.T]
 
-
-def score(probabilities: Floats, answers: Outcomes, outcomes: Outcomes) -> list[LabelScores]:
-    """Measure each label.
-
-    Args:
-        probabilities: `[n, labels]`.
-        answers: `[n, labels]`, 1 where the model says that the label holds.
-        outcomes: `[n, labels]`, what is true.
-    """
-    return [
-        LabelScores(
-            support=int(truth.sum()),
-            share=float(truth.mean()),
-            # without a picture that has it, no order finds it
-            average_precision=float(average_precision_score(truth, ranked)) if truth.any() else 0.0,
-            f1=float(f1_score(truth, said, zero_division=0)),
+    def f1(self, weights: Floats) -> Floats:
+        """Of each label, `[labels]`; NaN where no picture has it."""
+        having = weights @ self._outcomes
+        right = weights @ (self._answers * self._outcomes)
+        return np.where(
+            having > 0, 2 * right / np.maximum(weights @ self._answers + having, 1), np.nan
         )
-        for ranked, said, truth in zip(probabilities.T, answers.T, outcomes.T, strict=True)
-    ]
 
+    def average_precision(self, weights: Floats) -> Floats:
+        """Of each label, `[labels]`; NaN where no picture has it."""
+        weighted = weights[self._order]
+        answered, right = weighted.cumsum(axis=0), (weighted * self._truth).cumsum(axis=0)
+        found = np.full(len(self._ends), np.nan)
+        for label, ends in enumerate(self._ends):
+            steps = right[ends, label]
+            if steps[-1] > 0:
+                precision = steps / np.maximum(answered[ends, label], 1)
+                found[label] = np.diff(steps, prepend=0.0) @ precision / steps[-1]
+        return found
 
-def means(scores: Sequence[LabelScores]) -> dict[str, float]:
-    """Over the labels that some picture has, each counting the same."""
-    present = [label for label in scores if label.support]
-    return {
-        "macro_f1": float(np.mean([label.f1 for label in present])),
-        "mean_average_precision": float(np.mean([label.average_precision for label in present])),
-    }
+    def means(self, weights: Floats) -> dict[str, float]:
+        """Over the labels that some picture has, each counting the same."""
+        return {
+            "macro_f1": float(np.nanmean(self.f1(weights))),
+            "mean_average_precision": float(np.nanmean(self.average_precision(weights))),
+        }
 
-
-def _best_threshold(probabilities: Floats, outcomes: Outcomes) -> float:
-    """Of one label, `[n]` and `[n]`."""
-    if outcomes.min() == outcomes.max():
-        return UNDECIDED
-    precision, recall, steps = precision_recall_curve(outcomes, probabilities)
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    lower = np.concatenate([[0.0], steps[:-1]])  # answers are the same down to the one before
-    holds_half = (lower < UNDECIDED) & (steps >= UNDECIDED)
-    between = np.where(holds_half, UNDECIDED, (lower + steps) / 2)
-    best = between[np.isclose(f1[:-1], f1[:-1].max(), rtol=0, atol=1e-12)]
-    return float(best[np.abs(best - UNDECIDED).argmin()])
+    def scores(self) -> tuple[LabelScores, ...]:
+        """Of each label, each picture counting once."""
+        ones = np.ones(len(self._outcomes))
+        rows = zip(self._outcomes.T, self.average_precision(ones), self.f1(ones), strict=True)
+        return tuple(
+            LabelScores(
+                support=int(truth.sum()),
+                share=float(truth.mean()),
+                average_precision=float(precision) if truth.any() else None,
+                f1=float(f1) if truth.any() else None,
+            )
+            for truth, precision, f1 in rows
+        )

@@ -1,38 +1,49 @@
 """What is measured of a model file besides its mistakes: calibration, sets, strangers, speed."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 
 from logitserve.inference import conformal, heads
-from logitserve.inference.card import Fit, Head, ModelCard
+from logitserve.inference.card import COVERAGES, LEAST_OF_LABEL, Fit, ModelCard
 from logitserve.inference.predictor import Predictions, Predictor
 from logitserve_training import latency, strangers
-from logitserve_training.calibrate import Truth, scores
-from logitserve_training.evaluate import Evaluation, Floats, Reliability, reliability
+from logitserve_training.calibrate import scores
+from logitserve_training.evaluate import Evaluation, stated_beside_truth
 from logitserve_training.latency import Latency
+from logitserve_training.statistics import intervals
+from logitserve_training.statistics.calibration import Calibrator, Truth, losses
+from logitserve_training.statistics.reliability import Null, Reliability, null, reliability
 from logitserve_training.strangers import Strangers
 
-COVERAGES: Final = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
+ASKED: Final = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
+"""Coverages, of those that the pictures can give."""
+ASKED_BY_LABEL: Final = (0.9, 0.95, 0.99)
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Prediction sets on the test part, for each coverage that was asked for."""
+    """Prediction sets on the test part, for one coverage that was asked for."""
 
-    asked: tuple[float, ...]
-    covered: tuple[float, ...]
+    asked: float
+    covered: float
     """Share of the sets that hold the true label."""
-    mean_size: tuple[float, ...]
+    low: float
+    """Of 95 % of all draws of both parts, if the sets are right."""
+    high: float
+    mean_size: float
     """Labels in a set."""
-    empty: tuple[float, ...]
+    empty: float
     """Share of the sets without a label."""
+    label: str | None = None
+    """Of the pictures of this label alone; None: of all."""
 
-    def to_json(self) -> list[dict[str, float]]:
-        """One object a coverage."""
-        columns = asdict(self)
-        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    @property
+    def is_missed(self) -> bool:
+        """Whether fewer are held than chance leaves room for."""
+        return self.covered < self.low
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +54,13 @@ class Measured:
     """On the test part, of the probabilities without calibration."""
     calibrated: Reliability
     latency: Latency
-    coverage: Coverage | None
-    """None for a sigmoid model."""
+    null: Null
+    """What the calibration error of the calibrated would be, were they right."""
+    gain: tuple[float, float]
+    """Nats by which calibration lowers the NLL of the test part, and its standard error."""
+    coverage: tuple[Coverage, ...]
+    """Empty for a sigmoid model."""
+    coverage_by_label: tuple[Coverage, ...]
     strangers: Strangers | None
     """None where strangers are not what the project draws: for models of other than digits."""
     uncalibrated_scores: dict[str, float]
@@ -55,9 +71,12 @@ class Measured:
         document: dict[str, Any] = {
             "test_uncalibrated": self.uncalibrated_scores,
             "latency": asdict(self.latency),
+            "ece_by_chance": asdict(self.null),
+            "calibration_gain": dict(zip(("nats", "standard_error"), self.gain, strict=True)),
         }
-        if self.coverage is not None:
-            document["coverage"] = self.coverage.to_json()
+        if self.coverage:
+            document["coverage"] = [asdict(row) for row in self.coverage]
+            document["coverage_by_label"] = [asdict(row) for row in self.coverage_by_label]
         if self.strangers is not None:
             document["strangers"] = {
                 "auroc": self.strangers.auroc,
@@ -75,35 +94,73 @@ def measure(predictor: Predictor, evaluation: Evaluation) -> Measured:
         evaluation: of it on the test part.
     """
     card, said, truth = predictor.card, evaluation.predictions, evaluation.classes
-    before = scores(card.head, heads.scaled(said.logits, 1.0), truth)
+    raw = said.uncalibrated(card)
+    gains = losses(card.head, said.logits, truth) - losses(
+        card.head, heads.calibrated(said.logits, card), truth
+    )
+    stated, came_true = stated_beside_truth(card.head, said, truth)
+    has_sets = card.conformal is not None
     return Measured(
-        raw=_reliability(card, said.uncalibrated(card).probabilities, truth),
-        calibrated=_reliability(card, said.probabilities, truth),
+        raw=reliability(*stated_beside_truth(card.head, raw, truth)),
+        calibrated=reliability(stated, came_true),
+        null=null(stated),
+        gain=(float(gains.mean()), float(gains.std() / len(gains) ** 0.5)),
         latency=latency.measure(predictor),
-        coverage=None if card.conformal is None else coverage(card, said, truth),
+        coverage=tuple(coverage(card, said, truth)) if has_sets else (),
+        coverage_by_label=tuple(coverage_by_label(card, said, truth)) if has_sets else (),
         strangers=(
             strangers.measure(predictor, said, count=strangers.COUNT)
             if card.energy is not None and card.input.fit is Fit.DIGIT
             else None
         ),
-        uncalibrated_scores=before.model_dump(),
+        uncalibrated_scores=scores(card.head, said.logits, Calibrator(), truth).model_dump(),
     )
 
 
-def coverage(card: ModelCard, said: Predictions, truth: Truth) -> Coverage:
+def coverage(card: ModelCard, said: Predictions, truth: Truth) -> Iterator[Coverage]:
     """How often prediction sets hold the truth, `[n]`, and how large they are."""
-    rows = []
-    for asked in COVERAGES:
-        sets = conformal.prediction_sets(card, said.logits, asked)
-        holds = [label in chosen for label, chosen in zip(truth.tolist(), sets, strict=True)]
-        sizes = np.array([len(chosen) for chosen in sets])
-        rows.append((float(np.mean(holds)), float(sizes.mean()), float(np.mean(sizes == 0))))
-    covered, sizes_of, empty = zip(*rows, strict=True)
-    return Coverage(asked=COVERAGES, covered=covered, mean_size=sizes_of, empty=empty)
+    assert card.conformal is not None  # noqa: S101 - asked of the caller
+    given = COVERAGES[: len(card.conformal.thresholds)]
+    of_labels = card.conformal.pictures_by_label
+    tested = np.bincount(truth, minlength=len(card.labels))
+    for asked in ASKED:
+        if asked <= given[-1]:
+            sets = conformal.prediction_sets(card, said.logits, asked)
+            if card.conformal.thresholds_by_label[0] and min(of_labels) >= needed(asked):
+                low, high = intervals.of_coverages(asked, of_labels, tested.tolist())
+            else:
+                low, high = intervals.of_coverage(asked, card.conformal.pictures, len(truth))
+            yield _of_sets(sets, truth, asked, (low, high))
 
 
-def _reliability(card: ModelCard, probabilities: Floats, truth: Truth) -> Reliability:
-    """Of the predicted class; where many labels may hold, of each label."""
-    if card.head is Head.SIGMOID:
-        return reliability(probabilities.ravel(), truth.ravel())
-    return reliability(probabilities.max(axis=1), probabilities.argmax(axis=1) == truth)
+def coverage_by_label(card: ModelCard, said: Predictions, truth: Truth) -> Iterator[Coverage]:
+    """The same for the pictures of each label alone, where it has thresholds of its own."""
+    assert card.conformal is not None  # noqa: S101 - asked of the caller
+    for asked in ASKED_BY_LABEL:
+        for index, count in enumerate(card.conformal.pictures_by_label):
+            rows = np.flatnonzero(truth == index)
+            if count >= max(needed(asked), LEAST_OF_LABEL) and len(rows):
+                sets = conformal.prediction_sets(card, said.logits[rows], asked)
+                interval = intervals.of_coverage(asked, count, len(rows))
+                found = _of_sets(sets, truth[rows], asked, interval)
+                yield replace(found, label=card.labels[index])
+
+
+def needed(coverage: float) -> int:
+    """Held-out pictures below which no threshold gives this coverage."""
+    return round(coverage / (1 - coverage))
+
+
+def _of_sets(
+    sets: list[list[int]], truth: Truth, asked: float, interval: intervals.Interval
+) -> Coverage:
+    holds = [label in chosen for label, chosen in zip(truth.tolist(), sets, strict=True)]
+    sizes = np.array([len(chosen) for chosen in sets])
+    return Coverage(
+        asked=asked,
+        covered=float(np.mean(holds)),
+        low=interval[0],
+        high=interval[1],
+        mean_size=float(sizes.mean()),
+        empty=float(np.mean(sizes == 0)),
+    )

@@ -1,6 +1,6 @@
 """A model's report as one page of HTML that needs nothing else: no script, no other file."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 
 from logitserve.inference.card import Head, ModelCard, Scores
 from logitserve_training import figures
-from logitserve_training.baseline import MAJORITY, Comparison
+from logitserve_training.baseline import MAJORITY, Comparison, shown
 from logitserve_training.evaluate import Evaluation
 from logitserve_training.figures import svg
-from logitserve_training.measure import Measured
+from logitserve_training.measure import Coverage, Measured
+from logitserve_training.statistics.calibration import FEW
 
 _TEMPLATE: Final = "report.html.j2"
 _TILES: Final = ("accuracy", "macro_f1", "mean_average_precision", "f1")
@@ -57,14 +58,18 @@ def render(
         card=card,
         pictures=len(evaluation.classes),
         tiles=list(_tiles(evaluation, measured)),
-        metrics=[(_named(k), _stated(k, v)) for k, v in evaluation.metrics.items()],
+        metrics=list(_metrics(evaluation)),
         mistakes=list(_mistakes(card, evaluation, confusion)),
         comparison=comparison,
         beside_majority=[] if comparison is None else list(_beside_majority(card, comparison)),
         method="temperature" if card.head is Head.SOFTMAX else "scale and bias of each logit",
         calibration_rows=list(_calibration_rows(card, evaluation, measured)),
-        coverage=measured.coverage and measured.coverage.to_json(),
-        spread=_spread(card, len(evaluation.classes)),
+        few=FEW,
+        shown=shown,
+        null=measured.null,
+        gain=measured.gain,
+        coverage=measured.coverage,
+        coverage_by_label=_by_label(measured.coverage_by_label),
         strangers=measured.strangers,
         latency=measured.latency,
         facts=list(_facts(card)),
@@ -73,30 +78,45 @@ def render(
 
 def _drawn(card: ModelCard, measured: Measured) -> dict[str, Figure | None]:
     """What the template calls each figure; None where it was not measured."""
-    assert card.calibration is not None  # noqa: S101 - the caller's card is calibrated
     drawn: dict[str, Figure | None] = {
-        "reliability": figures.reliability_diagram(
-            measured.raw, measured.calibrated, kept=card.calibration.kept
-        ),
+        "reliability": figures.reliability_diagram(measured.raw, measured.calibrated),
         "latency_plot": figures.latency_plot(measured.latency),
         "coverage_plot": None,
         "energies": None,
     }
-    if measured.coverage is not None:
+    if measured.coverage:
         drawn["coverage_plot"] = figures.coverage_plot(measured.coverage)
     if measured.strangers is not None and card.energy is not None:
         drawn["energies"] = figures.energy_histogram(measured.strangers, card.energy)
     return drawn
 
 
-def _tiles(evaluation: Evaluation, measured: Measured) -> Iterator[tuple[str, str]]:
-    metrics = evaluation.metrics
-    yield from ((_named(name), _stated(name, metrics[name])) for name in _TILES if name in metrics)
-    yield "calibration error", _stated("ece", metrics["ece"])
-    yield "a picture, alone", f"{measured.latency.median[0] * 1e6:,.0f} µs"
-    if measured.coverage is not None:
-        at_99 = measured.coverage.asked.index(0.99)
-        yield "found where 99 % was asked", f"{measured.coverage.covered[at_99]:.2%}"
+def _tiles(evaluation: Evaluation, measured: Measured) -> Iterator[tuple[str, str, str]]:
+    """Value, its 95 % interval, and what it is."""
+    of_model = {name: row for name, *row in _metrics(evaluation)}
+    for name in (*_TILES, "ece"):
+        if name in evaluation.metrics:
+            value, interval = of_model[_named(name)]
+            yield value, interval, _named(name)
+    yield f"{measured.latency.median[0] * 1e6:,.0f} µs", "", "a picture, alone"
+    for row in measured.coverage:
+        if row.asked == 0.99:
+            chance = f"{row.low:.2%} to {row.high:.2%} by chance"
+            yield f"{row.covered:.2%}", chance, "found where 99 % was asked"
+
+
+def _metrics(evaluation: Evaluation) -> Iterator[tuple[str, str, str]]:
+    for name, value in evaluation.metrics.items():
+        low, high = evaluation.intervals[name]
+        yield _named(name), _stated(name, value), f"{_stated(name, low)} to {_stated(name, high)}"
+
+
+def _by_label(rows: Sequence[Coverage]) -> dict[str, dict[float, Coverage]]:
+    """Label → coverage that was asked for → what was found."""
+    table: dict[str, dict[float, Coverage]] = {}
+    for row in rows:
+        table.setdefault(row.label or "", {})[row.asked] = row
+    return table
 
 
 def _mistakes(
@@ -124,15 +144,12 @@ def _beside_majority(
 def _calibration_rows(
     card: ModelCard, evaluation: Evaluation, measured: Measured
 ) -> Iterator[tuple[str, Scores]]:
-    calibration = card.calibration
-    assert calibration is not None  # noqa: S101 - the caller's card is calibrated
-    after = "calibrated" if calibration.kept else "with what was fitted, not applied"
-    yield "validation, raw", calibration.before
-    yield f"validation, {after}", calibration.after
+    assert card.calibration is not None  # noqa: S101 - the caller's card is calibrated
+    metrics = evaluation.metrics
+    yield "validation, raw", card.calibration.before
+    yield "validation, calibrated", card.calibration.after
     yield "test, raw", Scores.model_validate(measured.uncalibrated_scores)
-    if calibration.kept:
-        metrics = evaluation.metrics
-        yield "test, calibrated", Scores(**{name: metrics[name] for name in Scores.model_fields})
+    yield "test, calibrated", Scores(**{name: metrics[name] for name in Scores.model_fields})
 
 
 def _facts(card: ModelCard) -> Iterator[tuple[str, str]]:
@@ -158,13 +175,6 @@ def _facts(card: ModelCard) -> Iterator[tuple[str, str]]:
         yield "libraries", _pairs(card.training.libraries)
     yield "created", f"{card.created:%Y-%m-%d %H:%M} UTC"
     yield "license of the weights", card.license
-
-
-def _spread(card: ModelCard, test: int) -> str:
-    """Two standard deviations of the coverage that is found at 90 %, in points."""
-    if card.conformal is None:
-        return ""
-    return f"±{200 * (0.9 * 0.1 * (1 / card.conformal.pictures + 1 / test)) ** 0.5:.1f}"
 
 
 def _named(metric: str) -> str:

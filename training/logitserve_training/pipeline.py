@@ -8,11 +8,10 @@ from typing import Final
 import numpy as np
 from rich.console import Console
 
-from logitserve.inference import heads
 from logitserve.inference.card import DatasetInfo, Golden, Head, ModelCard, TrainingInfo
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import MODEL_FILE, ModelRepository
-from logitserve_training import backend, export, labelwise, losses, networks
+from logitserve_training import backend, export, losses, networks
 from logitserve_training.datasets import scenes, sources
 from logitserve_training.datasets.dataset import Dataset
 from logitserve_training.evaluate import Evaluation
@@ -75,7 +74,6 @@ def train(
             name=name or recipe.name,
             version=draft.version,
             goldens=_goldens(network, recipe),
-            thresholds=_thresholds(network, recipe, dataset),
             dataset=dataset.info,
         )
         proto = export.to_onnx(network, recipe.input)
@@ -124,17 +122,6 @@ def _goldens(network: "backend.keras.Model", recipe: Recipe) -> tuple[Golden, ..
     return export.draw_goldens(network, recipe.input, pictures)
 
 
-def _thresholds(
-    network: "backend.keras.Model", recipe: Recipe, dataset: Dataset
-) -> tuple[float, ...] | None:
-    """Where many labels may hold, the thresholds of the highest F1 on the validation part."""
-    if recipe.head is not Head.SIGMOID:
-        return None
-    logits = export.keras_logits(network, dataset.validation.images)
-    probabilities = heads.probabilities(recipe.head, heads.scaled(logits, 1.0))
-    return labelwise.best_thresholds(probabilities, dataset.validation.classes)
-
-
 def _card(
     recipe: Recipe,
     options: Options,
@@ -142,7 +129,6 @@ def _card(
     name: str,
     version: str,
     goldens: tuple[Golden, ...],
-    thresholds: tuple[float, ...] | None,
     dataset: DatasetInfo,
 ) -> ModelCard:
     """The card of a model that has not been measured yet."""
@@ -164,7 +150,8 @@ def _card(
         head=recipe.head,
         labels=recipe.labels,
         input=recipe.input,
-        thresholds=thresholds,
+        # until it is calibrated
+        thresholds=(0.5,) * len(recipe.labels) if recipe.head is Head.SIGMOID else None,
         goldens=goldens,
         dataset=dataset,
         training=TrainingInfo(

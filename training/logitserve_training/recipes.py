@@ -310,7 +310,7 @@ def of_card(card: ModelCard) -> Recipe:
         folder = FolderOptions(**said | tuples | {"head": head})
     return replace(
         recipe,
-        network=NetworkName(settings["network"]),
+        network=NetworkName(str(settings["network"])),
         head=card.head,
         labels=card.labels,
         input=card.input,

@@ -157,6 +157,7 @@ def _figures(
         "version": card.version,
         "labels": card.labels,
         "test": evaluation.metrics,
+        "test_intervals": evaluation.intervals,
         "epochs": [epoch.to_json() for epoch in epochs],
         **measured.to_json(),
     }

@@ -17,9 +17,8 @@ from scipy.stats import rankdata
 from logitserve.inference import heads, preprocessing
 from logitserve.inference.card import InputSpec
 from logitserve.inference.predictor import Predictions, Predictor
-from logitserve_training.datasets.dataset import Images
 from logitserve_training.drawings import MNIST_LIKE, SHEET, Stroke, arc, draw_strokes
-from logitserve_training.evaluate import Floats, energies, predict_all
+from logitserve_training.statistics.calibration import Floats, energies
 
 COUNT: Final = 200
 """Pictures of each kind."""
@@ -75,8 +74,7 @@ def measure(predictor: Predictor, at_home: Predictions, *, count: int) -> Strang
         count: pictures of each kind.
     """
     predictions = {
-        kind: predict_all(predictor, pictures(kind, predictor.card.input, count=count))
-        for kind in KINDS
+        kind: predictor.predict(pictures(kind, predictor.card.input, count=count)) for kind in KINDS
     }
     energies = {kind: _energies(predictor, said) for kind, said in predictions.items()}
     home = _energies(predictor, at_home)
@@ -89,11 +87,11 @@ def measure(predictor: Predictor, at_home: Predictions, *, count: int) -> Strang
     )
 
 
-def pictures(kind: str, spec: InputSpec, *, count: int) -> Images:
-    """Pictures of one of `KINDS` as a model takes them: uint8, `[count, height, width, c]`."""
+def pictures(kind: str, spec: InputSpec, *, count: int) -> preprocessing.Prepared:
+    """Pictures of one of `KINDS` as a model takes them."""
     generator = np.random.default_rng([list(KINDS).index(kind), 20_240_601])
     make = KINDS[kind]
-    return np.stack([preprocessing.from_array(make(generator), spec) for _ in range(count)])
+    return preprocessing.prepare([make(generator) for _ in range(count)], spec)
 
 
 def auroc(positive: Floats, negative: Floats) -> float:
@@ -132,11 +130,22 @@ def _noise(generator: np.random.Generator) -> Picture:
 
 
 def _blank(generator: np.random.Generator) -> Picture:
-    """Paper of one gray, perfect or with a little grain."""
-    side = int(generator.integers(28, 90))
-    grain = generator.choice([0, 2]) * generator.normal(size=(side, side))
-    blank: Picture = np.clip(generator.uniform(0, 255) + grain, 0, 255).astype(np.uint8)
-    return blank
+    """A sheet with nothing on it: evenly lit, from one side, folded, in half shadow, on a table."""
+    side = int(generator.integers(28, 300))
+    y, x = np.mgrid[:side, :side] / side - 0.5
+    angle, offset = generator.uniform((0, -0.3), (2 * np.pi, 0.3))
+    across = x * np.cos(angle) + y * np.sin(angle) - offset
+    depth = generator.uniform(20, 90)
+    effect = (
+        0 * across,
+        depth * across,
+        depth / 4 * (across > 0) + depth / 3 * np.exp(-((across / 0.01) ** 2)),
+        depth / (1 + np.exp(-across / generator.uniform(0.005, 0.08))),
+        2 * depth * (np.maximum(np.abs(x), np.abs(y)) > generator.uniform(0.3, 0.48)),
+    )[generator.integers(5)]
+    grain = generator.choice([0, 2, 5]) * generator.normal(size=(side, side))
+    sheet: Picture = np.clip(generator.uniform(170, 250) - effect + grain, 0, 255).astype(np.uint8)
+    return 255 - sheet if generator.random() < 0.2 else sheet
 
 
 def _texture(generator: np.random.Generator) -> Picture:

@@ -24,6 +24,8 @@ WORKING_SIDE: Final = 128
 STROKE: Final = (1.7, 4.0)
 """Pixels of the 28×28 image: stroke widths, by `_stroke_width`, that are left alone (measured
 percentiles of MNIST: 5th 1.6, 25th 2.0, median 2.4, 75th 2.8, 95th 3.6, 99th 4.3)."""
+NEAR: Final = 0.04
+"""Share of a photograph's side within which ink has come near it."""
 FINE: Final = 4
 """Strokes are thickened and thinned at this multiple of the final resolution."""
 
@@ -60,7 +62,7 @@ def normalize(
         return image
     overview = _shrunk(image)
     scene = segment.observe(overview)
-    ink = segment.separate(overview, scene)
+    ink = whole = segment.separate(overview, scene)
     if overview.shape != image.shape:
         # A small digit on a large sheet is looked at again from near.
         ink = segment.separate(_shrunk(_cropped(image, _box_of(ink), overview.shape)), scene)
@@ -69,10 +71,33 @@ def normalize(
         if warn:
             warn(ImageWarning.BLANK if segment.is_blank(image) else ImageWarning.NOTHING_FOUND)
         return np.zeros((height, width), np.uint8)
+    if warn and scene.photograph and _runs_off(whole):
+        warn(ImageWarning.CUT_OFF)
     if warn and scene.dark_ink:
         warn(ImageWarning.INVERTED)
     digit = ink[top:bottom, left:right]
     return _centered(_scaled(digit, box_side(height, width)), height, width)
+
+
+def _runs_off(ink: Gray) -> bool:
+    """Whether ink goes from side to side of a photograph, as a shadow, a fold or a table does.
+
+    It touches one side, and comes near another. Where it comes near all four, it is handwriting
+    that was cut out closely, unless it goes from corner to corner.
+    """
+    present = ink > ink.max() // 8
+    left, top, right, bottom = _box_of(ink)
+    height, width = ink.shape
+    gaps = np.array([left / width, top / height, 1 - right / width, 1 - bottom / height])
+    near = int((gaps <= NEAR).sum())
+    if near < 4:
+        return near >= 2 and bool(gaps.min() == 0)
+    rows, columns = round(NEAR * height), round(NEAR * width)
+    upper, lower = present[: rows + 1], present[-rows - 1 :]
+    return any(
+        bool(one[:, :columns].any() and other[:, -columns:].any())
+        for one, other in ((upper, lower), (lower, upper))
+    )
 
 
 def is_opaque(opacity: Gray) -> bool:

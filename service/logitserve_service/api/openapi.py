@@ -31,7 +31,8 @@ DETAILS: Final[Mapping[int, str]] = {
     408: "the body of the request did not arrive within 30 seconds",
     413: "the body is larger than the limit of 33554432 bytes (setting LOGITSERVE_MAX_BODY_BYTES)",
     415: "content type 'text/plain' is not read here; send one of image/png, …",
-    422: "unknown query parameter 'topk'; did you mean 'top_k'? known: calibrated, coverage, top_k",
+    422: "unknown query parameter 'topk'; did you mean 'top_k'? "
+    "known: allow_empty, calibrated, coverage, top_k",
     429: "the queue is full: its limit is 2048 images; try again later",
     503: "the models are being loaded; try again later",
     504: "the request could not be answered within its 1000 ms",

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 from pydantic import BaseModel, Field, ValidationError
 
 from logitserve.inference import conformal
-from logitserve.inference.card import COVERAGE_RANGE, ModelCard
+from logitserve.inference.card import COVERAGES, ModelCard
 from logitserve.inference.rendering import PLAIN, OutputOptions
 from logitserve_service import errors
 from logitserve_service.errors import UnusableRequestError, unknown
@@ -28,7 +28,10 @@ class PredictQuery(BaseModel):
     coverage: float | None = Field(
         None,
         description="adds `set`: labels that hold the true one in this share of the images",
-        json_schema_extra={"minimum": COVERAGE_RANGE[0], "maximum": COVERAGE_RANGE[1]},
+        json_schema_extra={"minimum": COVERAGES[0], "maximum": COVERAGES[-1]},
+    )
+    allow_empty: bool = Field(
+        default=True, description="false: the most probable label is in every `set`"
     )
 
 

@@ -44,8 +44,8 @@ class Prediction(BaseModel):
     )
     known: bool | None = Field(
         None,
-        description="whether the image is like one of the labels at all, by its energy; "
-        "only where the card has an energy threshold",
+        description="whether the image is like one of the labels at all, by its ink and energy; "
+        "only where the card has ranges for them",
     )
     set: list[str] | None = Field(
         None,
@@ -66,6 +66,7 @@ class Conformal(model_card.Conformal):
     """How prediction sets were calibrated."""
 
     thresholds: tuple[float, ...] = Field(default=(), exclude=True)
+    thresholds_by_label: tuple[tuple[float, ...], ...] = Field(default=(), exclude=True)
 
 
 class ModelCard(model_card.ModelCard):
@@ -124,7 +125,10 @@ class ModelDetail(_ServedModel):
         """With the card, less what is not for reading."""
         members = dict(served)
         if served.conformal is not None:
-            members["conformal"] = Conformal.model_construct(**dict(served.conformal))
+            told = {
+                name: getattr(served.conformal, name) for name in model_card.Conformal.model_fields
+            }
+            members["conformal"] = Conformal.model_construct(**told)
         return cls(card=ModelCard.model_construct(**members), **fields)
 
 

@@ -44,6 +44,7 @@ class Batch:
         self._predictor = predictor
         self._jobs: list[Job] = []  # in the order of their images
         self._samples: list[Samples] = []
+        self._empty: list[int] = []
         tensors = self._read(jobs, max_pixels)
         self._images, self._pending = preprocessing.stack(self._samples, predictor.card.input)
         if len(tensors) == 1 and not self._samples:
@@ -101,7 +102,7 @@ class Batch:
             return
         try:
             spec = self._predictor.card.input
-            preprocessing.finish(self._images, self._samples, self._pending, spec)
+            self._empty = preprocessing.finish(self._images, self._samples, self._pending, spec)
             if self._samples:
                 self.preprocessing_seconds = time.perf_counter() - self.begun
             begun, cpu_begun = time.perf_counter(), time.thread_time()
@@ -119,8 +120,9 @@ class Batch:
     def _predict(self) -> tuple[list[Job], Predictions]:
         """The jobs with finite logits, and their predictions; the others fail."""
         logits = self._predictor.run(self._images)
+        odd = self._odd()
         try:
-            return self._jobs, Predictions.of(logits, self._predictor.card)
+            return self._jobs, Predictions.of(logits, self._predictor.card, odd)
         except NonFiniteLogitsError as error:
             bad = set(error.rows)
         kept: list[Job] = []
@@ -134,7 +136,22 @@ class Batch:
             else:
                 kept.append(job)
                 rows += rows_of_job
-        return kept, Predictions.of(logits[rows], self._predictor.card)
+        odd = None if odd is None else odd[rows]
+        return kept, Predictions.of(logits[rows], self._predictor.card, odd)
+
+    def _odd(self) -> np.typing.NDArray[np.bool_] | None:
+        """Which images are not known for their ink: asked of all that were not sent in form."""
+        if self._predictor.card.ink is None:
+            return None
+        fitted, empty = list(self._pending), list(self._empty)
+        first_sent = len(self._samples)
+        if first_sent < len(self._images):
+            for job, rows in zip(self._jobs, _rows(self._jobs), strict=True):
+                if isinstance(job.part, np.ndarray) and not isinstance(job.inputs, np.ndarray):
+                    fitted += range(rows.start, rows.stop)  # by `execution.preprocessing.prepare`
+                    empty += [rows.start + row for row in job.empty]
+        prepared = preprocessing.Prepared(self._images, fitted, empty)
+        return self._predictor.odd(prepared, first_sent)
 
     def _split(self, jobs: Sequence[Job], predictions: Predictions) -> None:
         """Give each job its part of the predictions, rendered with its options."""

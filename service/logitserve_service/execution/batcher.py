@@ -255,6 +255,6 @@ class Batcher:
             begun = time.thread_time()
             # Logits of an all-black image that are not finite do not stop the warm-up.
             with suppress(NonFiniteLogitsError):
-                self._predictor.predict(images)
+                Predictions.of(self._predictor.run(images), self._card)
             seconds.append(time.thread_time() - begun)
         return min(seconds[1:])

@@ -35,6 +35,7 @@ class Job:
         "arrived",
         "cancelled",
         "count",
+        "empty",
         "inputs",
         "on_result",
         "options",
@@ -65,6 +66,8 @@ class Job:
         """Whether the result is not needed any more; the queue passes over it."""
         self.undecoded = False
         """Whether it waits for a thread, or for memory, to decode its first image."""
+        self.empty: list[int] = []
+        """Of the part, images in which nothing is written; of those that were decoded before."""
         self.timing: Timing | None = None
         """Of what was done before the batch of the part."""
         self.results: list[Result] = []

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from logitserve.inference import images, preprocessing
-from logitserve.inference.card import InputSpec
+from logitserve.inference.card import Fit, InputSpec
 from logitserve.inference.errors import ImageError
-from logitserve.inference.image_warnings import Warn
+from logitserve.inference.image_warnings import NOTHING_WRITTEN, ImageWarning, Warn
 from logitserve.inference.images import Samples
 from logitserve_service.errors import ImageTooLargeError
 from logitserve_service.execution.job import Image, Inputs, Job, Tensor
@@ -62,22 +62,27 @@ class Decoders:
         """Decode and fit the images of a job's current part, one after the other; in a thread.
 
         Returns:
-            uint8, `[n, height, width, channels]`; its time is added to the job's.
+            uint8, `[n, height, width, channels]`; its time is added to the job's, which also gets
+            the rows in which nothing is written.
 
         Raises:
             ImageError: as `fit`; it names the image.
         """
         begun = time.perf_counter()
         fitted = np.empty((job.count, *spec.shape), np.uint8)
+        job.empty = empty = []
         for index, image in enumerate(job.part):
             if job.cancelled:
                 break
+            warnings: list[ImageWarning] = []
             try:
-                fitted[index] = self.fit(image, spec, max_pixels)
+                fitted[index] = self.fit(image, spec, max_pixels, warnings.append)
             except (ImageError, ImageTooLargeError) as error:
                 error.image = job.image_number(index)
                 raise
             job.undecoded = False
+            if spec.fit is Fit.DIGIT and not NOTHING_WRITTEN.isdisjoint(warnings):
+                empty.append(index)
         job.timing = job.timing or Timing()
         job.timing.preprocessing += time.perf_counter() - begun
         return fitted

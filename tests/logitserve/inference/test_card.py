@@ -4,7 +4,6 @@ from typing import Any
 import pytest
 
 from logitserve.inference.card import (
-    COVERAGE_STEPS,
     Calibration,
     Conformal,
     Energy,
@@ -78,7 +77,12 @@ def test_a_wrong_card_is_refused_with_the_place(
 
 
 ONE_SCALING = [{"scale": 2.0, "bias": 0.5}]
-SETS = {"pictures": 9, "thresholds": [0.5] * COVERAGE_STEPS}
+SETS: dict[str, Any] = {
+    "pictures": 500,
+    "thresholds": [0.5] * 50,
+    "pictures_by_label": [50] * 10,
+    "thresholds_by_label": [[0.4] * 49] * 10,
+}
 ENERGY = {"threshold": -3.0, "known_share": 0.99, "pictures": 9}
 
 
@@ -98,8 +102,13 @@ ENERGY = {"threshold": -3.0, "known_share": 0.99, "pictures": 9}
         ),
         ({"head": "sigmoid", "thresholds": [0.5] * 10, "conformal": SETS}, "many labels may hold"),
         ({"head": "sigmoid", "thresholds": [0.5] * 10, "energy": ENERGY}, "sigmoid head has none"),
-        ({"conformal": SETS | {"thresholds": [0.5] * 9}}, "at least 500 items"),
-        ({"conformal": SETS | {"thresholds": [0.5] * 499 + [0.4]}}, "as high or higher"),
+        ({"conformal": SETS | {"thresholds": [0.5] * 60}}, "at most 59 items"),
+        ({"conformal": SETS | {"thresholds": [0.5] * 49 + [0.4]}}, "as high or higher"),
+        ({"conformal": SETS | {"pictures_by_label": [50] * 9}}, "one row a label"),
+        (
+            {"conformal": SETS | {"pictures_by_label": [9], "thresholds_by_label": [[]]}},
+            "one row of thresholds a label",
+        ),
     ],
 )
 def test_a_calibration_that_does_not_suit_the_head_is_refused(
@@ -113,6 +122,11 @@ def test_what_is_calibrated_survives_its_json(card: ModelCard) -> None:
     text = changed(card, conformal=SETS, energy=ENERGY, temperature=1.5)
     again = ModelCard.from_json(ModelCard.from_json(text).to_json())
     assert (again.conformal, again.energy) == (Conformal(**SETS), Energy(**ENERGY))
+    assert again.conformal is not None
+    table = again.conformal.table
+    assert table.shape == (50, 10)
+    assert (table[:49] == 0.4).all()
+    assert (table[49] == 0.5).all()  # more than 50 pictures of a label can give
 
 
 def test_text_that_is_not_json_is_refused() -> None:

@@ -37,7 +37,10 @@ def test_a_request_without_a_query_has_the_one_plain_object() -> None:
     ("query", "words"),
     [
         (b"topk=3", "unknown query parameter 'topk'; did you mean 'top_k'?"),
-        (b"TOP_K=3", "unknown query parameter 'TOP_K'.*known: calibrated, coverage, top_k"),
+        (
+            b"TOP_K=3",
+            "unknown query parameter 'TOP_K'.*known: allow_empty, calibrated, coverage, top_k",
+        ),
         (b"calibrate=false", "did you mean 'calibrated'?"),
         (b"top_k=3&verbose=1", "unknown query parameter 'verbose'"),
         (b"x", "unknown query parameter 'x'"),

@@ -13,6 +13,7 @@ from logitserve.inference.card import DatasetInfo
 
 Images = npt.NDArray[np.uint8]
 Classes = npt.NDArray[np.int64]
+Groups = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +27,15 @@ class LabeledImages:
 
     Where many may hold, `[n, labels]`: 1 for each that does, else 0.
     """
+    groups: Groups | None = None
+    """int64, `[n]`, number of the drive, person … of each picture; None: each is on its own."""
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, rows: slice | npt.NDArray[np.int64]) -> Self:
-        return replace(self, images=self.images[rows], classes=self.classes[rows])
+        groups = None if self.groups is None else self.groups[rows]
+        return replace(self, images=self.images[rows], classes=self.classes[rows], groups=groups)
 
 
 Part = Literal["train", "validation", "test"]

@@ -14,7 +14,7 @@ from logitserve.inference import preprocessing
 from logitserve.inference.card import DatasetInfo, Fit, Head, InputSpec
 from logitserve.inference.errors import ImageError
 from logitserve_training.datasets import duplicates, listing
-from logitserve_training.datasets.dataset import PARTS, Dataset, Images, LabeledImages
+from logitserve_training.datasets.dataset import PARTS, Dataset, Groups, Images, LabeledImages
 from logitserve_training.datasets.listing import Listing
 from logitserve_training.datasets.splits import Rows, stratified
 from logitserve_training.errors import DataFormatError, OptionError
@@ -55,9 +55,9 @@ def load(recipe: Recipe, data: Path | None, reporter: Reporter) -> tuple[Recipe,
     spec = recipe.input if recipe.labels else _input(listed, options)
     _require_same_labels(recipe, data, head, labels)
     images, listed = _decoded(listed, spec, reporter)
-    classes = _classes(listed, head)
+    labeled = LabeledImages(images, _classes(listed, head), _group_numbers(listed))
     parts = _parts(listed, options)
-    train, validation, test = (LabeledImages(images[rows], classes[rows]) for rows in parts)
+    train, validation, test = (labeled[rows] for rows in parts)
     _report(listed, parts, images, spec, reporter)
     augmentation = _augmentation(labels, spec, options)
     recipe = replace(recipe, head=head, labels=labels, input=spec, augmentation=augmentation)
@@ -95,7 +95,7 @@ def of_model(
         reporter.line(f"{data} is what the model was trained on: its test part is taken")
     else:
         reporter.line(f"{data} is not what the model was trained on: all of it is taken")
-    return LabeledImages(images, _classes(listed, head))[rows]
+    return LabeledImages(images, _classes(listed, head), _group_numbers(listed))[rows]
 
 
 def _require_same_labels(recipe: Recipe, data: Path, head: Head, labels: tuple[str, ...]) -> None:
@@ -124,6 +124,10 @@ def _classes(listed: Listing, head: Head) -> npt.NDArray[np.int64]:
     if head is Head.SIGMOID:
         return listed.outcomes
     return listed.outcomes[:, 0] if len(listed.labels) == 1 else listed.outcomes.argmax(axis=1)
+
+
+def _group_numbers(listed: Listing) -> Groups | None:
+    return None if listed.groups is None else np.unique(listed.groups, return_inverse=True)[1]
 
 
 def _input(listed: Listing, options: FolderOptions) -> InputSpec:

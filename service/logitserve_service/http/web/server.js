@@ -7,6 +7,7 @@ const MEANING = {
   'turned-by-exif': 'The picture was turned the way its file says.',
   squashed: 'Height and width were scaled differently: shapes are squashed.',
   blank: 'The picture is blank, so the answer means nothing.',
+  'cut-off': 'The ink runs off the picture, so the answer means nothing.',
   'nothing-found': 'Nothing in it looks like ink, so the answer means nothing.',
 };
 

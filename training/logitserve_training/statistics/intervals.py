@@ -1,0 +1,99 @@
+"""How far a figure may be from what more pictures would give, and whether two models differ."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import betabinom, binomtest, norm
+
+from logitserve.inference import conformal
+from logitserve_training.statistics.calibration import Floats
+
+CONFIDENCE: Final = 0.95
+_TAILS: Final = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
+_RESAMPLES: Final = 400
+_SEED: Final = 20_240_601
+
+Interval = tuple[float, float]
+Groups = npt.NDArray[np.int64]
+"""`[n]`, number of the group of each picture: pictures of one group are not independent."""
+
+
+def wilson(successes: int, trials: int) -> Interval:
+    """Of a share (Wilson 1927): 9 of 9 are 0.70 to 1."""
+    found = binomtest(successes, trials).proportion_ci(CONFIDENCE, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def of_coverage(asked: float, calibrated: int, tested: int) -> Interval:
+    """Where the coverage that is found lies, if the sets are right.
+
+    Over draws of both parts the number that is covered is Beta-binomial (Vovk 2012,
+    arXiv:1209.2673).
+
+    Args:
+        asked: 0 to 1.
+        calibrated: pictures that the threshold ranks.
+        tested: pictures that it is tried on.
+    """
+    place = conformal.rank(calibrated, asked)
+    if place > calibrated:
+        return 1.0, 1.0
+    low, high = betabinom.ppf(_TAILS, tested, place, calibrated + 1 - place)
+    return float(low / tested), float(high / tested)
+
+
+def of_coverages(asked: float, calibrated: Sequence[int], tested: Sequence[int]) -> Interval:
+    """The same over all labels, where each has a threshold of its own (normal approximation)."""
+    total = sum(tested)
+    mean = variance = 0.0
+    for known, tried in zip(calibrated, tested, strict=True):
+        place = conformal.rank(known, asked)
+        mean += betabinom.mean(tried, place, known + 1 - place)
+        variance += betabinom.var(tried, place, known + 1 - place)
+    low, high = norm.ppf(_TAILS, mean, variance**0.5)
+    return max(float(low / total), 0.0), min(float(high / total), 1.0)
+
+
+def bootstrap(
+    figures: Callable[[Floats], Mapping[str, float]], pictures: int, groups: Groups | None = None
+) -> dict[str, Interval]:
+    """Percentile intervals of figures over resampled pictures, whole groups at a time.
+
+    Args:
+        figures: takes how often each picture counts, `[n]`; gives each figure.
+        pictures: n.
+        groups: None makes each picture one of its own.
+    """
+    _, unit_of = np.unique(np.arange(pictures) if groups is None else groups, return_inverse=True)
+    units = int(unit_of.max()) + 1
+    generator = np.random.default_rng(_SEED)
+    drawn = [
+        figures(generator.multinomial(units, np.full(units, 1 / units))[unit_of].astype(np.float64))
+        for _ in range(_RESAMPLES)
+    ]
+    return {
+        name: tuple(np.nanquantile([one[name] for one in drawn], _TAILS).tolist())
+        for name in drawn[0]
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """Two models on the same pictures (McNemar 1947, exact)."""
+
+    only_first: int
+    """Pictures that only the first has right."""
+    only_second: int
+    p: float
+    """Of a difference as large or larger, were they as good."""
+
+    @classmethod
+    def of(cls, first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> "Paired":
+        """Compare; both `[n]`, whether the answer is right."""
+        only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+        differing = only_first + only_second
+        p = binomtest(only_first, differing).pvalue if differing else 1.0
+        return cls(only_first, only_second, float(p))
