@@ -30,7 +30,7 @@ from benchmarks import forms, load, scale
 from logitserve.inference.card import Fit, InputSpec
 from logitserve.inference.repository import MODEL_FILE
 from tests import tiny_models
-from tests.e2e.process import running
+from tests.e2e.process import Server, running
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -283,7 +283,7 @@ def looks(models: Path) -> float:
                     "-o",
                     str(log),
                 ),
-                *("-p", str(server.process.pid)),
+                *("-p", str(_worker(server))),
             ],
             check=False,
             capture_output=True,
@@ -306,7 +306,7 @@ def swap(spec: InputSpec, labels: int) -> dict[str, float]:
         begun = time.monotonic()
         with running("--models", str(models)) as server:
             started = time.monotonic() - begun
-            pid = server.process.pid
+            pid = _worker(server)
             at_start = _memory(pid, "VmHWM")
             time.sleep(2)
             before = _memory(pid, "VmRSS")
@@ -327,6 +327,12 @@ def swap(spec: InputSpec, labels: int) -> dict[str, float]:
         "after": after,
         "seconds": seconds,
     }
+
+
+def _worker(server: Server) -> int:
+    """Process id of the one worker."""
+    (worker,) = psutil.Process(server.process.pid).children()
+    return worker.pid
 
 
 def _version(url: str) -> str:

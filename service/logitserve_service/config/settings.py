@@ -141,7 +141,7 @@ class Settings(BaseModel):
     max_buffered_bytes: PositiveInt | None = Field(
         None,
         description="maximum total size of the request bodies that a worker holds at once; one "
-        "body is always accepted; if unset, 128 MiB, or a quarter of its share of the memory that "
+        "body is always accepted; if unset, 96 MiB, or a quarter of its share of the memory that "
         "is left",
     )
     max_pictures: PositiveInt = Field(1024, description="maximum number of images in a request")

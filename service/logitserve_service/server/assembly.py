@@ -46,7 +46,7 @@ from logitserve_service.telemetry.worker_gauges import (
     WorkerGauges,
 )
 
-MAX_BUFFERED_BYTES = 128 * 2**20
+MAX_BUFFERED_BYTES = 96 * 2**20
 """Of all bodies by default, where there is as much memory."""
 QUIET_ROUTES = PROBES | {METRICS}
 """Routes that machines call every few seconds; logged at level debug only."""
