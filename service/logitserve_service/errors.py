@@ -13,6 +13,8 @@ ServiceError
 ├── JsonTooDeepError             nested too deeply
 ├── TooManyImagesError
 ├── ImageTooLargeError           one image would take more memory than there is
+├── MessageTooLargeError         of gRPC, besides the data of its tensors
+├── TooManyChunksError           small ones
 ├── HeadTooLargeError            request line and header fields
 ├── RequestTimeoutError          the request does not arrive in time
 │   ├── HeadTimeoutError
@@ -147,6 +149,21 @@ class ImageTooLargeError(ServiceError):
     text = "decoding the image takes {} bytes of memory, and the limit is {}; send a smaller one"
     image: int | None = None
     """Its number within the request; None for a single image."""
+
+
+class MessageTooLargeError(ServiceError):
+    """A gRPC message has too many fields, or too much besides the data of its tensors."""
+
+    text = (
+        "the message has more than {} fields, or more than {} bytes besides the data of its "
+        "tensors; the model has one input"
+    )
+
+
+class TooManyChunksError(ServiceError):
+    """The body comes in a great many small chunks."""
+
+    text = "the body has more than {} chunks of under {} bytes on average; send larger ones"
 
 
 class HeadTooLargeError(ServiceError):

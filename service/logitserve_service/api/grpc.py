@@ -1,18 +1,24 @@
 """The Open Inference Protocol over gRPC: messages ↔ `Call` and `Result`.
 
 https://github.com/kserve/open-inference-protocol, specification/protocol/inference_grpc.md.
+
+Two bytes can become a message of a hundred, and one byte a number of eight. So the data of tensors,
+which may be large, are read where they stand; protobuf parses only the small rest.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Final, NamedTuple
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from logitserve.inference.card import ModelCard
-from logitserve.inference.predictor import INPUT
 from logitserve_service.api import inference_pb2 as pb
 from logitserve_service.api import tensors
 from logitserve_service.api.call import Call, Limits
+from logitserve_service.api.json_values import Pixels
 from logitserve_service.api.tensors import (
     CLASSIFICATION,
     THE_INPUT,
@@ -20,52 +26,139 @@ from logitserve_service.api.tensors import (
     InferForm,
     RequestedOutput,
 )
-from logitserve_service.errors import UnreadableRequestError, UnusableRequestError
+from logitserve_service.errors import (
+    MessageTooLargeError,
+    TooManyImagesError,
+    UnreadableRequestError,
+    UnusableRequestError,
+)
 from logitserve_service.execution.job import Inputs
 from logitserve_service.execution.result import Result
 
-MAX_FIELDS = 64  # of a request, and of each tensor; parameters count one each
-_TENSORS = frozenset(
-    pb.ModelInferRequest.DESCRIPTOR.fields_by_name[name].number for name in ("inputs", "outputs")
-)
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+MAX_FIELDS: Final = 256
+"""Of a request with its tensors; a parameter counts two or three, data do not count."""
+MAX_BYTES: Final = 65_536
+"""Of a request without the data of its tensors."""
+
+_REQUEST = {field.name: field.number for field in pb.ModelInferRequest.DESCRIPTOR.fields}
+_INPUTS, _OUTPUTS = _REQUEST["inputs"], _REQUEST["outputs"]
+_RAW_CONTENTS = _REQUEST["raw_input_contents"]
+_CONTENTS = pb.ModelInferRequest.InferInputTensor.DESCRIPTOR.fields_by_name["contents"].number
+_TYPED = {field.name: field.number for field in pb.InferTensorContents.DESCRIPTOR.fields}
+_UINTS, _FILES = _TYPED["uint_contents"], _TYPED["bytes_contents"]
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
 
 
-def parse(data: bytes) -> pb.ModelInferRequest:
-    """Parse a request; its fields are counted first, as two bytes become a message of a hundred."""
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A request whose data were not parsed."""
+
+    request: pb.ModelInferRequest
+    """Without the data of its tensors."""
+    contents: memoryview | None
+    """`InferTensorContents` of the last input that has them, encoded."""
+    raw: list[memoryview]
+    """Its `raw_input_contents`."""
+    size: int
+    """Bytes of the whole."""
+
+
+class _Field(NamedTuple):
+    number: int
+    value: memoryview | None  # None unless its wire type is that of bytes and messages
+    whole: memoryview  # with its tag
+
+
+def parse(data: bytes) -> Message:
+    """Split a request into its data and the rest, within the limits of this module.
+
+    Raises:
+        MessageTooLargeError: the rest exceeds the limits.
+        UnreadableRequestError: this is no request.
+    """
     try:
-        for number, value in _fields(memoryview(data)):
-            if number in _TENSORS:
-                for _ in _fields(value):
-                    pass
-        return pb.ModelInferRequest.FromString(data)
+        return _Reader().read(memoryview(data))
     except (DecodeError, IndexError) as error:
         raise UnreadableRequestError("the message is not a ModelInferRequest") from error
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Number and value of each field of an encoded message; only values of bytes are read."""
-    position = count = 0
-    while position < len(message):
-        if count == MAX_FIELDS:
-            raise UnusableRequestError(
-                f"the request, or one of its tensors, has more than {MAX_FIELDS} fields; the "
-                f"model has one input, {INPUT!r}"
-            )
-        count += 1
-        tag, position = _varint(message, position)
+class _Reader:
+    """Counts what it reads of one request."""
+
+    def __init__(self) -> None:
+        self._fields = 0
+        self._bytes = 0
+
+    def read(self, message: memoryview) -> Message:
+        rest: list[memoryview] = []
+        inputs: list[pb.ModelInferRequest.InferInputTensor] = []
+        contents: list[memoryview] = []
+        raw: list[memoryview] = []
+        for number, value, whole in _fields(message):
+            if value is not None and number == _RAW_CONTENTS:
+                raw.append(value)
+                self._count(0)
+            elif value is not None and number == _INPUTS:
+                inputs.append(self._input(value, contents))
+            else:
+                self._count(len(whole))
+                if value is not None and number == _OUTPUTS:
+                    for _ in _fields(value):
+                        self._count(0)
+                rest.append(whole)
+        request = pb.ModelInferRequest.FromString(b"".join(rest))
+        request.inputs.extend(inputs)
+        return Message(request, _joined(contents), raw, len(message))
+
+    def _input(
+        self, message: memoryview, contents: list[memoryview]
+    ) -> pb.ModelInferRequest.InferInputTensor:
+        self._count(0)
+        rest = []
+        for number, value, whole in _fields(message):
+            if value is not None and number == _CONTENTS:
+                contents.append(value)
+                self._count(0)
+            else:
+                rest.append(whole)
+                self._count(len(whole))
+        return pb.ModelInferRequest.InferInputTensor.FromString(b"".join(rest))
+
+    def _count(self, size: int) -> None:
+        self._fields += 1
+        self._bytes += size
+        if self._fields > MAX_FIELDS or self._bytes > MAX_BYTES:
+            raise MessageTooLargeError(MAX_FIELDS, MAX_BYTES)
+
+
+def _joined(parts: list[memoryview]) -> memoryview | None:
+    """Of a message in parts, the encoded whole is one behind the other."""
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    return memoryview(b"".join(parts))
+
+
+def _fields(message: memoryview) -> Iterator[_Field]:
+    """The fields of an encoded message."""
+    position, size = 0, len(message)
+    while position < size:
         begin = position
+        tag, position = _varint(message, position)
         kind = tag & 7
+        value = None
         if kind == _VARINT:
             _, position = _varint(message, position)
         elif kind == _BYTES:
-            size, begin = _varint(message, position)
-            position = begin + size
+            length, start = _varint(message, position)
+            position = start + length
+            value = message[start:position]
         elif kind in (_FIXED32, _FIXED64):
             position += 4 if kind == _FIXED32 else 8
         else:
             raise DecodeError
-        yield tag >> 3, message[begin:position] if kind == _BYTES else message[:0]
+        if position > size:
+            raise DecodeError
+        yield _Field(tag >> 3, value, message[begin:position])
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:
@@ -82,45 +175,84 @@ def _varint(message: memoryview, position: int) -> tuple[int, int]:
             raise DecodeError
 
 
-def read(request: pb.ModelInferRequest, card: ModelCard, limits: Limits) -> Call:
+def read(message: Message, card: ModelCard, limits: Limits) -> Call:
     """Read a request."""
+    request = message.request
     if len(request.inputs) != 1:
         raise UnusableRequestError(
-            f"there are {len(request.inputs)} inputs; the model has one, {INPUT!r}"
+            f"the {THE_INPUT} must be there once, not {len(request.inputs)} times"
         )
     tensors.check_parameters(request.parameters, "the request")
     outputs = tensors.all_outputs()
     if request.outputs:
         outputs = tensors.check_outputs(card, _requested(request))
-    return Call(_read_input(request, card, limits), form=InferForm(request.id, outputs))
+    return Call(_read_input(message, card, limits), form=InferForm(request.id, outputs))
 
 
-def _read_input(request: pb.ModelInferRequest, card: ModelCard, limits: Limits) -> Inputs:
-    tensor, raw = request.inputs[0], request.raw_input_contents
+def _read_input(message: Message, card: ModelCard, limits: Limits) -> Inputs:
+    tensor, contents, raw = message.request.inputs[0], message.contents, message.raw
     tensors.check_parameters(tensor.parameters, THE_INPUT)
     count = tensors.check_input(card, tensor.name, tensor.datatype, tensor.shape, limits.images)
-    if bool(raw) == tensor.HasField("contents") or len(raw) > 1:
+    if raw and contents is None and len(raw) == 1:
+        return tensors.unpack(card, tensor.datatype, count, raw[0])
+    if raw or contents is None:
         raise UnusableRequestError(
             f"{THE_INPUT} must have either its contents or one element of raw_input_contents"
         )
-    if raw:
-        return tensors.unpack(card, tensor.datatype, count, memoryview(raw[0]))
-    if tensor.datatype == UINT8:
-        numbers, shape = tensor.contents.uint_contents, (count, *card.input.shape)
-        if len(numbers) != np.prod(shape):
-            raise UnusableRequestError(
-                f"{THE_INPUT}: {len(numbers)} uint_contents, but its shape is {list(shape)}"
-            )
-        values = np.fromiter(numbers, np.uint32, len(numbers))
-        if values.max() > 255:
-            raise UnusableRequestError(f"{THE_INPUT}: {UINT8} goes from 0 (black) to 255")
-        return values.astype(np.uint8).reshape(shape)
-    elements = tensor.contents.bytes_contents
+    try:
+        if tensor.datatype == UINT8:
+            return _pixels(contents, (count, *card.input.shape))
+        return _files(contents, count, limits)
+    except (DecodeError, IndexError) as error:
+        raise UnreadableRequestError(f"the contents of {THE_INPUT} cannot be parsed") from error
+
+
+def _files(contents: memoryview, count: int, limits: Limits) -> list[bytes]:
+    elements: list[bytes] = []
+    for number, value, _ in _fields(contents):
+        if len(elements) == limits.images:
+            raise TooManyImagesError(limits.images)
+        if number == _FILES and value is not None:
+            elements.append(bytes(value))
+        else:
+            raise UnusableRequestError(f"{THE_INPUT}: its contents are not bytes_contents")
     if len(elements) != count:
         raise UnusableRequestError(
             f"{THE_INPUT}: {len(elements)} bytes_contents, but its shape is [{count}]"
         )
-    return list(elements)
+    return elements
+
+
+def _pixels(contents: memoryview, shape: tuple[int, ...]) -> Pixels:
+    """Packed `uint_contents`: a byte each, or for 128 to 255 two, of which the second is 1."""
+    packed = [value for number, value, _ in _few(contents) if number == _UINTS]
+    if len(packed) != 1 or packed[0] is None:
+        raise UnusableRequestError(
+            f"{THE_INPUT}: contents of {UINT8} must be uint_contents, packed in one field"
+        )
+    encoded = np.frombuffer(packed[0], np.uint8)
+    more = encoded > 0x7F
+    found = len(encoded) - np.count_nonzero(more)
+    if found != prod(shape):
+        raise UnusableRequestError(
+            f"{THE_INPUT}: {found} uint_contents, but its shape is {list(shape)}"
+        )
+    if not more.any():
+        return encoded.reshape(shape)
+    if more[-1]:
+        raise DecodeError
+    if not (encoded[1:][more[:-1]] == 1).all():
+        raise UnusableRequestError(f"{THE_INPUT}: {UINT8} goes from 0 (black) to 255")
+    first = np.ones(len(encoded), bool)
+    first[1:] = ~more[:-1]
+    return encoded[first].reshape(shape)
+
+
+def _few(contents: memoryview) -> Iterator[_Field]:
+    for index, field in enumerate(_fields(contents)):
+        if index == MAX_FIELDS:
+            raise MessageTooLargeError(MAX_FIELDS, MAX_BYTES)
+        yield field
 
 
 def _requested(request: pb.ModelInferRequest) -> Iterator[RequestedOutput]:

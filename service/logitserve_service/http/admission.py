@@ -1,6 +1,7 @@
 """Checks before the body of a request is read, and limits on the bytes of bodies."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -81,6 +82,10 @@ class Admission:
             raise UnsupportedMediaTypeError(
                 f"content encoding {shown!r} is not supported; send the body without compression"
             )
+        return self.time_of(fields)
+
+    def time_of(self, fields: Mapping[bytes, bytes]) -> int:
+        """The milliseconds that a request with these fields may take, or raise."""
         given = fields.get(TIMEOUT_HEADER)
         return self.timeout_ms if given is None else min(self.timeout_ms, _milliseconds(given))
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from logitserve_service.api.call import Call, Content, Limits
 from logitserve_service.api.codecs import codec_of
-from logitserve_service.errors import DeadlineError, ServiceError
+from logitserve_service.errors import DeadlineError, ServiceError, TooManyChunksError
 from logitserve_service.execution.job import Job
 from logitserve_service.execution.result import Result
 from logitserve_service.http import problems
@@ -32,6 +32,9 @@ from logitserve_service.telemetry.timing import server_timing
 
 INLINE_BYTES: Final = 65_536
 """Of a body; a larger one is parsed in a thread, so that the event loop goes on."""
+FEW_PARTS, SMALL_PART = 1024, 64
+"""Of a body in more parts than the first, each must have on average as many bytes as the second:
+a chunk costs the event loop a microsecond and 56 bytes, however small it is."""
 
 _LENGTH: Final = b"content-length: %d\r\n"
 _HEAD: Final = b"%b%b" + REQUEST_ID_HEADER + b": %b\r\nx-content-type-options: nosniff\r\n"
@@ -93,6 +96,7 @@ class Ticket:
     _size = 0
     _timer: asyncio.TimerHandle | None = None
     _task: "asyncio.Task[Answer] | None" = None
+    _read: "asyncio.Future[Call] | None" = None
     _job: Job | None = None
 
     def __init__(self, endpoint: Endpoint, head: RequestHead, reply: Reply) -> None:
@@ -131,6 +135,8 @@ class Ticket:
         self._parts.append(part)
         try:
             self._endpoint.admission.budget.reserve(len(part), self._size)
+            if len(self._parts) > FEW_PARTS and self._size < SMALL_PART * len(self._parts):
+                raise TooManyChunksError(FEW_PARTS, SMALL_PART)
         except ServiceError as error:
             self.error = error
 
@@ -192,14 +198,19 @@ class Ticket:
             self._fail(error)
             return
         loop = asyncio.get_running_loop()
-        read = loop.run_in_executor(
+        self._read = loop.run_in_executor(
             endpoint.parser, codec.read, content, model.card, endpoint.limits
         )
-        read.add_done_callback(lambda done: self._on_read(model, done))
+        self._read.add_done_callback(lambda done: self._on_read(model, done))
 
     def _on_read(self, model: LoadedModel, done: "asyncio.Future[Call]") -> None:
         if self.ended:
-            done.exception()  # which is of no interest any more
+            return
+        # Not `result()`: raised here, the error would refer to this frame, and so to itself and to
+        # all that was parsed.
+        error = done.exception()
+        if isinstance(error, Exception):
+            self._fail(error)
             return
         try:
             self._submit(model, done.result())
@@ -259,6 +270,9 @@ class Ticket:
             self._job = None  # which refers to this ticket
         if self._task is not None:
             self._task.cancel()
+        if self._read is not None:
+            self._read.cancel()  # if it waits for the parser, it holds a body for nothing
+            self._read = None
         if self._timer is not None:
             self._timer.cancel()
         self._endpoint.admission.budget.release(self._size)

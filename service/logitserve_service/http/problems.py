@@ -31,6 +31,8 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     errors.JsonTooDeepError: HTTPStatus.BAD_REQUEST,
     errors.ImageTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.TooManyImagesError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.MessageTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.TooManyChunksError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.HeadTooLargeError: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     errors.RequestTimeoutError: HTTPStatus.REQUEST_TIMEOUT,
     errors.TooManyConnectionsError: HTTPStatus.SERVICE_UNAVAILABLE,

@@ -12,18 +12,27 @@ from importlib.metadata import version as version_of
 from typing import Any, Final
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from logitserve_service.api import grpc as codec
 from logitserve_service.api import inference_pb2 as pb
+from logitserve_service.api.grpc import Message
 from logitserve_service.api.tensors import EXTENSIONS, PLATFORM, metadata
 from logitserve_service.config.settings import Settings
-from logitserve_service.errors import DeadlineError, ServiceError
+from logitserve_service.errors import (
+    BodyTimeoutError,
+    DeadlineError,
+    MessageTooLargeError,
+    TooManyBytesError,
+    TooManyConnectionsError,
+    UnreadableRequestError,
+)
 from logitserve_service.execution.result import Result
 from logitserve_service.http import problems
-from logitserve_service.http.endpoint import Endpoint
+from logitserve_service.http.endpoint import INLINE_BYTES, Endpoint
 from logitserve_service.http.probes import Readiness
 from logitserve_service.repository.loaded_model import LoadedModel
-from logitserve_service.server import tls
+from logitserve_service.server import memory, tls
 from logitserve_service.server.drain import EXIT_SECONDS, Drain
 from logitserve_service.telemetry.exchange import NO_MODEL, Exchange
 from logitserve_service.telemetry.request_ids import identified
@@ -45,55 +54,90 @@ CODES: Final[Mapping[HTTPStatus, grpc.StatusCode]] = {
 """Status of HTTP → code of gRPC. Any other is INVALID_ARGUMENT, also 413: clients retry
 RESOURCE_EXHAUSTED, and a request that is too large can never succeed."""
 
+TRIM_SECONDS: Final = 1
+"""After a large or a refused message; others that end meanwhile are trimmed with it."""
+QUICK_SECONDS: Final = 0.25
+"""A message that arrives within them needs no place among the slow ones."""
+
 Method = Callable[[Any, Exchange], Awaitable[Any]]
+Parse = Callable[[bytes], Any]
+
+
+class Arrivals:
+    """Messages that are being received.
+
+    gRPC says how large one is only when it is there. So of those that take long to arrive there may
+    be only as many as fit into the budget of all bodies if each is as large as it may be.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._max_total_bytes = settings.max_buffered_bytes
+        self._places = max(1, settings.max_buffered_bytes // settings.max_body_bytes)
+        self._seconds = settings.body_timeout_seconds
+
+    async def receive(self, context: Any) -> bytes:
+        """The message of a call.
+
+        Raises:
+            TooManyBytesError: too many others are still arriving.
+            BodyTimeoutError: it took too long.
+            UnreadableRequestError: there is none, or gRPC has refused it as too large.
+        """
+        timeout = asyncio.timeout(self._seconds)
+        has_place = False
+
+        def take_place() -> None:
+            nonlocal has_place
+            has_place = self._places > 0
+            if has_place:
+                self._places -= 1
+            else:
+                timeout.reschedule(0)
+
+        loop = asyncio.get_running_loop()
+        slow = loop.call_later(QUICK_SECONDS, take_place)
+        try:
+            async with timeout:
+                message = await context.read()
+        except TimeoutError:
+            if has_place or self._seconds <= QUICK_SECONDS:
+                raise BodyTimeoutError(self._seconds) from None
+            raise TooManyBytesError(self._max_total_bytes) from None
+        finally:
+            slow.cancel()
+            self._places += has_place
+        if not isinstance(message, bytes):
+            raise UnreadableRequestError("the call has no message")
+        return message
 
 
 class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
-    """The calls of the protocol. They raise errors; `_recorded` turns them into codes."""
+    """The calls of the protocol. They raise errors; `_handler` turns them into codes."""
 
-    def __init__(self, endpoint: Endpoint, readiness: Readiness) -> None:
+    def __init__(self, settings: Settings, endpoint: Endpoint, readiness: Readiness) -> None:
         self._endpoint = endpoint
         self._readiness = readiness
+        self._arrivals = Arrivals(settings)
+        self._max_calls = settings.max_connections
         self.in_flight = 0
         """Calls that are not answered yet."""
+        self._trimming: asyncio.TimerHandle | None = None
         self._handlers = {
-            f"/{SERVICE}/{name}": grpc.unary_unary_rpc_method_handler(
-                self._recorded(name, method),
-                request_deserializer=parse,
-                response_serializer=lambda response: response.SerializeToString(),
-            )
+            f"/{SERVICE}/{name}": self._handler(name, parse, method)
             for name, parse, method in (
                 ("ServerLive", pb.ServerLiveRequest.FromString, self.server_live),
                 ("ServerReady", pb.ServerReadyRequest.FromString, self.server_ready),
                 ("ServerMetadata", pb.ServerMetadataRequest.FromString, self.server_metadata),
                 ("ModelReady", pb.ModelReadyRequest.FromString, self.model_ready),
                 ("ModelMetadata", pb.ModelMetadataRequest.FromString, self.model_metadata),
-                ("ModelInfer", bytes, self.model_infer),  # parsed by the codec, within its limits
+                ("ModelInfer", codec.parse, self.model_infer),
                 ("RepositoryIndex", pb.RepositoryIndexRequest.FromString, self.repository_index),
             )
         }
 
     def service(self, handler_call_details: Any) -> Any:
-        """The handler of a call. Without a valid key, it refuses before the message is read."""
-        path = handler_call_details.method
-        name = path.rpartition("/")[2]
-        try:
-            if name not in OPEN_METHODS:
-                fields = fields_of(handler_call_details.invocation_metadata)
-                self._endpoint.admission.authenticator.check_key(fields)
-        except ServiceError as error:
-            return self._refusing(name, error)
-        return self._handlers.get(path)
-
-    def _refusing(self, name: str, error: ServiceError) -> Any:
-        async def refuse(_: Any, context: Any) -> None:
-            exchange = self._exchange(name, context)
-            code, details = self.explain(error, exchange)
-            self._endpoint.recorder.record(exchange)
-            await context.abort(code, details)
-
-        # The message of a unary call would be read first; of a stream, nothing is read.
-        return grpc.stream_unary_rpc_method_handler(refuse)
+        """The handler of a call; None if there is no such method."""
+        return self._handlers.get(handler_call_details.method)
 
     async def server_live(self, *_: object) -> pb.ServerLiveResponse:
         """Liveness."""
@@ -137,11 +181,16 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
             ]
         )
 
-    async def model_infer(self, data: bytes, exchange: Exchange) -> pb.ModelInferResponse:
+    async def model_infer(self, message: Message, exchange: Exchange) -> pb.ModelInferResponse:
         """Run a model. Outputs are raw contents, which Triton's client can read."""
-        request = codec.parse(data)
+        request = message.request
         model = self._find(request.model_name, request.model_version, exchange)
-        call = codec.read(request, model.card, self._endpoint.limits)
+        arguments = message, model.card, self._endpoint.limits
+        if message.size <= INLINE_BYTES:
+            call = codec.read(*arguments)
+        else:
+            loop = asyncio.get_running_loop()
+            call = await loop.run_in_executor(self._endpoint.parser, codec.read, *arguments)
         done: asyncio.Future[Result | Exception] = asyncio.get_running_loop().create_future()
 
         def on_result(result: Result | Exception) -> None:
@@ -164,28 +213,66 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
         exchange.version = model.card.version
         return model
 
-    def _recorded(self, name: str, method: Method) -> Callable[[Any, Any], Awaitable[Any]]:
-        """A method with its deadline, the codes of its errors, and a record of each call."""
+    def _handler(self, name: str, parse: Parse, method: Method) -> Any:
+        """A method with its checks, the codes of its errors, and a record of each call.
 
-        async def call(request: Any, context: Any) -> Any:
+        Of a call with one message, gRPC would receive that message before anybody is asked. So all
+        are registered as streams, which look the same to a client.
+        """
+
+        async def call(_: Any, context: Any) -> Any:
             exchange = self._exchange(name, context)
-            timeout_ms = self._endpoint.admission.timeout_ms
             self.in_flight += 1
             try:
-                async with asyncio.timeout(timeout_ms / 1000):
-                    response = await method(request, exchange)
+                response = await self._answer(name, parse, method, context, exchange)
             except Exception as error:  # noqa: BLE001 - `problems.explain` logs what is unexpected
-                late = isinstance(error, TimeoutError)
-                reason = DeadlineError(timeout_ms) if late else error
-                await context.abort(*self.explain(reason, exchange))
+                refusal = self.explain(error, exchange)
+                self._trim_soon()
             else:
                 exchange.status = HTTPStatus.OK
                 return response
             finally:
                 self.in_flight -= 1
                 self._endpoint.recorder.record(exchange)
+            # Not within `except`: an error that its own traceback refers to would be freed late,
+            # and with it the message.
+            return await context.abort(*refusal)
 
-        return call
+        return grpc.stream_unary_rpc_method_handler(
+            call, response_serializer=lambda response: response.SerializeToString()
+        )
+
+    async def _answer(
+        self, name: str, parse: Parse, method: Method, context: Any, exchange: Exchange
+    ) -> Any:
+        admission = self._endpoint.admission
+        fields = fields_of(context.invocation_metadata())
+        if name not in OPEN_METHODS:
+            admission.authenticator.check_key(fields)
+            if self.in_flight > self._max_calls:
+                raise TooManyConnectionsError(self._max_calls)
+        timeout_ms = admission.time_of(fields)
+        size = 0
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                message = await self._arrivals.receive(context)
+                size = len(message)
+                admission.budget.reserve(size, size)
+                return await method(_parsed(parse, message), exchange)
+        except TimeoutError:
+            raise DeadlineError(timeout_ms) from None
+        finally:
+            admission.budget.release(size)
+            if size > INLINE_BYTES:
+                self._trim_soon()
+
+    def _trim_soon(self) -> None:
+        if self._trimming is None:
+            self._trimming = asyncio.get_running_loop().call_later(TRIM_SECONDS, self._trim)
+
+    def _trim(self) -> None:
+        self._trimming = None
+        asyncio.get_running_loop().run_in_executor(self._endpoint.parser, memory.trim)
 
     def _exchange(self, name: str, context: Any) -> Exchange:
         """The record of a call that begins now; until it is answered, its client counts as gone."""
@@ -208,6 +295,15 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
         return CODES.get(HTTPStatus(exchange.status), grpc.StatusCode.INVALID_ARGUMENT), details
 
 
+def _parsed(parse: Parse, message: bytes) -> Any:
+    if parse is not codec.parse and len(message) > codec.MAX_BYTES:
+        raise MessageTooLargeError(codec.MAX_FIELDS, codec.MAX_BYTES)
+    try:
+        return parse(message)
+    except DecodeError as error:
+        raise UnreadableRequestError("the message cannot be parsed") from error
+
+
 def fields_of(call_metadata: Any) -> dict[bytes, bytes]:
     """Metadata of a call as header fields."""
     return {
@@ -221,7 +317,7 @@ async def running(
     settings: Settings, endpoint: Endpoint, readiness: Readiness, drain: Drain
 ) -> AsyncIterator[None]:
     """Serve gRPC until the process accepts no more connections, then answer what has begun."""
-    servicer = Servicer(endpoint, readiness)
+    servicer = Servicer(settings, endpoint, readiness)
     server = await _start(settings, servicer)
 
     async def stop() -> None:
@@ -239,12 +335,20 @@ async def running(
         await stopping
 
 
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
+
 async def _start(settings: Settings, servicer: Servicer) -> Any:
     options = [
         # Each worker listens on the port; the kernel spreads connections over them.
         ("grpc.so_reuseport", 1),
         ("grpc.max_receive_message_length", settings.max_body_bytes),
         ("grpc.max_send_message_length", -1),
+        # Nothing but identity: what is compressed would be unpacked before anybody is asked.
+        ("grpc.compression_enabled_algorithms_bitset", 1),
+        ("grpc.server_handshake_timeout_ms", _milliseconds(settings.header_timeout_seconds)),
+        ("grpc.max_connection_idle_ms", _milliseconds(settings.keep_alive_seconds)),
     ]
     server = grpc.aio.server(options=options)
     server.add_generic_rpc_handlers((servicer,))

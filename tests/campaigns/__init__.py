@@ -1,1 +1,0 @@
-"""Long campaigns against a real server process; the tests run a short form of each."""
