@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup serve train test test-deploy loadtest knee lint bench bench-sweeps fuzz soak odd format lock protobuf protocol-clients programs clean
+.PHONY: help setup serve train test test-deploy loadtest knee lint bench bench-sweeps fuzz soak format lock protobuf protocol-clients programs clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -66,17 +66,15 @@ bench: $(VENV)/.development ## measure every form of a request beside peers: BEN
 bench-sweeps: $(VENV)/.development ## measure what a request costs against what it carries
 	$(BIN)/python -m benchmarks.sweeps
 
-fuzz: $(VENV)/.development ## fuzz TARGET=image|json|binary [SECONDS=60], guided by coverage
-	$(BIN)/python -m tests.fuzz $(TARGET) -max_total_time=$(SECONDS)
+fuzz: $(VENV)/.development ## an hour of inputs that cost more than they are, and fuzzing guided by coverage
+	GRPC_VERBOSITY=NONE $(BIN)/python -m tests.hunt --seconds $(FUZZ_SECONDS)
+	$(BIN)/python -m tests.fuzz $(TARGET) -max_total_time=$(FUZZ_SECONDS)
 
 soak: $(VENV)/.development ## load the service for MINUTES=10 at 70 % of what it can, and watch its memory
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 
-odd: $(VENV)/.development ## send 5,000 mutated and 1,000 odd pictures to a running service
-	$(BIN)/python -m tests.campaigns.odd_pictures
-
 TARGET ?= image,json,binary
-SECONDS ?= 60
+FUZZ_SECONDS ?= 1800
 MINUTES ?= 10
 
 format: $(VENV)/.development ## mend what can be mended by itself

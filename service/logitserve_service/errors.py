@@ -10,6 +10,7 @@ ServiceError
 ├── UnusableRequestError         parsed, but not what the route takes
 ├── BodyTooLargeError
 ├── JsonTooLargeError            too many values
+├── TooManyStringsError          in the JSON
 ├── JsonTooDeepError             nested too deeply
 ├── TooManyImagesError
 ├── ImageTooLargeError           one image would take more memory than there is
@@ -129,6 +130,12 @@ class JsonTooLargeError(ServiceError):
         "the JSON has more values, lists and objects than the limit of {}; send images as files, "
         "or several requests"
     )
+
+
+class TooManyStringsError(ServiceError):
+    """The JSON has more strings and objects than any images need."""
+
+    text = "the JSON has more strings and objects than {}, which are enough for {} images"
 
 
 class JsonTooDeepError(ServiceError):

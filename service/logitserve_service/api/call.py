@@ -47,3 +47,5 @@ class Codec(NamedTuple):
 
     read: Read
     write: Write
+    instant: bool = False
+    """Whether `read` takes no longer for a large body than for a small one."""

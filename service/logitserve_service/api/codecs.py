@@ -6,7 +6,7 @@ from logitserve_service.errors import UnsupportedMediaTypeError
 
 PREDICT, V2, V1 = FORMS = ("predict", "v2", "v1")
 
-_FILE = Codec(predict.read_file, predict.write)
+_FILE = Codec(predict.read_file, predict.write, instant=True)
 _PREDICT = {
     **{media_type.encode(): _FILE for media_type in predict.FILE_TYPES},
     b"multipart/form-data": Codec(predict.read_form, predict.write),

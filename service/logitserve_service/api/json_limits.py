@@ -9,8 +9,16 @@ import numpy as np
 import orjson
 
 from logitserve_service.api.call import Limits
-from logitserve_service.errors import JsonTooDeepError, JsonTooLargeError, UnreadableRequestError
+from logitserve_service.errors import (
+    JsonTooDeepError,
+    JsonTooLargeError,
+    TooManyStringsError,
+    UnreadableRequestError,
+)
 
+PER_IMAGE, BESIDES = 8, 1000
+"""Strings and objects: no form needs more than 5 an image, and few besides. Each becomes an object
+of Python's, up to 80 times as large as its text; numbers and lists do not."""
 MAX_DEPTH = 32  # of lists and objects; no form needs more than 8
 
 _BRACKETS = b"[]{}"
@@ -19,7 +27,17 @@ _CHUNK = 2**20
 
 
 def read_json(body: bytes, limits: Limits) -> Any:
-    """Parse a body within the limits of its values and of its depth."""
+    """Parse a body within the limits of its values and of its depth.
+
+    Raises:
+        JsonTooLargeError: too many values.
+        TooManyStringsError: more strings and objects than the images of a request can need.
+        JsonTooDeepError: nested too deeply.
+        UnreadableRequestError: this is no JSON.
+    """
+    most = PER_IMAGE * limits.images + BESIDES
+    if len(body) > most and body.count(b"{") + body.count(b'"') // 2 > most:
+        raise TooManyStringsError(most, limits.images)
     containers = body.count(b"[") + body.count(b"{")
     if len(body) > limits.json_values:  # else it cannot have more
         values = containers + body.count(b",") + body.count(b'"') // 2

@@ -54,8 +54,8 @@ CODES: Final[Mapping[HTTPStatus, grpc.StatusCode]] = {
 """Status of HTTP → code of gRPC. Any other is INVALID_ARGUMENT, also 413: clients retry
 RESOURCE_EXHAUSTED, and a request that is too large can never succeed."""
 
-TRIM_SECONDS: Final = 1
-"""After a large or a refused message; others that end meanwhile are trimmed with it."""
+TRIMS: Final = 5
+"""Each second after a large or a refused message, as gRPC frees some of it later."""
 QUICK_SECONDS: Final = 0.25
 """A message that arrives within them needs no place among the slow ones."""
 
@@ -121,6 +121,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
         self._max_calls = settings.max_connections
         self.in_flight = 0
         """Calls that are not answered yet."""
+        self._trims = 0
         self._trimming: asyncio.TimerHandle | None = None
         self._handlers = {
             f"/{SERVICE}/{name}": self._handler(name, parse, method)
@@ -226,17 +227,17 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
             try:
                 response = await self._answer(name, parse, method, context, exchange)
             except Exception as error:  # noqa: BLE001 - `problems.explain` logs what is unexpected
-                refusal = self.explain(error, exchange)
+                code, details = self.explain(error, exchange)
+                context.set_code(code)
+                context.set_details(details)
                 self._trim_soon()
+                return None
             else:
                 exchange.status = HTTPStatus.OK
                 return response
             finally:
                 self.in_flight -= 1
                 self._endpoint.recorder.record(exchange)
-            # Not within `except`: an error that its own traceback refers to would be freed late,
-            # and with it the message.
-            return await context.abort(*refusal)
 
         return grpc.stream_unary_rpc_method_handler(
             call, response_serializer=lambda response: response.SerializeToString()
@@ -267,12 +268,15 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
                 self._trim_soon()
 
     def _trim_soon(self) -> None:
+        self._trims = TRIMS
         if self._trimming is None:
-            self._trimming = asyncio.get_running_loop().call_later(TRIM_SECONDS, self._trim)
+            self._trimming = asyncio.get_running_loop().call_later(1, self._trim)
 
     def _trim(self) -> None:
-        self._trimming = None
-        asyncio.get_running_loop().run_in_executor(self._endpoint.parser, memory.trim)
+        loop = asyncio.get_running_loop()
+        loop.run_in_executor(self._endpoint.parser, memory.trim)
+        self._trims -= 1
+        self._trimming = loop.call_later(1, self._trim) if self._trims else None
 
     def _exchange(self, name: str, context: Any) -> Exchange:
         """The record of a call that begins now; until it is answered, its client counts as gone."""

@@ -1,6 +1,7 @@
 """Memory of the service: what it may use, and how what it frees goes back to the system."""
 
 import ctypes
+import gc
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,10 +38,11 @@ def give_back() -> None:
 
 
 def trim() -> None:
-    """Give back what lies free between small objects that stay, as gRPC's buffers do.
+    """Give back what gRPC's calls held: a refused one waits for the garbage collector.
 
-    Takes milliseconds, and holds no lock of Python's.
+    Takes milliseconds: what lives as long as the process is frozen.
     """
+    gc.collect()
     malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if malloc_trim is not None:
         malloc_trim(0)

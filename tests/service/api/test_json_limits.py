@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from logitserve_service.api import json_limits
 from logitserve_service.api.call import Limits
 from logitserve_service.api.json_limits import read_json
-from logitserve_service.errors import JsonTooDeepError, JsonTooLargeError
+from logitserve_service.errors import JsonTooDeepError, JsonTooLargeError, TooManyStringsError
 
 SPECIAL = st.text(st.sampled_from('[]{}",:\\/ aä\n'), max_size=8)
 DOCUMENTS = st.recursive(
@@ -59,6 +59,15 @@ def test_any_bytes_are_counted(body: bytes | str) -> None:
         read_within(1, b"[[" + body)
     with pytest.raises(JsonTooLargeError):
         read_json(b"[[" + body, limits(1))
+
+
+@pytest.mark.parametrize("unit", ['"a"', "{}", '{"a":0}', r'"\""', '{"b64":""}'])
+def test_strings_and_objects_are_limited_by_what_images_need(unit: str) -> None:
+    many = Limits(images=10, json_values=10**6)
+    fits = f"[{','.join([unit] * (300 if unit != '{}' else 1080))}]".encode()
+    assert len(read_json(fits, many)) >= 300
+    with pytest.raises(TooManyStringsError, match="1080, which are enough for 10 images"):
+        read_json(f"[{','.join([unit] * 1100)}]".encode(), many)
 
 
 @pytest.mark.parametrize(

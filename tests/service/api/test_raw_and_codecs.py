@@ -47,7 +47,7 @@ def test_predictions_are_written_in_full() -> None:
         np.testing.assert_allclose(found, probabilities, atol=1e-6)
 
 
-RAW = Codec(predict.read_file, predict.write)
+RAW = Codec(predict.read_file, predict.write, instant=True)
 JSON = Codec(predict.read_json_images, predict.write)
 FORM = Codec(predict.read_form, predict.write)
 
