@@ -6,6 +6,7 @@ Each target takes one input and returns; whatever it raises is a finding.
 import asyncio
 import json
 import tempfile
+import tracemalloc
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,9 @@ SPECS = (
     InputSpec(height=1, width=5, channels=3, fit=Fit.PAD),
 )
 MAX_PIXELS = 300_000
+FREE_BYTES = 4 * MAX_PIXELS + 2**21
+"""Of a decoded image with four channels, and what any request takes."""
+BYTES_PER_BYTE = 64
 JSON_PATHS = (
     "/predict",
     "/models/scenes/predict",
@@ -78,7 +82,13 @@ TARGETS: dict[str, Callable[[bytes], None]] = {"image": image, "json": json_body
 def _answered(path: str, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
     """Post it to the service in this process, and hold the answer against what is promised."""
     app, loop = _service()
-    status, content_type, answer = loop.run_until_complete(_posted(app, path, headers, body))
+    tracemalloc.start()
+    try:
+        status, content_type, answer = loop.run_until_complete(_posted(app, path, headers, body))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < FREE_BYTES + BYTES_PER_BYTE * len(body), f"{peak} bytes for {len(body)} sent"
     assert status < 500, (path, status, answer)
     if status >= 400:
         assert content_type == PROBLEM, (path, content_type)

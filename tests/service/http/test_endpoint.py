@@ -291,3 +291,15 @@ def test_one_response_and_one_record_whatever_happens(of_module: Bench) -> None:
         asyncio.run(run(method, target, steps))
 
     check()
+
+
+@pytest.mark.parametrize("size", [1, 63])
+async def test_a_great_many_small_parts_are_refused(served: Bench, size: int) -> None:
+    _, replies = opened(served, *[b"x" * size] * 1025)
+    assert replies[0].status == 413
+    assert b"1024 chunks of under 64 bytes" in replies[0].body
+
+
+async def test_many_parts_of_some_size_are_not(served: Bench) -> None:
+    response = await response_of(served, *[b"x" * 64] * 2000)
+    assert response.status == 422
