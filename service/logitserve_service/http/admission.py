@@ -30,7 +30,8 @@ class BodyBudget:
 
     def __init__(self, *, max_bytes: int, max_total_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._max_total_bytes = max(max_bytes, max_total_bytes)
+        self.max_total_bytes = max(max_bytes, max_total_bytes)
+        """Of all bodies."""
         self._reserved = 0
 
     def check_length(self, content_length: bytes) -> None:
@@ -48,8 +49,8 @@ class BodyBudget:
         self._reserved += size
         if received > self._max_bytes:
             raise BodyTooLargeError(self._max_bytes)
-        if self._reserved > self._max_total_bytes:
-            raise TooManyBytesError(self._max_total_bytes)
+        if self._reserved > self.max_total_bytes:
+            raise TooManyBytesError(self.max_total_bytes)
 
     def release(self, size: int) -> None:
         """Release the bytes of a body."""

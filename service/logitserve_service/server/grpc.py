@@ -22,6 +22,7 @@ from logitserve_service.config.settings import Settings
 from logitserve_service.errors import (
     BodyTimeoutError,
     DeadlineError,
+    DecodersBusyError,
     MessageTooLargeError,
     TooManyBytesError,
     TooManyConnectionsError,
@@ -70,9 +71,9 @@ class Arrivals:
     be only as many as fit into the budget of all bodies if each is as large as it may be.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._max_total_bytes = settings.max_buffered_bytes
-        self._places = max(1, settings.max_buffered_bytes // settings.max_body_bytes)
+    def __init__(self, settings: Settings, max_total_bytes: int) -> None:
+        self._max_total_bytes = max_total_bytes
+        self._places = max(1, max_total_bytes // settings.max_body_bytes)
         self._seconds = settings.body_timeout_seconds
 
     async def receive(self, context: Any) -> bytes:
@@ -117,7 +118,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
     def __init__(self, settings: Settings, endpoint: Endpoint, readiness: Readiness) -> None:
         self._endpoint = endpoint
         self._readiness = readiness
-        self._arrivals = Arrivals(settings)
+        self._arrivals = Arrivals(settings, endpoint.admission.budget.max_total_bytes)
         self._max_calls = settings.max_connections
         self.in_flight = 0
         """Calls that are not answered yet."""
@@ -201,6 +202,11 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
         job = model.batcher.submit(call.inputs, call.options, on_result)
         try:
             result = await done
+        except asyncio.CancelledError:
+            if job.undecoded:
+                waited = time.perf_counter() - exchange.begun
+                raise DecodersBusyError(round(waited * 1000)) from None
+            raise
         finally:
             job.cancel()
         if isinstance(result, Exception):
