@@ -33,6 +33,8 @@ class BodyBudget:
         self.max_total_bytes = max(max_bytes, max_total_bytes)
         """Of all bodies."""
         self._reserved = 0
+        self.released = 0
+        """Bytes of all bodies until now."""
 
     def check_length(self, content_length: bytes) -> None:
         """Check the announced length, or raise BodyTooLargeError."""
@@ -55,6 +57,7 @@ class BodyBudget:
     def release(self, size: int) -> None:
         """Release the bytes of a body."""
         self._reserved -= size
+        self.released += size
 
 
 @dataclass(frozen=True)

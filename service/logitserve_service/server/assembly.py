@@ -48,6 +48,7 @@ from logitserve_service.telemetry.worker_gauges import (
 
 MAX_BUFFERED_BYTES = 96 * 2**20
 """Of all bodies by default, where there is as much memory."""
+TRIM_SECONDS = 1.0
 QUIET_ROUTES = PROBES | {METRICS}
 """Routes that machines call every few seconds; logged at level debug only."""
 
@@ -115,10 +116,12 @@ class Process:
             cors=Cors(parse_origins(settings.cors_origins)),
             recorder=recorder,
         )
+        trimmer = memory.Trimmer(lambda: budget.released, endpoint.parser)
+        background.append(lambda: periodically(TRIM_SECONDS, trimmer.check))
         if settings.grpc_port is not None:
             from logitserve_service.server import grpc  # needs an extra
 
-            background.append(lambda: grpc.running(settings, endpoint, readiness, drain))
+            background.append(lambda: grpc.running(settings, endpoint, readiness, drain, trimmer))
         return cls(catalog, connections, endpoint, AsgiApplication(endpoint, background))
 
 

@@ -31,6 +31,12 @@ MAX_HEAD_BYTES = 65_536
 MAX_FIELDS = 128
 """Header fields of one request."""
 
+PIECE, BODY_PIECE = 4096, 16_384
+"""Bytes that are parsed at a time, outside and inside of a body: a kernel hands on 250 kB at once,
+which may be 8000 requests."""
+MAX_PIPELINED = 16
+"""Requests that may wait for their turn before more are parsed."""
+
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _NO_TARGET = Target("", b"", b"", None)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -58,6 +64,9 @@ class Connection(asyncio.Protocol):
         """Framing of the body of a request that offers another protocol, until it is parsed."""
         self._resuming = False
         """Whether the parser is given that framing once more."""
+        self._unparsed = b""
+        """What came behind many requests that wait."""
+        self._got_body = False
         self._closing = False  # nothing that still comes is of interest
         self._broken = False  # what still comes cannot be parsed
         self._over_limit = False
@@ -98,6 +107,21 @@ class Connection(asyncio.Protocol):
         self._advance()
 
     def data_received(self, data: bytes) -> None:
+        """Parse, piece by piece, as long as few requests wait for their turn."""
+        if len(data) <= PIECE and not self._unparsed:
+            self._parse(data)
+            return
+        rest = memoryview(self._unparsed + data if self._unparsed else data)
+        while rest and not (self._closing or self._broken):
+            if len(self._tickets) > MAX_PIPELINED:
+                self._unparsed = bytes(rest)
+                return
+            size = BODY_PIECE if self._got_body else PIECE
+            self._parse(bytes(rest[:size]))
+            rest = rest[size:]
+        self._unparsed = b""
+
+    def _parse(self, data: bytes) -> None:
         """Parse, or respond with what is wrong."""
         begun, requests, size = self._begun_request, self.requests, len(data)
         self._got_body = False
@@ -254,8 +278,12 @@ class Connection(asyncio.Protocol):
         if self._closing or self._write_paused:
             return
         if self._read_paused and len(self._tickets) < 2:
-            self._read_paused = False
-            self.transport.resume_reading()
+            unparsed, self._unparsed = self._unparsed, b""
+            if unparsed:
+                self.data_received(unparsed)
+            if not self._unparsed and len(self._tickets) < 2 and self._read_paused:
+                self._read_paused = False
+                self.transport.resume_reading()
         if self._tickets:
             ticket = self._tickets[0]
             ticket.proceed()

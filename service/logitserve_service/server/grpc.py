@@ -33,8 +33,9 @@ from logitserve_service.http import problems
 from logitserve_service.http.endpoint import INLINE_BYTES, Endpoint
 from logitserve_service.http.probes import Readiness
 from logitserve_service.repository.loaded_model import LoadedModel
-from logitserve_service.server import memory, tls
+from logitserve_service.server import tls
 from logitserve_service.server.drain import EXIT_SECONDS, Drain
+from logitserve_service.server.memory import Trimmer
 from logitserve_service.telemetry.exchange import NO_MODEL, Exchange
 from logitserve_service.telemetry.request_ids import identified
 
@@ -55,8 +56,6 @@ CODES: Final[Mapping[HTTPStatus, grpc.StatusCode]] = {
 """Status of HTTP → code of gRPC. Any other is INVALID_ARGUMENT, also 413: clients retry
 RESOURCE_EXHAUSTED, and a request that is too large can never succeed."""
 
-TRIMS: Final = 5
-"""Each second after a large or a refused message, as gRPC frees some of it later."""
 QUICK_SECONDS: Final = 0.25
 """A message that arrives within them needs no place among the slow ones."""
 
@@ -115,15 +114,16 @@ class Arrivals:
 class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
     """The calls of the protocol. They raise errors; `_handler` turns them into codes."""
 
-    def __init__(self, settings: Settings, endpoint: Endpoint, readiness: Readiness) -> None:
+    def __init__(
+        self, settings: Settings, endpoint: Endpoint, readiness: Readiness, trimmer: Trimmer
+    ) -> None:
         self._endpoint = endpoint
         self._readiness = readiness
         self._arrivals = Arrivals(settings, endpoint.admission.budget.max_total_bytes)
         self._max_calls = settings.max_connections
         self.in_flight = 0
         """Calls that are not answered yet."""
-        self._trims = 0
-        self._trimming: asyncio.TimerHandle | None = None
+        self._trimmer = trimmer
         self._handlers = {
             f"/{SERVICE}/{name}": self._handler(name, parse, method)
             for name, parse, method in (
@@ -236,7 +236,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
                 code, details = self.explain(error, exchange)
                 context.set_code(code)
                 context.set_details(details)
-                self._trim_soon()
+                self._trimmer.soon()
                 return None
             else:
                 exchange.status = HTTPStatus.OK
@@ -270,19 +270,6 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
             raise DeadlineError(timeout_ms) from None
         finally:
             admission.budget.release(size)
-            if size > INLINE_BYTES:
-                self._trim_soon()
-
-    def _trim_soon(self) -> None:
-        self._trims = TRIMS
-        if self._trimming is None:
-            self._trimming = asyncio.get_running_loop().call_later(1, self._trim)
-
-    def _trim(self) -> None:
-        loop = asyncio.get_running_loop()
-        loop.run_in_executor(self._endpoint.parser, memory.trim)
-        self._trims -= 1
-        self._trimming = loop.call_later(1, self._trim) if self._trims else None
 
     def _exchange(self, name: str, context: Any) -> Exchange:
         """The record of a call that begins now; until it is answered, its client counts as gone."""
@@ -324,10 +311,14 @@ def fields_of(call_metadata: Any) -> dict[bytes, bytes]:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, endpoint: Endpoint, readiness: Readiness, drain: Drain
+    settings: Settings,
+    endpoint: Endpoint,
+    readiness: Readiness,
+    drain: Drain,
+    trimmer: Trimmer,
 ) -> AsyncIterator[None]:
     """Serve gRPC until the process accepts no more connections, then answer what has begun."""
-    servicer = Servicer(settings, endpoint, readiness)
+    servicer = Servicer(settings, endpoint, readiness, trimmer)
     server = await _start(settings, servicer)
 
     async def stop() -> None:

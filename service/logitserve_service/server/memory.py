@@ -3,7 +3,8 @@
 import ctypes
 import gc
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,10 @@ large picture raises the threshold up to 32 MiB: later ones lie among small obje
 after 500 odd pictures 57 MiB more were resident; with it, 9."""
 TRIM_THRESHOLD: Final = 2**20
 """Bytes that may lie free at the end of the heap."""
+LARGE_BYTES: Final = 2**22
+"""Of the bodies of a second, after which memory is trimmed."""
+TRIMS: Final = 5
+"""Each second after a large or a refused message."""
 MAX_PROTOBUF_BYTES: Final = 2**31 - 1
 """Of a message, and so of an ONNX file."""
 COPIES: Final = 2
@@ -37,8 +42,33 @@ def give_back() -> None:
         mallopt(_M_TRIM_THRESHOLD, TRIM_THRESHOLD)
 
 
+class Trimmer:
+    """Trims for some seconds after large requests, as gRPC frees some of their memory later."""
+
+    def __init__(self, released: Callable[[], int], executor: Executor) -> None:
+        """`released` tells the bytes of all bodies until now; `executor` runs what takes long."""
+        self._released = released
+        self._executor = executor
+        self._seen = 0
+        self._times = 0
+
+    def soon(self) -> None:
+        """Trim, though no large body was released."""
+        self._times = TRIMS
+
+    def check(self) -> None:
+        """Trim if there is reason to; to be called each second."""
+        released = self._released()
+        if released - self._seen > LARGE_BYTES:
+            self.soon()
+        self._seen = released
+        if self._times:
+            self._times -= 1
+            self._executor.submit(trim)
+
+
 def trim() -> None:
-    """Give back what gRPC's calls held: a refused one waits for the garbage collector.
+    """Give back what lies free between small objects, or waits for the garbage collector.
 
     Takes milliseconds: what lives as long as the process is frozen.
     """
