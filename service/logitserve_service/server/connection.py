@@ -66,7 +66,6 @@ class Connection(asyncio.Protocol):
         """Whether the parser is given that framing once more."""
         self._unparsed = b""
         """What came behind many requests that wait."""
-        self._got_body = False
         self._closing = False  # nothing that still comes is of interest
         self._broken = False  # what still comes cannot be parsed
         self._over_limit = False
@@ -116,7 +115,7 @@ class Connection(asyncio.Protocol):
             if len(self._tickets) > MAX_PIPELINED:
                 self._unparsed = bytes(rest)
                 return
-            size = BODY_PIECE if self._got_body else PIECE
+            size = PIECE if self._receiving is None else BODY_PIECE
             self._parse(bytes(rest[:size]))
             rest = rest[size:]
         self._unparsed = b""

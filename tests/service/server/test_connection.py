@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from logitserve_service.server.connection import MAX_FIELDS, MAX_HEAD_BYTES
+from logitserve_service.server.connection import MAX_FIELDS, MAX_HEAD_BYTES, MAX_PIPELINED, PIECE
 from tests.service.server.wire import Client, Reply, parse, request
 from tests.service.serving import MAX_BODY, Bench
 from tests.tiny_models import png, random_picture
@@ -281,3 +281,16 @@ async def test_a_client_that_has_nothing_outstanding_may_leave(served: Bench) ->
     client.send(LIVE)
     await client.reply()
     assert not client.connection.eof_received()
+
+
+async def test_few_pipelined_requests_are_parsed_at_a_time(served: Bench) -> None:
+    served.gated.gate.clear()
+    client = Client(served)
+    client.send(predict(0), LIVE * 600)
+    most = MAX_PIPELINED + PIECE // len(LIVE) + 1
+    assert len(client.connection._tickets) <= most
+    served.gated.gate.set()
+    replies = await client.replies(601)
+    assert {reply.status for reply in replies} == {200}
+    client.send(LIVE)
+    await client.replies(602)

@@ -49,9 +49,9 @@ async def test_a_trailer_that_never_ends_is_refused(served: Bench) -> None:
     assert served.reserved == 0
 
 
-async def test_many_small_chunks_are_no_long_trailer(served: Bench) -> None:
+async def test_many_chunks_are_no_long_trailer(served: Bench) -> None:
     client = Client(served)
-    pieces = [b"1\r\n", b"x\r\n"] * 15_000
+    pieces = [b"46\r\n", b"x" * 70 + b"\r\n"] * 2000
     client.send(post(CHUNKED, body=None), *pieces, b"0\r\n\r\n")
     assert (await client.reply()).status == 422  # no image
 
