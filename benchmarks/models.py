@@ -16,7 +16,7 @@ from benchmarks.forms import ADOPTED, DEFAULT, digits
 from logitserve.inference.repository import ModelRepository
 
 ADOPT = (
-    *("--name", ADOPTED, "--head", "softmax", "--strip-activation", "--preset", "unit"),
+    *("--name", ADOPTED, "--head", "softmax", "--preset", "0-1"),
     *("--height", "28", "--width", "28", "--channels", "1"),
 )
 

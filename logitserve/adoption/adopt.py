@@ -1,11 +1,11 @@
-"""Somebody else's ONNX file → a published model with a card.
+"""Somebody else's file → a published model with a card.
 
 The published file is compared with the original one, which gets its pixels through numpy, before
 anything is published. Needs the extra `adopt`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -15,26 +15,41 @@ import numpy.typing as npt
 import onnx
 from pydantic import ValidationError
 
-from logitserve.adoption import foreign, specimens
+from logitserve.adoption import foreign, labels, normalizing, specimens, trials
+from logitserve.adoption.endings import Ending
 from logitserve.adoption.foreign import PictureInput
-from logitserve.adoption.original import Original
-from logitserve.adoption.terms import Terms
+from logitserve.adoption.original import MIXED, Original
+from logitserve.adoption.terms import PRESETS, Color, Terms
+from logitserve.adoption.trials import Sample
 from logitserve.errors import AdoptionError
 from logitserve.inference import preprocessing
-from logitserve.inference.card import METADATA_KEY, Fit, Golden, Head, InputSpec, ModelCard
-from logitserve.inference.errors import ImageError
+from logitserve.inference.card import (
+    METADATA_KEY,
+    Adoption,
+    Fit,
+    Golden,
+    Head,
+    InputSpec,
+    ModelCard,
+    first_reason,
+)
+from logitserve.inference.errors import GoldenMismatchError, ImageError, ModelFileError
+from logitserve.inference.model_file import read
 from logitserve.inference.predictor import Predictor
-from logitserve.inference.repository import MODEL_FILE, ModelRepository
+from logitserve.inference.repository import MODEL_FILE, Draft, ModelRepository
 
 SAMPLE_CHUNK: Final = 32
 """Samples that are in memory at a time."""
+CROP: Final = 256 / 224
+"""The shorter side over that of the center that is cut out, where it is not said: torchvision's."""
+DRAWN: Final = "a drawn picture"
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """What the adopted model says of one of its owner's pictures."""
+class Answer:
+    """What the published model says of a picture."""
 
-    file: Path
+    picture: str
     label: str
     probability: float
 
@@ -45,153 +60,235 @@ class Adopted:
 
     card: ModelCard
     path: Path
-    cut: str | None
-    """The operator that was cut off."""
+    ending: Ending
     difference: float
     """Largest of a probability, over drawn pictures and samples."""
-    samples: tuple[Sample, ...]
+    answers: tuple[Answer, ...]
+    """For the samples; without any, for one drawn picture."""
+    trial: str | None
+    """Which preprocessing the samples chose, and how surely."""
 
 
-def adopt(file: Path, terms: Terms, *, models: Path, samples: Sequence[Path] = ()) -> Adopted:
-    """Publish somebody else's ONNX file as the next version of a model, whole or not at all.
+def adopt(
+    file: Path,
+    terms: Terms,
+    *,
+    models: Path,
+    samples: Sequence[Sample] = (),
+    color: Color | None = None,
+) -> Adopted:
+    """Publish somebody else's file as the next version of a model, whole or not at all.
 
     Args:
-        file: the ONNX file.
+        file: an ONNX file, or what Keras saved.
         terms: what its owner says of it.
         models: the folder to publish in.
-        samples: pictures of the owner's to compare both files on.
+        samples: the owner's pictures to compare both files on; those with an expected label choose
+            the preprocessing that was not said.
+        color: the order of the channels, where the terms have no normalization.
 
     Raises:
         AdoptionError: it cannot be adopted, or not without being told more.
-        ImageError: a sample is not a picture.
         PublishError: the folder cannot be written to.
     """
     model = foreign.load(file)
+    own = terms.labels or labels.of_model(model)
+    tidy = normalizing.tidied(model)
     told = {"height": terms.height, "width": terms.width, "channels": terms.channels}
-    source = foreign.picture_input(model, layout=terms.layout, told=told)
-    original = Original(model, source, terms)
-    spec = _spec(source, terms.fit)
+    source = foreign.picture_input(tidy, layout=terms.layout, told=told)
+    look = _look(tidy, source, own)
+    trial = None
+    if expected := [sample for sample in samples if sample.expected is not None]:
+        terms, trial = _tried(look, source, terms, expected, own, color=color)
+    spec = _spec(source, terms)
     pictures = specimens.draw(spec)
     images = np.stack([preprocessing.decode(picture, spec) for picture in pictures])
-    logits = original.logits(images)
-    labels = _labels(terms, foreign.labels_of(model), logits.shape[1])
-    graph = original.wrapped(logits.shape[1])
-
+    original = look(terms, images)
     with ModelRepository(models).publication(terms.name) as draft:
-        card = _card(terms, spec, labels, version=draft.version, file=file).model_copy(
-            update={
-                "goldens": tuple(
-                    Golden(image=picture, logits=tuple(row.tolist()))
-                    for picture, row in zip(pictures, logits, strict=True)
-                )
-            }
+        card = _card(
+            file,
+            terms,
+            spec,
+            original=original,
+            own=own,
+            pictures=pictures,
+            version=draft.version,
         )
-        published = _write(graph, card, draft.folder / MODEL_FILE)
-        difference = original.compare(published, images)
-        tried = []
-        for chunk in _decoded(samples, published):
-            difference = max(
-                difference, original.compare(published, np.stack(list(chunk.values())))
-            )
-            tried += _tried(published, chunk)
-    cut = None if original.cut is None else original.cut.operator
-    path = models / card.name / card.version / MODEL_FILE
-    return Adopted(card, path, cut, difference, tuple(tried))
+        published, difference = _publish(original, card, draft, images)
+        answers = []
+        for start in range(0, len(samples), SAMPLE_CHUNK):
+            chunk = samples[start : start + SAMPLE_CHUNK]
+            pixels = _decoded(chunk, spec)
+            difference = max(difference, original.compare(published, pixels))
+            answers += _answers(published, [sample.file.name for sample in chunk], pixels)
+        answers = answers or _answers(published, [DRAWN], images[:1])
+    path = models / card.name / draft.version / MODEL_FILE
+    return Adopted(published.card, path, original.ending, difference, tuple(answers), trial)
 
 
-def _spec(source: PictureInput, fit: Fit) -> InputSpec:
+Look = Callable[[Terms, npt.NDArray[np.uint8]], Original]
+
+
+def _look(tidy: onnx.ModelProto, source: PictureInput, own: labels.Labels | None) -> Look:
+    """A way to look at the graph again under other terms."""
+    count = None if own is None else len(own)
+    return lambda terms, images: Original(tidy, source, terms, images, labels=count)
+
+
+def _tried(
+    look: Look,
+    source: PictureInput,
+    terms: Terms,
+    samples: Sequence[Sample],
+    own: labels.Labels | None,
+    *,
+    color: Color | None,
+) -> tuple[Terms, str]:
+    """The terms with the preprocessing that fits the samples best, and how surely it does."""
+    if own is None:
+        raise AdoptionError("--expect needs labels: give --labels")
+    if unknown := {str(sample.expected) for sample in samples} - set(own):
+        raise AdoptionError(f"--expect {min(unknown)} is none of the {len(own)} labels")
+    fits = [Fit.STRETCH, Fit.CROP, Fit.PAD] if terms.fit is None else [terms.fit]
+    default = terms.normalization or replace(
+        PRESETS["0-1"] if source.takes_floats else PRESETS["raw"]
+    )
+    spec = _spec(source, terms)
+    drawn = [preprocessing.decode(picture, spec) for picture in specimens.draw(spec)]
+    original = look(replace(terms, normalization=default), np.stack(drawn))
+    found = trials.run(
+        original.probabilities,
+        lambda fit: _decoded(samples, _spec(source, replace(terms, fit=fit))),
+        [own.index(str(sample.expected)) for sample in samples],
+        fits,
+        list(trials.normalizations(source, terms.normalization, color)),
+    )
+    best, told = trials.best(found, len(samples))
+    return replace(terms, fit=best.fit, normalization=best.normalization), told
+
+
+def _spec(source: PictureInput, terms: Terms) -> InputSpec:
+    is_grey = terms.normalization is not None and terms.normalization.color is Color.GREY
+    shorter_side = terms.shorter_side
+    if terms.fit is Fit.CROP and shorter_side is None:
+        shorter_side = round(max(source.height, source.width) * CROP)
     try:
         return InputSpec.model_validate(
             {
                 "height": source.height,
                 "width": source.width,
-                "channels": source.channels,
-                "fit": fit,
+                "channels": 1 if is_grey else source.channels,
+                "fit": terms.fit or Fit.STRETCH,
+                "shorter_side": shorter_side,
             }
         )
     except ValidationError as error:
-        raise AdoptionError(_first(error)) from error
-
-
-def _labels(terms: Terms, own: tuple[str, ...] | None, logits: int) -> tuple[str, ...]:
-    labels = terms.labels or own
-    if labels is None:
-        raise AdoptionError(f"the graph gives {logits} logits and no labels: give --labels")
-    expected = 1 if terms.head is Head.BINARY else len(labels)
-    if logits != expected:
-        heads_one = "; a binary head has one, for the second of two labels"
-        raise AdoptionError(
-            f"the graph gives {logits} logits, but --head {terms.head} with {len(labels)} labels "
-            f"has {expected}{heads_one if terms.head is Head.BINARY else ''}"
-        )
-    return labels
+        raise AdoptionError(first_reason(error)) from error
 
 
 def _card(
-    terms: Terms, spec: InputSpec, labels: tuple[str, ...], *, version: str, file: Path
+    file: Path,
+    terms: Terms,
+    spec: InputSpec,
+    *,
+    original: Original,
+    own: labels.Labels | None,
+    pictures: Sequence[bytes],
+    version: str,
 ) -> ModelCard:
-    """The card, with a golden to be replaced."""
+    head, count = original.ending.head, original.ending.count
+    if own is None:
+        raise AdoptionError(
+            f"the graph gives {count} logits and no labels: give --labels, with commas between "
+            "them, or a file (text, CSV or JSON)"
+        )
+    width = 1 if head is Head.BINARY else len(own)
+    if count != width:
+        is_binary = "; a binary head has one, for the second of two labels"
+        raise AdoptionError(
+            f"the graph gives {count} logits, but --head {head} with {len(own)} labels has "
+            f"{width}{is_binary if head is Head.BINARY else ''}"
+        )
     thresholds = terms.thresholds
-    if thresholds is None and terms.head is Head.SIGMOID:
+    if thresholds is None and head is Head.SIGMOID:
         thresholds = (0.5,)
     if thresholds is not None and len(thresholds) == 1:
-        thresholds = thresholds * len(labels)
-    width = 1 if terms.head is Head.BINARY else len(labels)
+        thresholds = thresholds * len(own)
+    goldens = [
+        Golden(image=picture, logits=tuple(row.tolist()))
+        for picture, row in zip(pictures, original.logits.astype(np.float32), strict=True)
+    ]
     try:
         return ModelCard(
             name=terms.name,
             version=version,
             description=terms.description or f"Adopted from {file.name}.",
-            head=terms.head,
-            labels=labels,
+            head=head,
+            labels=own,
             input=spec,
             temperature=terms.temperature,
             thresholds=thresholds,
-            goldens=(Golden(image=b"", logits=(0.0,) * width),),
+            goldens=tuple(goldens),
+            tolerance=original.tolerance,
+            adopted=Adoption(file=file.name, ending=original.ending.note),
             created=datetime.now(UTC),
             license=terms.license,
         )
     except ValidationError as error:
-        raise AdoptionError(_first(error)) from error
+        raise AdoptionError(first_reason(error)) from error
 
 
-def _first(error: ValidationError) -> str:
-    details = error.errors(include_url=False)[0]
-    where = ".".join(map(str, details["loc"]))
-    return f"{where}: {details['msg']}" if where else str(details["msg"])
+def _publish(
+    original: Original, card: ModelCard, draft: Draft, images: npt.NDArray[np.uint8]
+) -> tuple[Predictor, float]:
+    """Write the first of the wrapped graphs that proves itself and answers as the original does."""
+    reasons = []
+    for batch, graph in original.wrapped():
+        try:
+            published = _write(
+                graph, card.model_copy(update={"batch": batch}), draft.folder / MODEL_FILE
+            )
+            return published, original.compare(published, images)
+        except GoldenMismatchError:
+            reasons.append(MIXED.format(batch="several" if batch is None else batch))
+        except (AdoptionError, ModelFileError) as error:
+            reasons.append(str(error))
+        # What onnxruntime raises while it runs shares no base but this.
+        except RuntimeError as error:
+            reasons.append(f"the graph does not run: {str(error).splitlines()[0]}")
+    raise AdoptionError(reasons[-1])
 
 
 def _write(graph: onnx.ModelProto, card: ModelCard, path: Path) -> Predictor:
     """Write the file, and let it prove itself."""
     onnx.helper.set_model_props(graph, {METADATA_KEY: card.to_json()})
     try:
-        onnx.checker.check_model(graph)
-    except onnx.checker.ValidationError as error:
-        reason = str(error).splitlines()[0]
-        raise AdoptionError(f"the graph cannot be wrapped: {reason}") from error
-    onnx.save(graph, path)
-    return Predictor.load(path)
+        onnx.save(graph, path)
+    except ValueError as error:  # protobuf's limit
+        raise AdoptionError("the model is larger than an ONNX file may be (2 GiB)") from error
+    except OSError as error:
+        raise AdoptionError(f"the model cannot be written: {error.strerror}") from error
+    with read(path) as reading:
+        return Predictor.of(reading)
 
 
-def _decoded(
-    files: Sequence[Path], published: Predictor
-) -> Iterator[dict[Path, npt.NDArray[np.uint8]]]:
-    """The samples, `SAMPLE_CHUNK` at a time."""
-    for start in range(0, len(files), SAMPLE_CHUNK):
-        chunk = {}
-        for file in files[start : start + SAMPLE_CHUNK]:
-            try:
-                chunk[file] = published.decode(file.read_bytes())
-            except (ImageError, OSError) as error:
-                raise AdoptionError(f"sample {file} cannot be used: {error}") from error
-        yield chunk
+def _decoded(samples: Sequence[Sample], spec: InputSpec) -> npt.NDArray[np.uint8]:
+    images = []
+    for sample in samples:
+        try:
+            images.append(preprocessing.decode(sample.file.read_bytes(), spec))
+        except (ImageError, OSError) as error:
+            raise AdoptionError(f"sample {sample.file} cannot be used: {error}") from error
+    return np.stack(images)
 
 
-def _tried(published: Predictor, chunk: Mapping[Path, npt.NDArray[np.uint8]]) -> list[Sample]:
-    predictions = published.predict(np.stack(list(chunk.values())))
+def _answers(
+    published: Predictor, names: Sequence[str], images: npt.NDArray[np.uint8]
+) -> list[Answer]:
+    found = published.predict(images)
     return [
-        Sample(file, published.card.labels[argmax], float(probabilities[argmax]))
-        for file, argmax, probabilities in zip(
-            chunk, predictions.argmax, predictions.probabilities, strict=True
+        Answer(name, published.card.labels[argmax], float(probabilities[argmax]))
+        for name, argmax, probabilities in zip(
+            names, found.argmax, found.probabilities, strict=True
         )
     ]

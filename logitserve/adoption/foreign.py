@@ -1,24 +1,36 @@
-"""Somebody else's ONNX graph, read: what it takes, where its answer is, and what ends it.
+"""Somebody else's ONNX file, read: what it takes, and which of its outputs may hold the answers.
 
 Needs the extra `adopt`; only `logitserve adopt` imports it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import onnx
 from onnx import TensorProto
 
+from logitserve.adoption import formats, keras
+from logitserve.adoption.normalizing import producers
 from logitserve.adoption.terms import Layout
 from logitserve.errors import AdoptionError
-from logitserve.inference.card import Head
+from logitserve.inference.images import DEFAULT_MAX_PIXELS
 
-FLOATS: Final = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16)
-INTEGERS: Final = (TensorProto.UINT8, TensorProto.INT32, TensorProto.INT64)
-MIN_OPSET: Final = 9
-"""Below it, operators broadcast by other rules."""
+FLOATS: Final = (
+    TensorProto.FLOAT,
+    TensorProto.DOUBLE,
+    TensorProto.FLOAT16,
+    TensorProto.BFLOAT16,
+)
+INTEGERS: Final = (
+    TensorProto.UINT8,
+    TensorProto.INT8,
+    TensorProto.UINT16,
+    TensorProto.INT16,
+    TensorProto.INT32,
+    TensorProto.INT64,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +48,8 @@ class PictureInput:
     """Shape behind the batch, as the graph wants it: 1, 2 or 3 numbers."""
     batch: int | None
     """The fixed size of the batch; None if it is dynamic."""
+    has_batch: bool = True
+    """Whether there is a batch at all; if not, `batch` is 1."""
 
     @property
     def takes_floats(self) -> bool:
@@ -43,52 +57,49 @@ class PictureInput:
         return self.dtype in FLOATS
 
 
-@dataclass(frozen=True, slots=True)
-class Activation:
-    """What turns logits into probabilities at the end of a graph."""
-
-    operator: str
-    """As a person would call it."""
-    logits: str
-    """The tensor before it."""
-    heads: frozenset[Head]
-    """Those that do the same outside of the graph."""
-    is_log: bool = False
-    """Whether the graph answers logarithms of probabilities."""
-    column: int | None = None
-    """Of `logits`, where only one counts."""
-    classifier: str | None = None
-    """First output of the LinearClassifier whose `post_transform` this is."""
-
-
 def load(path: Path) -> onnx.ModelProto:
-    """Read an ONNX file, with the tensors that it keeps in other files.
+    """Read an ONNX file, with the tensors that it keeps in other files, or what Keras saved.
 
     Raises:
-        AdoptionError: it is not one, or its operators are too old.
+        AdoptionError: it is neither; it names what it is, and how that is exported.
     """
     try:
-        model = onnx.load(path)
-        onnx.checker.check_model(model)
+        if formats.is_keras(path):
+            return keras.convert(path)
+        formats.check(path)
+        model = onnx.load(path, load_external_data=False)
     except OSError as error:
         raise AdoptionError(f"{path} cannot be read: {error.strerror or error}") from error
-    # Protobuf's and the checker's errors share no base but this.
+    # Protobuf's errors share no base but this.
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise AdoptionError(f"{path} is not a valid ONNX file: {reason}") from error
-    opset = opset_of(model)
-    if opset < MIN_OPSET:
-        raise AdoptionError(
-            f"{path} is of opset {opset}; export it with {MIN_OPSET} or later, or convert it with "
-            "onnx.version_converter"
+        if isinstance(error, AdoptionError):
+            raise
+        raise _no_onnx(path) from error
+    if not model.graph.node:
+        raise _no_onnx(path)
+    try:
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except Exception as error:
+        missing = sorted(
+            {
+                e.value
+                for t in model.graph.initializer
+                for e in t.external_data
+                if e.key == "location"
+            }
         )
+        raise AdoptionError(
+            f"{path} keeps its weights in other files ({', '.join(missing[:3])}), which are not "
+            f"whole beside it: put them into {path.parent}, or save the model as one file"
+        ) from error
     return model
 
 
-def opset_of(model: onnx.ModelProto) -> int:
-    """Version of the standard operators; the first that is supported here if it has none."""
-    versions = [entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}]
-    return int(versions[0]) if versions else MIN_OPSET
+def _no_onnx(path: Path) -> AdoptionError:
+    return AdoptionError(
+        f"{path} is not a valid ONNX file, or only a part of one ({path.stat().st_size} bytes): "
+        "download or export it again"
+    )
 
 
 def picture_input(
@@ -104,8 +115,7 @@ def picture_input(
     Raises:
         AdoptionError: it takes no picture, or the two words contradict or leave something open.
     """
-    constants = {tensor.name for tensor in model.graph.initializer}
-    inputs = [entry for entry in model.graph.input if entry.name not in constants]
+    inputs = model.graph.input
     if len(inputs) != 1:
         names = ", ".join(entry.name for entry in inputs)
         raise AdoptionError(
@@ -116,9 +126,11 @@ def picture_input(
     if tensor.elem_type not in FLOATS + INTEGERS:
         raise AdoptionError(
             f"input {inputs[0].name!r} is of type {TensorProto.DataType.Name(tensor.elem_type)}; "
-            "pictures go into float, double, float16, uint8, int32 or int64"
+            "pictures go into floats or integers"
         )
-    batch, *dims = [dim.dim_value or None for dim in tensor.shape.dim] or [None]
+    shape = [dim.dim_value if dim.dim_value > 0 else None for dim in tensor.shape.dim]
+    has_batch = not _is_one_picture(shape, told)
+    batch, *dims = (shape or [None]) if has_batch else [1, *shape]
     chosen = layout or _layout_of(dims)
     size = _size(dims, chosen, told)
     return PictureInput(
@@ -128,13 +140,27 @@ def picture_input(
         **size,
         tensor=_tensor(len(dims), chosen, **size),
         batch=batch,
+        has_batch=has_batch,
     )
+
+
+def _is_one_picture(shape: list[int | None], told: Mapping[str, int | None]) -> bool:
+    """Whether a shape is that of a picture without a batch before it."""
+    if len(shape) == 3 and None not in shape:
+        return (shape[0] == 3) != (shape[2] in {1, 3})
+    size = (told["height"], told["width"])
+    return len(shape) == 2 and None not in size and tuple(shape) == size
 
 
 def _layout_of(dims: list[int | None]) -> Layout:
     """Where the channels stand, as the shape behind the batch shows."""
     if len(dims) != 3:
         return Layout.NHWC
+    if dims == [None, None, None]:
+        raise AdoptionError(
+            "the graph's input does not show where its channels stand: give --layout, --height, "
+            "--width and --channels"
+        )
     first, last = dims[0] in {1, 3}, dims[2] in {1, 3}
     if first == last:
         raise AdoptionError(
@@ -170,6 +196,11 @@ def _size(dims: list[int | None], layout: Layout, told: Mapping[str, int | None]
                 f"[batch, {', '.join(str(dim or '?') for dim in dims)}]"
             )
         size[name] = by_owner if by_graph is None else by_graph
+    if (size["height"] or 1) * (size["width"] or 1) > DEFAULT_MAX_PIXELS:
+        raise AdoptionError(
+            f"the graph takes {size['height']}×{size['width']} pixels; the limit is "
+            f"{DEFAULT_MAX_PIXELS} pixels"
+        )
     if size["channels"] not in {1, 3}:
         raise AdoptionError(
             f"the graph takes {size['channels']} channels; pictures have 1 (luminance) or 3 (RGB)"
@@ -204,64 +235,29 @@ def _tensor(
     return (channels, height, width) if layout is Layout.NCHW else (height, width, channels)
 
 
-def answer_output(model: onnx.ModelProto, wanted: str | None) -> str:
-    """The output that holds scores or probabilities, not labels.
+def score_outputs(model: onnx.ModelProto, wanted: str | None) -> list[str]:
+    """The outputs that may hold scores or probabilities: floats, not labels.
+
+    Where there are only labels that an ArgMax made, the scores that it looks at become an output.
 
     Raises:
-        AdoptionError: there is none, or several, or none of the wanted name.
+        AdoptionError: there is none, or none of the wanted name.
     """
+    names = [output.name for output in model.graph.output]
     if wanted is not None:
-        candidates = [wanted] if wanted in {output.name for output in model.graph.output} else []
-    else:
-        candidates = [
-            output.name
-            for output in model.graph.output
-            if output.type.tensor_type.elem_type in FLOATS or output.type.HasField("sequence_type")
-        ]
-    if len(candidates) != 1:
-        names = ", ".join(output.name for output in model.graph.output)
-        raise AdoptionError(
-            f"which output holds the answer? Say it with --output; the graph has {names}"
-        )
-    return str(candidates[0])
-
-
-def producers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
-    """Tensor → the node that makes it."""
-    return {name: node for node in model.graph.node for name in node.output}
-
-
-def attribute(node: onnx.NodeProto, name: str) -> Any:
-    """An attribute's value, None if it is not there."""
-    for entry in node.attribute:
-        if entry.name == name:
-            return onnx.helper.get_attribute_value(entry)
-    return None
-
-
-def labels_of(model: onnx.ModelProto) -> tuple[str, ...] | None:
-    """The labels that a classifier of scikit-learn carries in its graph."""
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in reversed(
-        model.graph.node
-    ):  # those before are of parts, such as one against the rest
-        for name in ("classlabels_strings", "classlabels_int64s", "classlabels_ints"):
-            if values := attribute(node, name):
-                return tuple(map(_text, values))
-        if node.op_type == "ArrayFeatureExtractor" and node.input[0] in constants:
-            return tuple(map(_text, onnx.numpy_helper.to_array(constants[node.input[0]]).flat))
-    return None
-
-
-def _text(label: object) -> str:
-    return label.decode() if isinstance(label, bytes) else str(label)
-
-
-def walk_back(model: onnx.ModelProto, tensor: str) -> Iterator[onnx.NodeProto]:
-    """The nodes before a tensor, nearest first, each time along the first input."""
+        if wanted not in names:
+            raise AdoptionError(f"--output {wanted} is none of the graph's: {', '.join(names)}")
+        return [wanted]
+    found = [
+        output.name
+        for output in model.graph.output
+        if output.type.tensor_type.elem_type in (*FLOATS, TensorProto.UNDEFINED)
+    ]
     made_by = producers(model)
-    while node := made_by.get(tensor):
-        yield node
-        if not node.input:
-            return
-        tensor = node.input[0]
+    for name in names if not found else ():
+        if name in made_by and made_by[name].op_type == "ArgMax":
+            found.append(made_by[name].input[0])
+            model.graph.output.append(onnx.ValueInfoProto(name=found[-1]))
+    if not found:
+        raise AdoptionError(f"none of the graph's outputs ({', '.join(names)}) holds scores")
+    return found

@@ -1,236 +1,267 @@
 """The stranger's graph as it came: the reference that the published file is compared with."""
 
-import tempfile
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
-from logitserve.adoption import activations, foreign
-from logitserve.adoption.foreign import Activation, PictureInput
-from logitserve.adoption.terms import PRESETS, Normalization, Terms
-from logitserve.adoption.wrapping import LEAST, preprocess, wrap
+from logitserve.adoption import endings, normalizing
+from logitserve.adoption.foreign import PictureInput, score_outputs
+from logitserve.adoption.network import (
+    DYNAMICALLY_QUANTIZED,
+    QUANTIZED,
+    Network,
+    Rows,
+    has_operator,
+    is_half,
+)
+from logitserve.adoption.terms import PRESETS, Color, Normalization, Terms
+from logitserve.adoption.wrapping import preprocess, wrap
 from logitserve.errors import AdoptionError
-from logitserve.inference import heads, runtime
-from logitserve.inference.card import Head
-from logitserve.inference.errors import ModelFileError
+from logitserve.inference import heads
 from logitserve.inference.predictor import Predictor
 
-TOLERANCE: Final = 1e-5
+FLOAT_TOLERANCE: Final = 1e-5
 """Largest difference of a probability between the original and the published file."""
-HALF_TOLERANCE: Final = 5e-3
-"""The same where the original takes float16: its inputs have eleven bits."""
+NARROW_TOLERANCE: Final = 5e-3
+"""The same where numbers have eleven bits (float16) or eight (quantised)."""
+SAFETY: Final = 4
+"""The tolerance is at least so many times the difference that was measured on this machine."""
+MIXED: Final = (
+    "in a batch of {batch}, the graph does not say of a picture what it says of it alone: export "
+    "it with a dynamic batch or a batch of 1"
+)
+
+Images = npt.NDArray[np.uint8]
 
 
 class Original:
-    """The stranger's graph as it came, run on pixels that numpy prepared."""
+    """The stranger's graph, run on pixels that numpy prepared."""
 
-    def __init__(self, model: onnx.ModelProto, source: PictureInput, terms: Terms) -> None:
-        self._source = source
-        self._terms = terms
-        self._normalization = _normalization(terms, source)
-        answer = foreign.answer_output(model, terms.output)
-        found = None if terms.log_probabilities else activations.find(model, answer)
-        self.cut = _to_cut(terms, found)
-        self._network = _Network(model, source, answer, batch=source.batch)
-        self._part = activations.up_to(model, source, answer, self.cut)
-        if source.batch is not None:
-            activations.free_batch(self._part, source.batch)
-        self._ends_in_logits = found is None and not terms.log_probabilities
-        self._is_log = found is not None and found.is_log
-        self._rank = 2
+    def __init__(
+        self,
+        tidy: onnx.ModelProto,
+        source: PictureInput,
+        terms: Terms,
+        images: Images,
+        *,
+        labels: int | None,
+    ) -> None:
+        """Find out what the graph answers, and where its logits are.
 
-    def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """What the network says before any activation, `[n, k]`, float32.
+        Args:
+            tidy: as `normalizing.tidied` gives it.
+            source: what it takes.
+            terms: of its owner.
+            images: uint8, `[n, height, width, channels]`; they should differ.
+            labels: how many there are, if that is known.
 
         Raises:
-            AdoptionError: the graph does not run, or the answer is not one row a picture, or it
-                is probabilities where logits were expected.
+            AdoptionError: the graph does not run, or its answers contradict the terms.
         """
-        self._check(self._answers(images))
-        output = self._part.graph.output[0].name
-        try:
-            raw = _Network(self._part, self._source, output).run(self._prepared(images))
-        except AdoptionError as error:
-            raise self._fixed_batch() or error from error
-        self._rank = raw.ndim
-        if len(raw) != len(images):
-            raise self._fixed_batch() or AdoptionError(
-                f"the graph answers {len(raw)} rows for {len(images)} pictures"
-            )
-        rows = raw.reshape(len(images), -1).astype(np.float32)
-        if self.cut is not None and self.cut.column is not None:
-            rows = rows[:, [self.cut.column]]
-        if self._terms.log_probabilities:
-            rows = np.log(np.maximum(rows, LEAST))
-        return rows
-
-    def wrapped(self, logits: int) -> onnx.ModelProto:
-        """The graph with a model file's contract."""
-        return wrap(
-            self._part,
-            self._source,
-            self._normalization,
-            logits=logits,
-            reshape=self._rank != 2,
-            column=None if self.cut is None else self.cut.column,
-            log=self._terms.log_probabilities,
+        self._source = source
+        self._normalization = normalization_of(terms, source)
+        inputs = self._prepared(images)
+        outputs = score_outputs(tidy, terms.output)
+        reference, found = _first_that_runs(tidy, source, outputs, inputs)
+        output, answers = _chosen(dict(zip(outputs, found, strict=True)), labels)
+        self._reference = Network(reference, source, [output])
+        is_narrow = is_half(tidy) or has_operator(tidy, QUANTIZED)
+        floor = NARROW_TOLERANCE if is_narrow else FLOAT_TOLERANCE
+        graph, network, tensors = _same_answers(
+            tidy, source, inputs, output=output, answers=answers, tolerance=floor
         )
+        self.ending = endings.find(
+            answers,
+            list(tensors.items()),
+            lambda tensor, rows: network.after(tensor, output, rows),
+            output=output,
+            head=terms.head,
+            told=terms.answers,
+            tolerance=floor,
+        )
+        at_end = {**tensors, output: answers}[self.ending.tensor]
+        self.logits: Rows = self.ending.logits(at_end)
+        """Of the images: `[n, count]`."""
+        self._part = normalizing.pruned(graph, self.ending.tensor)
+        plain = Network(self._part, source, [self.ending.tensor], optimized=False)
+        self._part.graph.output[0].type.CopyFrom(_type_of(plain, self.ending.tensor))
+        (unoptimized,) = map(_rows, plain.alone(inputs))
+        moved = self._head(self.ending.logits(unoptimized)) - self._head(self.logits)
+        self.tolerance = max(floor, SAFETY * float(np.abs(moved).max()))
+        """Of a probability: what another machine's arithmetic may change."""
 
-    def compare(self, published: Predictor, images: npt.NDArray[np.uint8]) -> float:
-        """The largest difference of a probability, in one batch and one by one.
+    def probabilities(self, images: Images, normalization: Normalization | None = None) -> Rows:
+        """What the original says of each picture alone, `[n, labels]`."""
+        (answers,) = map(_rows, self._reference.alone(self._prepared(images, normalization)))
+        return self.ending.probabilities(answers)
+
+    def wrapped(self) -> Iterator[tuple[int | None, onnx.ModelProto]]:
+        """Graphs with a model file's contract, each with the size of its batch, the best first."""
+        fixed = self._source.batch
+        if self._source.has_batch and not has_operator(self._part, DYNAMICALLY_QUANTIZED):
+            if fixed is None:
+                yield None, self._wrap(self._part, None)
+            yield None, self._wrap(normalizing.free_batch(self._part, fixed or 1), None)
+        yield fixed or 1, self._wrap(self._part, fixed or 1)
+
+    def compare(self, published: Predictor, images: Images) -> float:
+        """The largest difference of a probability, in batches and one by one.
 
         Raises:
             AdoptionError: it is above the tolerance.
         """
-        together = published.predict(images, calibrated=False).probabilities
+        expected = self.probabilities(images)
         alone = [published.predict(image[None], calibrated=False).probabilities for image in images]
-        expected = self._probabilities(self._answers(images), together.shape[1])
-        worst = float(np.abs(np.stack([together, np.concatenate(alone)]) - expected).max())
-        is_half = self._source.dtype == onnx.TensorProto.FLOAT16
-        tolerance = HALF_TOLERANCE if is_half else TOLERANCE
-        if not worst <= tolerance:
-            raise self._fixed_batch() or AdoptionError(
+        together = published.predict(images, calibrated=False).probabilities
+        worst = float(np.abs(np.concatenate(alone) - expected).max())
+        if not worst <= self.tolerance:
+            raise AdoptionError(
                 f"the wrapped graph's probabilities differ from the original's by up to "
-                f"{worst:.2g}, more than {tolerance:g}; nothing is published"
+                f"{worst:.2g}, more than {self.tolerance:.2g}; nothing is published"
             )
-        return worst
+        mixed = float(np.abs(together - np.concatenate(alone)).max())
+        if not mixed <= (FLOAT_TOLERANCE if self.tolerance < NARROW_TOLERANCE else self.tolerance):
+            raise AdoptionError(MIXED.format(batch=self._source.batch or "several"))
+        return max(worst, mixed)
 
-    def _answers(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-        answers = self._network.run(self._prepared(images))
-        return answers.reshape(len(images), -1).astype(np.float64)
+    def _wrap(self, part: onnx.ModelProto, batch: int | None) -> onnx.ModelProto:
+        return wrap(part, self._source, self._normalization, self.ending, batch=batch)
 
-    def _prepared(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-        return preprocess(images, self._source, self._normalization)
+    def _head(self, logits: Rows) -> Rows:
+        return heads.probabilities(self.ending.head, logits)
 
-    def _probabilities(
-        self, answers: npt.NDArray[np.float64], classes: int
-    ) -> npt.NDArray[np.float64]:
-        """`[n, classes]`, from whatever the original answers."""
-        if self._ends_in_logits:
-            return heads.probabilities(self._terms.head, answers)
-        values = np.exp(answers) if self._is_log else answers
-        if self._terms.head is Head.BINARY:
-            return np.concatenate([1 - values[:, -1:], values[:, -1:]], axis=1)
-        return values[:, -classes:]  # skl2onnx puts the complements of many labels before them
-
-    def _check(self, answers: npt.NDArray[np.float64]) -> None:
-        """What is called probabilities are some; what is called logits are none."""
-        in_range = ((answers >= 0) & (answers <= 1)).all()
-        sums_to_one = answers.shape[1] > 1 and np.allclose(answers.sum(axis=1), 1, atol=1e-3)
-        are_probabilities = in_range and sums_to_one
-        if self._ends_in_logits and are_probabilities:
-            raise AdoptionError(
-                "the graph answers probabilities, by operators that cannot be cut off: add "
-                "--log-probabilities, or export it up to its logits"
-            )
-        if self._terms.log_probabilities and not are_probabilities:
-            raise AdoptionError(
-                "--log-probabilities does not fit: the graph's answers are not between 0 and 1 "
-                "with a sum of 1; leave it out"
-            )
-
-    def _fixed_batch(self) -> AdoptionError | None:
-        if self._source.batch is None:
-            return None
-        return AdoptionError(
-            f"the graph has a fixed batch of {self._source.batch} that could not be made dynamic: "
-            "export it with a dynamic one (torch.onnx.export: dynamic_shapes; tf2onnx: None)"
-        )
+    def _prepared(
+        self, images: Images, normalization: Normalization | None = None
+    ) -> npt.NDArray[Any]:
+        return preprocess(images, self._source, normalization or self._normalization)
 
 
-class _Network:
-    """A graph in onnxruntime."""
-
-    def __init__(
-        self, model: onnx.ModelProto, source: PictureInput, output: str, batch: int | None = None
-    ) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "original.onnx"
-            onnx.save(model, path)
+def _first_that_runs(
+    tidy: onnx.ModelProto, source: PictureInput, outputs: Sequence[str], inputs: npt.NDArray[Any]
+) -> tuple[onnx.ModelProto, list[npt.NDArray[Any] | None]]:
+    """The graph itself, or where onnxruntime does not run that, with its operators converted."""
+    try:
+        return tidy, Network(tidy, source, outputs).alone(inputs)
+    except AdoptionError as error:
+        for graph in normalizing.modernized(tidy):
             try:
-                self._session = runtime.open_session(path)
-            except ModelFileError as error:
-                raise AdoptionError(f"onnxruntime cannot load the graph: {error}") from error
-        self._input = source.name
-        self._output = output
-        self._batch = batch
+                return graph, Network(graph, source, outputs).alone(inputs)
+            except AdoptionError:
+                continue
+        raise error from None
 
-    def run(self, inputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Its output for any number of inputs, filled up where the batch is fixed.
 
-        Raises:
-            AdoptionError: it does not run.
-        """
-        batch = self._batch or len(inputs)
-        parts = []
-        for start in range(0, len(inputs), batch):
-            rows = inputs[start : start + batch]
-            filled = np.concatenate([rows, inputs[:1].repeat(batch - len(rows), axis=0)])
-            parts.append(self._run(filled)[: len(rows)])
-        return np.concatenate(parts)
-
-    def _run(self, inputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _same_answers(
+    tidy: onnx.ModelProto,
+    source: PictureInput,
+    inputs: npt.NDArray[Any],
+    *,
+    output: str,
+    answers: Rows,
+    tolerance: float,
+) -> tuple[onnx.ModelProto, Network, Mapping[str, Rows]]:
+    """The first conversion that answers as the original does, and the tensors near its answers."""
+    failure = AdoptionError("the graph's operators could not be converted")
+    for graph in normalizing.modernized(tidy):
+        names = endings.near(graph, output)
         try:
-            (found,) = self._session.run([self._output], {self._input: inputs})
-        # onnxruntime's exceptions share no base but this.
-        except Exception as error:
-            reason = str(error).splitlines()[0]
-            raise AdoptionError(
-                f"the graph does not run on an input of shape {list(inputs.shape)}: {reason}"
-            ) from error
-        # ZipMap makes a list of dictionaries, label → probability.
-        rows = [list(row.values()) for row in found] if isinstance(found, list) else found
-        return np.asarray(rows)
+            network = Network(graph, source, [output, *names])
+            (again, *tensors) = network.alone(inputs)
+        except AdoptionError as error:
+            failure = error
+            continue
+        if np.allclose(_rows(again), answers, rtol=tolerance, atol=tolerance, equal_nan=True):
+            found = zip(names, tensors, strict=True)
+            rows = {name: _rows(values) for name, values in found if _is_row(values)}
+            return graph, network, rows
+    raise failure
 
 
-def _to_cut(terms: Terms, found: Activation | None) -> Activation | None:
-    """The activation to leave out, as the owner allows it."""
-    if terms.log_probabilities and terms.head is not Head.SOFTMAX:
-        raise AdoptionError("--log-probabilities are logits of a softmax only: use --head softmax")
-    if terms.log_probabilities and terms.strip_activation:
-        raise AdoptionError("give --strip-activation or --log-probabilities, not both")
-    if found is None:
-        if terms.strip_activation:
-            raise AdoptionError(
-                "there is nothing to cut: the graph ends in no activation that is known here; "
-                "leave --strip-activation out, or use --log-probabilities if it ends in some other"
-            )
-        return None
-    if terms.head not in found.heads:
-        fitting = " or ".join(sorted(found.heads))
+def _type_of(network: Network, tensor: str) -> onnx.TypeProto:
+    """Type and rank, but no size, which may hold a fixed batch."""
+    node = network.outputs[tensor]
+    dtype = _TYPES[node.type]
+    made: onnx.TypeProto = onnx.helper.make_tensor_type_proto(dtype, [None] * len(node.shape))
+    return made
+
+
+_TYPES: Final = {
+    "tensor(float)": onnx.TensorProto.FLOAT,
+    "tensor(double)": onnx.TensorProto.DOUBLE,
+    "tensor(float16)": onnx.TensorProto.FLOAT16,
+    "tensor(bfloat16)": onnx.TensorProto.BFLOAT16,
+}
+
+
+def _is_row(values: npt.NDArray[Any] | None) -> bool:
+    """Whether it is one row of numbers a picture: `[n, …]` with one dimension that counts."""
+    if values is None or values.dtype.kind != "f":
+        return False
+    return len([size for size in values.shape[1:] if size > 1]) <= 1
+
+
+def _rows(values: npt.NDArray[Any] | None) -> Rows:
+    if values is None:
+        raise AdoptionError("the graph does not answer one row a picture")
+    return values.reshape(len(values), -1).astype(np.float64)
+
+
+def _chosen(found: Mapping[str, npt.NDArray[Any] | None], labels: int | None) -> tuple[str, Rows]:
+    """The output that holds one score a label, by its shape."""
+    rows = {name: _rows(values) for name, values in found.items() if _is_row(values)}
+    shapes = "; ".join(
+        f"{name}: {'?' if values is None else list(values.shape[1:])}"
+        for name, values in found.items()
+    )
+    if not rows:
         raise AdoptionError(
-            f"the graph ends in {found.operator}, which is --head {fitting}, not {terms.head}"
+            f"no output of the graph is one row of scores a picture ({shapes} a picture): it looks "
+            "for places or sequences, and logitserve serves classifiers"
         )
-    if found.is_log and not terms.strip_activation:
-        return None  # logarithms of probabilities are logits
-    if not terms.strip_activation:
-        raise AdoptionError(
-            f"the graph ends in {found.operator}, but a model file ends in logits: add "
-            "--strip-activation to cut it off"
-        )
-    return found
+    fitting = [
+        name
+        for name, values in rows.items()
+        if labels is None or values.shape[1] == labels or (values.shape[1], labels) == (1, 2)
+    ]
+    wide = [name for name in fitting if rows[name].shape[1] > 1]
+    for names in (list(rows), fitting, wide):
+        if len(names) == 1:
+            return names[0], rows[names[0]]
+    raise AdoptionError(
+        f"several outputs may hold the scores: say which with --output ({shapes} a picture)"
+    )
 
 
-def _normalization(terms: Terms, source: PictureInput) -> Normalization:
+def normalization_of(terms: Terms, source: PictureInput) -> Normalization:
+    """Which numbers the bytes become, as the owner says or the graph's type leaves no choice.
+
+    Raises:
+        AdoptionError: it was not said, or it contradicts the graph.
+    """
     given = terms.normalization
     if not source.takes_floats:
-        if given is not None and not given.is_none:
+        if given is not None and (given.scale, given.mean, given.std) != (1.0, (0.0,), (1.0,)):
             raise AdoptionError(
                 "the graph takes whole numbers, so that it scales them itself: leave --preset, "
                 "--scale, --mean and --std out"
             )
-        return Normalization()
+        is_signed = source.dtype == onnx.TensorProto.INT8
+        color = Color.RGB if given is None else given.color
+        return Normalization(mean=(128.0 if is_signed else 0.0,), color=color)
     if given is None:
         raise AdoptionError(
             "the graph takes floats: say what the bytes 0…255 become, with --preset "
-            f"({', '.join(PRESETS)}) or --scale, --mean and --std"
+            f"({', '.join(PRESETS)}) or --scale, --mean and --std; or let samples find it out, "
+            "with --sample and --expect"
         )
     for option, values in (("--mean", given.mean), ("--std", given.std)):
         if len(values) not in {1, source.channels}:
             raise AdoptionError(
                 f"{option} has {len(values)} numbers; the graph takes {source.channels} channels"
             )
+    if given.color is Color.BGR and source.channels == 1:
+        raise AdoptionError("--color bgr does not fit: the graph takes 1 channel")
     return given

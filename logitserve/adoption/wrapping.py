@@ -10,8 +10,10 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, compose, helper, numpy_helper
 
-from logitserve.adoption.foreign import PictureInput, opset_of
-from logitserve.adoption.terms import Layout, Normalization
+from logitserve.adoption.endings import Ending, Link
+from logitserve.adoption.foreign import PictureInput
+from logitserve.adoption.normalizing import STANDARD, opset_of
+from logitserve.adoption.terms import Color, Layout, Normalization
 from logitserve.inference.predictor import INPUT, OUTPUT
 
 PREFIX: Final = "adopted/"
@@ -33,8 +35,13 @@ def preprocess(
     Returns:
         `[n, *source.tensor]`, of the type that the graph takes.
     """
+    shown = images
+    if normalization.color is Color.BGR:
+        shown = images[..., ::-1]
+    elif normalization.color is Color.GREY:
+        shown = images.repeat(source.channels, axis=3)
     mean, std = np.array(normalization.mean), np.array(normalization.std)
-    numbers = (images.astype(np.float64) / normalization.scale - mean) / std
+    numbers = (shown.astype(np.float64) / normalization.scale - mean) / std
     if source.layout is Layout.NCHW:
         numbers = np.moveaxis(numbers, 3, 1)
     shaped = numbers.reshape(len(images), *source.tensor)
@@ -46,22 +53,18 @@ def wrap(
     model: onnx.ModelProto,
     source: PictureInput,
     normalization: Normalization,
+    ending: Ending,
     *,
-    logits: int,
-    reshape: bool = False,
-    column: int | None = None,
-    log: bool = False,
+    batch: int | None,
 ) -> onnx.ModelProto:
     """Put the preprocessing before a graph and the output's form behind it.
 
     Args:
-        model: one input, one output, dynamic batch.
+        model: one input, one output.
         source: what it takes.
         normalization: which numbers the bytes become.
-        logits: how many it gives.
-        reshape: whether its output is not `[batch, logits]`.
-        column: the one of its output's that counts, if it is one.
-        log: whether the output holds probabilities, of which logarithms are taken.
+        ending: what its output holds.
+        batch: the size of its batch; None if it is dynamic.
 
     Returns:
         input `image`, uint8 `[batch, height, width, channels]`; output `logits`, float32
@@ -72,29 +75,23 @@ def wrap(
     _add_preprocessing(before, source, normalization)
     before.add("Identity", output=inner.graph.input[0].name)
     after = _Chain(inner.graph.output[0].name, "after/")
-    if inner.graph.output[0].type.tensor_type.elem_type != TensorProto.FLOAT:
-        after.add("Cast", to=TensorProto.FLOAT)
-    if column is not None:
-        after.add("Gather", np.array([column], np.int64), axis=1)
-    if log:
-        after.add("Max", np.float32(LEAST))
-        after.add("Log")
-    if reshape:
-        after.add("Reshape", np.array([-1, logits], np.int64))
-    after.add("Identity", output=OUTPUT)
+    _add_ending(after, ending, inner.graph.output[0].type.tensor_type)
 
-    image = [source.height, source.width, source.channels]
+    rows = "batch" if batch is None else batch
+    channels = 1 if normalization.color is Color.GREY else source.channels
+    image = [rows, source.height, source.width, channels]
     graph = helper.make_graph(
         [*before.nodes, *inner.graph.node, *after.nodes],
         "adopted",
-        [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["batch", *image])],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", logits])],
+        [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, image)],
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [rows, ending.count])],
         [*before.constants, *inner.graph.initializer, *after.constants],
     )
+    graph.sparse_initializer.extend(inner.graph.sparse_initializer)
     for node in graph.node:  # exporters note there what files they were called from
         node.ClearField("doc_string")
         del node.metadata_props[:]
-    others = [entry for entry in inner.opset_import if entry.domain not in {"", "ai.onnx"}]
+    others = [entry for entry in inner.opset_import if entry.domain not in STANDARD]
     return helper.make_model(
         graph,
         opset_imports=[helper.make_opsetid("", opset_of(model)), *others],
@@ -103,13 +100,35 @@ def wrap(
     )
 
 
+def _add_ending(after: "_Chain", ending: Ending, output: onnx.TypeProto.Tensor) -> None:
+    if output.elem_type != TensorProto.FLOAT:
+        after.add("Cast", to=TensorProto.FLOAT)
+    if len(output.shape.dim) != 2:
+        count = 2 if ending.column is not None else ending.count
+        after.add("Reshape", np.array([-1, count], np.int64))
+    if ending.column is not None:
+        after.add("Gather", np.array([ending.column], np.int64), axis=1)
+    if ending.link is not Link.NONE:
+        probabilities = after.end
+        after.add("Max", np.float32(LEAST))
+        logarithms = after.add("Log")
+        if ending.link is Link.LOGIT:
+            after.end = probabilities
+            after.add("Neg")
+            after.add("Add", np.float32(1))
+            after.add("Max", np.float32(LEAST))
+            complements = after.add("Log")
+            after.join("Sub", logarithms, complements)
+    after.add("Identity", output=OUTPUT)
+
+
 class _Chain:
     """Nodes one after another, each with its constants."""
 
     def __init__(self, start: str, prefix: str) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
-        self._end = start
+        self.end = start
         self._prefix = prefix
 
     def add(
@@ -118,35 +137,49 @@ class _Chain:
         *constants: npt.NDArray[Any] | np.generic,
         output: str = "",
         **attributes: Any,
-    ) -> None:
-        """Apply an operator to the end of the chain and to constants."""
+    ) -> str:
+        """Apply an operator to the end of the chain and to constants; returns the new end."""
         name = f"{self._prefix}{len(self.nodes)}-{operator}"
         tensors = [
             numpy_helper.from_array(np.asarray(value), f"{name}-{index}")
             for index, value in enumerate(constants)
         ]
-        inputs = [self._end, *(tensor.name for tensor in tensors)]
-        self._end = output or name
+        inputs = [self.end, *(tensor.name for tensor in tensors)]
+        self.end = output or name
         self.constants += tensors
-        self.nodes.append(helper.make_node(operator, inputs, [self._end], **attributes))
+        self.nodes.append(helper.make_node(operator, inputs, [self.end], **attributes))
+        return self.end
+
+    def join(self, operator: str, *ends: str) -> None:
+        """Apply an operator to tensors that the chain has made."""
+        self.end = f"{self._prefix}{len(self.nodes)}-{operator}"
+        self.nodes.append(helper.make_node(operator, ends, [self.end]))
 
 
 def _add_preprocessing(chain: _Chain, source: PictureInput, normalization: Normalization) -> None:
     """The nodes for what `preprocess` does."""
+    if normalization.color is Color.BGR:
+        chain.add("Gather", np.array([2, 1, 0], np.int64), axis=3)
+    elif normalization.color is Color.GREY and source.channels == 3:
+        chain.add("Expand", np.array([1, 1, 1, 3], np.int64))
     if source.layout is Layout.NCHW:
         chain.add("Transpose", perm=[0, 3, 1, 2])  # of bytes, a fourth of the floats
-    if source.takes_floats:
-        chain.add("Cast", to=TensorProto.FLOAT)
-        divisor = normalization.scale * np.array(normalization.std)
-        offset = normalization.scale * np.array(normalization.mean)
+    divisor = normalization.scale * np.array(normalization.std)
+    offset = normalization.scale * np.array(normalization.mean)
+    dtype = TensorProto.UINT8
+    if source.takes_floats or offset.any():
+        dtype = TensorProto.FLOAT
+        chain.add("Cast", to=dtype)
         if offset.any():
             chain.add("Sub", _for_channels(offset, source))
         if (divisor != 1).any():
             chain.add("Div", _for_channels(divisor, source))
     if len(source.tensor) != 3:
         chain.add("Reshape", np.array([-1, *source.tensor], np.int64))
-    if source.dtype not in {TensorProto.FLOAT, TensorProto.UINT8}:
+    if source.dtype != dtype:
         chain.add("Cast", to=source.dtype)
+    if not source.has_batch:
+        chain.add("Reshape", np.array(source.tensor, np.int64))
 
 
 def _for_channels(values: npt.NDArray[np.float64], source: PictureInput) -> npt.NDArray[np.float32]:

@@ -1,16 +1,23 @@
 """`logitserve adopt`."""
 
+import re
+from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from logitserve.adoption.terms import PRESETS, Layout, Normalization, Terms
+from logitserve.adoption.terms import PRESETS, Answers, Color, Layout, Normalization, Terms
 from logitserve.cli.options import extra, models_option
 from logitserve.cli.pictures import in_folder
 from logitserve.inference.card import Fit, Head
 
-SHOWN_SAMPLES: Final = 20
+if TYPE_CHECKING:
+    from logitserve.adoption.adopt import Adopted
+    from logitserve.adoption.trials import Sample
+
+SHOWN: Final = 20
 
 
 class _Numbers(click.ParamType[tuple[float, ...]]):
@@ -27,64 +34,64 @@ class _Numbers(click.ParamType[tuple[float, ...]]):
             self.fail(f"{value!r} is not numbers with commas between them", param, ctx)
 
 
+def _one_of(values: type[StrEnum]) -> click.Choice[str]:
+    """A choice of an enumeration's values, which click would call by their names."""
+    return click.Choice([value.value for value in values])
+
+
 @click.command(
     "adopt",
     epilog="""\b
     Examples:
-      logitserve adopt resnet.onnx --name cats --head softmax --labels labels.txt --preset imagenet
-      logitserve adopt mlp.onnx --name digits8 --head softmax --strip-activation \\
-          --height 8 --width 8 --preset unit
-      logitserve adopt forest.onnx --name leaves --head softmax --log-probabilities \\
-          --height 16 --width 16 --preset bytes --samples leaves/
+      logitserve adopt resnet.onnx --name cats --labels labels.txt --preset imagenet --fit crop
+      logitserve adopt forest.onnx --name leaves --height 16 --width 16 --preset raw
+      logitserve adopt model.keras --name flowers --labels rose,tulip --sample photos/
 
-    softmax(log p) = p: with --log-probabilities the served probabilities are the graph's own.""",
+    docs/adopt.md says how each framework exports, and what is done to the file.""",
 )
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--name", required=True, help="name of the model")
+@click.argument("file", type=click.Path(exists=True, path_type=Path))
+@click.option("--name", help="name of the model; by default the file's")
 @click.option(
     "--head",
-    required=True,
-    type=click.Choice([head.value for head in Head]),
-    help="softmax: one of many; sigmoid: any number of many; binary: one logit, yes or no",
+    type=_one_of(Head),
+    help="softmax: one of many; sigmoid: any number of many; binary: one logit, yes or no. By "
+    "default what the graph's answers show",
 )
 @click.option(
     "--labels",
-    help="with commas between them, or a file with one a line; in the order of the logits. "
-    "Without it, those that scikit-learn put into the graph",
+    help="with commas between them, or a file: text, CSV or JSON; in the order of the scores. By "
+    "default those that the file carries",
 )
 @click.option("--height", type=click.IntRange(min=1), help="where the graph does not say it")
 @click.option("--width", type=click.IntRange(min=1), help="where the graph does not say it")
 @click.option("--channels", type=click.IntRange(min=1), help="1 or 3; where the graph does not say")
-@click.option(
-    "--layout",
-    type=click.Choice([layout.value for layout in Layout]),
-    help="where the channels of the input stand",
-)
+@click.option("--layout", type=_one_of(Layout), help="where the channels of the input stand")
 @click.option(
     "--fit",
-    type=click.Choice([fit.value for fit in Fit]),
-    default=Fit.STRETCH.value,
-    show_default=True,
-    help="how a picture of another size is made to fit",
+    type=_one_of(Fit),
+    help="how a picture of another size is made to fit; default: stretch. crop: the shorter side "
+    "is scaled, and the center cut out",
+)
+@click.option(
+    "--shorter-side",
+    type=click.IntRange(min=1),
+    help="pixels, for --fit crop; default: 256/224 of the input's",
 )
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
-    help="what the bytes become: 0…255, 0…1, −1…1, or standardized as in PyTorch's MNIST example "
-    "or for torchvision's networks",
+    help="what the bytes become: as for torchvision's networks, 0…1, −1…1, as for Caffe's and "
+    "Keras's VGG and ResNet (BGR), 0…255, or as in PyTorch's MNIST example",
 )
 @click.option("--scale", type=float, help="bytes are divided by it: 255 gives 0…1")
 @click.option("--mean", type=_Numbers(), help="then it is subtracted; one number or one a channel")
 @click.option("--std", type=_Numbers(), help="then it divides; one number or one a channel")
-@click.option("--output", help="the output that holds the answer, if there are several")
+@click.option("--color", type=_one_of(Color), help="which channels the graph takes, in which order")
+@click.option("--output", help="the output that holds the scores, if there are several")
 @click.option(
-    "--strip-activation", is_flag=True, help="cut off the softmax or sigmoid that ends the graph"
-)
-@click.option(
-    "--log-probabilities",
-    is_flag=True,
-    help="the graph answers probabilities that sum to 1 and no softmax makes them (a forest, a "
-    "Bayes classifier): their logarithms serve as logits",
+    "--answers",
+    type=_one_of(Answers),
+    help="what that output holds, where its numbers do not show it",
 )
 @click.option(
     "--temperature",
@@ -104,62 +111,101 @@ class _Numbers(click.ParamType[tuple[float, ...]]):
     help="SPDX identifier of the weights' license",
 )
 @click.option(
-    "--samples",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="folder of your pictures to run through both files before publishing",
+    "--sample",
+    "samples",
+    type=click.Path(exists=True, path_type=Path),
+    multiple=True,
+    help="a picture of yours, or a folder of them, to run through both files before publishing",
+)
+@click.option(
+    "--expect",
+    multiple=True,
+    help="the label of each --sample, in their order, or folders named by the labels: the presets "
+    "and fits that you do not give are tried, and the best is taken",
 )
 @models_option
 def command(
     file: Path,
     *,
     models: Path,
-    samples: Path | None,
+    name: str | None,
     labels: str | None,
+    samples: tuple[Path, ...],
+    expect: tuple[str, ...],
     preset: str | None,
     scale: float | None,
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
+    color: str | None,
     **terms: Any,
 ) -> None:
     """Give somebody else's ONNX FILE a card and publish it.
 
+    FILE may also be what Keras saved: .keras, .h5 or a SavedModel.
+
     The published file takes bytes (height, width, channels) and gives logits, whatever the
-    original took: floats, channels first, or a flat row. Before it is published, its probabilities
-    are compared with the original's on drawn pictures and on your samples.
+    original took and gave: a softmax or sigmoid that ends it is found and cut off. Before it is
+    published, its probabilities are compared with the original's on drawn pictures and on yours.
     """
     with extra("adopt"):
         from logitserve.adoption import adopt
-    terms["head"] = Head(terms["head"])
-    terms["fit"] = Fit(terms["fit"])
-    terms["layout"] = Layout(terms["layout"]) if terms["layout"] else None
-    terms["labels"] = None if labels is None else _labels(labels)
-    terms["normalization"] = _normalization(preset, scale, mean, std)
+        from logitserve.adoption.labels import given
+    enumerations = {"head": Head, "layout": Layout, "fit": Fit, "answers": Answers}
+    for option, values in enumerations.items():
+        terms[option] = None if terms[option] is None else values(terms[option])
+    chosen = None if color is None else Color(color)
+    told = Terms(
+        name=re.sub(r"[^a-z0-9._-]+", "-", file.stem.lower()).strip("-._")
+        if name is None
+        else name,
+        labels=None if labels is None else given(labels),
+        normalization=_normalization(preset, scale, mean, std, chosen),
+        **terms,
+    )
     adopted = adopt.adopt(
-        file,
-        Terms(**terms),
-        models=models,
-        samples=[] if samples is None else in_folder(samples),
+        file, told, models=models, samples=_samples(samples, expect), color=chosen
     )
-    for sample in adopted.samples[:SHOWN_SAMPLES]:
-        click.echo(f"  {sample.file.name}: {sample.label} {sample.probability:.4f}")
-    tried = f", {len(adopted.samples)} samples" if adopted.samples else ""
-    cut = f" without its {adopted.cut}" if adopted.cut else ""
-    card = adopted.card
+    _tell(adopted, models)
+
+
+def _tell(adopted: "Adopted", models: Path) -> None:
+    card, ending = adopted.card, adopted.ending
+    for answer in adopted.answers[:SHOWN]:
+        click.echo(f"  {answer.picture}: {answer.label} {answer.probability:.4f}")
+    if adopted.trial:
+        click.echo(f"  {adopted.trial}")
+    cut = f" without its {ending.cut}" if ending.cut else ""
     click.echo(f"published {card.name} version {card.version}{cut}: {adopted.path}")
+    click.echo(f"  head {card.head}: {ending.note}")
+    if card.batch is not None:
+        click.echo(f"  the graph takes {card.batch} at a time, so pictures are run in such parts")
     click.echo(
-        f"  probabilities differ from the original's by at most {adopted.difference:.1e} "
-        f"({len(card.goldens)} drawn pictures{tried})"
+        f"  probabilities differ from the original's by at most {adopted.difference:.1e} (drawn "
+        f"pictures and samples); the card allows {card.tolerance:.1e} on another machine"
     )
+    click.echo(f"try it: logitserve serve --models {models}")
+    click.echo(f"  curl -F file=@PICTURE http://localhost:8000/models/{card.name}/predict")
 
 
-def _labels(text: str) -> tuple[str, ...]:
-    """The labels: a file's lines, or the option's own."""
-    path = Path(text)
-    try:
-        given = path.read_text().splitlines() if path.is_file() else text.split(",")
-    except (OSError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"--labels {text} cannot be read: {error}") from error
-    return tuple(label.strip() for label in given if label.strip())
+def _samples(paths: tuple[Path, ...], expected: tuple[str, ...]) -> list["Sample"]:
+    """The pictures with their labels: `--expect`, or the folders' names where they are by class."""
+    from logitserve.adoption.trials import Sample
+
+    if expected and len(expected) != len(paths):
+        raise click.UsageError(
+            f"{len(paths)} times --sample, but {len(expected)} times --expect: one for each"
+        )
+    samples = []
+    for path, label in zip(paths, expected or [None] * len(paths), strict=True):
+        if not path.is_dir():
+            samples.append(Sample(path, label))
+            continue
+        folders = sorted(entry for entry in path.iterdir() if entry.is_dir())
+        if label is None and folders:
+            samples += [Sample(file, one.name) for one in folders for file in in_folder(one)]
+        else:
+            samples += [Sample(file, label) for file in in_folder(path)]
+    return samples
 
 
 def _normalization(
@@ -167,13 +213,18 @@ def _normalization(
     scale: float | None,
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
+    color: Color | None,
 ) -> Normalization | None:
     """What was said of the numbers; options beat the preset."""
     if preset is None and scale is None and mean is None and std is None:
         return None
     base = PRESETS[preset] if preset else Normalization()
-    chosen = Normalization(
-        base.scale if scale is None else scale, mean or base.mean, std or base.std
+    chosen = replace(
+        base,
+        scale=base.scale if scale is None else scale,
+        mean=mean or base.mean,
+        std=std or base.std,
+        color=color or base.color,
     )
     if not chosen.scale > 0 or not min(chosen.std) > 0:
         raise click.UsageError("--scale and --std must be above 0")

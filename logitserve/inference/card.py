@@ -55,6 +55,8 @@ class Fit(StrEnum):
     """Scale each side on its own; the aspect may change."""
     PAD = "pad"
     """Scale by one factor and fill the rest with black."""
+    CROP = "crop"
+    """Scale the shorter side to `shorter_side` and cut out the center, as torchvision does."""
     DIGIT = "digit"
     """Cut out, scale and center the handwriting as in the making of MNIST."""
 
@@ -78,6 +80,11 @@ class InputSpec(CardPart):
     width: PositiveInt = Field(description="pixels")
     channels: Literal[1, 3] = Field(description="1: luminance; 3: red, green, blue")
     fit: Fit = Field(description="how a picture of another size is made to fit")
+    shorter_side: PositiveInt | None = Field(
+        default=None,
+        description="fit 'crop' only: pixels that the shorter side is scaled to; null: the larger "
+        "of height and width",
+    )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -88,7 +95,19 @@ class InputSpec(CardPart):
     def _fit_suits_channels(self) -> Self:
         if self.fit is Fit.DIGIT and self.channels != 1:
             raise ValueError("channels: fit 'digit' makes luminance pictures, so 1")
+        if self.shorter_side is not None and self.fit is not Fit.CROP:
+            raise ValueError(f"shorter_side: fit 'crop' has one, and {self.fit.value!r} has none")
+        if self.shorter_side is not None and self.shorter_side < max(self.height, self.width):
+            raise ValueError("shorter_side: the picture is cut out of it, so it is no smaller")
         return self
+
+
+def first_reason(error: ValidationError) -> str:
+    """Where the first fault is, and what it is."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(map(str, first["loc"])) or "card"
+    raised = first.get("ctx", {}).get("error")  # its message is without pydantic's "Value error,"
+    return f"{where}: {first['msg'] if raised is None else raised}"
 
 
 class Golden(CardPart):
@@ -96,6 +115,13 @@ class Golden(CardPart):
 
     image: bytes = Field(description="an encoded picture (PNG); base64 in JSON")
     logits: tuple[float, ...] = Field(min_length=1, description="raw logits, before temperature")
+
+
+class Adoption(CardPart):
+    """Where a model that was not trained here comes from."""
+
+    file: str = Field(description="name of the file")
+    ending: str = Field(description="what its answers were taken for, and why")
 
 
 class DatasetInfo(CardPart):
@@ -247,6 +273,17 @@ class ModelCard(CardPart):
         default=None, description="softmax and binary only: tells what has no ink, or too odd one"
     )
     goldens: tuple[Golden, ...] = Field(min_length=1)
+    tolerance: float = Field(
+        default=1e-5,
+        gt=0,
+        description="how far a probability of a golden may be from what it was when the file was "
+        "made; float16 and quantized networks need more than float32",
+    )
+    batch: PositiveInt | None = Field(
+        default=None,
+        description="pictures that the graph takes at a time, no more and no fewer; null: any",
+    )
+    adopted: Adoption | None = None
     dataset: DatasetInfo | None = None
     metrics: dict[str, float] = Field(
         default_factory=dict, description="measured on the test part, e.g. accuracy as a fraction"
@@ -311,10 +348,8 @@ class ModelCard(CardPart):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"])) or "card"
             raise CardInvalidError(
-                f"the model card is not one that this version reads: {where}: {first['msg']} "
+                f"the model card is not one that this version reads: {first_reason(error)} "
                 f"(this version reads schema_version {SCHEMA_VERSION})"
             ) from error
 

@@ -19,6 +19,8 @@ Pixels = npt.NDArray[np.uint8]
 
 NEEDED_SIDE: Final = 256
 """Pixels: twice `normalize.WORKING_SIDE`, so that a small digit on a large sheet has enough."""
+LONGEST: Final = 8
+"""Longer over shorter side of an image from which the center is cut out before it is scaled."""
 
 SQUASHED: Final = 1.05
 """Larger over smaller of the two scales from which an image looks squashed."""
@@ -99,7 +101,10 @@ def stack(samples: Sequence[Samples], spec: InputSpec) -> tuple[Pixels, list[int
         to fit. What stands in their place until then has no meaning.
     """
     shape = spec.shape if spec.channels > 1 else spec.shape[:2]
-    pending = [index for index, image in enumerate(samples) if image.shape != shape]
+    if spec.fit is Fit.CROP:  # also an image of the network's size is scaled before it is cut
+        pending = list(range(len(samples)))
+    else:
+        pending = [index for index, image in enumerate(samples) if image.shape != shape]
     if pending:
         blank = np.zeros(shape, np.uint8)
         samples = [image if image.shape == shape else blank for image in samples]
@@ -182,7 +187,7 @@ def _digit(samples: Samples, spec: InputSpec, warn: Warn | None) -> Pixels:
 
 
 def _image(samples: Samples, spec: InputSpec, warn: Warn | None) -> Pixels:
-    if samples.shape == (spec.height, spec.width) and spec.channels == 1:
+    if samples.shape == spec.shape[:2] and spec.channels == 1 and spec.fit is not Fit.CROP:
         if warn and segment.is_blank(samples):
             warn(ImageWarning.BLANK)
         return samples
@@ -195,13 +200,27 @@ def _image(samples: Samples, spec: InputSpec, warn: Warn | None) -> Pixels:
         warn(ImageWarning.SQUASHED)
     if warn and segment.is_blank(np.asarray(image)):
         warn(ImageWarning.BLANK)
-    if image.size != size:
-        # Pillow's bilinear widens with the scale, so that shrinking does not alias.
+    # Pillow's bilinear widens with the scale, so that shrinking does not alias.
+    if spec.fit is Fit.CROP:
+        image = _center(image, size, spec.shorter_side or max(size))
+    elif image.size != size:
         if spec.fit is Fit.PAD:
             image = ImageOps.pad(image, size, Image.Resampling.BILINEAR)
         else:
             image = image.resize(size, Image.Resampling.BILINEAR)
     return np.asarray(image)
+
+
+def _center(image: Image.Image, size: tuple[int, int], shorter_side: int) -> Image.Image:
+    """The center of an image whose shorter side is scaled, with torchvision's rounding."""
+    shorter = min(image.size)
+    if max(image.size) > LONGEST * shorter:  # nothing beyond is seen, and scaling it costs memory
+        width, height = (min(side, LONGEST * shorter) for side in image.size)
+        image = ImageOps.fit(image, (width, height), Image.Resampling.NEAREST)
+    width, height = (shorter_side * side // shorter for side in image.size)
+    left, top = round((width - size[0]) / 2), round((height - size[1]) / 2)
+    resized = image.resize((width, height), Image.Resampling.BILINEAR)
+    return resized.crop((left, top, left + size[0], top + size[1]))
 
 
 def _pillow(samples: Samples) -> Image.Image:

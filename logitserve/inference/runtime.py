@@ -54,6 +54,7 @@ def load_onnxruntime() -> ModuleType:
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     ort = import_module("onnxruntime")
+    ort.set_default_logger_severity(4)
     arena = ort.OrtMemoryInfo(
         "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
     )
@@ -61,17 +62,23 @@ def load_onnxruntime() -> ModuleType:
     return ort
 
 
-def open_session(path: Path, *, threads: int = 1) -> "onnxruntime.InferenceSession":
+def open_session(
+    path: Path, *, threads: int = 1, optimized: bool = True
+) -> "onnxruntime.InferenceSession":
     """Open an ONNX file on the CPU.
 
     Raises: as `read` and `open_reading`.
     """
     with read(path) as reading:
-        return open_reading(reading, threads=threads)
+        return open_reading(reading, threads=threads, optimized=optimized)
 
 
-def open_reading(reading: Reading, *, threads: int = 1) -> "onnxruntime.InferenceSession":
+def open_reading(
+    reading: Reading, *, threads: int = 1, optimized: bool = True
+) -> "onnxruntime.InferenceSession":
     """Open the bytes that were read of an ONNX file, on the CPU; an operator may use the threads.
+
+    Without `optimized`, the graph is run as it stands, its numbers added in another order.
 
     Raises:
         ModelFileError: onnxruntime cannot load it; the text names no file.
@@ -86,7 +93,9 @@ def open_reading(reading: Reading, *, threads: int = 1) -> "onnxruntime.Inferenc
     # its file (`benchmarks/many_models.py`); weights come from none, and go when the model goes.
     options.add_session_config_entry("session.use_env_allocators", "1")
     options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails is raised, and need not be printed too
+    if not optimized:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         # A model file is complete: beside a file in memory there are no others to refer to.
         return ort.InferenceSession(str(reading.path), options, providers=["CPUExecutionProvider"])

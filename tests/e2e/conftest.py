@@ -68,7 +68,7 @@ def published(folder: Path) -> Weights:
     report.write_text(REPORT)
     shutil.copytree(ROOT / "models/digits-mlp", folder / "digits-mlp")
     terms = ("--name", "adopted", "--head", "softmax", "--labels", "a,b,c,d,e")
-    preset = ("--preset", "imagenet", "--strip-activation", "--models", str(folder))
+    preset = ("--preset", "imagenet", "--models", str(folder))
     done = CliRunner().invoke(main, ["adopt", str(FOREIGN), *terms, *preset])
     assert done.exit_code == 0, done.output
     return weights

@@ -243,7 +243,10 @@ def test_pictures_of_any_shape_are_fitted(shape: tuple[int, ...], fit: Fit) -> N
         assert preprocessing.from_array(picture, wanted).shape == wanted.shape
 
 
-STACKED = (spec(28, 28, fit=Fit.DIGIT), spec(9, 14), spec(9, 14, 3), spec(9, 14, 3, Fit.PAD))
+STACKED = (
+    spec(28, 28, fit=Fit.DIGIT),
+    *(spec(9, 14), spec(9, 14, 3), spec(9, 14, 3, Fit.PAD), spec(9, 14, 3, Fit.CROP)),
+)
 
 
 @given(

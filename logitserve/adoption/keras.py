@@ -1,0 +1,69 @@
+"""What Keras or TensorFlow saved → ONNX, by tf2onnx. Needs the extra `training`."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import onnx
+
+from logitserve.errors import AdoptionError
+
+OPSET: Final = 18
+
+# A process of its own: TensorFlow is large, talkative, and patches numpy when tf2onnx is imported.
+_CONVERT: Final = f"""
+import sys
+import keras, tensorflow as tf, tf2onnx
+source, target = sys.argv[1:]
+if tf.io.gfile.isdir(source):
+    loaded = tf.saved_model.load(source)
+    network = loaded.signatures["serving_default"]
+    names, signature = zip(*network.structured_input_signature[1].items())
+    function = tf.function(lambda one: list(network(**{{names[0]: one}}).values()))
+else:
+    network = keras.saving.load_model(source, compile=False)
+    signature = [tf.TensorSpec(one.shape, one.dtype) for one in network.inputs]
+    function = tf.function(lambda one: network(one, training=False))
+if len(signature) != 1:
+    sys.exit(f"it has {{len(signature)}} inputs; a classifier of pictures has one")
+tf2onnx.convert.from_function(function, list(signature), opset={OPSET},
+                             output_path=target)
+"""
+
+
+def convert(path: Path) -> onnx.ModelProto:
+    """Export a .keras or .h5 file or a SavedModel.
+
+    Raises:
+        AdoptionError: TensorFlow or tf2onnx is not installed, or they do not take it.
+    """
+    source = path.parent if path.name == "saved_model.pb" else path
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / f"source{'' if source.is_dir() else _suffix(source)}"
+        link.symlink_to(source.resolve())
+        target = Path(folder) / "model.onnx"
+        quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+        done = subprocess.run(  # noqa: S603 - our own interpreter and text
+            [sys.executable, "-c", _CONVERT, str(link), str(target)],
+            env=quiet,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode == 0:
+            return onnx.load(target)
+    reason = (done.stderr.strip().splitlines() or ["no reason was given"])[-1]
+    if "ModuleNotFoundError" in reason:
+        raise AdoptionError(
+            f"{path} is a Keras or TensorFlow model, and {reason.partition(': ')[2]}: "
+            "pip install 'logitserve[training]', or export it to ONNX yourself with tf2onnx"
+        )
+    raise AdoptionError(f"Keras and tf2onnx cannot export {path}: {reason}")
+
+
+def _suffix(path: Path) -> str:
+    """The ending that Keras demands for the content."""
+    return ".h5" if path.read_bytes()[:4] == b"\x89HDF" else ".keras"
