@@ -13,6 +13,7 @@ import pytest
 from logitserve.inference.card import METADATA_KEY, ModelCard
 from logitserve.inference.repository import ModelRepository
 from tests.e2e.process import Server, running
+from tests.logitserve.adoption.graphs import linear, save
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -55,6 +56,13 @@ def test_keys_as_pasted_let_in(tmp_path: Path) -> None:
                 ["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True
             )
             assert label in done.stdout, done
+
+
+def test_adopting_as_pasted_publishes(tmp_path: Path) -> None:
+    save(linear(("n", 3, 8, 8), end="Softmax"), tmp_path, "classifier.onnx")
+    words = shlex.split(block("sh", "logitserve adopt"))
+    subprocess.run([sys.executable, "-m", *words], cwd=tmp_path, check=True)
+    assert ModelRepository(tmp_path / "models").names() == ["flowers"]
 
 
 def table() -> dict[str, tuple[str, float, float]]:
