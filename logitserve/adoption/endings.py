@@ -161,9 +161,13 @@ def _cut(
     """The tensor of which a head makes the answers; of those as exact, the first of the graph."""
     width = answers.shape[1]
     matches = []
+    # skl2onnx writes the complements before the probabilities of many labels
+    first, second = answers[:, : width // 2], answers[:, width // 2 :]
+    are_complements = width % 2 == 0 and np.allclose(1 - first, second, atol=SUM)
+    half = width // 2 if are_complements else width
     for index, (name, rows) in enumerate(tensors):
         count = rows.shape[1]
-        if not np.isfinite(rows).all() or count not in {width, width / 2}:
+        if not np.isfinite(rows).all() or count not in {width, half}:
             continue
         for head in (heads.softmax, heads.sigmoid) if count == width > 1 else (heads.sigmoid,):
             worst = float(np.abs(head(rows) - answers[:, -count:]).max())

@@ -76,7 +76,6 @@ class Network:
         self._session = _open(exposed, optimized=optimized)
         self._source = source
         self._tensors = list(tensors)
-        self.outputs = {output.name: output for output in self._session.get_outputs()}
         self._raw: dict[str, npt.NDArray[Any]] = {}
 
     def alone(self, inputs: npt.NDArray[Any]) -> list[npt.NDArray[Any] | None]:
@@ -112,6 +111,12 @@ class Network:
                 yield found[0]
             else:
                 yield found.reshape(batch, -1)[0] if batch > 1 else found
+
+    def value_info(self, tensor: str) -> onnx.ValueInfoProto:
+        """Its type and rank as they were run, but no size, which may hold a fixed batch."""
+        found = self._raw[tensor]
+        dtype = onnx.helper.np_dtype_to_tensor_dtype(found.dtype)
+        return onnx.helper.make_tensor_value_info(tensor, dtype, [None] * found.ndim)
 
     def after(self, tensor: str, output: str, rows: Rows) -> Rows | None:
         """An output for given values of a tensor before it, `[n, …]`; both have been run before.

@@ -87,8 +87,8 @@ class Original:
         runs = [
             Network(self._part, source, [self.ending.tensor], optimized=o) for o in (True, False)
         ]
-        self._part.graph.output[0].type.CopyFrom(_type_of(runs[0], self.ending.tensor))
         self.logits, plain = (self.ending.logits(_rows(*run.alone(inputs))) for run in runs)
+        self._part.graph.output[0].CopyFrom(runs[0].value_info(self.ending.tensor))
         moved = float(np.abs(self._head(plain) - self._head(self.logits)).max())
         self._limits = floor, max(floor, moved)  # of different batches, and of different graphs
         self.tolerance = max(floor, SAFETY * moved)
@@ -179,22 +179,6 @@ def _same_answers(
         if graph is tidy or np.allclose(rows[output], answers, rtol=tolerance, atol=tolerance):
             return graph, network, rows
     raise failure
-
-
-def _type_of(network: Network, tensor: str) -> onnx.TypeProto:
-    """Type and rank, but no size, which may hold a fixed batch."""
-    node = network.outputs[tensor]
-    dtype = _TYPES[node.type]
-    made: onnx.TypeProto = onnx.helper.make_tensor_type_proto(dtype, [None] * len(node.shape))
-    return made
-
-
-_TYPES: Final = {
-    "tensor(float)": onnx.TensorProto.FLOAT,
-    "tensor(double)": onnx.TensorProto.DOUBLE,
-    "tensor(float16)": onnx.TensorProto.FLOAT16,
-    "tensor(bfloat16)": onnx.TensorProto.BFLOAT16,
-}
 
 
 def _is_row(values: npt.NDArray[Any] | None) -> bool:

@@ -107,7 +107,7 @@ def first_reason(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     where = ".".join(map(str, first["loc"])) or "card"
     raised = first.get("ctx", {}).get("error")  # its message is without pydantic's "Value error,"
-    return f"{where}: {first['msg'] if raised is None else raised}"
+    return f"{where}: {raised if isinstance(raised, ValueError) else first['msg']}"
 
 
 class Golden(CardPart):
@@ -283,7 +283,9 @@ class ModelCard(CardPart):
         default=None,
         description="pictures that the graph takes at a time, no more and no fewer; null: any",
     )
-    adopted: Adoption | None = None
+    adopted: Adoption | None = Field(
+        default=None, description="where a model comes from that was not trained here"
+    )
     dataset: DatasetInfo | None = None
     metrics: dict[str, float] = Field(
         default_factory=dict, description="measured on the test part, e.g. accuracy as a fraction"

@@ -167,6 +167,24 @@ def test_saturated_answers_do_not_pass_for_another_head(tmp_path: Path) -> None:
     assert card.head == "binary"
 
 
+def test_two_labels_that_may_both_hold_are_not_binary(tmp_path: Path) -> None:
+    """Only the second column is the sigmoid of a tensor of one column."""
+    end = [
+        helper.make_node("MatMul", ["z", "first"], ["a"]),
+        helper.make_node("MatMul", ["z", "second"], ["b"]),
+        helper.make_node("Sigmoid", ["a"], ["p"]),
+        helper.make_node("Sigmoid", ["b"], ["q"]),
+        helper.make_node("Concat", ["p", "q"], ["y"], axis=1),
+    ]
+    columns = np.eye(3, dtype=np.float32)
+    constants = {"first": columns[:, :1], "second": columns[:, 1:2]}
+    file = save(linear(end=end, constants=constants), tmp_path)
+    assert_refused(adopt(file, tmp_path / "m", "--labels", "a,b", *UNIT), "--answers")
+    said = ("--labels", "a,b", *UNIT, "--answers", "probabilities")
+    found = adopted(file, tmp_path / "m", *said).predict(pictures()).probabilities
+    assert np.abs(found - sigmoid(logits(pictures())[:, :2])).max() < TOLERANCE
+
+
 def test_probabilities_without_an_activation_are_kept(tmp_path: Path) -> None:
     end = [
         SIGMOID,
