@@ -156,6 +156,10 @@ def _lines(card: ModelCard, file: Path) -> list[tuple[str, str]]:
         ("temperature", f"{card.temperature:g}"),
         ("goldens", f"{len(card.goldens)} pictures, answered as when the file was made"),
     ]
+    if card.adopted is not None:
+        lines.append(("adopted", f"from {card.adopted.file}: {card.adopted.ending}"))
+    if card.batch is not None:
+        lines.append(("batch", f"{card.batch} at a time; other numbers are run in such parts"))
     if card.thresholds:
         lines.append(("thresholds", ", ".join(f"{value:g}" for value in card.thresholds)))
     if card.metrics:

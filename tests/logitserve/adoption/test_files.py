@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from logitserve.cli.main import main
 from tests.logitserve.adoption.graphs import (
     LABELS,
     TOLERANCE,
@@ -180,7 +182,6 @@ ODD: dict[str, tuple[bytes, str]] = {
     "tensor": (numpy_helper.from_array(np.zeros(9)).SerializeToString(), "not a valid ONNX file"),
     "utf16": ("a text".encode("utf-16"), "not a valid ONNX file"),
     "hdf5-cut": (b"\x89HDF\r\n\x1a\n" + bytes(100), "Keras"),
-    "keras-cut": (zipped("config.json", "model.weights.h5"), "Keras"),
 }
 
 
@@ -286,10 +287,6 @@ def test_nothing_of_the_exporting_machine_is_published(tmp_path: Path) -> None:
 
 
 def test_the_name_is_the_file_s_own_unless_it_is_given(tmp_path: Path) -> None:
-    from click.testing import CliRunner
-
-    from logitserve.cli.main import main
-
     file = save(linear(), tmp_path, "My Flowers (v2).onnx")
     command = ["adopt", str(file), "--models", str(tmp_path / "m"), *GIVEN]
     assert CliRunner().invoke(main, command).exit_code == 0
@@ -304,3 +301,5 @@ def test_json_of_the_card_says_where_it_comes_from(tmp_path: Path) -> None:
         "file": "strange.onnx",
         "ending": "the answers are the softmax of 'z'",
     }
+    shown = CliRunner().invoke(main, ["models", "show", "adopted", "--models", str(tmp_path / "m")])
+    assert "from strange.onnx: the answers are the softmax of 'z'" in shown.output
