@@ -1,5 +1,6 @@
 """`logitserve train`."""
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,26 @@ from logitserve.cli.folder_options import FOLDER_OPTIONS, folder_options, with_f
 from logitserve.cli.options import data_option, models_option, training_errors
 
 
+class _WithRecipes(click.Command):
+    """Lists the recipes in its help, where training is installed."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with suppress(ModuleNotFoundError):
+            from logitserve_training.recipes import RECIPES
+
+            with formatter.section("Recipes"):
+                formatter.write_dl(
+                    [
+                        (one.name, f"{one.description} Takes {one.takes}.")
+                        for one in RECIPES.values()
+                    ]
+                )
+        super().format_epilog(ctx, formatter)
+
+
 @click.command(
     "train",
+    cls=_WithRecipes,
     epilog="""\b
     Examples:
       logitserve train digits
@@ -34,6 +53,11 @@ from logitserve.cli.options import data_option, models_option, training_errors
 @click.option("--batch-size", type=int, help="pictures a step")
 @click.option("--weight-decay", type=float, help="decoupled from the gradient")
 @click.option("--seed", type=int, help="the same one gives the same weights on the same machine")
+@click.option(
+    "--if-better",
+    is_flag=True,
+    help="publish only with more right answers on the test part than the version before",
+)
 @folder_options
 def command(
     recipe: str,
@@ -41,6 +65,8 @@ def command(
     name: str | None,
     models: Path,
     network: str | None,
+    *,
+    if_better: bool,
     **options: Any,
 ) -> None:
     """Train a model by a RECIPE and publish it.
@@ -61,7 +87,9 @@ def command(
             pipeline,  # after the options are checked: it imports TensorFlow
         )
 
-        published = pipeline.train(chosen, settings, data=data, models=models, name=name)
+        published = pipeline.train(
+            chosen, settings, data=data, models=models, name=name, if_better=if_better
+        )
     click.echo(f"published {published.name} version {published.version}: {published.path}")
-    for metric, value in published.metrics.items():
-        click.echo(f"  {metric}: {value:.4f}")
+    click.echo(f"its report: {published.path.parent / 'report' / 'index.html'}")
+    click.echo(f"serve it: logitserve serve --models {models}")

@@ -6,6 +6,7 @@ Or the folder of one model, as KServe mounts it: `<root>/<version>/model.onnx`, 
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,10 @@ MODEL_FILE = "model.onnx"
 REPORT_FOLDER = "report"
 PREFERRED_DEFAULT = "digits"
 REPORT_PAGE = "index.html"
+
+_STAGING = ".staging-"
+_STALE_SECONDS = 7 * 24 * 3600
+"""Longer than any training takes whose draft is still written to."""
 
 _NAME: TypeAdapter[str] = TypeAdapter(ModelName)
 _VERSION: TypeAdapter[str] = TypeAdapter(ModelVersion)
@@ -147,7 +152,8 @@ class ModelRepository:
         parent = self._folder(name)
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix=f".staging-{version}-", dir=parent))
+            _sweep(parent)
+            folder = Path(tempfile.mkdtemp(prefix=f"{_STAGING}{version}-", dir=parent))
         except OSError as error:
             raise PublishError(f"cannot write to {parent}: {error.strerror}") from error
         try:
@@ -213,6 +219,14 @@ class OneModelRepository(ModelRepository):
         found = super()._versions(name)
         alone = (self.root / MODEL_FILE).is_file()
         return ["1", *found] if alone and "1" not in found else found
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what publications have left that were killed long ago."""
+    for folder in parent.glob(f"{_STAGING}*"):
+        newest = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+        if time.time() - newest > _STALE_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _settle(folder: Path, target: Path) -> None:

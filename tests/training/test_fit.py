@@ -137,6 +137,24 @@ def test_the_average_of_the_weights_is_what_is_validated_and_kept(dataset: Datas
     assert epochs[-1].validation_loss == pytest.approx(loss, rel=1e-4)
 
 
+def test_the_statistics_of_a_short_training_are_those_of_the_weights(dataset: Dataset) -> None:
+    """Keras' moving averages keep 0.9 of the fresh network's after ten steps."""
+    recipe = replace(recipes.find("digits"), network=NetworkName.CNN, augmentation=None)
+    network, _ = fitted_network(dataset, recipe, replace(OPTIONS, epochs=1, batch_size=132))
+    first = next(layer for layer in network.layers if hasattr(layer, "moving_mean"))
+    before = backend.keras.Model(network.input, first.input)
+    seen = np.asarray(before(dataset.train.images)).reshape(-1, first.gamma.shape[0])
+    np.testing.assert_allclose(first.moving_mean, seen.mean(axis=0), atol=1e-3)
+    np.testing.assert_allclose(first.moving_variance, seen.var(axis=0), rtol=0.02)
+    assert first.momentum == 0.99
+
+
+def test_the_average_after_one_epoch_is_not_that_of_fresh_weights(dataset: Dataset) -> None:
+    options = replace(OPTIONS, epochs=20, batch_size=64)
+    _, epochs = fitted(dataset, recipes.find("digits-mlp"), options)
+    assert epochs[0].validation_accuracy > epochs[0].accuracy - 0.1
+
+
 def test_a_single_epoch_is_enough_for_an_average_of_trained_weights(dataset: Dataset) -> None:
     options = replace(OPTIONS, epochs=1, batch_size=8)
     _, epochs = fitted(dataset, recipes.find("softmax-regression"), options)

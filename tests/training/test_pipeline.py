@@ -3,6 +3,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,12 @@ from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import ModelRepository
 from logitserve_training import export, pipeline, recipes, report
 from logitserve_training.datasets.dataset import Dataset
-from logitserve_training.errors import DataMissingError, DisagreementError, OptionError
+from logitserve_training.errors import (
+    DataMissingError,
+    DisagreementError,
+    NotBetterError,
+    OptionError,
+)
 from logitserve_training.evaluate import evaluate, evaluate_file
 from logitserve_training.pipeline import Published
 from logitserve_training.progress import Reporter
@@ -119,6 +125,26 @@ def test_nothing_is_published_when_the_file_disagrees(
             console=Console(quiet=True),
         )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_version_is_compared_with_the_one_before(
+    published: Published, data: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(published.path.parents[1], tmp_path / "digits-mlp")
+    log = io.StringIO()
+    train = partial(
+        pipeline.train,
+        recipes.find("digits-mlp"),
+        replace(QUICK, epochs=1, learning_rate=1e-5),
+        data=data,
+        models=tmp_path,
+        console=Console(file=log, width=300),
+    )
+    with pytest.raises(NotBetterError, match=r"beside version 1: .* WORSE; nothing is published"):
+        train(if_better=True)
+    assert ModelRepository(tmp_path).versions("digits-mlp") == ["1"]
+    assert train().version == "2"
+    assert log.getvalue().count("WORSE") == 2
 
 
 def test_mistakes_are_found_before_anything_is_trained(data: Path, tmp_path: Path) -> None:

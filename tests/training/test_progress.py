@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from logitserve_training.progress import Reporter, Stopwatch
+from logitserve_training.progress import Reporter
 
 
 def test_elsewhere_than_on_a_terminal_there_are_plain_lines() -> None:
@@ -53,8 +53,3 @@ def test_on_a_terminal_a_bar_moves() -> None:
     assert "10/10" in shown
     assert "epoch 1/1" in shown
     assert "1.0/1.0 MB" in shown
-
-
-def test_what_is_left_is_estimated_from_what_is_done() -> None:
-    assert Stopwatch().eta(1, 1) == "0:00:00"
-    assert Stopwatch().seconds >= 0

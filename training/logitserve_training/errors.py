@@ -6,6 +6,7 @@
     │   ├── DataMissingError   they are not where they were looked for, and cannot be fetched
     │   └── DataFormatError    a file is not what its name says
     ├── DivergedError          the loss became NaN or infinite
+    ├── NotBetterError         the version before it has more right answers
     ├── CalibrationError       the probabilities cannot be made right
     └── DisagreementError      the exported file does not answer as the network does
 
@@ -35,6 +36,10 @@ class DataFormatError(DataError):
 
 class DivergedError(TrainingError):
     """The loss became NaN or infinite."""
+
+
+class NotBetterError(TrainingError):
+    """The version before has as many right answers or more, and a better one was asked for."""
 
 
 class CalibrationError(TrainingError):

@@ -11,7 +11,7 @@ import onnx
 
 from logitserve.inference import heads, preprocessing
 from logitserve.inference.card import METADATA_KEY, Golden, Head, InputSpec, ModelCard
-from logitserve.inference.predictor import INPUT, OUTPUT, Predictor
+from logitserve.inference.predictor import GOLDEN_TOLERANCE, INPUT, OUTPUT, Predictor
 from logitserve_training import drawings
 from logitserve_training.backend import keras, tf
 from logitserve_training.datasets.dataset import Images
@@ -108,7 +108,7 @@ def draw_goldens(
 
 
 def check_agreement(network: "keras.Model", predictor: Predictor, images: Images) -> float:
-    """Keras and the exported file give the same probabilities, whatever the size of the batch.
+    """Keras and the exported file answer the same, whatever the size of the batch.
 
     Args:
         network: as fitted.
@@ -119,11 +119,12 @@ def check_agreement(network: "keras.Model", predictor: Predictor, images: Images
         the largest difference of a probability.
 
     Raises:
-        DisagreementError: it is above `TOLERANCE`.
+        DisagreementError: it is above `TOLERANCE`, or a logit differs by more than a golden's may.
         NonFiniteLogitsError: one of them answered NaN or infinity.
     """
     head = predictor.card.head
-    expected = _probabilities(head, keras_logits(network, images))
+    expected_logits = keras_logits(network, images)
+    expected = _probabilities(head, expected_logits)
     worst = 0.0
     for batch in BATCHES:
         starts = range(0, len(images), batch)
@@ -134,6 +135,13 @@ def check_agreement(network: "keras.Model", predictor: Predictor, images: Images
             raise DisagreementError(
                 f"at batch {batch} the exported file's probabilities differ from the network's by "
                 f"up to {difference:.2g}, more than {TOLERANCE:g}; nothing is published"
+            )
+        # Beyond 0.99999 probabilities are blind to logits, which tell what is known.
+        apart = np.abs(logits - expected_logits) - GOLDEN_TOLERANCE * np.abs(expected_logits)
+        if apart.max() > GOLDEN_TOLERANCE:
+            raise DisagreementError(
+                f"at batch {batch} the exported file's logits differ from the network's by more "
+                f"than {GOLDEN_TOLERANCE:g}; nothing is published"
             )
     return worst
 

@@ -3,20 +3,26 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from itertools import count
 from typing import Any, Final
+
+import numpy as np
 
 from logitserve.inference.card import Head
 from logitserve_training import losses
 from logitserve_training.augment import vary
 from logitserve_training.backend import keras, tf
-from logitserve_training.datasets.dataset import Classes, LabeledImages
+from logitserve_training.datasets.dataset import Classes, Images, LabeledImages
 from logitserve_training.errors import DivergedError
 from logitserve_training.progress import Advance, Reporter, Stopwatch
 from logitserve_training.recipes import Augmentation, Optimizer, Options, Recipe, Schedule
 
 _WARM_UP_SHARE: Final = 0.05
 _MOMENTUM: Final = 0.9
+_ESTIMATED: Final = 10_000
+"""Pictures over which the statistics of batch normalization are estimated."""
+_ESTIMATED_BATCH: Final = 500
 _AVERAGED_SHARE: Final = 0.1
 """Of the training, at most: or the average of a short one would still hold the fresh weights."""
 
@@ -70,8 +76,9 @@ def fit(
         DivergedError: the loss became NaN or infinite.
     """
     steps = math.ceil(len(train) / options.batch_size)
+    optimizer = _optimizer(network, recipe, options, steps)
     network.compile(
-        optimizer=_optimizer(network, recipe, options, steps),
+        optimizer=optimizer,
         loss=losses.fused(recipe.head, weights),
         metrics=[_accuracy(recipe.head)],
     )
@@ -84,11 +91,40 @@ def fit(
             epochs=options.epochs,
             validation_data=(validation.images, _targets(validation.classes, recipe.head)),
             validation_batch_size=1000,
-            callbacks=_callbacks(recipe, log, advance),
+            callbacks=_callbacks(recipe, optimizer, log, advance),
             verbose=0,
         )
     _require_convergence(log.epochs, options)
+    reporter.line("statistics of batch normalization estimated anew")
+    estimate_statistics(network, train.images)
     return log.epochs
+
+
+def estimate_statistics(network: "keras.Model", images: Images) -> None:
+    """Give each batch normalization the mean and variance of the training part, in place.
+
+    Those that training leaves are moving averages of what earlier weights gave, and after a few
+    steps mostly of what none gave: Keras keeps 0.99 of them a step. These are of the weights as
+    they are, averaged over large batches (Izmailov et al. 2018, arXiv:1803.05407).
+
+    Args:
+        network: as fitted.
+        images: uint8, `[n, height, width, channels]`; up to 10,000 of them are used.
+    """
+    layers = [
+        layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    if not layers:
+        return
+    momenta = [layer.momentum for layer in layers]
+    order = np.random.default_rng(0).permutation(len(images))[:_ESTIMATED]
+    parts = np.array_split(order, math.ceil(len(order) / _ESTIMATED_BATCH))
+    for number, rows in enumerate(parts):
+        for layer in layers:
+            layer.momentum = number / (number + 1)  # the mean over the batches so far
+        network(images[np.sort(rows)], training=True)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
 
 
 def _require_convergence(epochs: list[Epoch], options: Options) -> None:
@@ -99,11 +135,28 @@ def _require_convergence(epochs: list[Epoch], options: Options) -> None:
         )
 
 
-def _callbacks(recipe: Recipe, log: "_EpochLog", advance: Advance) -> list[Any]:
+def _shortened_average(optimizer: Any) -> Any:
+    """Let the moving average forget the fresh weights: its momentum is min(m, (1 + t)/(10 + t)).
+
+    As in `tf.train.ExponentialMovingAverage(num_updates=t)`, of step t.
+    """
+    largest = optimizer.ema_momentum
+    momentum = tf.Variable(0.0, trainable=False)
+    optimizer.ema_momentum = momentum
+
+    def shorten(_batch: int, _logs: Any = None) -> None:
+        step = int(optimizer.iterations.numpy())
+        momentum.assign(min(largest, (1 + step) / (10 + step)))
+
+    return keras.callbacks.LambdaCallback(on_train_batch_begin=shorten)
+
+
+def _callbacks(recipe: Recipe, optimizer: Any, log: "_EpochLog", advance: Advance) -> list[Any]:
     counter = keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: advance(1))  # noqa: ARG005 - Keras names it
     callbacks = [log.callback, keras.callbacks.TerminateOnNaN(), counter]
     if recipe.averaged_epochs is not None:
         callbacks.insert(0, keras.callbacks.SwapEMAWeights())
+        callbacks.append(_shortened_average(optimizer))
     return callbacks
 
 
@@ -115,14 +168,25 @@ class _EpochLog:
         self.callback = keras.callbacks.LambdaCallback(
             on_epoch_begin=lambda epoch, logs: self._begin(),  # noqa: ARG005 - Keras names them
             on_epoch_end=self._end,
+            on_train_batch_end=self._step,
         )
         self._reporter = reporter
         self._total = total
-        self._training = Stopwatch()
         self._epoch = Stopwatch()
+        self._compiled = Stopwatch()
 
     def _begin(self) -> None:
         self._epoch = Stopwatch()
+
+    def _step(self, batch: int, _logs: Any = None) -> None:
+        if batch == 0 and not self.epochs:
+            self._compiled = Stopwatch()  # the first step compiles, and no other does
+
+    def _left(self) -> timedelta:
+        """The time of the epochs to come, without that of compiling."""
+        later = [epoch.seconds for epoch in self.epochs[1:]]
+        each = sum(later) / len(later) if later else self._compiled.seconds
+        return timedelta(seconds=round(each * (self._total - len(self.epochs))))
 
     def _end(self, epoch: int, logs: dict[str, float]) -> None:
         figures = Epoch(
@@ -138,7 +202,7 @@ class _EpochLog:
             f"epoch {epoch + 1}/{self._total}: loss {figures.loss:.4f}, "
             f"accuracy {figures.accuracy:.4f}, validation loss {figures.validation_loss:.4f}, "
             f"accuracy {figures.validation_accuracy:.4f}, {figures.seconds:.1f} s, "
-            f"left {self._training.eta(epoch + 1, self._total)}"
+            f"left {self._left()}"
         )
 
 

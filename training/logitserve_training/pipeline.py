@@ -14,11 +14,13 @@ from logitserve.inference.repository import MODEL_FILE, ModelRepository
 from logitserve_training import backend, export, losses, networks
 from logitserve_training.datasets import scenes, sources
 from logitserve_training.datasets.dataset import Dataset
-from logitserve_training.evaluate import Evaluation
+from logitserve_training.errors import NotBetterError
+from logitserve_training.evaluate import Evaluation, evaluate
 from logitserve_training.finish import finish
 from logitserve_training.fit import Epoch, fit
 from logitserve_training.progress import Reporter
 from logitserve_training.recipes import Options, Recipe, Source
+from logitserve_training.statistics.intervals import Paired
 
 _COMPARED: Final = 5_000
 """Pictures; fewer where the data set has fewer."""
@@ -46,6 +48,7 @@ def train(
     models: Path,
     name: str | None = None,
     console: Console | None = None,
+    if_better: bool = False,
 ) -> Published:
     """Train a model and publish its next version, whole or not at all.
 
@@ -56,8 +59,11 @@ def train(
         models: the folder of models.
         name: of the model; the recipe's by default.
         console: where progress is shown; standard error by default.
+        if_better: publish only what has more right answers on the test part than the version
+            before.
 
     Raises:
+        NotBetterError: it has not, and `if_better` is set.
         DataError: the data set cannot be used.
         DivergedError: the loss became NaN or infinite.
         DisagreementError: the exported file does not answer as the network does.
@@ -82,6 +88,9 @@ def train(
         evaluation = finish(
             draft.folder, proto, card, dataset=dataset, epochs=epochs, reporter=reporter
         ).evaluation
+        _compare_versions(
+            models / card.name, draft.version, evaluation, dataset, reporter, if_better=if_better
+        )
     path = models / card.name / card.version / MODEL_FILE
     reporter.line(f"published {path}: {_summary(evaluation)}")
     return Published(card.name, card.version, path, evaluation.metrics)
@@ -174,5 +183,44 @@ def _compare(
     reporter.line(f"Keras and onnxruntime agree to {difference:.1e} in probability")
 
 
+def _compare_versions(
+    folder: Path,
+    version: str,
+    evaluation: Evaluation,
+    dataset: Dataset,
+    reporter: Reporter,
+    *,
+    if_better: bool,
+) -> None:
+    """Say which has more right answers on the test part, this version or the one before.
+
+    Raises:
+        NotBetterError: this one has not, and `if_better` is set.
+    """
+    before = folder / str(int(version) - 1) / MODEL_FILE
+    if not before.is_file():
+        return
+    predictor = Predictor.load(before)
+    card = predictor.card
+    if card.dataset is None or card.dataset.parts["test"] != dataset.digests["test"]:
+        reporter.line(f"version {card.version} was tested on other pictures: not compared")
+        return
+    paired = Paired.of(evaluation.is_right, evaluate(predictor, dataset.test).is_right)
+    verdict = "no difference beyond chance"
+    if paired.p < 0.05:
+        verdict = "better" if paired.only_first > paired.only_second else "WORSE"
+    found = (
+        f"beside version {card.version}: right where that is wrong on {paired.only_first} test "
+        f"pictures, wrong where that is right on {paired.only_second} (p {paired.p:.2g}, McNemar): "
+        f"{verdict}"
+    )
+    reporter.line(found)
+    if if_better and paired.only_first <= paired.only_second:
+        raise NotBetterError(f"{found}; nothing is published (--if-better)")
+
+
 def _summary(evaluation: Evaluation) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in evaluation.metrics.items())
+    return ", ".join(
+        "{} {:.4f} ({:.4f} to {:.4f})".format(name, value, *evaluation.intervals[name])
+        for name, value in evaluation.metrics.items()
+    )

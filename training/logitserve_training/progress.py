@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import (
@@ -88,7 +87,7 @@ class Reporter:
 
 
 class Stopwatch:
-    """Seconds since it was made, and an estimate of those that are left."""
+    """Seconds since it was made."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
@@ -97,12 +96,3 @@ class Stopwatch:
     def seconds(self) -> float:
         """Elapsed, on the monotonic clock."""
         return time.monotonic() - self._start
-
-    def eta(self, done: int, total: int) -> str:
-        """The time that is left if the rest goes as fast, as h:mm:ss.
-
-        Args:
-            done: units of work done, at least 1.
-            total: units in all.
-        """
-        return str(timedelta(seconds=round(self.seconds / done * (total - done))))

@@ -163,6 +163,8 @@ class Recipe:
     name: str
     description: str
     """One sentence for the person who uses the model; it goes into the card."""
+    takes: str
+    """How long, on two cores, as a person would say it."""
     network: NetworkName
     head: Head
     labels: tuple[str, ...]
@@ -196,6 +198,7 @@ RECIPES: Final = {
         Recipe(
             name="softmax-regression",
             description="Which digit is it? One linear layer: the baseline.",
+            takes="2 minutes",
             network=NetworkName.LINEAR,
             head=Head.SOFTMAX,
             labels=DIGITS,
@@ -207,6 +210,7 @@ RECIPES: Final = {
         Recipe(
             name="digits-mlp",
             description="Which digit is it? The lecture's network of 25, 15 and 10 units.",
+            takes="2 minutes",
             network=NetworkName.MLP,
             head=Head.SOFTMAX,
             labels=DIGITS,
@@ -218,6 +222,7 @@ RECIPES: Final = {
         Recipe(
             name="digits",
             description="Which digit is it? A small residual convolutional network.",
+            takes="25 minutes",
             network=NetworkName.RESIDUAL_CNN,
             head=Head.SOFTMAX,
             labels=DIGITS,
@@ -233,6 +238,7 @@ RECIPES: Final = {
         Recipe(
             name="zero",
             description="Is it a zero? The lecture's network with one logit.",
+            takes="2 minutes",
             network=NetworkName.MLP,
             head=Head.BINARY,
             labels=("other", "zero"),
@@ -244,6 +250,7 @@ RECIPES: Final = {
         Recipe(
             name="scenes",
             description="Which of the ten digits are in the picture? Up to four, light on dark.",
+            takes="20 minutes",
             network=NetworkName.SCENE_CNN,
             head=Head.SIGMOID,
             labels=DIGITS,
@@ -257,6 +264,7 @@ RECIPES: Final = {
         Recipe(
             name="folder",
             description="Trained on a folder of pictures.",
+            takes="1 minute for a few hundred pictures",
             network=NetworkName.PHOTO_CNN,
             head=Head.SOFTMAX,
             labels=(),

@@ -186,3 +186,16 @@ def test_a_file_that_is_alone_is_version_1(tmp_path: Path) -> None:
 def test_a_folder_of_one_model_that_is_away_cannot_be_looked_into(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         OneModelRepository(tmp_path / "away", "cats").look()
+
+
+def test_what_a_killed_publication_left_long_ago_is_swept(tmp_path: Path) -> None:
+    long_ago, just_now = (tmp_path / "tiny" / f".staging-1-{name}" for name in ("a", "b"))
+    for folder in (long_ago, just_now):
+        folder.mkdir(parents=True)
+        (folder / MODEL_FILE).write_bytes(b"half")
+    for path in (long_ago / MODEL_FILE, long_ago):
+        os.utime(path, (0, 0))
+    with ModelRepository(tmp_path).publication("tiny") as draft:
+        (draft.folder / MODEL_FILE).write_bytes(b"whole")
+    assert not long_ago.exists()
+    assert just_now.exists()

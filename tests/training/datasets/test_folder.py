@@ -150,7 +150,7 @@ def test_a_class_without_a_readable_picture(tmp_path: Path) -> None:
 
 
 def test_too_few_pictures_and_heads_that_do_not_suit(tmp_path: Path) -> None:
-    with pytest.raises(DataFormatError, match=r"too few pictures of .* for a \w+ part"):
+    with pytest.raises(DataFormatError, match=r"the \w+ part has no picture of"):
         load(class_folder(tmp_path / "few", count=2))
     three = class_folder(tmp_path / "three", count=6, classes=SHAPES)
     with pytest.raises(OptionError, match="--head binary is for two classes; there are 3"):
@@ -206,8 +206,35 @@ def test_a_hash_survives_light_and_size_but_not_another_picture() -> None:
     noise = generator.integers(-3, 4, first.shape)
     relit = np.clip(first * 0.8 + 10 + noise, 0, 255).astype(np.uint8)
     hashed = duplicates.hashes(np.stack([first, relit, soft(2)]))
-    assert duplicates.share_with_twin(hashed[:1], hashed[1:2]) == 1
-    assert duplicates.share_with_twin(hashed[:1], hashed[2:]) == 0
+    one = np.ones((1, 1), np.int64)
+    assert duplicates.shares_with_twin((hashed[:1], one), (hashed[1:2], one)) == (1, 0)
+    assert duplicates.shares_with_twin((hashed[:1], one), (hashed[2:], one)) == (0, 0)
+
+
+def test_a_mirrored_and_a_closer_copy_are_found_and_lookalikes_of_others_are_none() -> None:
+    levels = np.random.default_rng(0).integers(60, 200, (6, 7, 3), dtype=np.uint8)
+    scene = np.asarray(Image.fromarray(levels).resize((80, 60), Image.Resampling.BICUBIC))
+    closer = np.asarray(Image.fromarray(scene[3:, 4:]).resize((80, 60)))
+    hashed = duplicates.hashes(np.stack([scene, scene[:, ::-1], closer]))
+    one, other = np.array([[1, 0]]), np.array([[0, 1]])
+    for copy in (hashed[1:2], hashed[2:]):
+        assert duplicates.shares_with_twin((hashed[:1], one), (copy, one))[0] == 1
+        assert duplicates.shares_with_twin((hashed[:1], one), (copy, other))[0] == 0
+
+
+def test_training_without_a_class_is_refused_with_the_number_needed(tmp_path: Path) -> None:
+    """Each group has one class: the parts cannot hold them all."""
+    path = class_folder(tmp_path / "shapes", classes=SHAPES)
+    for found in list(path.rglob("*.*")):
+        found.rename(found.with_name(f"{found.parent.name}-{found.name}"))
+    with pytest.raises(DataFormatError, match=r"part has no picture of .*5 in all.*--test-groups"):
+        load(path, group_by="[a-z]+")
+
+
+def test_what_is_done_to_training_pictures_is_said(tmp_path: Path) -> None:
+    path = class_folder(tmp_path / "shapes")
+    assert "training pictures are mirrored" in load(path)[2]
+    assert "training pictures are not mirrored" in load(path, flip=False)[2]
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,14 @@ _FEW_GROUPS: Final = 4
 """With fewer left beside those to test on, validation is torn out of them: a network that has seen
 another drive gains more than thresholds lose that were chosen on drives it knows."""
 
+_LEAST: Final = 5
+_REMEDY: Final = (
+    "add pictures, or give that part a larger share (--test-split 0.25 --validation-split 0.25); "
+    "with --group-by, name other --test-groups or drop it"
+)
+_FEW_OF_LABEL: Final = 5
+"""Pictures of a label in a part below which a figure of it says next to nothing."""
+
 PART_NAMES: Final = ("training", "validation", "test")
 """As a message says them."""
 
@@ -60,6 +68,16 @@ def load(recipe: Recipe, data: Path | None, reporter: Reporter) -> tuple[Recipe,
     train, validation, test = (labeled[rows] for rows in parts)
     _report(listed, parts, images, spec, reporter)
     augmentation = _augmentation(labels, spec, options)
+    reporter.line(
+        f"  training pictures are {'' if augmentation.flip else 'not '}mirrored, and vary by "
+        f"{options.crop:.0%} in size and place and {options.color:g} in light and color "
+        f"(--flip {'no' if augmentation.flip else 'yes'}, --crop, --color change that)"
+    )
+    if head is Head.SIGMOID and (listed.outcomes.sum(axis=1) == 1).all():
+        reporter.line(
+            f"WARNING: each row of {listing.LABELS_FILE} has one 1, but its labels are taken to be "
+            "independent (sigmoid head); for one class each, put the pictures in a folder a class"
+        )
     recipe = replace(recipe, head=head, labels=labels, input=spec, augmentation=augmentation)
     names = {part: _lines(listed[rows]) for part, rows in zip(PARTS, parts, strict=True)}
     dataset = Dataset(data.resolve().name, _digest(listed), train, validation, test, names=names)
@@ -205,15 +223,15 @@ def _parts(listed: Listing, options: FolderOptions) -> list[Rows]:
     else:
         parts = _grouped_parts(listed, listed.groups, options)
     for rows, name in zip(parts, PART_NAMES, strict=True):
-        missing = [
-            label
-            for label, outcomes in zip(listed.labels, listed.outcomes[rows].T, strict=True)
-            if not outcomes.any()
-        ]
-        if len(rows) == 0 or (listed.is_exclusive and listed.groups is None and missing):
+        if not len(rows):
+            raise DataFormatError(f"no picture is left for the {name} part; {_REMEDY}")
+        counts = listed.outcomes[rows].sum(axis=0)
+        missing = [label for label, count in zip(listed.labels, counts, strict=True) if not count]
+        # One class each: all are needed. Any number of labels: those that nothing is learned of.
+        if missing and (listed.is_exclusive or name == "training"):
             raise DataFormatError(
-                f"too few pictures of {listing.named(missing)} for a {name} part: each class "
-                "needs a few for training, validation and test"
+                f"the {name} part has no picture of {listing.named(missing)}: each class needs one "
+                f"there at least, {_LEAST} in all with the default shares; {_REMEDY}"
             )
     return parts
 
@@ -283,14 +301,36 @@ def _report(
         held = Counter() if listed.groups is None else Counter(listed.groups[row] for row in rows)
         of_groups = ", ".join(f"{group} ({count})" for group, count in held.most_common(8))
         reporter.line(f"  {name}: {len(rows)} pictures" + (f", groups {of_groups}" if held else ""))
+    for rows, name in zip(parts[1:], PART_NAMES[1:], strict=True):
+        counts = listed.outcomes[rows].sum(axis=0).tolist()
+        few = [
+            f"{label} ({count})"
+            for label, count in zip(listed.labels, counts, strict=True)
+            if count < _FEW_OF_LABEL
+        ]
+        if few:
+            reporter.line(
+                f"WARNING: the {name} part has few pictures of {listing.named(few)}: what is said "
+                f"of them there is a guess below {_FEW_OF_LABEL}; {_REMEDY}"
+            )
+    _warn_of_twins(listed, parts, images, reporter)
+
+
+def _warn_of_twins(listed: Listing, parts: list[Rows], images: Images, reporter: Reporter) -> None:
+    """Say where parts hold near-copies of each other: more than chance makes of two classes."""
     hashed = duplicates.hashes(images)
-    twins = duplicates.share_with_twin(hashed[parts[2]], hashed[parts[0]])
-    if twins > _TWINS:
-        reporter.line(
-            f"WARNING: {twins:.0%} of the test pictures look nearly like a training picture, so "
-            "the figures below may be far too good for new pictures; if pictures come from one "
-            "film, place or person, keep them together with --group-by"
+    for one, other in ((2, 0), (1, 0), (2, 1)):
+        twins, by_chance = duplicates.shares_with_twin(
+            (hashed[parts[one]], listed.outcomes[parts[one]]),
+            (hashed[parts[other]], listed.outcomes[parts[other]]),
         )
+        if twins - by_chance > _TWINS:
+            reporter.line(
+                f"WARNING: {twins:.0%} of the {PART_NAMES[one]} pictures look nearly like a "
+                f"{PART_NAMES[other]} picture of the same labels (by chance {by_chance:.0%}), so "
+                "the figures below may be far too good for new pictures; if pictures come from one "
+                "film, place or person, keep them together with --group-by"
+            )
 
 
 def _digest(listed: Listing) -> str:
