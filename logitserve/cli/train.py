@@ -58,6 +58,11 @@ class _WithRecipes(click.Command):
     is_flag=True,
     help="publish only with more right answers on the test part than the version before",
 )
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="go on with the same training after it was interrupted",
+)
 @folder_options
 def command(
     recipe: str,
@@ -67,6 +72,7 @@ def command(
     network: str | None,
     *,
     if_better: bool,
+    resume: bool,
     **options: Any,
 ) -> None:
     """Train a model by a RECIPE and publish it.
@@ -83,12 +89,19 @@ def command(
             given["optimizer"] = recipes.Optimizer(given["optimizer"])
         settings = replace(chosen.options, **given)
         chosen = with_folder_options(chosen, network, of_folder)
+        click.echo("loading TensorFlow", err=True)
         from logitserve_training import (
             pipeline,  # after the options are checked: it imports TensorFlow
         )
 
         published = pipeline.train(
-            chosen, settings, data=data, models=models, name=name, if_better=if_better
+            chosen,
+            settings,
+            data=data,
+            models=models,
+            name=name,
+            if_better=if_better,
+            resume=resume,
         )
     click.echo(f"published {published.name} version {published.version}: {published.path}")
     click.echo(f"its report: {published.path.parent / 'report' / 'index.html'}")

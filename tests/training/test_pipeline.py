@@ -147,6 +147,39 @@ def test_a_version_is_compared_with_the_one_before(
     assert log.getvalue().count("WORSE") == 2
 
 
+def test_an_interrupted_training_goes_on_where_it_was(
+    published: Published, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = partial(
+        pipeline.train,
+        recipes.find("digits-mlp"),
+        data=data,
+        models=tmp_path,
+        console=Console(quiet=True),
+    )
+    line = Reporter.line
+
+    def interrupted(self: Reporter, text: str) -> None:
+        line(self, text)
+        if text.startswith("epoch 4/"):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Reporter, "line", interrupted)
+        train(QUICK)
+    assert [path.name for path in (tmp_path / "digits-mlp").iterdir()] == [".training"]
+    with pytest.raises(OptionError, match="is of a training with other options"):
+        train(replace(QUICK, epochs=9), resume=True)
+    resumed = train(QUICK, resume=True)
+    for one, other in zip(weights(resumed.path), weights(published.path), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-3)
+    document = json.loads((resumed.path.parent / "report" / report.METRICS_FILE).read_text())
+    assert len(document["epochs"]) == QUICK.epochs
+    assert [path.name for path in (tmp_path / "digits-mlp").iterdir()] == ["1"]
+    with pytest.raises(OptionError, match="no training to resume"):
+        train(QUICK, resume=True)
+
+
 def test_mistakes_are_found_before_anything_is_trained(data: Path, tmp_path: Path) -> None:
     recipe = recipes.find("digits-mlp")
     with pytest.raises(DataMissingError, match="has no train-images"):

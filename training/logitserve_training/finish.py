@@ -58,6 +58,7 @@ def finish(
 
     export.write(proto, card, file)
     predictor = Predictor.load(file)
+    reporter.line("measure: figures and their intervals, prediction sets, strangers, speed")
     evaluation = evaluate(predictor, dataset.test)
     measured = measure(predictor, evaluation)
 

@@ -1,10 +1,12 @@
 """Weights fitted to the training part, with the validation part looked at after each epoch."""
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from itertools import count
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +17,7 @@ from logitserve_training.augment import vary
 from logitserve_training.backend import keras, tf
 from logitserve_training.datasets.dataset import Classes, Images, LabeledImages
 from logitserve_training.errors import DivergedError
-from logitserve_training.progress import Advance, Reporter, Stopwatch
+from logitserve_training.progress import Reporter, Stopwatch
 from logitserve_training.recipes import Augmentation, Optimizer, Options, Recipe, Schedule
 
 _WARM_UP_SHARE: Final = 0.05
@@ -56,6 +58,7 @@ def fit(
     reporter: Reporter,
     fresh: Callable[[int], LabeledImages] | None = None,
     weights: losses.Weights | None = None,
+    checkpoint: Path | None = None,
 ) -> list[Epoch]:
     """Fit the network's weights in place.
 
@@ -68,6 +71,7 @@ def fit(
         reporter: told of each epoch.
         fresh: pictures of each epoch, as many as `train` has; None takes those of `train`.
         weights: of the labels in the loss; None counts every picture once.
+        checkpoint: folder where each epoch's state is kept until the last, and gone on from.
 
     Returns:
         one entry an epoch.
@@ -82,20 +86,24 @@ def fit(
         loss=losses.fused(recipe.head, weights),
         metrics=[_accuracy(recipe.head)],
     )
-    log = _EpochLog(reporter, options.epochs)
-    with reporter.steps("fit", steps * options.epochs) as advance:
+    log = _EpochLog(reporter, options.epochs, checkpoint)
+    done = len(log.epochs)
+    callbacks = _callbacks(recipe, optimizer)
+    if checkpoint is not None:
+        callbacks.append(keras.callbacks.BackupAndRestore(checkpoint / "state"))
+    with reporter.steps("fit", steps * (options.epochs - done)) as advance:
+        count_steps = keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: advance(1))  # noqa: ARG005
         network.fit(
-            _batches(train, fresh, recipe, options),
+            _batches(train, fresh, recipe, options, done),
             shuffle=False,  # the stream already is
             steps_per_epoch=steps,
             epochs=options.epochs,
             validation_data=(validation.images, _targets(validation.classes, recipe.head)),
             validation_batch_size=1000,
-            callbacks=_callbacks(recipe, optimizer, log, advance),
+            callbacks=[*callbacks, log.callback, count_steps],
             verbose=0,
         )
     _require_convergence(log.epochs, options)
-    reporter.line("statistics of batch normalization estimated anew")
     estimate_statistics(network, train.images)
     return log.epochs
 
@@ -144,27 +152,32 @@ def _shortened_average(optimizer: Any) -> Any:
     momentum = tf.Variable(0.0, trainable=False)
     optimizer.ema_momentum = momentum
 
-    def shorten(_batch: int, _logs: Any = None) -> None:
+    def shorten(batch: int, logs: Any) -> None:  # noqa: ARG001 - Keras names them
         step = int(optimizer.iterations.numpy())
         momentum.assign(min(largest, (1 + step) / (10 + step)))
 
     return keras.callbacks.LambdaCallback(on_train_batch_begin=shorten)
 
 
-def _callbacks(recipe: Recipe, optimizer: Any, log: "_EpochLog", advance: Advance) -> list[Any]:
-    counter = keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: advance(1))  # noqa: ARG005 - Keras names it
-    callbacks = [log.callback, keras.callbacks.TerminateOnNaN(), counter]
-    if recipe.averaged_epochs is not None:
-        callbacks.insert(0, keras.callbacks.SwapEMAWeights())
-        callbacks.append(_shortened_average(optimizer))
-    return callbacks
+def _callbacks(recipe: Recipe, optimizer: Any) -> list[Any]:
+    if recipe.averaged_epochs is None:
+        return [keras.callbacks.TerminateOnNaN()]
+    return [
+        keras.callbacks.SwapEMAWeights(),
+        keras.callbacks.TerminateOnNaN(),
+        _shortened_average(optimizer),
+    ]
 
 
 class _EpochLog:
     """Keeps each epoch's figures and writes a line about it."""
 
-    def __init__(self, reporter: Reporter, total: int) -> None:
+    def __init__(self, reporter: Reporter, total: int, checkpoint: Path | None) -> None:
+        self._file = None if checkpoint is None else checkpoint / "epochs.json"
         self.epochs: list[Epoch] = []
+        """Of the network's training; also those before it was interrupted."""
+        if self._file is not None and self._file.is_file():
+            self.epochs = [Epoch(**epoch) for epoch in json.loads(self._file.read_text())]
         self.callback = keras.callbacks.LambdaCallback(
             on_epoch_begin=lambda epoch, logs: self._begin(),  # noqa: ARG005 - Keras names them
             on_epoch_end=self._end,
@@ -178,7 +191,7 @@ class _EpochLog:
     def _begin(self) -> None:
         self._epoch = Stopwatch()
 
-    def _step(self, batch: int, _logs: Any = None) -> None:
+    def _step(self, batch: int, logs: Any) -> None:  # noqa: ARG002 - Keras names it
         if batch == 0 and not self.epochs:
             self._compiled = Stopwatch()  # the first step compiles, and no other does
 
@@ -198,6 +211,8 @@ class _EpochLog:
             seconds=self._epoch.seconds,
         )
         self.epochs.append(figures)
+        if self._file is not None:
+            self._file.write_text(json.dumps([epoch.to_json() for epoch in self.epochs]))
         self._reporter.line(
             f"epoch {epoch + 1}/{self._total}: loss {figures.loss:.4f}, "
             f"accuracy {figures.accuracy:.4f}, validation loss {figures.validation_loss:.4f}, "
@@ -211,8 +226,10 @@ def _batches(
     fresh: Callable[[int], LabeledImages] | None,
     recipe: Recipe,
     options: Options,
+    done: int = 0,
 ) -> Any:
-    """An endless stream of shuffled batches, the same for the same seed."""
+    """An endless stream of shuffled batches, the same for the same seed, after `done` epochs."""
+    steps = math.ceil(len(train) / options.batch_size)
     targets = _targets(train.classes, recipe.head)
     if fresh is None:
         batches = (
@@ -220,11 +237,12 @@ def _batches(
             .shuffle(len(train), seed=options.seed)
             .batch(options.batch_size)
             .repeat()
+            .skip(done * steps)
         )
     else:
 
         def stream() -> Iterator[tuple[Any, Any]]:
-            for number in count():
+            for number in count(done):
                 part = fresh(number)
                 for start in range(0, len(part), options.batch_size):
                     batch = part[start : start + options.batch_size]
@@ -236,8 +254,8 @@ def _batches(
         )
         batches = tf.data.Dataset.from_generator(stream, output_signature=signature)
     if recipe.augmentation is not None:
-        steps = options.epochs * math.ceil(len(train) / options.batch_size)
-        batches = batches.enumerate().map(_varying(recipe.augmentation, options.seed, steps))
+        varying = _varying(recipe.augmentation, options.seed, options.epochs * steps)
+        batches = batches.enumerate(done * steps).map(varying)
     return batches.prefetch(2)
 
 

@@ -1,5 +1,6 @@
 """The recipe of a model, from pictures to a published file."""
 
+import shutil
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from logitserve.inference.repository import MODEL_FILE, ModelRepository
 from logitserve_training import backend, export, losses, networks
 from logitserve_training.datasets import scenes, sources
 from logitserve_training.datasets.dataset import Dataset
-from logitserve_training.errors import NotBetterError
+from logitserve_training.errors import NotBetterError, OptionError, TrainingError
 from logitserve_training.evaluate import Evaluation, evaluate
 from logitserve_training.finish import finish
 from logitserve_training.fit import Epoch, fit
@@ -49,6 +50,7 @@ def train(
     name: str | None = None,
     console: Console | None = None,
     if_better: bool = False,
+    resume: bool = False,
 ) -> Published:
     """Train a model and publish its next version, whole or not at all.
 
@@ -61,8 +63,10 @@ def train(
         console: where progress is shown; standard error by default.
         if_better: publish only what has more right answers on the test part than the version
             before.
+        resume: go on with a training that was interrupted, after its last whole epoch.
 
     Raises:
+        OptionError: there is nothing to resume, or it was another training.
         NotBetterError: it has not, and `if_better` is set.
         DataError: the data set cannot be used.
         DivergedError: the loss became NaN or infinite.
@@ -73,7 +77,16 @@ def train(
     recipe, dataset = sources.load(recipe, data, reporter)
     with ModelRepository(models).publication(name or recipe.name) as draft:
         reporter.line(f"{recipe.name}: {dataset.info.train} pictures, {options.epochs} epochs")
-        network, epochs = _fitted(recipe, options, dataset, reporter)
+        checkpoint = _checkpoint(models / (name or recipe.name), recipe, options, resume=resume)
+        try:
+            network, epochs = _fitted(recipe, options, dataset, reporter, checkpoint)
+        except KeyboardInterrupt:
+            reporter.line("interrupted: with --resume the same command goes on after that epoch")
+            raise
+        except TrainingError:
+            shutil.rmtree(checkpoint)
+            raise
+        shutil.rmtree(checkpoint)
         card = _card(
             recipe,
             options,
@@ -82,6 +95,7 @@ def train(
             goldens=_goldens(network, recipe),
             dataset=dataset.info,
         )
+        reporter.line("export to ONNX")
         proto = export.to_onnx(network, recipe.input)
         export.write(proto, card, draft.folder / MODEL_FILE)
         _compare(network, draft.folder / MODEL_FILE, dataset, reporter)
@@ -96,8 +110,27 @@ def train(
     return Published(card.name, card.version, path, evaluation.metrics)
 
 
+def _checkpoint(folder: Path, recipe: Recipe, options: Options, *, resume: bool) -> Path:
+    """Where the state of a training is kept, so that it can be interrupted."""
+    checkpoint, what = folder / ".training", f"{recipe!r}\n{options!r}\n"
+    settings = checkpoint / "settings.txt"
+    if resume:
+        if not settings.is_file():
+            raise OptionError(f"{folder} has no training to resume; leave --resume out")
+        if settings.read_text() != what:
+            raise OptionError(
+                f"{checkpoint} is of a training with other options; give the same ones, or leave "
+                "--resume out to begin anew"
+            )
+        return checkpoint
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    checkpoint.mkdir(parents=True)
+    settings.write_text(what)
+    return checkpoint
+
+
 def _fitted(
-    recipe: Recipe, options: Options, dataset: Dataset, reporter: Reporter
+    recipe: Recipe, options: Options, dataset: Dataset, reporter: Reporter, checkpoint: Path
 ) -> tuple["backend.keras.Model", list[Epoch]]:
     backend.make_deterministic(options.seed)
     network = networks.build(
@@ -120,6 +153,7 @@ def _fitted(
         reporter=reporter,
         fresh=dataset.fresh,
         weights=weights,
+        checkpoint=checkpoint,
     )
     if weights is not None:
         losses.unweigh(network, weights)
