@@ -196,7 +196,9 @@ class Conformal(CardPart):
         for row in (self.thresholds, *self.thresholds_by_label):
             if any(more < less for less, more in pairwise(row)):
                 raise ValueError("thresholds: more coverage needs a threshold as high or higher")
-        if len(self.thresholds_by_label) != len(self.pictures_by_label):
+        if self.thresholds_by_label and (
+            len(self.thresholds_by_label) != len(self.pictures_by_label)
+        ):
             raise ValueError("thresholds_by_label: there is one row a label")
         return self
 
@@ -210,7 +212,7 @@ class Conformal(CardPart):
         of_all = np.array(self.thresholds)
         columns = [
             np.concatenate([row[: len(of_all)], of_all[len(row) :]])
-            for row in self.thresholds_by_label
+            for row in self.thresholds_by_label or [()] * len(self.pictures_by_label)
         ]
         return np.maximum.accumulate(np.stack(columns, axis=1), axis=0)
 

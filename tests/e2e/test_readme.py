@@ -65,12 +65,12 @@ def test_adopting_as_pasted_publishes(tmp_path: Path) -> None:
     assert ModelRepository(tmp_path / "models").names() == ["flowers"]
 
 
-def table() -> dict[str, tuple[str, float, float]]:
-    """Model → the metric, its value and the size in kB that the README's table states."""
-    row = r"^\| `([a-z-]+)`.*\| ([a-zF1 ]+) ([0-9.]+) \| ([0-9]+) kB \|$"
+def table() -> dict[str, tuple[str, float, tuple[float, float], float]]:
+    """Model → the metric, its value, interval and the size in kB that the README's table states."""
+    row = r"^\| `([a-z-]+)`.*\| ([a-zF1 ]+) ([0-9.]+) \| ([0-9.]+) to ([0-9.]+) \| ([0-9]+) kB \|$"
     return {
-        name: (metric.lower().replace(" ", "_"), float(value), float(size))
-        for name, metric, value, size in re.findall(row, README, re.MULTILINE)
+        name: (metric.lower().replace(" ", "_"), float(value), (float(low), float(high)), float(kb))
+        for name, metric, value, low, high, kb in re.findall(row, README, re.MULTILINE)
     }
 
 
@@ -78,11 +78,12 @@ def test_the_table_states_what_the_cards_and_files_say() -> None:
     repository = ModelRepository(ROOT / "models")
     stated = table()
     assert set(stated) == set(repository.names())
-    for name, (metric, value, size) in stated.items():
+    for name, (metric, value, interval, size) in stated.items():
         path = repository.model_file(name)
         metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
         card = ModelCard.from_json(metadata[METADATA_KEY])
         assert value == round(card.metrics[metric], 4), name
+        assert interval == tuple(round(end, 4) for end in card.intervals[metric]), name
         assert size == pytest.approx(path.stat().st_size / 1000, abs=1), name
         assert path.stat().st_size < 1_000_000, name
 

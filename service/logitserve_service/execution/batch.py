@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from logitserve.inference import preprocessing
+from logitserve.inference.card import Fit
 from logitserve.inference.errors import ImageError, NonFiniteLogitsError, TooManyPixelsError
 from logitserve.inference.images import Samples
 from logitserve.inference.predictor import Predictions, Predictor
@@ -139,12 +141,13 @@ class Batch:
         odd = None if odd is None else odd[rows]
         return kept, Predictions.of(logits[rows], self._predictor.card, odd)
 
-    def _odd(self) -> np.typing.NDArray[np.bool_] | None:
+    def _odd(self) -> npt.NDArray[np.bool_] | None:
         """Which images are not known for their ink: asked of all that were not sent in form."""
-        if self._predictor.card.ink is None:
+        first_sent = len(self._samples)
+        card = self._predictor.card
+        if card.input.fit is Fit.DIGIT and not self._pending and first_sent == len(self._images):
             return None
         fitted, empty = list(self._pending), list(self._empty)
-        first_sent = len(self._samples)
         if first_sent < len(self._images):
             for job, rows in zip(self._jobs, _rows(self._jobs), strict=True):
                 if isinstance(job.part, np.ndarray) and not isinstance(job.inputs, np.ndarray):
