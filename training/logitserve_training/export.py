@@ -11,7 +11,7 @@ import onnx
 
 from logitserve.inference import heads, preprocessing
 from logitserve.inference.card import METADATA_KEY, Golden, Head, InputSpec, ModelCard
-from logitserve.inference.predictor import GOLDEN_TOLERANCE, INPUT, OUTPUT, Predictor
+from logitserve.inference.predictor import INPUT, LOGIT_TOLERANCE, OUTPUT, Predictor
 from logitserve_training import drawings
 from logitserve_training.backend import keras, tf
 from logitserve_training.datasets.dataset import Images
@@ -137,11 +137,11 @@ def check_agreement(network: "keras.Model", predictor: Predictor, images: Images
                 f"up to {difference:.2g}, more than {TOLERANCE:g}; nothing is published"
             )
         # Beyond 0.99999 probabilities are blind to logits, which tell what is known.
-        apart = np.abs(logits - expected_logits) - GOLDEN_TOLERANCE * np.abs(expected_logits)
-        if apart.max() > GOLDEN_TOLERANCE:
+        apart = np.abs(logits - expected_logits) - LOGIT_TOLERANCE * np.abs(expected_logits)
+        if apart.max() > LOGIT_TOLERANCE:
             raise DisagreementError(
                 f"at batch {batch} the exported file's logits differ from the network's by more "
-                f"than {GOLDEN_TOLERANCE:g}; nothing is published"
+                f"than {LOGIT_TOLERANCE:g}; nothing is published"
             )
     return worst
 
