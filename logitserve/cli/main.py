@@ -27,7 +27,7 @@ COMMANDS: Final = {
     "evaluate": Entry("evaluate", "Measure a published MODEL on pictures it was not trained on."),
     "models": Entry("models", "Look into a folder of models."),
     "numerics": Entry(
-        "numerics", "Measure round-off, losses and optimizers, and write a page about it."
+        "numerics", "Measure the lessons of the lecture, and write a page about them."
     ),
     "predict": Entry("predict", "Score pictures offline, without a server."),
     "serve": Entry("serve", "Serve a folder of models over HTTP."),

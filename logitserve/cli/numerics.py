@@ -22,11 +22,11 @@ from logitserve.cli.options import data_option, training_errors
     show_default=True,
     help="folder for numerics.md and, in numerics/, its plots and numbers",
 )
-@click.option("--quick", is_flag=True, help="seconds instead of minutes: drawn digits, no download")
+@click.option("--quick", is_flag=True, help="a minute instead of ten: drawn digits, no download")
 def command(*, data: Path | None, output: Path, quick: bool) -> None:
-    """Measure round-off, losses and optimizers, and write a page about it.
+    """Measure the lessons of the lecture, and write a page about them.
 
-    Trains several dozen small networks on MNIST, which takes a few minutes on one thread.
+    Trains about 150 small networks on MNIST, which takes about ten minutes of a processor.
     """
     with training_errors():
         from logitserve_training.numerics.run import run

@@ -1,5 +1,1 @@
-"""Round-off, losses, optimizers and heads, measured: what `docs/numerics.md` shows.
-
-Each topic is a file that measures and returns figures; `plots` draws them, `page` fills them
-into the text, and `run` does all of it.
-"""
+"""The lessons of the lecture, measured: what `docs/numerics.md` shows. `run` has them all."""

@@ -1,28 +1,18 @@
 """What the page's networks are trained on."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
-from logitserve_training.datasets import mnist
 from logitserve_training.datasets.dataset import Dataset, LabeledImages, stratified_split
 from logitserve_training.drawings import draw
-from logitserve_training.progress import Reporter
 
 _DRAWN: Final = 60
 """Pictures of each digit."""
-
-
-def load(data: Path | None, reporter: Reporter) -> Dataset:
-    """MNIST, from a folder or the cache.
-
-    Raises:
-        DataError: it cannot be used.
-    """
-    return mnist.load(data, reporter)
 
 
 def drawn() -> Dataset:
@@ -43,3 +33,13 @@ def drawn() -> Dataset:
 def first(dataset: Dataset, pictures: int) -> Dataset:
     """The same with at most so many pictures to train on; MNIST's order is already mixed."""
     return replace(dataset, train=dataset.train[:pictures])
+
+
+def changed(dataset: Dataset, change: Callable[[LabeledImages], LabeledImages]) -> Dataset:
+    """The same after a change of what is fitted to and of what is measured on."""
+    return replace(dataset, train=change(dataset.train), validation=change(dataset.validation))
+
+
+def relabeled(dataset: Dataset, table: npt.NDArray[np.int64]) -> Dataset:
+    """The same pictures with other classes: for each class its new one, or 0s and 1s."""
+    return changed(dataset, lambda part: replace(part, classes=table[part.classes]))

@@ -1,77 +1,128 @@
 """Gradient descent with a rate too small, right and too large, beside Adam."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from logitserve_training.backend import keras
 from logitserve_training.datasets.dataset import Dataset
 from logitserve_training.numerics import loop
-from logitserve_training.numerics.loop import Curve
-from logitserve_training.numerics.roundoff import Numbers
-
-Floats = npt.NDArray[np.float64]
+from logitserve_training.numerics.lesson import Floats, Lesson, Table
+from logitserve_training.numerics.loop import Effort
+from logitserve_training.numerics.plots import BLUE, GREEN, GRID, ORANGE, VERMILION, Panel, figure
 
 CURVATURES: Final = np.array([1.0, 25.0])
 """Of the bowl J(w) = (1·w₁² + 25·w₂²) / 2: the eigenvalues of its Hessian."""
 START: Final = np.array([-9.0, 1.6])
 BOWL_STEPS: Final = 40
-BOWL_RATES: Final = {
-    "too small": 0.004,
-    "right": float(2 / CURVATURES.sum()),
-    "too large": 0.0802,
-}
+BOWL_RATES: Final = {"too small": 0.004, "right": float(2 / CURVATURES.sum()), "too large": 0.09}
 """Beyond 2/25 = 0.08 the steep direction grows at each step; 2/(1 + 25) shrinks both alike."""
 BOWL_ADAM: Final = 0.8
 
 RATES: Final = {"too small": 1e-3, "right": 0.1, "too large": 3.0}
 ADAM: Final = 1e-3
+_STYLES: Final = {
+    name: {"color": color, "marker": marker, "markersize": 3, "linewidth": 1}
+    for name, color, marker in (
+        ("too small", ORANGE, "o"), ("right", BLUE, "s"), ("too large", VERMILION, "v"),
+        ("Adam", GREEN, "D"),
+    )
+}  # fmt: skip
+
+SIGNS: Final = {
+    "always the same": 1.0, "9 of 10 the same": 0.9, "3 of 4 the same": 0.75, "by chance": 0.5,
+    "to and fro": 0.0,
+}  # fmt: skip
+"""Share of a weight's gradients of the more frequent sign; 0 for one, the other, and so on."""
+SIZES: Final = (0.01, 1.0, 100.0)
+_SIGN_STEPS: Final = 400
+_WEIGHTS: Final = 512
+
+Gradient = Callable[[int, Floats], Floats]
+"""Number of the step, from 0, and weights → gradient in the shape of the weights."""
 
 
-@dataclass(frozen=True, slots=True)
-class Descent:
-    """The paths in the bowl and the curves of the lecture's network, by name."""
-
-    paths: dict[str, Floats]
-    """`[steps + 1, 2]`."""
-    curves: dict[str, Curve]
-
-    @property
-    def numbers(self) -> Numbers:
-        """For the page."""
-        heights = {name: bowl(path) for name, path in self.paths.items()}
-        return {
-            "steps": BOWL_STEPS,
-            "limit": float(2 / CURVATURES.max()),
-            "start": float(bowl(START)),
-            "bowl": [
-                {"name": name, "rate": rate, "height": float(heights[name][-1])}
-                for name, rate in (BOWL_RATES | {"Adam": BOWL_ADAM}).items()
-            ],
-            "epochs": len(self.curves["Adam"].losses) - 1,
-            "network": [
-                {"name": name, "rate": rate} | self.curves[name].numbers
-                for name, rate in (RATES | {"Adam": ADAM}).items()
-            ],
-        }
-
-
-def measure(dataset: Dataset, *, epochs: int, seed: int) -> Descent:
+def measure(dataset: Dataset, effort: Effort) -> Lesson:
     """Descend in the bowl, and train the lecture's network without momentum and with Adam."""
-    paths = {name: gradient_descent(rate) for name, rate in BOWL_RATES.items()}
-    optimizers: dict[str, Callable[[], object]] = {
-        name: lambda rate=rate: keras.optimizers.SGD(rate)  # type: ignore[misc]
+    paths = {name: descend(_slope, START, rate) for name, rate in BOWL_RATES.items()}
+    paths["Adam"] = adam(_slope, START, BOWL_ADAM)
+    runs = {
+        name: loop.repeat(dataset, effort, partial(keras.optimizers.SGD, rate))
         for name, rate in RATES.items()
     }
-    optimizers["Adam"] = lambda: keras.optimizers.Adam(ADAM)
-    curves = {}
-    for name, make in optimizers.items():
-        network = loop.fresh(dataset.train, seed=seed)
-        curves[name] = loop.train(network, dataset, optimizer=make(), epochs=epochs, seed=seed)
-    return Descent(paths | {"Adam": adam(BOWL_ADAM)}, curves)
+    with_adam = partial(keras.optimizers.Adam, ADAM)
+    runs["Adam"] = loop.repeat(dataset, effort, with_adam)
+    early = loop.repeat(dataset, replace(effort, epochs=1, seeds=1), with_adam)
+    ratios = {
+        "after the first epoch": agreement(early.optimizers[0]),
+        "after the last": agreement(runs["Adam"].optimizers[0]),
+    }
+    rates, bowl_rates = RATES | {"Adam": ADAM}, BOWL_RATES | {"Adam": BOWL_ADAM}
+    quantiles = (0.1, 0.5, 0.9)
+    return Lesson(
+        tables={
+            "bowl": Table(
+                {"in the bowl": "", "rate": ".4f", "J after 10 steps": ".3g", "after 40": ".3g"},
+                [[name, rate, *bowl(paths[name])[[10, 40]]] for name, rate in bowl_rates.items()],
+            ),
+            "descent": Table(
+                {"25-15-10 network": "", "rate": "g", "training loss": ".4f", "accuracy": ".1%"},
+                [[name, rates[name], run.loss, run.accuracy] for name, run in runs.items()],
+            ),
+            "signs": Table(
+                {"signs of a weight's gradients": ""}
+                | {f"gradients of ±{size:g}": ".2f" for size in SIZES},
+                [
+                    [name, *(signed_steps(share, size)[-100:].mean() for size in SIZES)]
+                    for name, share in SIGNS.items()
+                ],
+            ),
+            "ratios": Table(
+                {"step of a weight / rate": ""}
+                | {f"{100 * q:g} % of the weights below": ".3f" for q in quantiles},
+                [[name, *np.quantile(ratio, quantiles)] for name, ratio in ratios.items()],
+            ),
+        },
+        figures={
+            "descent": figure(
+                "Gradient descent at three rates, and Adam",
+                Panel(
+                    "in a bowl 25 times as steep across", "w₁", "w₂",
+                    {n: tuple(p[: 8 if n == "too large" else None].T) for n, p in paths.items()},
+                    styles=_STYLES, legend="",
+                    x_range=(-10, 4), y_range=(-2.6, 2.6), also=_contours,
+                ),
+                Panel(
+                    "the same by step", "step", "J",
+                    {n: (np.arange(BOWL_STEPS + 1), bowl(path)) for n, path in paths.items()},
+                    log="y", styles=_STYLES,
+                ),
+                Panel(
+                    "the 25-15-10 network, batches of 128", "epoch", "training loss (nats)",
+                    {name: (effort.axis, run.losses) for name, run in runs.items()},
+                    log="y", styles=_STYLES, legend="",
+                ),
+            ),
+            "adam": figure(
+                "Adam gives each weight its own rate, by how its gradients agree in sign",
+                Panel(
+                    "lone weights", "step", "size of a step / rate",
+                    {n: (np.arange(100), signed_steps(q, 1.0)[:100]) for n, q in SIGNS.items()},
+                    y_range=(0, 1.05),
+                ),
+                Panel(
+                    "the weights of the 25-15-10 network", "size of a step / rate",
+                    "share of the weights that step less",
+                    {n: (np.sort(r), np.linspace(0, 1, len(r))) for n, r in ratios.items()},
+                    percent=True, x_range=(0, 1.05),
+                ),
+            ),
+        },
+        numbers={"limit": 2 / CURVATURES.max(), "start": bowl(START)},
+    )  # fmt: skip
 
 
 def bowl(weights: Floats) -> Floats:
@@ -80,21 +131,62 @@ def bowl(weights: Floats) -> Floats:
     return height
 
 
-def gradient_descent(rate: float) -> Floats:
-    """Subtract rate · dJ/dw again and again, from the start: `[steps + 1, 2]`."""
-    path = [START]
-    for _ in range(BOWL_STEPS):
-        path.append(path[-1] - rate * CURVATURES * path[-1])
+def descend(
+    gradient: Gradient, start: Floats, rate: float, steps: int = BOWL_STEPS, *, decay: float = 0.0
+) -> Floats:
+    """Subtract rate · gradient again and again, from the decayed weight: `[steps + 1, *shape]`."""
+    path = [start]
+    for step in range(steps):
+        path.append(path[-1] * (1 - rate * decay) - rate * gradient(step, path[-1]))
     return np.stack(path)
 
 
-def adam(rate: float, *, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-7) -> Floats:
-    """Adam (Kingma and Ba 2015, arXiv:1412.6980), from the start: `[steps + 1, 2]`."""
-    path, mean, square = [START], np.zeros(2), np.zeros(2)
-    for step in range(1, BOWL_STEPS + 1):
-        gradient = CURVATURES * path[-1]
-        mean = beta1 * mean + (1 - beta1) * gradient
-        square = beta2 * square + (1 - beta2) * gradient**2
-        corrected = mean / (1 - beta1**step), square / (1 - beta2**step)
-        path.append(path[-1] - rate * corrected[0] / (np.sqrt(corrected[1]) + epsilon))
+def adam(
+    gradient: Gradient, start: Floats, rate: float, steps: int = BOWL_STEPS, *, decay: float = 0.0
+) -> Floats:
+    """Adam (Kingma and Ba 2015, arXiv:1412.6980) with Keras's constants: `[steps + 1, *shape]`."""
+    beta1, beta2, epsilon = 0.9, 0.999, 1e-7
+    path, mean, square = [start], np.zeros_like(start), np.zeros_like(start)
+    for step in range(steps):
+        slope = gradient(step, path[-1])
+        mean = beta1 * mean + (1 - beta1) * slope
+        square = beta2 * square + (1 - beta2) * slope**2
+        m, v = mean / (1 - beta1 ** (step + 1)), square / (1 - beta2 ** (step + 1))
+        path.append(path[-1] * (1 - rate * decay) - rate * m / (np.sqrt(v) + epsilon))
     return np.stack(path)
+
+
+def signed_steps(share: float, size: float) -> Floats:
+    """|step| / rate of lone weights whose gradients agree in sign so often, `[steps]`, a mean."""
+    shape = (_SIGN_STEPS, _WEIGHTS)
+    signs = np.where(np.random.default_rng(0).random(shape) < share, 1.0, -1.0)
+    if share == 0:
+        signs[::2] = 1.0
+    path = adam(lambda step, _: size * signs[step], np.zeros(_WEIGHTS), 1.0, _SIGN_STEPS)
+    steps: Floats = np.abs(np.diff(path, axis=0)).mean(axis=1)
+    return steps
+
+
+def agreement(optimizer: Any) -> Floats:
+    """|m| / √v of each weight that Keras's Adam has moved, `[weights]`."""
+    count = int(optimizer.iterations.numpy())
+    m, v = (
+        np.concatenate([moment.numpy().ravel() for moment in moments]) / (1 - beta**count)
+        for moments, beta in (
+            (optimizer._momentums, optimizer.beta_1),  # noqa: SLF001 - nothing public has them
+            (optimizer._velocities, optimizer.beta_2),  # noqa: SLF001
+        )
+    )
+    ratio: Floats = np.abs(m[v > 0]) / np.sqrt(v[v > 0])
+    return ratio
+
+
+def _slope(_: int, weights: Floats) -> Floats:
+    return CURVATURES * weights
+
+
+def _contours(axes: Any) -> None:
+    first, second = np.meshgrid(np.linspace(-10, 4, 141), np.linspace(-2.6, 2.6, 105))
+    heights = bowl(np.stack([first, second], axis=-1))
+    axes.contour(first, second, heights, np.geomspace(0.5, 120, 9), colors=GRID)
+    axes.plot(0, 0, "+", color="black", markersize=11)

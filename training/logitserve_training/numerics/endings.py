@@ -1,7 +1,8 @@
-"""The lecture's network with a softmax output and a plain loss, beside a linear output."""
+"""The lecture's network with other outputs and losses than a linear one and the fused loss."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -12,31 +13,22 @@ from logitserve_training.datasets.dataset import Dataset, LabeledImages
 from logitserve_training.datasets.mnist import LABELS
 from logitserve_training.networks import PixelStatistics
 from logitserve_training.numerics import loop
-from logitserve_training.numerics.loop import Curve
-from logitserve_training.numerics.roundoff import Numbers
+from logitserve_training.numerics.lesson import Lesson, Table
+from logitserve_training.numerics.loop import Effort, Runs
+from logitserve_training.numerics.plots import Panel, figure
 
 LINEAR: Final = "linear, from_logits=True"
 SOFTMAX: Final = "softmax, plain loss"
 HIDDEN: Final = "softmax, hidden from Keras"
 TEXTBOOK: Final = "softmax, then log"
-
+SQUARED: Final = "softmax, squared error"
+_CROSSENTROPY: Final = keras.losses.sparse_categorical_crossentropy
 _RATE: Final = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """What comes after the last linear layer, in the network and in the loss."""
-
-    name: str
-    layers: Callable[[Any], Any]
-    """Symbolic logits → symbolic output."""
-    loss: Callable[[], Any]
-    """A loss of Keras that gives one value a picture."""
-
-
-@dataclass(frozen=True, slots=True)
 class Start:
-    """How the logits of the fresh network are: one of the settings."""
+    """How the logits of the fresh network are."""
 
     name: str
     statistics: PixelStatistics | None = None
@@ -47,8 +39,7 @@ class Start:
     def network(self, dataset: Dataset, seed: int) -> "keras.Model":
         """The same weights for the same seed."""
         network = loop.fresh(dataset.train, seed=seed, statistics=self.statistics)
-        bias = network.get_layer(OUTPUT).bias
-        bias.assign(self.head_start * np.eye(len(LABELS))[0])
+        network.get_layer(OUTPUT).bias.assign(self.head_start * np.eye(len(LABELS))[0])
         return network
 
 
@@ -59,53 +50,67 @@ STARTS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """The same start and seed with each ending."""
-
-    name: str
-    curves: dict[str, Curve]
-    spread: float
-    """Mean over the pictures of the largest absolute logit of the fresh network."""
-    silent: float
-    """Share of the wrongly answered pictures that the clipped loss gives no gradient, fresh."""
-
-    @property
-    def numbers(self) -> Numbers:
-        """For the page."""
-        fused, found = self.curves[LINEAR].losses, self.curves[SOFTMAX].losses
-        return {
-            "name": self.name,
-            "rate": _RATE,
-            "spread": self.spread,
-            "silent": self.silent,
-            "epochs": len(fused) - 1,
-            "endings": [{"name": name} | curve.numbers for name, curve in self.curves.items()],
-            "keras_difference": max(
-                abs(one - other) for one, other in zip(fused, found, strict=True)
-            ),
-        }
-
-
-def compare(dataset: Dataset, *, epochs: int, seed: int) -> list[Setting]:
-    """Train from each of `STARTS` with each ending."""
-    return [_setting(start, dataset, epochs=epochs, seed=seed) for start in STARTS]
-
-
-def _setting(start: Start, dataset: Dataset, *, epochs: int, seed: int) -> Setting:
-    curves = {}
-    for ending in _endings():
-        body = start.network(dataset, seed)
-        curves[ending.name] = loop.train(
-            keras.Model(body.input, ending.layers(body.output)),
-            dataset,
-            optimizer=keras.optimizers.Adam(_RATE),
-            epochs=epochs,
-            seed=seed,
-            loss=ending.loss(),
+def measure(dataset: Dataset, effort: Effort) -> Lesson:
+    """Train from each of `STARTS` with each ending, and once on the class number."""
+    rows, panels, numbers = [], [], []
+    for start in STARTS:
+        runs = {name: _trained(start, name, dataset, effort) for name in _ENDINGS}
+        fresh = [start.network(dataset, seed) for seed in range(effort.seeds)]
+        looks = [_first_look(network, dataset.validation) for network in fresh]
+        spread, silent = np.mean(looks, axis=0)
+        rows.append([f"{start.name} ({spread:.3g})", *(run.accuracy for run in runs.values())])
+        numbers.append(
+            {
+                "silent": silent,
+                "keras_difference": np.ptp(
+                    [runs[name].losses for name in (LINEAR, SOFTMAX)], axis=0
+                ).max(),
+                "loss": {name: run.loss for name, run in runs.items()},
+                "accuracy": {name: run.accuracy for name, run in runs.items()},
+            }
         )
-    spread, silent = _first_look(start.network(dataset, seed), dataset.validation)
-    return Setting(start.name, curves, spread, silent)
+        panels.append(
+            Panel(
+                f"{start.name}\n(logits of the fresh network: {spread:.3g})",
+                "epoch", "validation accuracy",
+                {name: (effort.axis, run.accuracies) for name, run in runs.items()},
+                percent=True, overlaid=True, y_range=(-0.03, 1.0),
+                legend="lower right" if start is STARTS[0] else "",
+            )
+        )  # fmt: skip
+    number = loop.repeat(
+        dataset, effort, _adam, logits=1, loss=of_number, answers=lambda y: np.rint(y[:, 0])
+    )
+    columns = {"start, and mean largest logit": ""} | dict.fromkeys(_ENDINGS, ".1%")
+    return Lesson(
+        tables={"endings": Table(columns, rows)},
+        figures={"endings": figure("The same networks with different endings", *panels)},
+        numbers={"starts": numbers, "rate": _RATE, "number": np.mean(number.accuracy)},
+    )
+
+
+def of_one_hot(classes: Any, probabilities: Any) -> Any:
+    """Sum over the classes of (probability − one-hot)²."""
+    return tf.reduce_sum(tf.square(probabilities - tf.one_hot(classes, len(LABELS))), axis=1)
+
+
+def of_number(classes: Any, outputs: Any) -> Any:
+    """(output − class number)²."""
+    return tf.square(outputs[:, 0] - tf.cast(classes, tf.float32))
+
+
+def _adam() -> Any:
+    return keras.optimizers.Adam(_RATE)
+
+
+def _trained(start: Start, ending: str, dataset: Dataset, effort: Effort) -> Runs:
+    layers, loss = _ENDINGS[ending]
+
+    def make(seed: int) -> "keras.Model":
+        body = start.network(dataset, seed)
+        return keras.Model(body.input, layers(body.output))
+
+    return loop.repeat(dataset, effort, _adam, make=make, loss=loss)
 
 
 def _first_look(network: "keras.Model", data: LabeledImages) -> tuple[float, float]:
@@ -119,26 +124,24 @@ def _first_look(network: "keras.Model", data: LabeledImages) -> tuple[float, flo
     return float(np.abs(logits.numpy()).max(axis=1).mean()), float(np.mean(is_silent[is_wrong]))
 
 
-def _endings() -> list[Ending]:
-    def softmax(logits: Any) -> Any:
-        return keras.layers.Softmax()(logits)
+def _softmax(logits: Any) -> Any:
+    return keras.layers.Softmax()(logits)
 
-    def hidden_softmax(logits: Any) -> Any:
-        # Any layer after the softmax will do: Keras then no longer finds the logits behind it.
-        return keras.layers.Reshape(logits.shape[1:])(softmax(logits))
 
-    def crossentropy(*, from_logits: bool) -> Callable[[], Any]:
-        return lambda: keras.losses.SparseCategoricalCrossentropy(
-            from_logits=from_logits, reduction="none"
-        )
-
-    return [
-        Ending(LINEAR, lambda logits: logits, crossentropy(from_logits=True)),
-        Ending(SOFTMAX, softmax, crossentropy(from_logits=False)),
-        Ending(HIDDEN, hidden_softmax, crossentropy(from_logits=False)),
-        Ending(TEXTBOOK, softmax, lambda: _logarithm_of_the_true_one),
-    ]
+def _hidden_softmax(logits: Any) -> Any:
+    # Any layer after the softmax will do: Keras then no longer finds the logits behind it.
+    return keras.layers.Reshape(logits.shape[1:])(_softmax(logits))
 
 
 def _logarithm_of_the_true_one(classes: Any, probabilities: Any) -> Any:
     return -tf.math.log(tf.gather(probabilities, classes, batch_dims=1))
+
+
+_ENDINGS: Final[dict[str, tuple[Callable[[Any], Any], loop.Loss]]] = {
+    LINEAR: (lambda logits: logits, partial(_CROSSENTROPY, from_logits=True)),
+    SOFTMAX: (_softmax, _CROSSENTROPY),
+    HIDDEN: (_hidden_softmax, _CROSSENTROPY),
+    TEXTBOOK: (_softmax, _logarithm_of_the_true_one),
+    SQUARED: (_softmax, of_one_hot),
+}
+"""Ending → symbolic logits to symbolic output, and the loss of that output."""

@@ -1,103 +1,75 @@
-"""dz = ŷ - y, compared with automatic differentiation and with finite differences."""
+"""dz = ŷ - y, and how it goes on to the weights and to the layer before."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from logitserve.inference.heads import sigmoid, softmax
 from logitserve_training.backend import tf
-from logitserve_training.numerics.roundoff import Numbers
+from logitserve_training.numerics.crossentropy import STATED, TARGET
+from logitserve_training.numerics.lesson import Floats, Lesson, Table
+from logitserve_training.numerics.plots import Panel, figure
 
-Floats = npt.NDArray[np.float64]
-
-_SHAPE: Final = (64, 10)
-_SPREAD: Final = 3.0
 STEPS: Final = np.logspace(-13, 0, 53)
 """By which a logit is moved for a finite difference."""
+ACTIVATIONS: Final = np.array([[1.0, 2.0, 0.0]])
+"""Of the layer before, in the worked example; the third unit is off."""
+WEIGHTS: Final = np.array([[1.0, 0.0, -1.0, 2.0], [0.0, 1.0, 1.0, -1.0], [2.0, 1.0, 0.0, 1.0]])
+_UNITS: Final = (784, 25, 15, 10)
+_ROWS: Final = 64
+
+Loss = Callable[..., Any]
+"""Logits `[n, k]` → losses `[n]`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """The largest errors of other ways to the gradient, over 64 × 10 logits."""
-
-    head: str
-    autodiff64: float
-    autodiff32: float
-    differences: Floats
-    """Of central differences in float64, for each of `STEPS`."""
-
-    @property
-    def numbers(self) -> Numbers:
-        """For the page."""
-        best = int(self.differences.argmin())
-        return {
-            "head": self.head,
-            "autodiff64": self.autodiff64,
-            "autodiff32": self.autodiff32,
-            "difference": float(self.differences[best]),
-            "step": float(STEPS[best]),
-        }
-
-
-def check_softmax(seed: int) -> Check:
-    """Cross-entropy of a softmax, one true class a row."""
-    logits, generator = _logits(seed)
-    targets = np.eye(_SHAPE[1])[generator.integers(_SHAPE[1], size=_SHAPE[0])]
-    return _check(
-        "softmax",
-        logits,
-        formula=softmax(logits) - targets,
-        fused=lambda z: tf.nn.softmax_cross_entropy_with_logits(tf.cast(targets, z.dtype), z),
-        loss=lambda z: np.logaddexp.reduce(z, axis=1) - (targets * z).sum(axis=1),
+def measure() -> Lesson:
+    """The formula beside other ways to the same, on random logits and layers."""
+    generator = np.random.default_rng(0)
+    # Of float32, so that only the arithmetic differs.
+    logits = generator.normal(0, 3, (_ROWS, 10)).astype(np.float32).astype(np.float64)
+    one = np.eye(10)[generator.integers(10, size=_ROWS)]
+    many = generator.integers(2, size=logits.shape).astype(np.float64)
+    rows, curves = [], {}
+    for head, formula, fused, loss in (
+        (
+            "softmax",
+            softmax(logits) - one,
+            lambda z: tf.nn.softmax_cross_entropy_with_logits(tf.cast(one, z.dtype), z),
+            lambda z: np.logaddexp.reduce(z, axis=1) - (one * z).sum(axis=1),
+        ),
+        (
+            "sigmoid",
+            sigmoid(logits) - many,
+            lambda z: tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(many, z.dtype), z),
+            lambda z: (np.logaddexp(0, z) - many * z).sum(axis=1),
+        ),
+    ):
+        off = [
+            np.abs(_autodiff(fused, tf.constant(logits, dtype))[0] - formula).max()
+            for dtype in (tf.float64, tf.float32)
+        ]
+        moved = [np.abs(central_difference(loss, logits, h) - formula).max() for h in STEPS]
+        rows.append([head, *off, min(moved), STEPS[np.argmin(moved)]])
+        curves[head] = (STEPS, moved)
+    headings = (
+        "autodiff, float64", "autodiff, float32", "central differences, float64", "at step h",
+    )  # fmt: skip
+    title = "dz = ŷ − y against central differences"
+    panel = Panel("", "step h", "largest error of a derivative", curves, log="xy")
+    return Lesson(
+        tables={
+            "gradients": Table({"head": ""} | dict.fromkeys(headings, ".1e"), rows),
+            "chain": _worked(),
+            "layers_chain": _checked(generator),
+        },
+        figures={"differences": figure(title, panel)},
     )
 
 
-def check_sigmoid(seed: int) -> Check:
-    """Binary cross-entropy of ten sigmoids a row, summed, each with its own target."""
-    logits, generator = _logits(seed)
-    targets = generator.integers(2, size=_SHAPE).astype(np.float64)
-    return _check(
-        "sigmoid",
-        logits,
-        formula=sigmoid(logits) - targets,
-        fused=lambda z: tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(targets, z.dtype), z),
-        loss=lambda z: (np.logaddexp(0, z) - targets * z).sum(axis=1),
-    )
-
-
-def _check(
-    head: str,
-    logits: Floats,
-    *,
-    formula: Floats,
-    fused: Callable[[Any], Any],
-    loss: Callable[[Floats], Floats],
-) -> Check:
-    def error(gradient: Floats) -> float:
-        return float(np.abs(gradient - formula).max())
-
-    return Check(
-        head,
-        autodiff64=error(_autodiff(fused, logits, tf.float64)),
-        autodiff32=error(_autodiff(fused, logits, tf.float32)),
-        differences=np.array([error(central_difference(loss, logits, h)) for h in STEPS]),
-    )
-
-
-def central_difference(loss: Callable[[Floats], Floats], logits: Floats, step: float) -> Floats:
-    """(f(z + h) - f(z - h)) / 2h for each logit on its own.
-
-    Args:
-        loss: `[n, k]` → `[n]`.
-        logits: `[n, k]`.
-        step: h.
-
-    Returns:
-        `[n, k]`.
-    """
+def central_difference(loss: Loss, logits: Floats, step: float) -> Floats:
+    """(f(z + h) - f(z - h)) / 2h for each logit on its own, `[n, k]`."""
     columns = [
         (loss(logits + direction) - loss(logits - direction)) / (2 * step)
         for direction in np.eye(logits.shape[1]) * step
@@ -105,16 +77,63 @@ def central_difference(loss: Callable[[Floats], Floats], logits: Floats, step: f
     return np.stack(columns, axis=1)
 
 
-def _autodiff(loss: Callable[[Any], Any], logits: Floats, dtype: Any) -> Floats:
-    z = tf.constant(logits, dtype)
+def backward(
+    inputs: list[Floats], weights: list[Floats], dz: Floats
+) -> tuple[list[Floats], list[Floats]]:
+    """From the last layer to the first, by hand.
+
+    Of each layer's inputs, `[n, fan_in]`, 0 where a rectified unit is off, weights `[fan_in, out]`,
+    and dz = ŷ − y of the last one, `[n, out]`, it makes, the last one first, dW, the mean over the
+    pictures, and dz of what goes in, `[n, fan_in]`.
+    """
+    by_weights, by_inputs = [], []
+    for a, w in zip(reversed(inputs), reversed(weights), strict=True):
+        by_weights.append(a.T @ dz / len(dz))
+        dz = dz @ w.T * (a > 0)
+        by_inputs.append(dz)
+    return by_weights, by_inputs
+
+
+def _worked() -> Table:
+    """One picture and the last layer alone, small enough for paper."""
+    dz = STATED - TARGET
+    ((dw,), (before,)) = backward([ACTIVATIONS], [WEIGHTS], dz[None])
+    rows = [["dz = ŷ − y", None, *dz, None, None]]
+    for unit in range(len(WEIGHTS)):
+        unmasked = WEIGHTS[unit] @ dz
+        name = f"dW of unit {unit + 1}"
+        rows.append([name, ACTIVATIONS[0, unit], *dw[unit], unmasked, before[0, unit]])
+    columns = ("a", *(f"neuron {place}" for place in range(1, 5)), "W · dz", "dz of the unit")
+    return Table({"": ""} | dict.fromkeys(columns, ".2g"), rows)
+
+
+def _checked(generator: np.random.Generator) -> Table:
+    """The 25-15-10 network with random weights, by hand and by automatic differentiation."""
+    weights = [generator.normal(0, n**-0.5, (n, out)) for n, out in pairwise(_UNITS)]
+    classes = generator.integers(_UNITS[-1], size=_ROWS)
+    inputs = [generator.uniform(0, 1, (_ROWS, _UNITS[0]))]
+    for w in weights[:-1]:
+        inputs.append(np.maximum(inputs[-1] @ w, 0))
+    probabilities = softmax(inputs[-1] @ weights[-1])
+    by_hand, _ = backward(inputs, weights, probabilities - np.eye(_UNITS[-1])[classes])
+
+    def cost(*kernels: Any) -> Any:
+        x = tf.constant(inputs[0])
+        for kernel in kernels[:-1]:
+            x = tf.nn.relu(x @ kernel)
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(classes, x @ kernels[-1]) / _ROWS
+
+    automatic = _autodiff(cost, *map(tf.constant, weights))[::-1]
+    rows = [
+        [str(3 - i), "×".join(map(str, dw.shape)), np.abs(dw).max(), np.abs(dw - other).max()]
+        for i, (dw, other) in enumerate(zip(by_hand, automatic, strict=True))
+    ]
+    columns = {"layer": "", "dW": "", "largest dW": ".1e", "off from autodiff": ".1e"}
+    return Table(columns, rows)
+
+
+def _autodiff(loss: Loss, *variables: Any) -> list[Floats]:
     with tf.GradientTape() as tape:
-        tape.watch(z)
-        total = tf.reduce_sum(loss(z))
-    gradient: Floats = tape.gradient(total, z).numpy().astype(np.float64)
-    return gradient
-
-
-def _logits(seed: int) -> tuple[Floats, np.random.Generator]:
-    """Random logits that float32 holds exactly, so that only the arithmetic differs."""
-    generator = np.random.default_rng(seed)
-    return generator.normal(0, _SPREAD, _SHAPE).astype(np.float32).astype(np.float64), generator
+        tape.watch(variables)
+        total = tf.reduce_sum(loss(*variables))
+    return [found.numpy().astype(np.float64) for found in tape.gradient(total, variables)]

@@ -1,157 +1,197 @@
-"""Dense layers against convolutions with as many parameters."""
+"""Dense layers against convolutions: accuracy at equal parameters, data that is needed, speed."""
 
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import replace
+from functools import partial
+from time import perf_counter
 from typing import Any, Final
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from logitserve.inference.predictor import INPUT, OUTPUT
 from logitserve_training import backend
-from logitserve_training.backend import keras
+from logitserve_training.backend import keras, tf
 from logitserve_training.datasets.dataset import Dataset, LabeledImages
 from logitserve_training.datasets.mnist import LABELS
 from logitserve_training.networks import PixelStatistics
-from logitserve_training.numerics import loop
-from logitserve_training.numerics.roundoff import Numbers
+from logitserve_training.numerics import data, loop
+from logitserve_training.numerics.lesson import Lesson, Table
+from logitserve_training.numerics.loop import Effort, Runs
+from logitserve_training.numerics.plots import BLUE, VERMILION, Panel, figure
 from logitserve_training.recipes import DIGIT_INPUT
 
 DENSE: Final = "dense"
 CONVOLUTIONAL: Final = "convolutional"
-HIDDEN: Final = ((8, 8), (25, 15))
-"""Units of the two hidden dense layers; the second pair is the lecture's."""
+SIZES: Final = (((8, 8), 11), ((25, 15), 27))
+"""Units of two hidden dense layers, the second pair is the lecture's; and how many filters give
+two convolutions about as many parameters."""
 SHIFTS: Final = (0, 1, 2, 3, 4)
 _RATE: Final = 2e-3
+Size = tuple[tuple[int, int], int]
+_SHARES: Final = (1 / 16, 1 / 8, 1 / 4, 1.0)
+"""Of the pictures, to see how many are needed."""
+_TIMED: Final = 15
+"""Runs, of which the fastest counts: others were disturbed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Contestant:
-    """A network and how it did on the validation part."""
-
-    kind: str
-    parameters: int
-    accuracy: float
-    permuted: float
-    """Trained and measured on pictures whose pixels all went to other places."""
-    shifted: list[float]
-    """Trained on the pictures as they are, measured on moved ones: for each of `SHIFTS`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Contest:
-    """All contestants."""
-
-    contestants: list[Contestant]
-    pictures: int
-    epochs: int
-
-    def of(self, kind: str) -> list[Contestant]:
-        """Those of one kind, the smallest first."""
-        return [contestant for contestant in self.contestants if contestant.kind == kind]
-
-    @property
-    def numbers(self) -> Numbers:
-        """For the page."""
-        return {
-            "pictures": self.pictures,
-            "epochs": self.epochs,
-            "shifts": list(SHIFTS),
-            "rows": [
-                {
-                    "kind": contestant.kind,
-                    "parameters": contestant.parameters,
-                    "accuracy": contestant.accuracy,
-                    "permuted": contestant.permuted,
-                    "shifted": contestant.shifted,
-                }
-                for contestant in self.contestants
-            ],
-        }
-
-
-def measure(dataset: Dataset, *, epochs: int, seed: int) -> Contest:
+def measure(dataset: Dataset, effort: Effort) -> Lesson:
     """Train each pair of equal size on the same pictures, in the same order."""
-    permuted = _permuted(dataset, seed)
-    contestants = []
-    for hidden in HIDDEN:
+    train = dataset.train
+    order = np.random.default_rng(0).permutation(train.images[0].size)
+    permuted = data.changed(dataset, partial(_permuted, order=order))
+    rows, shifts = [], []
+    for size in SIZES:
         for kind in (DENSE, CONVOLUTIONAL):
-            network = _network(kind, hidden, dataset.train, seed)
-            train(network, dataset, epochs, seed)
-            shifted = [loop.accuracy(network, _shifted(dataset, shift)) for shift in SHIFTS]
-            other = _network(kind, hidden, dataset.train, seed)
-            train(other, permuted, epochs, seed)
-            contestants.append(
-                Contestant(
-                    kind,
-                    parameters=network.count_params(),
-                    accuracy=shifted[0],
-                    permuted=loop.accuracy(other, permuted),
-                    shifted=shifted,
-                )
-            )
-    return Contest(contestants, len(dataset.train), epochs)
+            plain, mixed = (_trained(kind, size, parts, effort) for parts in (dataset, permuted))
+            parameters = plain.networks[0].count_params()
+            rows.append([kind, parameters, plain.accuracy, mixed.accuracy])
+            moved = [
+                [loop.accuracy(network, shifted(dataset.validation, by)) for by in SHIFTS]
+                for network in plain.networks
+            ]
+            shifts.append([f"{kind}, {parameters:,}", *np.transpose(moved).tolist()])
+    counts = [max(int(share * len(train)), 10) for share in _SHARES]
+    steps = max(len(train) // loop.BATCH, 1)
+    by_data = [
+        [
+            kind,
+            *(
+                _trained(kind, SIZES[1], data.first(dataset, n), effort, steps).accuracy
+                for n in counts
+            ),
+        ]
+        for kind in (DENSE, CONVOLUTIONAL)
+    ]
+    return Lesson(
+        tables={
+            "layers": Table(
+                {"layers": "", "parameters": ",d", "accuracy": ".1%", "pixels permuted": ".1%"},
+                rows,
+            ),
+            "shifts": Table(
+                {"accuracy on pictures moved by": ""} | {f"{by} px": ".1%" for by in SHIFTS},
+                shifts,
+            ),
+            "data": Table(
+                {"accuracy after training on": ""} | {f"{count:,}": ".1%" for count in counts},
+                by_data,
+            ),
+            "speed": _speed(train),
+        },
+        figures={"layers": _figure(shifts, by_data, counts)},
+        numbers={"steps": steps * effort.epochs},
+    )
 
 
-def train(network: "keras.Model", dataset: Dataset, epochs: int, seed: int) -> None:
-    """Adam, the same for all."""
-    optimizer = keras.optimizers.Adam(_RATE)
-    loop.train(network, dataset, optimizer=optimizer, epochs=epochs, seed=seed)
+def multiplications(network: "keras.Model") -> int:
+    """Of one picture: each weight of a kernel, at each place where it is used."""
+    return sum(
+        layer.kernel.shape.num_elements() * int(np.prod(layer.output.shape[1:-1]))
+        for layer in network.layers
+        if hasattr(layer, "kernel")
+    )
 
 
-def convolutional_filters(hidden: tuple[int, int]) -> int:
-    """How many filters give a convolutional network about as many parameters as a dense one."""
-    wanted = _dense_parameters(hidden)
-    return min(range(1, 200), key=lambda filters: abs(_convolution_parameters(filters) - wanted))
+def seconds(network: "keras.Model", *, training: bool) -> float:
+    """For one picture in a batch of 128: forward, or also the gradient."""
+    images = tf.zeros((loop.BATCH, *network.input.shape[1:]), tf.uint8)
+    weights = [weight.value for weight in network.trainable_variables]
+
+    def run(pictures: Any) -> Any:
+        if not training:
+            return network(pictures)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(network(pictures, training=True) ** 2)
+        return tape.gradient(loss, weights)
+
+    compiled = tf.function(run).get_concrete_function(images)
+    times = []
+    for _ in range(_TIMED):
+        start = perf_counter()
+        compiled(images)
+        times.append(perf_counter() - start)
+    return min(times) / loop.BATCH
 
 
-def _dense_parameters(hidden: tuple[int, int]) -> int:
-    widths = (int(np.prod(DIGIT_INPUT.shape)), *hidden, len(LABELS))
-    return sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(widths))
+def shifted(part: LabeledImages, pixels: int) -> LabeledImages:
+    """The pictures moved to the right, on the paper's color."""
+    images = np.zeros_like(part.images)
+    images[:, :, pixels:] = part.images[:, :, : images.shape[2] - pixels]
+    return replace(part, images=images)
 
 
-def _convolution_parameters(filters: int) -> int:
-    return (25 + 1) * filters + (9 * filters + 1) * filters + (49 * filters + 1) * len(LABELS)
-
-
-def _network(kind: str, hidden: tuple[int, int], data: LabeledImages, seed: int) -> "keras.Model":
+def build(kind: str, size: Size, train: LabeledImages, seed: int) -> "keras.Model":
+    """Two hidden layers of a kind, rectified, and a linear one."""
     backend.make_deterministic(seed)
-    statistics = PixelStatistics.of(data.images)
+    statistics = PixelStatistics.of(train.images)
     image = keras.Input(DIGIT_INPUT.shape, dtype="uint8", name=INPUT)
     x = keras.layers.Rescaling(
         scale=1 / (255 * statistics.deviation), offset=-statistics.mean / statistics.deviation
     )(image)
-    x = _dense(x, hidden) if kind == DENSE else _convolutional(x, convolutional_filters(hidden))
+    units, filters = size
+    if kind == DENSE:
+        x = keras.layers.Flatten()(x)
+        for width in units:
+            x = keras.layers.Dense(width, activation="relu")(x)
+    else:
+        options = {"strides": 2, "padding": "same", "activation": "relu"}
+        x = keras.layers.Conv2D(filters, 5, **options)(x)  # [14, 14, filters]
+        x = keras.layers.Conv2D(filters, 3, **options)(x)  # [7, 7, filters]
+        x = keras.layers.Flatten()(x)
     return keras.Model(image, keras.layers.Dense(len(LABELS), name=OUTPUT)(x))
 
 
-def _dense(x: Any, hidden: tuple[int, int]) -> Any:
-    x = keras.layers.Flatten()(x)
-    for units in hidden:
-        x = keras.layers.Dense(units, activation="relu")(x)
-    return x
+def _trained(
+    kind: str, size: Size, dataset: Dataset, effort: Effort, steps: int | None = None
+) -> Runs:
+    def make(seed: int) -> "keras.Model":
+        return build(kind, size, dataset.train, seed)
+
+    adam = partial(keras.optimizers.Adam, _RATE)
+    return loop.repeat(dataset, effort, adam, make=make, steps=steps)
 
 
-def _convolutional(x: Any, filters: int) -> Any:
-    options = {"strides": 2, "padding": "same", "activation": "relu"}
-    x = keras.layers.Conv2D(filters, 5, **options)(x)  # [14, 14, filters]
-    x = keras.layers.Conv2D(filters, 3, **options)(x)  # [7, 7, filters]
-    return keras.layers.Flatten()(x)
+def _speed(train: LabeledImages) -> Table:
+    """The lecture's size both ways, and dense layers with as many units as the convolutions."""
+    (units, filters) = SIZES[1]
+    places = (14 * 14 * filters, 7 * 7 * filters)
+    rows = []
+    for name, kind, size in (
+        (f"dense, {units[0]} and {units[1]} units", DENSE, SIZES[1]),
+        (f"convolutional, {filters} filters", CONVOLUTIONAL, SIZES[1]),
+        ("dense, as many units as the convolutions", DENSE, (places, 0)),
+    ):
+        network = build(kind, size, train, 0)
+        times = [seconds(network, training=training) * 1e6 for training in (False, True)]
+        rows.append([name, network.count_params(), multiplications(network), *times])
+    counts = dict.fromkeys(("parameters", "multiplications"), ",d")
+    times_of = dict.fromkeys(("µs a picture", "with its gradient"), ".1f")
+    return Table({"layers": ""} | counts | times_of, rows)
 
 
-def _permuted(dataset: Dataset, seed: int) -> Dataset:
+def _permuted(part: LabeledImages, order: Any) -> LabeledImages:
     """Every pixel at another place, the same one in every picture."""
-    pixels = int(np.prod(DIGIT_INPUT.shape))
-    order = np.random.default_rng(seed).permutation(pixels)
-
-    def permute(part: LabeledImages) -> LabeledImages:
-        flat = part.images.reshape(len(part), pixels)
-        return replace(part, images=flat[:, order].reshape(part.images.shape))
-
-    return replace(dataset, train=permute(dataset.train), validation=permute(dataset.validation))
+    flat = part.images.reshape(len(part), -1)
+    return replace(part, images=flat[:, order].reshape(part.images.shape))
 
 
-def _shifted(dataset: Dataset, pixels: int) -> Dataset:
-    """The validation pictures moved to the right, on the paper's color."""
-    images = np.zeros_like(dataset.validation.images)
-    images[:, :, pixels:] = dataset.validation.images[:, :, : images.shape[2] - pixels]
-    return replace(dataset, validation=replace(dataset.validation, images=images))
+def _figure(shifts: list[list[Any]], by_data: list[list[Any]], counts: list[int]) -> Figure:
+    colors = {DENSE: VERMILION, CONVOLUTIONAL: BLUE}
+    styles = {
+        row[0]: {"color": colors[row[0].split(",")[0]], "marker": "o", "linestyle": line}
+        for row, line in zip(shifts + by_data, (":", ":", "-", "-", "-", "-"), strict=True)
+    }
+    return figure(
+        "Dense against convolutional layers at equal parameters",
+        Panel(
+            "pictures that are needed", "pictures to train on", "wrong answers, validation",
+            {row[0]: (counts, 1 - np.transpose(row[1:])) for row in by_data},
+            log="xy", percent=True, styles=styles,
+            also=lambda axes: axes.set_xticks(counts, [f"{n:,}" for n in counts], minor=False),
+        ),
+        Panel(
+            "pictures moved to the side", "pixels to the right", "validation accuracy",
+            {row[0]: (SHIFTS, np.transpose(row[1:])) for row in shifts},
+            percent=True, styles=styles,
+        ),
+    )  # fmt: skip

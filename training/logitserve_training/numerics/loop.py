@@ -1,48 +1,70 @@
-"""The training loop of the page's experiments: one compiled function an epoch.
+"""The one experiment of the page: the same training from several seeds.
 
 `logitserve_training.fit` makes models. Here the loss and the optimizer are what is studied, so both
 are arguments, and a loss that becomes NaN is a finding, not an error.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from logitserve_training import backend
 from logitserve_training.backend import keras, tf
 from logitserve_training.datasets.dataset import Dataset, LabeledImages
 from logitserve_training.datasets.mnist import LABELS
 from logitserve_training.networks import PixelStatistics, build
-from logitserve_training.numerics.roundoff import Numbers
+from logitserve_training.numerics.lesson import Floats
 from logitserve_training.recipes import DIGIT_INPUT, NetworkName
 
 Loss = Callable[[Any, Any], Any]
 """Classes `[n]`, outputs `[n, k]` → losses `[n]`."""
+Answers = Callable[[Floats], Any]
+"""Outputs `[n, k]` → what is answered, in the shape of the classes."""
 
 BATCH: Final = 128
+_LARGEST: Final = partial(np.argmax, axis=1)
 _FEW_STEPS: Final = 50
 """So few take less time than compiling does."""
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
-    """How a network went, an entry an epoch; the first is before the first step."""
+class Effort:
+    """How much is trained, and from how many seeds."""
 
-    losses: list[float]
-    """Mean over the training part, of the weights as they were at each step; nats."""
-    accuracies: list[float]
-    """On the validation part."""
+    pictures: int
+    epochs: int
+    seeds: int = 3
 
     @property
-    def numbers(self) -> Numbers:
-        """How it ended, and the best that it was."""
-        return {
-            "loss": self.losses[-1],
-            "accuracy": self.accuracies[-1],
-            "best": max(self.accuracies),
-        }
+    def axis(self) -> npt.NDArray[np.int64]:
+        """Epochs, from the start: the x of a curve."""
+        return np.arange(self.epochs + 1)
+
+
+@dataclass(slots=True)
+class Runs:
+    """How networks went that differ by their seed alone."""
+
+    losses: list[list[float]] = field(default_factory=list)
+    """`[seeds, epochs + 1]`, nats: before the first step, then the mean over each epoch's steps."""
+    accuracies: list[list[float]] = field(default_factory=list)
+    """`[seeds, epochs + 1]`, on the validation part."""
+    networks: list["keras.Model"] = field(default_factory=list)
+    optimizers: list[Any] = field(default_factory=list)
+
+    @property
+    def loss(self) -> list[float]:
+        """At the end, of each seed."""
+        return [curve[-1] for curve in self.losses]
+
+    @property
+    def accuracy(self) -> list[float]:
+        """At the end, of each seed."""
+        return [curve[-1] for curve in self.accuracies]
 
 
 def fused(classes: Any, logits: Any) -> Any:
@@ -51,14 +73,18 @@ def fused(classes: Any, logits: Any) -> Any:
 
 
 def fresh(
-    train: LabeledImages, *, seed: int, statistics: PixelStatistics | None = None
+    train: LabeledImages,
+    *,
+    seed: int,
+    logits: int = len(LABELS),
+    statistics: PixelStatistics | None = None,
 ) -> "keras.Model":
     """The lecture's network of 25, 15 and 10 units; the same weights for the same seed."""
     backend.make_deterministic(seed)
     return build(
         NetworkName.MLP,
         shape=DIGIT_INPUT.shape,
-        logits=len(LABELS),
+        logits=logits,
         statistics=statistics or PixelStatistics.of(train.images),
     )
 
@@ -68,65 +94,69 @@ def matrices(network: "keras.Model") -> list[Any]:
     return [weight for weight in network.trainable_variables if len(weight.shape) > 1]
 
 
-def train(
-    network: "keras.Model",
+def repeat(
     dataset: Dataset,
+    effort: Effort,
+    optimizer: Callable[[], Any],
     *,
-    optimizer: Any,
-    epochs: int,
-    seed: int,
+    make: Callable[[int], "keras.Model"] | None = None,
+    logits: int = len(LABELS),
     loss: Loss = fused,
     penalty: float = 0.0,
-) -> Curve:
-    """Train in place.
+    answers: Answers = _LARGEST,
+    steps: int | None = None,
+) -> Runs:
+    """Train a network from each seed.
 
-    Args:
-        network: uint8 pictures in, logits or probabilities out.
-        dataset: fitted to `train`, measured on `validation`.
-        optimizer: of Keras.
-        epochs: passes over the training part, less what does not fill a batch.
-        seed: of the order of the pictures.
-        loss: of each picture.
-        penalty: times half the sum of the squared weights is added to the loss.
+    `make` turns a seed into a network, the lecture's with so many `logits` if None; `penalty` times
+    half the sum of the squared weights is added to the loss; an epoch of no `steps` is one pass.
     """
-    batch = min(BATCH, len(dataset.train))
-    steps = len(dataset.train) // batch
-    optimizer.build(network.trainable_variables)
-    epoch = _epoch(network, dataset.train, optimizer, loss, penalty=penalty)
-    if steps * epochs > _FEW_STEPS:
-        # Traced here and once: TensorFlow warns of functions that are traced when they are called.
-        epoch = tf.function(epoch).get_concrete_function(tf.TensorSpec([None, batch], tf.int64))
+    runs = Runs()
+    for seed in range(effort.seeds):
+        network = make(seed) if make else fresh(dataset.train, seed=seed, logits=logits)
+        rule = optimizer()
+        biases = [weight for weight in network.trainable_variables if len(weight.shape) == 1]
+        rule.exclude_from_weight_decay(var_list=biases)
+        rule.build(network.trainable_variables)
+        orders = _orders(len(dataset.train), effort.epochs, steps, seed)
+        epoch = _epoch(network, dataset.train, rule, loss, penalty=penalty)
+        if orders.shape[0] * orders.shape[1] > _FEW_STEPS:
+            # Traced here and once: TensorFlow warns of functions traced when they are called.
+            spec = tf.TensorSpec(orders.shape[1:], tf.int64)
+            epoch = tf.function(epoch).get_concrete_function(spec)
+        few = dataset.train[:5000]
+        fresh_loss = loss(tf.constant(few.classes), network(tf.constant(few.images)))
+        losses = [float(tf.reduce_mean(fresh_loss))]
+        accuracies = [accuracy(network, dataset.validation, answers)]
+        for order in orders:
+            losses.append(float(epoch(tf.constant(order))) / len(order))
+            accuracies.append(accuracy(network, dataset.validation, answers))
+        runs.losses.append(losses)
+        runs.accuracies.append(accuracies)
+        runs.networks.append(network)
+        runs.optimizers.append(rule)
+    return runs
+
+
+def accuracy(network: "keras.Model", data: LabeledImages, answers: Answers = _LARGEST) -> float:
+    """Share of right answers; outputs that are not finite are no answer."""
+    outputs = network(tf.constant(data.images)).numpy()
+    is_right = (answers(outputs) == data.classes).reshape(len(data), -1)
+    return float(np.mean(is_right & np.isfinite(outputs).all(axis=1, keepdims=True)))
+
+
+def _orders(pictures: int, epochs: int, steps: int | None, seed: int) -> npt.NDArray[np.int64]:
+    """`[epochs, steps, batch]`: one pass after another, each in an order of its own."""
+    batch = min(BATCH, pictures)
+    shape = (epochs, steps or pictures // batch, batch)
     generator = np.random.default_rng(seed)
-
-    curve = Curve([mean_loss(network, dataset.train, loss)], [accuracy(network, dataset)])
-    for _ in range(epochs):
-        order = generator.permutation(len(dataset.train))[: steps * batch]
-        total = epoch(tf.constant(order.reshape(steps, batch)))
-        curve.losses.append(float(total) / steps)
-        curve.accuracies.append(accuracy(network, dataset))
-    return curve
-
-
-def accuracy(network: "keras.Model", dataset: Dataset) -> float:
-    """Share of the validation part; outputs that are not finite are no answer."""
-    outputs = network(tf.constant(dataset.validation.images)).numpy()
-    is_right = outputs.argmax(axis=1) == dataset.validation.classes
-    return float(np.mean(is_right & np.isfinite(outputs).all(axis=1)))
-
-
-def mean_loss(network: "keras.Model", data: LabeledImages, loss: Loss) -> float:
-    """Of at most 5,000 pictures, of the weights as they are."""
-    outputs = network(tf.constant(data.images[:5000]))
-    return float(tf.reduce_mean(loss(tf.constant(data.classes[:5000]), outputs)))
+    passes = -(-int(np.prod(shape)) // pictures)
+    order = np.concatenate([generator.permutation(pictures) for _ in range(passes)])
+    return np.resize(order, shape)
 
 
 def _epoch(
-    network: "keras.Model",
-    data: LabeledImages,
-    optimizer: Any,
-    loss: Loss,
-    *,
-    penalty: float,
+    network: "keras.Model", data: LabeledImages, optimizer: Any, loss: Loss, *, penalty: float
 ) -> Any:
     """A function of the order of the pictures, `[steps, batch]`, that makes an epoch's steps."""
     images, classes = tf.constant(data.images), tf.constant(data.classes)

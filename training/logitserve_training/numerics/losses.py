@@ -9,28 +9,21 @@ import numpy.typing as npt
 
 from logitserve.inference.heads import sigmoid
 from logitserve_training.backend import keras, tf
-from logitserve_training.numerics.roundoff import Numbers
+from logitserve_training.numerics.lesson import Cell, Floats, Lesson, Table
+from logitserve_training.numerics.plots import Panel, figure
 
-Floats = npt.NDArray[np.float64]
 Tensor = Any
 """A float32 TensorFlow tensor."""
-Loss = Callable[[Tensor], Tensor]
-"""Logits of the true class `[n]` → losses in nats `[n]`."""
 
-LIMIT: Final = 200
-_STEP: Final = 1 / 16
-CLASSES: Final = 10
-"""Of the softmax; the other nine logits are 0."""
+LOGITS: Final = np.arange(-200, 200 + 1 / 16, 1 / 16)
+"""Of the true class; exact in float32."""
+_OTHERS: Final = 9
+"""Classes of the softmax that are not the true one; their logits are 0."""
 
 TEXTBOOK: Final = "textbook"
 SHIFTED: Final = "function, then log"
 CLIPPED: Final = "clipped (Keras)"
 FUSED: Final = "fused"
-
-LOSS_TOLERANCE: Final = 0.01
-"""Relative."""
-GRADIENT_TOLERANCE: Final = 1e-6
-"""Absolute; the gradient lies between -1 and 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,110 +31,105 @@ class Sweep:
     """One head's loss and gradient for a true class whose logit goes from -200 to 200."""
 
     head: str
-    logits: Floats
-    loss: Floats
-    """The reference, float64."""
-    gradient: Floats
-    """Likewise: the derivative of the loss by the logit of the true class."""
-    losses: dict[str, Floats]
-    """By way of computing, in float32."""
-    gradients: dict[str, Floats]
+    exact: tuple[Floats, Floats]
+    """Loss, and its derivative by the logit of the true class; float64."""
+    computed: dict[str, tuple[Floats, Floats]]
+    """The same by way of computing, in float32."""
 
-    @property
-    def numbers(self) -> list[Numbers]:
-        """A row for each way: where it can be used, and where it ends."""
-        return [self._row(way) for way in self.losses]
-
-    def _row(self, way: str) -> Numbers:
-        loss, gradient = self.losses[way], self.gradients[way]
+    def row(self, way: str) -> list[Cell]:
+        """The logits nearest to 0, below and above, where a way goes wrong."""
+        (loss, gradient), (true_loss, true_gradient) = self.computed[way], self.exact
         with np.errstate(invalid="ignore"):
-            loss_is_right = np.abs(loss - self.loss) <= LOSS_TOLERANCE * self.loss
-            gradient_is_right = np.abs(gradient - self.gradient) <= GRADIENT_TOLERANCE
-        return {
-            "head": self.head,
-            "way": way,
-            "loss_right": self._around_zero(loss_is_right),
-            "gradient_right": self._around_zero(gradient_is_right),
-            "loss_infinite": self._nearest(np.isinf(loss)),
-            "loss_nan": self._nearest(np.isnan(loss)),
-            "gradient_nan": self._nearest(np.isnan(gradient)),
-        }
+            loss_is_right = np.abs(loss - true_loss) <= 0.01 * true_loss
+            gradient_is_right = np.abs(gradient - true_gradient) <= 1e-6  # of at most 1
+        off = [*_nearest(~loss_is_right), *_nearest(~gradient_is_right)]
+        ends = [_nearest(np.isinf(loss))[0], _nearest(np.isnan(loss))[1]]
+        return [f"{self.head}: {way}", *off, *ends, *_nearest(np.isnan(gradient))]
 
-    def _around_zero(self, is_right: npt.NDArray[np.bool_]) -> list[float]:
-        """The ends of the unbroken run around logit 0."""
-        wrong = self.logits[~is_right]
-        below, above = wrong[wrong < 0], wrong[wrong > 0]
-        return [
-            float(below.max() + _STEP) if below.size else -LIMIT,
-            float(above.min() - _STEP) if above.size else LIMIT,
-        ]
 
-    def _nearest(self, is_there: npt.NDArray[np.bool_]) -> list[float | None]:
-        """The logits nearest to 0, below and above, where it is there."""
-        found = self.logits[is_there]
-        below, above = found[found < 0], found[found > 0]
-        return [
-            float(below.max()) if below.size else None,
-            float(above.min()) if above.size else None,
-        ]
+def measure() -> Lesson:
+    """Both heads, in each way."""
+    sweeps = (sweep_softmax(), sweep_sigmoid())
+    columns = (
+        "loss off by 1 %: z ≤", "z ≥", "gradient off by 1e-6: z ≤", "z ≥ ", "loss ∞: z ≤",
+        "loss NaN: z ≥", "gradient NaN: z ≤", "gradient NaN: z ≥",
+    )  # fmt: skip
+    panels = [
+        Panel(
+            sweep.head, "logit of the true class z", what,
+            {
+                way: (LOGITS, np.where(np.isfinite(both[place]), both[place], np.nan))
+                for way, both in sweep.computed.items()
+            },
+            overlaid=True, legend="" if place else "best",
+        )
+        for place, what in enumerate(("loss (nats)", "d loss / dz"))
+        for sweep in sweeps
+    ]  # fmt: skip
+    title = "In float32; a line ends where its value is infinite or NaN"
+    return Lesson(
+        tables={
+            "losses": Table(
+                {"float32 loss": ""} | dict.fromkeys(columns, ".1f"),
+                [sweep.row(way) for sweep in sweeps for way in sweep.computed],
+            )
+        },
+        figures={"losses": figure(title, *panels, columns=2)},
+        numbers={"silent_below": sweeps[1].row(TEXTBOOK)[3], "step_from": sweeps[0].row(FUSED)[2]},
+    )
 
 
 def sweep_softmax() -> Sweep:
     """Ten classes; the nine logits that are not swept are 0."""
-    logits = _logits()
-    wrong = np.log(CLASSES - 1)  # the nine others together
+    wrong = np.log(_OTHERS)  # the nine others together
     return _sweep(
         "softmax",
-        loss=np.logaddexp(0, wrong - logits),
-        gradient=-sigmoid(wrong - logits),
-        ways={
-            TEXTBOOK: _textbook_softmax,
-            SHIFTED: lambda z: -tf.math.log(tf.nn.softmax(_ten(z))[:, 0]),
+        (np.logaddexp(0, wrong - LOGITS), -sigmoid(wrong - LOGITS)),
+        {
+            FUSED: lambda z: tf.nn.sparse_softmax_cross_entropy_with_logits(_zeros(z), _ten(z)),
             CLIPPED: lambda z: keras.losses.sparse_categorical_crossentropy(
                 _zeros(z), tf.nn.softmax(_ten(z))
             ),
-            FUSED: lambda z: tf.nn.sparse_softmax_cross_entropy_with_logits(_zeros(z), _ten(z)),
+            SHIFTED: lambda z: -tf.math.log(tf.nn.softmax(_ten(z))[:, 0]),
+            TEXTBOOK: lambda z: -tf.math.log(tf.exp(z) / tf.reduce_sum(tf.exp(_ten(z)), axis=1)),
         },
     )
 
 
 def sweep_sigmoid() -> Sweep:
     """One logit, whose target is 1."""
-    logits = _logits()
     return _sweep(
         "sigmoid",
-        loss=np.logaddexp(0, -logits),
-        gradient=-sigmoid(-logits),
-        ways={
-            TEXTBOOK: lambda z: _cross_entropy(1 / (1 + tf.exp(-z))),
-            SHIFTED: lambda z: _cross_entropy(tf.sigmoid(z)),
+        (np.logaddexp(0, -LOGITS), -sigmoid(-LOGITS)),
+        {
+            FUSED: lambda z: tf.nn.sigmoid_cross_entropy_with_logits(tf.ones_like(z), z),
             CLIPPED: lambda z: keras.losses.binary_crossentropy(
                 tf.ones_like(z)[:, None], tf.sigmoid(z)[:, None]
             ),
-            FUSED: lambda z: tf.nn.sigmoid_cross_entropy_with_logits(tf.ones_like(z), z),
+            SHIFTED: lambda z: _cross_entropy(tf.sigmoid(z)),
+            TEXTBOOK: lambda z: _cross_entropy(1 / (1 + tf.exp(-z))),
         },
     )
 
 
-def _sweep(head: str, *, loss: Floats, gradient: Floats, ways: dict[str, Loss]) -> Sweep:
-    losses, gradients = {}, {}
-    for way, compute in ways.items():
-        z = tf.constant(_logits(), tf.float32)  # exact: multiples of 1/16
+def _sweep(
+    head: str, exact: tuple[Floats, Floats], ways: dict[str, Callable[[Tensor], Tensor]]
+) -> Sweep:
+    computed = {}
+    for way, loss_of in ways.items():
+        z = tf.constant(LOGITS, tf.float32)
         with tf.GradientTape() as tape:
             tape.watch(z)
-            computed = compute(z)
-        losses[way] = computed.numpy().astype(np.float64)
-        gradients[way] = tape.gradient(computed, z).numpy().astype(np.float64)
-    return Sweep(head, _logits(), loss, gradient, losses, gradients)
+            loss = loss_of(z)
+        both = (loss.numpy(), tape.gradient(loss, z).numpy())
+        computed[way] = (both[0].astype(np.float64), both[1].astype(np.float64))
+    return Sweep(head, exact, computed)
 
 
-def _logits() -> Floats:
-    return np.arange(-LIMIT, LIMIT + _STEP, _STEP, dtype=np.float64)
-
-
-def _textbook_softmax(z: Tensor) -> Tensor:
-    exponentials = tf.exp(_ten(z))
-    return -tf.math.log((exponentials / tf.reduce_sum(exponentials, axis=1, keepdims=True))[:, 0])
+def _nearest(is_there: npt.NDArray[np.bool_]) -> list[float | None]:
+    found = LOGITS[is_there]
+    below, above = found[found < 0].tolist(), found[found > 0].tolist()
+    return [max(below, default=None), min(above, default=None)]
 
 
 def _cross_entropy(probability: Tensor) -> Tensor:
@@ -152,7 +140,7 @@ def _cross_entropy(probability: Tensor) -> Tensor:
 
 def _ten(z: Tensor) -> Tensor:
     """`[n]` → `[n, 10]`: the true class first."""
-    return tf.pad(z[:, None], [[0, 0], [0, CLASSES - 1]])
+    return tf.pad(z[:, None], [[0, 0], [0, _OTHERS]])
 
 
 def _zeros(z: Tensor) -> Tensor:

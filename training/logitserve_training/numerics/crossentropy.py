@@ -1,0 +1,101 @@
+"""The loss of one picture, the cost of all, likelihood, entropy; and squared error beside it."""
+
+from typing import Final
+
+import numpy as np
+from scipy.special import entr, expit
+from scipy.stats import entropy
+
+from logitserve.inference.heads import softmax
+from logitserve_training.numerics.activations import EXAMPLE
+from logitserve_training.numerics.lesson import Floats, Lesson, Table
+from logitserve_training.numerics.plots import Panel, figure
+
+STATED: Final = np.array([0.3, 0.2, 0.1, 0.4])
+TARGET: Final = np.array([0.0, 1.0, 0.0, 0.0])
+OF_TRUTH: Final = np.array([0.2, 0.7, 0.9])
+"""What three pictures state of their true class."""
+LOGITS: Final = np.linspace(-20, 10, 601)
+_YES: Final = 0.7
+_MANY: Final = 55_000
+_DISTRIBUTIONS: Final = {
+    "one-hot (0, 1, 0, 0)": TARGET,
+    "softmax of (5, 2, −1, 3)": softmax(EXAMPLE)[0],
+    "ŷ = (0.3, 0.2, 0.1, 0.4) itself": STATED,
+    "four equal": np.full(4, 0.25),
+}
+
+
+def measure() -> Lesson:
+    """By hand, in float64."""
+    neurons = np.stack([TARGET, STATED, np.log(STATED), -TARGET * np.log(STATED)], axis=1)
+    losses = -np.log(OF_TRUTH)
+    entropies = [
+        [name, entropy(p), entropy(p, base=2), entropy(p) + entropy(p, STATED), entropy(p, STATED)]
+        for name, p in _DISTRIBUTIONS.items()
+    ]
+    columns = ("H (nats)", "H (bits)", "cross-entropy with ŷ", "difference (KL)")
+    p = np.linspace(0.001, 0.999, 999)
+    cost = -(_YES * np.log(p) + (1 - _YES) * np.log(1 - p))
+    logit = "logit of the true class, the other nine at 0"
+    stated = "stated probability p of yes"
+    return Lesson(
+        tables={
+            "true_neuron": Table(
+                {"": "", "y": "g", "ŷ": "g", "log ŷ": ".3f", "−y · log ŷ": ".3f"},
+                [
+                    *([f"neuron {place}", *row] for place, row in enumerate(neurons, start=1)),
+                    ["sum: the loss", None, None, None, neurons[:, -1].sum()],
+                ],
+            ),
+            "likelihood": Table(
+                {"": "", "probability of the true class": ".3f", "loss": ".3f"},
+                [
+                    *([f"picture {i + 1}", OF_TRUTH[i], losses[i]] for i in range(3)),
+                    ["product, and sum", OF_TRUTH.prod(), losses.sum()],
+                    ["geometric mean, and J, the mean", OF_TRUTH.prod() ** (1 / 3), losses.mean()],
+                ],
+            ),
+            "entropies": Table(
+                {"true probabilities": ""} | dict.fromkeys(columns, ".3f"), entropies
+            ),
+        },
+        figures={
+            "likelihood": figure(
+                "The most likely probability is the one of the lowest cost",
+                Panel(
+                    "likelihood of 7 yes among 10", stated, "p⁷ (1 − p)³",
+                    {"": (p, p**7 * (1 - p) ** 3)}, mark=_YES,
+                ),
+                Panel(
+                    "cost of the same", stated, "nats",
+                    {"J: cross-entropy": (p, cost), "H(0.7)": (p, 0 * p + entropy([0.7, 0.3]))},
+                    y_range=(0, 2.5), mark=_YES,
+                ),
+                Panel(
+                    "entropy of a yes or no", "probability of yes", "H (nats)",
+                    {"": (p, entr(p) + entr(1 - p))}, mark=0.5,
+                ),
+            ),
+            "squared": figure(
+                "Cross-entropy beside squared error of softmax and one-hot",
+                *(
+                    Panel(title, logit, y, {n: (LOGITS, b[i]) for n, b in by_logit().items()})
+                    for i, (title, y) in enumerate((("loss", "loss"), ("it teaches", "gradient")))
+                ),
+            ),
+        },
+        numbers={
+            "likelihood": 0.9**_MANY, "log_likelihood": _MANY * np.log(0.9),
+            "least": entropy([0.7, 0.3]),
+        },
+    )  # fmt: skip
+
+
+def by_logit() -> dict[str, tuple[Floats, Floats]]:
+    """Loss → its value and its derivative by the true class's logit, at `LOGITS`, nine others 0."""
+    wrong = expit(np.log(9) - LOGITS)  # all that the other nine get
+    return {
+        "cross-entropy": (np.logaddexp(0, np.log(9) - LOGITS), -wrong),
+        "squared error": (10 / 9 * wrong**2, -20 / 9 * wrong**2 * (1 - wrong)),
+    }
