@@ -55,14 +55,22 @@ def truth(head: Head, count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int
     return np.arange(count) % labels
 
 
-def measured(folder: Path, head: Head) -> tuple[ModelCard, Evaluation, Measured]:
+def measured(
+    folder: Path,
+    head: Head,
+    *,
+    labels: tuple[str, ...] = (),
+    fit: Fit = Fit.DIGIT,
+    count: int = 60,
+) -> tuple[ModelCard, Evaluation, Measured]:
     """A linear model of drawn digits, calibrated, and what it is worth."""
     thresholds = (0.5,) * 3 if head is Head.SIGMOID else None
-    tiny_models.publish(folder, head=head, labels=LABELS[head], thresholds=thresholds)
+    labels = labels or LABELS[head]
+    tiny_models.publish(folder, head=head, labels=labels, thresholds=thresholds)
     predictor = Predictor.load(folder / "tiny/1/model.onnx")
-    images = np.stack([np.asarray(draw(seed % 10, seed=seed))[..., :1] for seed in range(60)])
-    data = LabeledImages(images, truth(head, 60))
-    digits = tiny_models.SPEC.model_copy(update={"fit": Fit.DIGIT})
+    images = np.stack([np.asarray(draw(seed % 10, seed=seed))[..., :1] for seed in range(count)])
+    data = LabeledImages(images, truth(head, count) % len(labels))
+    digits = tiny_models.SPEC.model_copy(update={"fit": fit})
     card = predictor.card.model_copy(update={"input": digits})
     predictor.card = calibrate(card, predict_all(predictor, images).logits, data.classes, images)
     evaluation = evaluate(predictor, data)
@@ -159,3 +167,47 @@ def test_coverage_counts_sets_that_hold_the_truth(tmp_path: Path) -> None:
         assert row.is_missed == (row.covered < row.low)
     sizes = [row.mean_size for row in rows]
     assert sorted(sizes) == sizes
+
+
+@pytest.mark.parametrize("head", [Head.BINARY, Head.SOFTMAX])
+def test_of_two_labels_the_probability_of_yes_is_judged(tmp_path: Path, head: Head) -> None:
+    card, evaluation, found = measured(tmp_path, head, labels=("other", "<zero>"))
+    text = page.render(card, evaluation, found, learning=None, confusion=None)
+    assert "stated probability of &lt;zero&gt;" in text
+    yes = reliability(evaluation.predictions.probabilities[:, 1], evaluation.classes)
+    assert found.calibrated.error == evaluation.metrics["ece"] == pytest.approx(yes.error)
+
+
+def test_tiles_name_their_pictures_and_intervals(tmp_path: Path) -> None:
+    card, evaluation, found = measured(tmp_path, Head.SOFTMAX)
+    text = page.render(card, evaluation, found, learning=None, confusion=None)
+    right = int(evaluation.is_right.sum())
+    low, high = evaluation.intervals["accuracy"]
+    assert f"accuracy<small>{right} of 60</small><small>95 %: {low:.2%} to {high:.2%}<" in text
+
+
+def test_each_label_has_its_scores_and_its_threshold(tmp_path: Path) -> None:
+    card, evaluation, found = measured(tmp_path, Head.SIGMOID)
+    text = page.render(card, evaluation, found, learning=None, confusion=None)
+    rows = rows_of(text, "What it gets right, and what not")
+    assert card.thresholds is not None
+    for label, scores, threshold in zip(
+        card.labels, evaluation.by_label, card.thresholds, strict=True
+    ):
+        measures = (scores.average_precision, scores.f1, threshold)
+        assert [label, str(scores.support), *(f"{value:.3f}" for value in measures)] in rows
+
+
+def test_energies_are_shown_of_a_model_that_met_no_strangers(tmp_path: Path) -> None:
+    card, evaluation, found = measured(tmp_path, Head.SOFTMAX, fit=Fit.STRETCH, count=120)
+    assert card.energy is not None
+    # rounds to zero, which has no sign
+    energy = card.energy.model_copy(update={"threshold": -1e-6})
+    card = card.model_copy(update={"energy": energy})
+    text = page.render(card, evaluation, found, learning=None, confusion=None)
+    assert "Pictures of anything else were not shown to this model" in text
+    assert "wrong answers</text>" in text
+    assert "is above\n0.000, as that of" in text
+    assert evaluation.predictions.known is not None
+    unknown = int((~evaluation.predictions.known).sum())
+    assert f"{unknown} of 120 (95 %: " in text

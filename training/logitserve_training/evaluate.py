@@ -143,14 +143,14 @@ def stated_beside_truth(
 ) -> tuple[Floats, npt.NDArray[Any]]:
     """The probabilities that a calibration is judged by, and whether each came true.
 
-    Of the predicted class; where it is yes or no of yes; where many labels may hold of each label.
+    Of the predicted class; of two classes of the second, "yes"; where many labels may hold of each.
     """
     probabilities = said.probabilities
-    if head is Head.SOFTMAX:
-        return probabilities.max(axis=1), said.argmax == truth
-    if head is Head.BINARY:
+    if head is Head.SIGMOID:
+        return probabilities.ravel(), truth.ravel()
+    if probabilities.shape[1] == 2:
         return probabilities[:, 1], truth
-    return probabilities.ravel(), truth.ravel()
+    return probabilities.max(axis=1), said.argmax == truth
 
 
 def evaluate(predictor: Predictor, data: LabeledImages) -> Evaluation:

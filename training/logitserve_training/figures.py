@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import matplotlib as mpl
@@ -11,15 +11,16 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
-from sklearn.metrics import average_precision_score, precision_recall_curve
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from sklearn.metrics import precision_recall_curve
 
 from logitserve.inference.card import Energy
+from logitserve_training.evaluate import Evaluation
 from logitserve_training.latency import Latency
 from logitserve_training.measure import Coverage
-from logitserve_training.statistics.calibration import Floats, Truth
+from logitserve_training.statistics import intervals
+from logitserve_training.statistics.calibration import Floats
 from logitserve_training.statistics.reliability import Reliability
-from logitserve_training.strangers import Strangers
 
 BEFORE_COLOR: Final = "#7a8699"
 MAIN_COLOR: Final = "#d1495b"
@@ -28,8 +29,12 @@ _INK: Final = "#000000"
 _SIZE: Final = (4.6, 3.5)
 """Inches; small, so that the letters can be read on a telephone."""
 _KIND_COLORS: Final = ("#e0a526", "#3d9970", "#8757a6", "#d2691e", "#2b83ba")
+_FEWEST: Final = 20
+"""Pictures of a point in the reliability diagram, where there are so many."""
 _MOST_CURVES: Final = 12
 """Curves with a color and a line in the legend; a label more is a thin gray line."""
+_MISSED: Final = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.001)
+"""Shares of sets without the true label, where the plot of coverage has ticks."""
 
 
 def figure(title: str, inches: tuple[float, float] = _SIZE) -> Figure:
@@ -61,8 +66,14 @@ def svg(made: Figure) -> Markup:
     return Markup(text)  # noqa: S704 - made here, of numbers and of text that Matplotlib escapes
 
 
-def reliability_diagram(raw: Reliability, calibrated: Reliability) -> Figure:
-    """How often what was stated came true, above how many pictures stated so."""
+def reliability_diagram(raw: Reliability, calibrated: Reliability, *, of: str = "") -> Figure:
+    """How often what was stated came true, above how many pictures stated so.
+
+    Args:
+        raw: without calibration.
+        calibrated: as served.
+        of: the label that probabilities are stated of; empty for each picture's own.
+    """
     made = figure("Stated probability against what came true, on the test part", (4.6, 4.6))
     upper, lower = made.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color=GRID_COLOR, linewidth=3, label="perfect")
@@ -72,8 +83,10 @@ def reliability_diagram(raw: Reliability, calibrated: Reliability) -> Figure:
     upper.legend(frameon=False, loc="upper left", fontsize=9)
     edges = np.linspace(0, 1, len(calibrated.counts) + 1)
     lower.bar(edges[:-1], calibrated.counts, np.diff(edges), align="edge", color=MAIN_COLOR)
-    lower.set_yscale("log")
-    lower.set(xlabel="stated probability", ylabel="stated so")
+    if calibrated.counts.max() >= _FEWEST:
+        lower.set_yscale("log")
+        lower.yaxis.set_minor_locator(NullLocator())
+    lower.set(xlabel=f"stated probability{of and ' of '}{of}", ylabel="stated so")
     for axes in (upper, lower):
         _plain(axes)
     return made
@@ -83,22 +96,26 @@ def coverage_plot(coverage: Sequence[Coverage]) -> Figure:
     """Coverage that was asked for against coverage that was given, above the size of the sets."""
     made = figure("Prediction sets on the test part", (4.6, 4.6))
     upper, lower = made.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    # The axis is that of the share that is missed, so that 99 % and 99.9 % are apart.
-    missed = 1 - np.array([row.asked for row in coverage])
-    upper.plot(missed, missed, color=GRID_COLOR, linewidth=3, label="as asked")
-    found = np.maximum(1 - np.array([row.covered for row in coverage]), 1e-5)
+    # The axis is that of the share that is missed, so that 99 % and 99.9 % are apart; it ends in
+    # "all", which has no place on a log scale.
+    held = np.array([(row.asked, row.covered, row.low, row.high) for row in coverage])
+    shares = 1 - held
+    none = shares[shares > 1e-9].min() / 2
+    missed, found, *band = np.maximum(shares, none).T
+    upper.fill_between(missed, *band, color=GRID_COLOR, label="95 % by chance", linewidth=0)
+    upper.plot(missed, missed, color=BEFORE_COLOR, linewidth=1, label="as asked")
     upper.plot(missed, found, "o-", color=MAIN_COLOR, markersize=4, label="found")
-    upper.set(ylabel="covered", yscale="log")
+    upper.set(ylabel="sets that hold the true label", yscale="log")
     upper.legend(frameon=False, fontsize=9)
     lower.plot(missed, [row.mean_size for row in coverage], "o-", color=MAIN_COLOR, markersize=4)
     lower.axhline(1, color=GRID_COLOR, zorder=0)
     lower.set(xlabel="coverage asked for", ylabel="labels in a set", xscale="log")
-    ticks = [0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.001]
     lower.invert_xaxis()
     upper.invert_yaxis()
-    few = [0.5, 0.1, 0.02, 0.005, 0.001]
-    upper.set_yticks(few, [_share(1 - tick) for tick in few])
-    lower.set_xticks(ticks, [_share(1 - tick) for tick in ticks], fontsize=8)
+    ticks = [tick for tick in _MISSED if tick > missed.min() - 1e-9]
+    names = [_share(1 - tick) for tick in ticks]
+    lower.set_xticks(ticks, names, fontsize=8)
+    upper.set_yticks([*ticks, none], [*names, "all"], fontsize=8)
     for axis in (upper.yaxis, lower.xaxis):
         axis.set_minor_locator(NullLocator())
     for axes in (upper, lower):
@@ -106,17 +123,16 @@ def coverage_plot(coverage: Sequence[Coverage]) -> Figure:
     return made
 
 
-def energy_histogram(strangers: Strangers, energy: Energy) -> Figure:
-    """Energies of the test part and of strangers, with the threshold between known and not."""
-    made = figure("Energy of test pictures and of strangers", (4.6, 4.2))
-    kinds = {"test part": strangers.at_home, **strangers.energies}
-    rows = made.subplots(len(kinds), 1, sharex=True)
+def energy_histogram(kinds: Mapping[str, Floats], energy: Energy) -> Figure:
+    """Energies by kind of picture, `[n]`, with the threshold between known and not."""
+    made = figure("Energy by kind of picture", (4.6, 0.6 + 0.6 * len(kinds)))
+    rows = made.subplots(len(kinds), 1, sharex=True, squeeze=False)[:, 0]
     low, high = (
         float(edge) for edge in np.quantile(np.concatenate(list(kinds.values())), [0.001, 0.999])
     )
-    edges = np.linspace(low, max(high, energy.threshold) + 0.5, 50)
+    edges = np.linspace(min(low, energy.threshold - 0.5), max(high, energy.threshold) + 0.5, 50)
     for axes, (kind, energies), color in zip(
-        rows, kinds.items(), (MAIN_COLOR, *_KIND_COLORS), strict=True
+        rows, kinds.items(), (MAIN_COLOR, *_KIND_COLORS), strict=False
     ):
         axes.hist(np.clip(energies, edges[0], edges[-1]), edges, color=color)
         axes.axvline(energy.threshold, color=_INK, linewidth=1)
@@ -151,42 +167,55 @@ def latency_plot(latency: Latency) -> Figure:
     return made
 
 
-def precision_recall_curves(
-    labels: Sequence[str], probabilities: Floats, outcomes: Truth
-) -> Figure:
-    """For each label precision against recall; both arrays are `[n, labels]`."""
+def precision_recall_curves(labels: Sequence[str], evaluation: Evaluation) -> Figure:
+    """For each label precision against recall, with a point at what is answered.
+
+    Args:
+        labels: their names.
+        evaluation: of a sigmoid model.
+    """
+    assert evaluation.answers is not None  # noqa: S101 - asked of the caller
     made = figure("Precision against recall on the test part", (4.6, 4.6))
     axes = made.subplots()
     colors = mpl.colormaps["tab20"].colors[::2] + mpl.colormaps["tab20"].colors[1::2]  # type: ignore[attr-defined]
-    for index, (label, stated, truth) in enumerate(
-        zip(labels, probabilities.T, outcomes.T, strict=True)
+    columns = (evaluation.predictions.probabilities.T, evaluation.classes.T, evaluation.answers.T)
+    least = 1.0
+    for index, (label, scores, stated, truth, said) in enumerate(
+        zip(labels, evaluation.by_label, *columns, strict=True)
     ):
-        if not truth.any():
+        if scores.average_precision is None:
             continue
         precision, recall, _ = precision_recall_curve(truth, stated)
-        mean = average_precision_score(truth, stated)
+        least = min(least, float(np.minimum(precision, recall).max()))
         style: dict[str, Any] = {"color": BEFORE_COLOR, "linewidth": 0.7}
         if index < _MOST_CURVES:
-            style = {"color": colors[index], "label": f"{label}: {mean:.3f}"}
+            style = {"color": colors[index], "label": f"{label}: {scores.average_precision:.3f}"}
         axes.plot(recall, precision, **style)
-    axes.set(xlabel="recall", ylabel="precision", ylim=(None, 1.005))
-    axes.legend(frameon=False, fontsize=8, title="average precision", title_fontsize=8)
+        right = float((said * truth).sum())
+        point = right / scores.support, right / max(said.sum(), 1)
+        axes.plot(*point, "o", color=style["color"], markersize=4)
+    # From three times as far from 1 as where the worst label has precision and recall alike.
+    low = max(1 - 3 * (1 - least), 0.0)
+    edge = 0.03 * (1 - low) or 0.03
+    axes.set(xlabel="recall", ylabel="precision", xlim=(low, 1 + edge), ylim=(low, 1 + edge))
+    axes.legend(
+        frameon=False, fontsize=8, title="average precision", title_fontsize=8, loc="lower left"
+    )
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axis.set_major_formatter(FuncFormatter(lambda share, _: _share(share)))
     _plain(axes)
     return made
 
 
 def _bins(axes: Axes, bins: Reliability, color: str, label: str) -> None:
     """A point a bin, at the mean of what was stated; larger where more stated so."""
-    filled = bins.counts > 0
-    counts = bins.counts[filled]
-    stated, came_true = bins.stated[filled] / counts, bins.came_true[filled] / counts
+    few = bins.merged(_FEWEST)
+    stated, came_true = few.stated / few.counts, few.came_true / few.counts
     axes.plot(stated, came_true, color=color, linewidth=1, label=label)
-    axes.scatter(stated, came_true, 8 + 6 * np.log10(counts), color=color)
-    # One standard error: a bin of a few pictures says little.
-    error = np.sqrt(came_true * (1 - came_true) / counts)
-    axes.vlines(stated, came_true - error, came_true + error, color=color, linewidth=1)
+    axes.scatter(stated, came_true, 8 + 6 * np.log10(few.counts), color=color)
+    shares = zip(few.came_true.astype(int).tolist(), few.counts.astype(int).tolist(), strict=True)
+    low, high = np.transpose([intervals.wilson(*share) for share in shares])
+    axes.vlines(stated, low, high, color=color, linewidth=1)
 
 
 def _plain(axes: Axes) -> None:

@@ -14,7 +14,13 @@ from logitserve_training.calibrate import scores
 from logitserve_training.evaluate import Evaluation, stated_beside_truth
 from logitserve_training.latency import Latency
 from logitserve_training.statistics import intervals
-from logitserve_training.statistics.calibration import Calibrator, Truth, losses
+from logitserve_training.statistics.calibration import (
+    Calibrator,
+    Floats,
+    Truth,
+    energies,
+    losses,
+)
 from logitserve_training.statistics.reliability import Null, Reliability, null, reliability
 from logitserve_training.strangers import Strangers
 
@@ -63,6 +69,9 @@ class Measured:
     coverage_by_label: tuple[Coverage, ...]
     strangers: Strangers | None
     """None where strangers are not what the project draws: for models of other than digits."""
+    energies: dict[str, Floats]
+    """By kind of picture, `[n]`: of the test part and of strangers, where there are none of right
+    and of wrong answers; empty for a model without energies."""
     uncalibrated_scores: dict[str, float]
     """On the test part: `nll`, `brier`, `ece`."""
 
@@ -100,6 +109,9 @@ def measure(predictor: Predictor, evaluation: Evaluation) -> Measured:
     )
     stated, came_true = stated_beside_truth(card.head, said, truth)
     has_sets = card.conformal is not None
+    shown = None
+    if card.energy is not None and card.input.fit is Fit.DIGIT:
+        shown = strangers.measure(predictor, said, count=strangers.COUNT)
     return Measured(
         raw=reliability(*stated_beside_truth(card.head, raw, truth)),
         calibrated=reliability(stated, came_true),
@@ -108,11 +120,8 @@ def measure(predictor: Predictor, evaluation: Evaluation) -> Measured:
         latency=latency.measure(predictor),
         coverage=tuple(coverage(card, said, truth)) if has_sets else (),
         coverage_by_label=tuple(coverage_by_label(card, said, truth)) if has_sets else (),
-        strangers=(
-            strangers.measure(predictor, said, count=strangers.COUNT)
-            if card.energy is not None and card.input.fit is Fit.DIGIT
-            else None
-        ),
+        strangers=shown,
+        energies=dict(_energies(card, evaluation, shown)),
         uncalibrated_scores=scores(card.head, said.logits, Calibrator(), truth).model_dump(),
     )
 
@@ -144,6 +153,20 @@ def coverage_by_label(card: ModelCard, said: Predictions, truth: Truth) -> Itera
                 interval = intervals.of_coverage(asked, count, len(rows))
                 found = _of_sets(sets, truth[rows], asked, interval)
                 yield replace(found, label=card.labels[index])
+
+
+def _energies(
+    card: ModelCard, evaluation: Evaluation, shown: Strangers | None
+) -> Iterator[tuple[str, Floats]]:
+    if shown is not None:
+        yield "test part", shown.at_home
+        yield from shown.energies.items()
+    elif card.energy is not None:
+        scaled = heads.scaled(evaluation.predictions.logits, card.temperature)
+        found, is_right = energies(scaled, card.temperature), evaluation.is_right
+        for kind, rows in (("right answers", is_right), ("wrong answers", ~is_right)):
+            if rows.any():
+                yield kind, found[rows]
 
 
 def needed(coverage: float) -> int:

@@ -3,21 +3,23 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from logitserve.inference import heads
 from logitserve.inference.card import Head, ModelCard, Scores
 from logitserve_training import figures
 from logitserve_training.baseline import MAJORITY, Comparison, shown
-from logitserve_training.evaluate import Evaluation
+from logitserve_training.evaluate import SHARES, Evaluation
 from logitserve_training.figures import svg
 from logitserve_training.measure import Coverage, Measured
+from logitserve_training.statistics import intervals
 from logitserve_training.statistics.calibration import FEW
 
 _TEMPLATE: Final = "report.html.j2"
 _TILES: Final = ("accuracy", "macro_f1", "mean_average_precision", "f1")
-_FRACTIONS: Final = (*_TILES, "precision", "recall", "exact_match")
 _NAMES: Final = {
     "nll": "NLL",
     "ece": "ECE",
@@ -25,6 +27,12 @@ _NAMES: Final = {
     "f1": "F1",
     "macro_f1": "macro F1",
 }
+_IN_WORDS: Final = {
+    "macro_f1": "macro F1: the mean of the labels' F1",
+    "mean_average_precision": "mean average precision of the labels",
+    "ece": "calibration error",
+}
+"""Of the tiles."""
 
 
 def render(
@@ -62,6 +70,7 @@ def render(
         mistakes=list(_mistakes(card, evaluation, confusion)),
         comparison=comparison,
         beside_majority=[] if comparison is None else list(_beside_majority(card, comparison)),
+        by_label=[] if comparison else list(_by_label(card, evaluation)),
         method="temperature" if card.head is Head.SOFTMAX else "scale and bias of each logit",
         calibration_rows=list(_calibration_rows(card, evaluation, measured)),
         few=FEW,
@@ -69,8 +78,9 @@ def render(
         null=measured.null,
         gain=measured.gain,
         coverage=measured.coverage,
-        coverage_by_label=_by_label(measured.coverage_by_label),
+        coverage_by_label=_coverage_by_label(measured.coverage_by_label),
         strangers=measured.strangers,
+        unknown=_unknown(evaluation),
         latency=measured.latency,
         facts=list(_facts(card)),
     )
@@ -79,30 +89,53 @@ def render(
 def _drawn(card: ModelCard, measured: Measured) -> dict[str, Figure | None]:
     """What the template calls each figure; None where it was not measured."""
     drawn: dict[str, Figure | None] = {
-        "reliability": figures.reliability_diagram(measured.raw, measured.calibrated),
+        "reliability": figures.reliability_diagram(
+            measured.raw,
+            measured.calibrated,
+            of=card.labels[1] if card.head is not Head.SIGMOID and len(card.labels) == 2 else "",
+        ),
         "latency_plot": figures.latency_plot(measured.latency),
         "coverage_plot": None,
         "energies": None,
     }
     if measured.coverage:
         drawn["coverage_plot"] = figures.coverage_plot(measured.coverage)
-    if measured.strangers is not None and card.energy is not None:
-        drawn["energies"] = figures.energy_histogram(measured.strangers, card.energy)
+    if card.energy is not None:
+        drawn["energies"] = figures.energy_histogram(measured.energies, card.energy)
     return drawn
 
 
-def _tiles(evaluation: Evaluation, measured: Measured) -> Iterator[tuple[str, str, str]]:
-    """Value, its 95 % interval, and what it is."""
+def _tiles(evaluation: Evaluation, measured: Measured) -> Iterator[tuple[str, str, str, str]]:
+    """Value, name, of how many pictures, and its 95 % interval."""
     of_model = {name: row for name, *row in _metrics(evaluation)}
+    count = len(evaluation.classes)
     for name in (*_TILES, "ece"):
         if name in evaluation.metrics:
             value, interval = of_model[_named(name)]
-            yield value, interval, _named(name)
-    yield f"{measured.latency.median[0] * 1e6:,.0f} µs", "", "a picture, alone"
+            right = int(evaluation.is_right.sum())
+            counted = _counted(right, count) if name == "accuracy" else f"on {count:,} pictures"
+            yield value, _IN_WORDS.get(name, _named(name)), counted, f"95 %: {interval}"
     for row in measured.coverage:
         if row.asked == 0.99:
-            chance = f"{row.low:.2%} to {row.high:.2%} by chance"
-            yield f"{row.covered:.2%}", chance, "found where 99 % was asked"
+            name = "of the sets hold the true label where 99 % was asked"
+            chance = f"by chance: {row.low:.2%} to {row.high:.2%}"
+            yield f"{row.covered:.2%}", name, _counted(round(row.covered * count), count), chance
+    median = f"{measured.latency.median[0] * 1e6:,.0f} µs"
+    yield median, "a picture, alone", f"on one thread of {measured.latency.processor}", ""
+
+
+def _counted(some: int, count: int) -> str:
+    return f"{some:,} of {count:,}"
+
+
+def _unknown(evaluation: Evaluation) -> str:
+    """How many test pictures are not known."""
+    known = evaluation.predictions.known
+    if known is None:
+        return ""
+    some, count = int((~known).sum()), len(known)
+    low, high = intervals.wilson(some, count)
+    return f"{_counted(some, count)} (95 %: {low:.2%} to {high:.2%})"
 
 
 def _metrics(evaluation: Evaluation) -> Iterator[tuple[str, str, str]]:
@@ -111,7 +144,15 @@ def _metrics(evaluation: Evaluation) -> Iterator[tuple[str, str, str]]:
         yield _named(name), _stated(name, value), f"{_stated(name, low)} to {_stated(name, high)}"
 
 
-def _by_label(rows: Sequence[Coverage]) -> dict[str, dict[float, Coverage]]:
+def _by_label(card: ModelCard, evaluation: Evaluation) -> Iterator[tuple[str, ...]]:
+    """Of a sigmoid model: label, pictures that have it, average precision, F1, threshold."""
+    thresholds = np.broadcast_to(heads.thresholds(card), len(card.labels)).tolist()
+    for label, found, threshold in zip(card.labels, evaluation.by_label, thresholds, strict=False):
+        measured = (shown(found.average_precision), shown(found.f1), shown(threshold))
+        yield label, f"{found.support:,}", *measured
+
+
+def _coverage_by_label(rows: Sequence[Coverage]) -> dict[str, dict[float, Coverage]]:
     """Label → coverage that was asked for → what was found."""
     table: dict[str, dict[float, Coverage]] = {}
     for row in rows:
@@ -125,10 +166,8 @@ def _mistakes(
     if confusion is not None:
         yield svg(confusion), "Test pictures by what they are (rows) and what was said (columns)."
     if card.head is Head.SIGMOID:
-        curves = figures.precision_recall_curves(
-            card.labels, evaluation.predictions.probabilities, evaluation.classes
-        )
-        yield svg(curves), "Precision against recall of each label, with its average precision."
+        curves = figures.precision_recall_curves(card.labels, evaluation)
+        yield svg(curves), "Precision against recall of each label; a point where it is answered."
 
 
 def _beside_majority(
@@ -182,7 +221,7 @@ def _named(metric: str) -> str:
 
 
 def _stated(metric: str, value: float) -> str:
-    return f"{value:.2%}" if metric in _FRACTIONS else f"{value:.4f}"
+    return f"{value:.2%}" if metric in SHARES else f"{value:.4f}"
 
 
 def _pairs(values: dict[str, Any]) -> str:

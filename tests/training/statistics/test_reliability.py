@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logitserve_training.statistics.reliability import null, reliability
+from logitserve_training.statistics.reliability import Reliability, null, reliability
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,18 @@ def test_right_probabilities_have_the_error_of_chance_and_wrong_ones_more() -> N
     wrong = reliability(stated, generator.random(2_000) < stated - 0.1).error
     assert 0 < expected.mean < expected.limit < 0.06
     assert right < 1.2 * expected.limit < wrong
+
+
+@given(
+    st.lists(st.integers(0, 60), min_size=1, max_size=20).filter(any),
+    st.integers(1, 50),
+)
+def test_bins_are_merged_until_each_says_something(counts: list[int], fewest: int) -> None:
+    counted = np.array(counts, np.float64)
+    bins = Reliability(counted, counted * np.linspace(0, 1, len(counts)), counted // 2)
+    few = bins.merged(fewest)
+    assert few.counts.sum() == sum(counts)
+    assert few.came_true.sum() == bins.came_true.sum()
+    assert few.stated.sum() == pytest.approx(bins.stated.sum())
+    assert len(few.counts) == 1 or few.counts.min() >= fewest
+    assert list(few.stated / few.counts) == sorted(few.stated / few.counts)

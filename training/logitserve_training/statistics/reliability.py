@@ -29,6 +29,21 @@ class Reliability:
         """Expected calibration error: the mean gap, weighted by count (Guo et al. 2017)."""
         return float(np.abs(self.stated - self.came_true).sum() / self.counts.sum())
 
+    def merged(self, fewest: int) -> "Reliability":
+        """Neighboring bins together until each has so many, or all are one."""
+        groups: list[list[int]] = [[]]
+        for index in np.flatnonzero(self.counts).tolist():
+            if self.counts[groups[-1]].sum() >= fewest:
+                groups.append([])
+            groups[-1].append(index)
+        if len(groups) > 1 and self.counts[groups[-1]].sum() < fewest:
+            rest = groups.pop()
+            groups[-1] += rest
+        columns = (self.counts, self.stated, self.came_true)
+        return Reliability(
+            *(np.array([column[group].sum() for group in groups]) for column in columns)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Null:
