@@ -80,7 +80,7 @@ class Comparison:
 
     def judged(self, card: ModelCard, evaluation: Evaluation) -> ModelCard:
         """The card with the figures of both, and with the verdict if it is a poor one."""
-        description = card.description
+        description = card.description.partition(f" {VERDICT}")[0]  # of the calibration before
         if self.lost:
             description = f"{description} {VERDICT} ({', '.join(self.lost)})."
         metrics = self.figures | evaluation.metrics | self.metrics
