@@ -117,7 +117,7 @@ def _tiles(evaluation: Evaluation, measured: Measured) -> Iterator[tuple[str, st
             yield value, _IN_WORDS.get(name, _named(name)), counted, f"95 %: {interval}"
     for row in measured.coverage:
         if row.asked == 0.99:
-            name = "of the sets hold the true label where 99 % was asked"
+            name = "of the sets hold the true label where 99\N{NO-BREAK SPACE}% was asked"
             chance = f"by chance: {row.low:.2%} to {row.high:.2%}"
             yield f"{row.covered:.2%}", name, _counted(round(row.covered * count), count), chance
     median = f"{measured.latency.median[0] * 1e6:,.0f} µs"
