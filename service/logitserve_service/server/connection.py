@@ -89,10 +89,13 @@ class Connection(asyncio.Protocol):
         self._drop()
 
     def eof_received(self) -> bool:
-        """Answer what has come whole, and close then."""
+        """Answer what has come whole, and close then; who sends half a request is gone."""
         self._at_end = True
-        if self._begun_request:
-            self._refuse(UnreadableRequestError("the request ends before it is complete"))
+        self._in_head = False
+        if self._receiving is not None:
+            self._receiving.cancel()
+            self._tickets.remove(self._receiving)
+            self._receiving = None
         return bool(self._tickets)
 
     def pause_writing(self) -> None:
