@@ -34,10 +34,13 @@ MOST_PIXELS: Final = 178_956_970
 """Pillow opens no image with more, whatever is allowed (twice its `MAX_IMAGE_PIXELS`)."""
 _STARTS: Final = (png.SIGNATURE[:4], b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", b"II", b"MM")
 """How files of those formats begin."""
+_LIBSPNG_PIXELS: Final = 256 * 256
+"""A larger PNG is decoded by Pillow: libspng's binding holds Python's lock all the while."""
 _PILLOW_BYTES: Final = 20
 """Of a pixel, while Pillow decodes and converts an image (measured: 18.2 of a WebP)."""
 _COEFFICIENT_BYTES: Final = 2
 """Of a sample of a JPEG with several scans, which libjpeg holds whole before it makes pixels."""
+_AVERAGED: Final = ("L", "LA", "RGB", "RGBA", "CMYK")
 _STRIP_ROWS: Final = 16
 """Rows of the result that are averaged at a time."""
 _SCAN: Final = b"\xff\xda"
@@ -63,8 +66,8 @@ def decode(
     Args:
         data: a file in one of `FORMATS`; what follows its end is ignored.
         max_pixels: width × height that the header may announce; checked before decoding.
-        needed: pixels of the shorter side; a JPEG that has twice as many or more is decoded at a
-            half, a quarter or an eighth of its size, which is faster. None: the whole size.
+        needed: pixels of the shorter side; an image that has twice as many or more may be returned
+            smaller, with at least as many. None: the whole size.
         warn: called when the image is turned.
 
     Raises:
@@ -72,7 +75,7 @@ def decode(
         TooManyPixelsError: larger than `max_pixels`.
     """
     if data.startswith(png.SIGNATURE):
-        return _from_png(data, max_pixels, warn)
+        return _from_png(data, max_pixels, needed, warn)
     if not data:
         raise UnreadableImageError("the image is empty: 0 bytes")
     return _by_pillow(data, FORMATS[1:], max_pixels, needed, warn)
@@ -122,6 +125,14 @@ def averaged(samples: Samples, needed: int) -> Samples:
     )
 
 
+def _reduced(image: Image.Image, needed: int | None) -> Image.Image:
+    """Average blocks, as `averaged` does; where the mode has no means, leave that for later."""
+    factor = 1 if needed is None else min(image.size) // needed
+    if factor > 1 and image.mode in ("P", "PA"):
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    return image.reduce(factor) if factor > 1 and image.mode in _AVERAGED else image
+
+
 def _draft(image: JpegImagePlugin.JpegImageFile, needed: int | None) -> None:
     """Let a JPEG be decoded smaller, in its own colors."""
     if needed is not None:
@@ -135,20 +146,21 @@ def encode_png(samples: Samples) -> bytes:
     return file.getvalue()
 
 
-def _from_png(data: bytes, max_pixels: int, warn: Warn | None) -> Samples:
+def _from_png(data: bytes, max_pixels: int, needed: int | None, warn: Warn | None) -> Samples:
     header = png.header(data)
     if header.width * header.height > max_pixels:
         raise TooManyPixelsError(header.width, header.height, max_pixels)
     pixels, others = png.walk(data)
-    if not others and header.bit_depth <= 8:
+    is_large = header.width * header.height > _LIBSPNG_PIXELS
+    if not others and header.bit_depth <= 8 and not is_large:
         return png.decode(data)
     file = png.stripped(data, header, pixels, others)
     transparency = png.content(data, others, b"tRNS")
     samples: Samples
-    if transparency and header.has_palette:
-        samples = _by_pillow(file, FORMATS[:1], max_pixels, None, None)
-    elif transparency and not header.has_alpha:
+    if transparency and not (header.has_palette or header.has_alpha):
         samples = png.with_opacity(file, header, transparency)
+    elif is_large or transparency:
+        samples = _by_pillow(file, FORMATS[:1], max_pixels, needed, None)
     else:
         samples = png.decode(file) if header.bit_depth <= 8 else png.narrowed(file, header)
     if b"eXIf" not in others:
@@ -179,7 +191,7 @@ def _by_pillow(
             if isinstance(image, JpegImagePlugin.JpegImageFile):
                 _draft(image, needed)
             image.load()
-            return _eight_bit(_upright(image, warn))
+            return _eight_bit(_upright(_reduced(image, needed), warn))
     except UnidentifiedImageError as error:
         _refuse_unknown(data, error)
     except Image.DecompressionBombError as error:
@@ -258,6 +270,8 @@ def _from_tiff(image: TiffImagePlugin.TiffImageFile, max_pixels: int, warn: Warn
 
 def _eight_bit(image: Image.Image) -> Samples:
     """Any of Pillow's modes → L, LA, RGB or RGBA."""
+    if image.mode.startswith("I;16"):
+        return (np.asarray(image) >> 8).astype(np.uint8)
     if image.mode == "La":  # opacity multiplied into it
         image = image.convert("LA")
     if image.mode not in ("L", "LA", "RGB", "RGBA"):

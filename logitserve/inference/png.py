@@ -36,10 +36,10 @@ _CHANNELS: Final[dict[int, Any]] = {
     _RGBA: np.s_[:],
 }
 """Color type → its channels in RGBA."""
-_SAMPLES: Final = {_GRAY: 1, _RGB: 3, _PALETTE: 3, _GRAY_ALPHA: 2}
-"""Color type → decoded samples of a pixel; all others may have four."""
-_WIDE_BYTES, _TRANSPARENT_BYTES = 8, 26
-"""Of a pixel, while 16-bit samples are narrowed, and while one color is made transparent."""
+_PIXEL_BYTES: Final = {_GRAY: 2, _RGB: 6, _PALETTE: 6}
+"""Color type → bytes of a pixel while it is decoded."""
+_WIDE_BYTES, _TRANSPARENT_BYTES = 10, 26
+"""The same with opacity or 16-bit samples, and while one color is made transparent."""
 _PALETTE_BYTES: Final = range(_FRAME + 3, _FRAME + 3 * 256 + 1, 3)
 _chunk_head = struct.Struct(">I4s").unpack_from
 _number = struct.Struct(">I").unpack_from
@@ -72,10 +72,9 @@ def header(data: bytes) -> Header:
 def memory(data: bytes, max_pixels: int) -> int:
     """Bytes that decoding takes at most, its result included, by what precedes the pixels."""
     width, height, bit_depth, color_type = header(data)
-    each = _SAMPLES.get(color_type, 4) if bit_depth <= 8 else _WIDE_BYTES
-    before = data[: data.find(b"IDAT")]
-    if b"tRNS" in before or b"eXIf" in before:
-        each = _TRANSPARENT_BYTES
+    each = _PIXEL_BYTES.get(color_type, _WIDE_BYTES) if bit_depth <= 8 else _WIDE_BYTES
+    if b"tRNS" in data[: data.find(b"IDAT")]:
+        each = _WIDE_BYTES if color_type == _PALETTE else _TRANSPARENT_BYTES
     return width * height * each if width * height <= max_pixels else 0
 
 

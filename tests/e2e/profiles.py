@@ -37,7 +37,7 @@ LIMITS = (
     *("--version-policy", "all", "--max-body-bytes", f"{MAX_BODY_BYTES}"),
     *("--max-pictures", f"{MAX_IMAGES}", "--max-pixels", f"{MAX_PIXELS}"),
 )
-DECODED_BYTES = 200 * 2**20
+DECODED_BYTES = 300_000_000
 FRIEND = "https://friend.example"
 OLD_KEY, NEW_KEY, ADMIN_KEY = "old-key-1", "new-key-2", "admin-key-3"
 

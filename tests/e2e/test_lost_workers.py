@@ -62,7 +62,7 @@ def test_a_file_that_is_too_large(models: Path, workers: int) -> None:
                 wait_until(lambda: exits(server) == {"signal": 1})
                 wait_until(lambda: value(server.url, "workers") == workers)
             assert_serves(server)
-            assert total(server.url, "model_load_failures_total") == 1
+            wait_until(lambda: total(server.url, "model_load_failures_total") == 1)
             for process in workers_of(server):
                 assert process.memory_info().rss < 2**28
             (line,) = [line for line in server.log if "is refused" in line]
