@@ -1,6 +1,7 @@
 """What every peer does with an image, written as its users would: Pillow, onnxruntime, softmax."""
 
 import io
+import json
 import os
 from typing import Any
 
@@ -23,6 +24,8 @@ class Classifier:
         self.session = onnxruntime.InferenceSession(
             file or os.environ["MODEL"], options, providers=["CPUExecutionProvider"]
         )
+        card = self.session.get_modelmeta().custom_metadata_map["logitserve.card"]
+        self.temperature = json.loads(card).get("temperature", 1.0)
 
     def classify(self, data: bytes) -> dict[str, Any]:
         """Encoded image → argmax and probabilities."""
@@ -35,6 +38,7 @@ class Classifier:
     def probabilities(self, images: Array) -> Array:
         """`[n, 28, 28, 1]` → `[n, 10]`."""
         (logits,) = self.session.run(["logits"], {"image": images})
+        logits /= self.temperature
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
         return exponentials / exponentials.sum(axis=1, keepdims=True)
 

@@ -55,7 +55,10 @@ async def top(request: Request, k: Annotated[int, Query(ge=1)] = 3) -> dict[str,
 
 
 CARD = json.loads(default.session.get_modelmeta().custom_metadata_map["logitserve.card"])
-THRESHOLDS = np.array(CARD["conformal"]["thresholds_by_label"])
+OF_ALL = CARD["conformal"]["thresholds"]
+THRESHOLDS = np.array(
+    [[*row, *OF_ALL[len(row) :]] for row in CARD["conformal"]["thresholds_by_label"]]
+)
 """`[labels, 59]`, for coverages 0.50, 0.51, …, 0.99, 0.991, …, 0.999; of MNIST all are there."""
 
 

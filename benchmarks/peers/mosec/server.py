@@ -27,6 +27,8 @@ class Digits(Worker):
         self.session = onnxruntime.InferenceSession(
             os.environ["MODEL"], options, providers=["CPUExecutionProvider"]
         )
+        card = self.session.get_modelmeta().custom_metadata_map["logitserve.card"]
+        self.temperature = json.loads(card).get("temperature", 1.0)
 
     def deserialize(self, data: bytes) -> UInt8:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
@@ -36,6 +38,7 @@ class Digits(Worker):
 
     def forward(self, data: list[UInt8]) -> list[dict[str, Any]]:
         (logits,) = self.session.run(["logits"], {"image": np.stack(data)[..., np.newaxis]})
+        logits /= self.temperature
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
         return [
