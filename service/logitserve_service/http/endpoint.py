@@ -103,16 +103,13 @@ class Ticket:
     def __init__(self, endpoint: Endpoint, head: RequestHead, reply: Reply) -> None:
         self.head = head
         self.route = route = head.target.route
-        self.exchange = Exchange(
-            head.method,
-            head.target.raw_path,
-            head.client,
-            endpoint.request_ids.read(head.fields),
-            head.begun,
-        )
-        if route is not None:
-            self.exchange.route = route.template
-            self.exchange.model = route.name or endpoint.catalog.default or NO_MODEL
+        identity = endpoint.request_ids.read(head.fields)
+        known = head.method, head.target.raw_path, head.client, identity, head.begun
+        if route is None:
+            self.exchange = Exchange(*known)
+        else:
+            model = route.name or endpoint.catalog.default or NO_MODEL
+            self.exchange = Exchange(*known, route.template, model)
         self.timeout_ms = endpoint.admission.timeout_ms
         self._endpoint = endpoint
         self._reply = reply
