@@ -7,6 +7,7 @@ are not inference; they take the same way, with its application in the place of 
 """
 
 import asyncio
+import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ INLINE_BYTES: Final = 16_384
 takes about 1 ms (multipart of empty files), of 64 kB 12 ms."""
 FEW_PARTS, SMALL_PART = 1024, 64
 """Of a body in more parts than the first, each must have on average as many bytes as the second:
-a chunk costs the event loop a microsecond and 56 bytes, however small it is."""
+a chunk costs the event loop a microsecond, however small it is."""
 
 _LENGTH: Final = b"content-length: %d\r\n"
 _HEAD: Final = b"%b%b" + REQUEST_ID_HEADER + b": %b\r\nx-content-type-options: nosniff\r\n"
@@ -95,6 +96,11 @@ class Ticket:
     """Whether all earlier requests of the connection have been answered."""
     _started = False
     _size = 0
+    _parts = 0
+    _body = b""
+    """All of a body in one part; else its first part."""
+    _buffer: io.BytesIO | None = None
+    """A body in several parts. Joining them in the end would take twice its memory for a moment."""
     _timer: asyncio.TimerHandle | None = None
     _task: "asyncio.Task[Answer] | None" = None
     _read: "asyncio.Future[Call] | None" = None
@@ -113,7 +119,6 @@ class Ticket:
         self.timeout_ms = endpoint.admission.timeout_ms
         self._endpoint = endpoint
         self._reply = reply
-        self._parts: list[bytes] = []
 
     def limit_time(self, timeout_ms: int) -> None:
         """Set a deadline that is shorter than usual: it has a timer of its own."""
@@ -130,10 +135,17 @@ class Ticket:
         if self.ended or self.error is not None:
             return
         self._size += len(part)
-        self._parts.append(part)
+        self._parts += 1
+        if self._buffer is not None:
+            self._buffer.write(part)
+        elif self._body:
+            self._buffer = io.BytesIO()
+            self._buffer.writelines((self._body, part))
+        else:
+            self._body = part
         try:
             self._endpoint.admission.budget.reserve(len(part), self._size)
-            if len(self._parts) > FEW_PARTS and self._size < SMALL_PART * len(self._parts):
+            if self._parts > FEW_PARTS and self._size < SMALL_PART * self._parts:
                 raise TooManyChunksError(FEW_PARTS, SMALL_PART)
         except ServiceError as error:
             self.error = error
@@ -153,14 +165,18 @@ class Ticket:
             self._respond(self.response)
         elif self.complete and not self._started:
             self._started = True
-            body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-            self._parts.clear()
+            body = self._body if self._buffer is None else self._buffer.getvalue()
+            self._drop_body()
             if self.route is None:
                 with identified(self.exchange.identity):
                     self._task = self._endpoint.documents.start(self.head, body)
                 self._task.add_done_callback(self._on_document)
             else:
                 self._classify(self.route, body)
+
+    def _drop_body(self) -> None:
+        self._body = b""
+        self._buffer = None
 
     def fail(self, error: Exception) -> None:
         """The request cannot be received whole, or takes too long."""
@@ -274,4 +290,4 @@ class Ticket:
         if self._timer is not None:
             self._timer.cancel()
         self._endpoint.admission.budget.release(self._size)
-        self._parts.clear()
+        self._drop_body()
