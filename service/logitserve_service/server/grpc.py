@@ -33,7 +33,7 @@ from logitserve_service.http import problems
 from logitserve_service.http.endpoint import INLINE_BYTES, Endpoint
 from logitserve_service.http.probes import Readiness
 from logitserve_service.repository.loaded_model import LoadedModel
-from logitserve_service.server import tls
+from logitserve_service.server import memory, tls
 from logitserve_service.server.drain import EXIT_SECONDS, Drain
 from logitserve_service.server.memory import Trimmer
 from logitserve_service.telemetry.exchange import NO_MODEL, Exchange
@@ -336,6 +336,12 @@ async def running(
         await stopping
 
 
+def max_message_bytes(settings: Settings) -> int:
+    """What gRPC receives at most: no more than a body, and less where memory is small."""
+    most = memory.share(settings.workers, memory.MESSAGES_SHARE)
+    return min(settings.max_body_bytes, max(memory.LEAST_MESSAGE_BYTES, most))
+
+
 def _milliseconds(seconds: float) -> int:
     return max(1, round(seconds * 1000))
 
@@ -344,7 +350,7 @@ async def _start(settings: Settings, servicer: Servicer) -> Any:
     options = [
         # Each worker listens on the port; the kernel spreads connections over them.
         ("grpc.so_reuseport", 1),
-        ("grpc.max_receive_message_length", settings.max_body_bytes),
+        ("grpc.max_receive_message_length", max_message_bytes(settings)),
         ("grpc.max_send_message_length", -1),
         # Nothing but identity: what is compressed would be unpacked before anybody is asked.
         ("grpc.compression_enabled_algorithms_bitset", 1),

@@ -28,6 +28,11 @@ IMAGES_SHARE: Final = 3
 """Of the memory that is left to a worker, a third is for images that are decoded."""
 BODIES_SHARE: Final = 4
 """A quarter is for the bodies of requests."""
+MESSAGES_SHARE: Final = 16
+"""A message of gRPC takes at most a sixteenth: gRPC receives each whole before anybody can refuse
+it, so that many arrive at once."""
+LEAST_MESSAGE_BYTES: Final = 2**22
+"""gRPC's own limit of a message."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _CGROUPS: Final = Path("/sys/fs/cgroup")
