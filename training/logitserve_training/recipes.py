@@ -309,16 +309,17 @@ def of_card(card: ModelCard) -> Recipe:
     options: dict[str, Any] = {
         field.name: settings[field.name] for field in fields(Options) if field.name in settings
     }
-    options["optimizer"] = Optimizer(options["optimizer"])
+    if "optimizer" in options:
+        options["optimizer"] = Optimizer(options["optimizer"])
     folder = recipe.folder
     if folder is not None:
-        said: dict[str, Any] = dict(settings["folder"])  # type: ignore[arg-type]
+        said: dict[str, Any] = dict(settings.get("folder", {}))  # type: ignore[call-overload]
         tuples = {key: tuple(value) for key, value in said.items() if isinstance(value, list)}
         head = None if card.head is Head.SIGMOID else card.head
         folder = FolderOptions(**said | tuples | {"head": head})
     return replace(
         recipe,
-        network=NetworkName(str(settings["network"])),
+        network=NetworkName(str(settings.get("network", recipe.network))),
         head=card.head,
         labels=card.labels,
         input=card.input,
