@@ -21,7 +21,7 @@ class ImageWarning(StrEnum):
     NOTHING_FOUND = "nothing-found"
     """Not blank, but nothing in it looks like ink: the network gets an empty image."""
     CUT_OFF = "cut-off"
-    """Ink runs off a photograph on several sides: a shadow, a fold, a table, not handwriting."""
+    """Ink leaves the image as a shadow, a fold, a table or ruled lines do, not as handwriting."""
 
 
 NOTHING_WRITTEN: Final = frozenset(

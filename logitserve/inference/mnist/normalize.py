@@ -25,7 +25,15 @@ STROKE: Final = (1.7, 4.0)
 """Pixels of the 28×28 image: stroke widths, by `_stroke_width`, that are left alone (measured
 percentiles of MNIST: 5th 1.6, 25th 2.0, median 2.4, 75th 2.8, 95th 3.6, 99th 4.3)."""
 NEAR: Final = 0.04
-"""Share of a photograph's side within which ink has come near it."""
+"""Share of a picture's side within which ink has come near it."""
+CORNER: Final = 0.02
+"""Share of a picture's side within which ink is in its corner."""
+MEETINGS: Final = 6
+"""How often ink of handwriting meets the border at most (measured on digits that fill it)."""
+BAR: Final = 0.12
+"""Spread across a straight bar over that along it (measured of digits: at least 0.14)."""
+CLOSE: Final = 1.5
+"""Longer over shorter side of a picture that was cut out around a 1."""
 FINE: Final = 4
 """Strokes are thickened and thinned at this multiple of the final resolution."""
 
@@ -71,7 +79,7 @@ def normalize(
         if warn:
             warn(ImageWarning.BLANK if segment.is_blank(image) else ImageWarning.NOTHING_FOUND)
         return np.zeros((height, width), np.uint8)
-    if warn and scene.photograph and _runs_off(whole):
+    if warn and _runs_off(whole):
         warn(ImageWarning.CUT_OFF)
     if warn and scene.dark_ink:
         warn(ImageWarning.INVERTED)
@@ -80,24 +88,32 @@ def normalize(
 
 
 def _runs_off(ink: Gray) -> bool:
-    """Whether ink goes from side to side of a photograph, as a shadow, a fold or a table does.
+    """Whether ink leaves the picture as shadows, folds, tables and ruled lines do.
 
-    It touches one side, and comes near another. Where it comes near all four, it is handwriting
-    that was cut out closely, unless it goes from corner to corner.
+    It lies in two corners, meets the border in many places, or is one straight bar from side to
+    side. Handwriting that fills the picture, or was cut out closely, does none of these.
     """
     present = ink > ink.max() // 8
+    height, width = present.shape
+    edges = (present[0], present[-1], present[:, 0], present[:, -1])
+    if not any(edge.any() for edge in edges):
+        return False
+    if sum(int(edge[0]) + int((edge[1:] > edge[:-1]).sum()) for edge in edges) > MEETINGS:
+        return True
+    down, across = (max(1, round(CORNER * side)) for side in (height, width))
+    ends = [
+        part[:, side]
+        for part in (present[:down], present[-down:])
+        for side in (slice(across), slice(-across, None))
+    ]
+    if sum(bool(end.any()) for end in ends) >= 2:
+        return True
     left, top, right, bottom = _box_of(ink)
-    height, width = ink.shape
     gaps = np.array([left / width, top / height, 1 - right / width, 1 - bottom / height])
-    near = int((gaps <= NEAR).sum())
-    if near < 4:
-        return near >= 2 and bool(gaps.min() == 0)
-    rows, columns = round(NEAR * height), round(NEAR * width)
-    upper, lower = present[: rows + 1], present[-rows - 1 :]
-    return any(
-        bool(one[:, :columns].any() and other[:, -columns:].any())
-        for one, other in ((upper, lower), (lower, upper))
-    )
+    if (gaps <= NEAR).sum() < 2 or max(height, width) > CLOSE * min(height, width):
+        return False  # a 1 that runs off one side, or was cut out closely
+    least, most = np.linalg.eigvalsh(np.cov(np.nonzero(present)))
+    return bool(least < BAR**2 * most)
 
 
 def is_opaque(opacity: Gray) -> bool:

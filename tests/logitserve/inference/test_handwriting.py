@@ -287,3 +287,38 @@ def test_images_of_any_shape_are_judged(noise: Gray, above: int, before: int) ->
     images = np.where(images == images.max(axis=(1, 2), keepdims=True), 255, images)
     images = images.astype(np.uint8)
     assert are_normalized(images).tolist() == [is_normalized(image) for image in images]
+
+
+@pytest.mark.parametrize("side", [60, 200])
+@pytest.mark.parametrize("points", [TWO, FIVE])
+@pytest.mark.parametrize("at", [(0, 0), (1, 0), (1, 1)])
+def test_a_digit_that_fills_a_photograph_is_not_cut_off(
+    at: tuple[int, int], points: list[tuple[float, float]], side: int
+) -> None:
+    """It touches a side, two, or was cut out as a square around it."""
+    scan = drawn(side=side * 2, size=side * 0.9, pen=side // 12, at=(side / 2,) * 2, points=points)
+    rows, columns = np.flatnonzero(scan.any(axis=1)), np.flatnonzero(scan.any(axis=0))
+    top = int(rows[0]) if at[0] == 0 else int(rows[-1]) + 1 - side
+    left = int(columns[0]) if at[1] == 0 else int(columns[-1]) + 1 - side
+    found: list[str] = []
+    normalize(255 - scan[top : top + side, left : left + side], None, warn=found.append)
+    assert found == ["inverted"]
+
+
+@pytest.mark.parametrize("side", [28, 60, 200])
+def test_what_goes_along_a_side_or_from_side_to_side_is_cut_off(side: int) -> None:
+    strip, fold, ruled = (np.full((side, side), 240, np.uint8) for _ in range(3))
+    strip[:, : side // 10] = 90
+    fold[:, side // 2 : side // 2 + side // 14] = 150
+    ruled[side // 14 :: side // 7] = 150
+    for picture in (strip, fold, ruled):
+        found: list[str] = []
+        normalize(picture, None, warn=found.append)
+        assert {"cut-off", "nothing-found"} & set(found)
+
+
+def test_a_small_digit_on_a_noisy_sheet_is_not_taken_for_paper() -> None:
+    picture = drawn(side=300, size=24, pen=3, at=(200, 60)).astype(float)
+    noise = np.random.default_rng(0).normal(0, 3, picture.shape)
+    sheet = (235 - 0.7 * picture + noise).clip(0, 255).astype(np.uint8)
+    assert difference(normalize(sheet, None), REFERENCE) < 0.4
