@@ -1,8 +1,10 @@
 """`logitserve evaluate`, against sums over the linear model's own probabilities."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from logitserve.inference.card import TrainingInfo
 from logitserve_training.datasets import mnist
 from logitserve_training.progress import Reporter
+from logitserve_training.statistics import intervals
 from tests import tiny_models
 from tests.e2e.process import clean_environment, run
 from tests.training.idx_files import write_idx
@@ -31,7 +34,8 @@ def data(tmp_path: Path) -> Path:
 
 def test_metrics_of_a_published_model(tmp_path: Path, data: Path) -> None:
     models = tmp_path / "models"
-    made_by = TrainingInfo(recipe="digits-mlp", seed=0, settings={}, libraries={})
+    settings: dict[str, Any] = {"network": "mlp", "optimizer": "adam"}
+    made_by = TrainingInfo(recipe="digits-mlp", seed=0, settings=settings, libraries={})
     matrix = tiny_models.publish(models, training=made_by)
     part = mnist.load(data, Reporter()).test
     logits = tiny_models.linear_logits(part.images, matrix)
@@ -54,7 +58,15 @@ def test_metrics_of_a_published_model(tmp_path: Path, data: Path) -> None:
     ).stdout
     first, *lines = printed.splitlines()
     assert first == f"{models}/tiny/1/model.onnx: {TEST_SIZE} pictures"
-    metrics = {name.strip(): float(value) for name, value in (line.split(":") for line in lines)}
+    line = r"^  (\w+): ([\d.]+) \(([\d.]+) to ([\d.]+)\)$"
+    stated = re.findall(line, "\n".join(lines), re.MULTILINE)
+    metrics = {name: float(value) for name, value, _, _ in stated}
+    assert len(stated) == len(lines)
+    assert all(float(low) <= float(high) for _, _, low, high in stated)
+    right = round(metrics["accuracy"] * TEST_SIZE)
+    assert [float(end) for end in stated[0][2:]] == pytest.approx(
+        intervals.wilson(right, TEST_SIZE), abs=1e-4
+    )
     assert set(metrics) == {"accuracy", "nll", "brier", "ece"}
     assert metrics["accuracy"] == pytest.approx(
         np.mean(logits.argmax(axis=1) == part.classes), abs=1e-4
