@@ -22,7 +22,7 @@ MEANING: Final = {
     ImageWarning.SQUASHED: "height and width were scaled by different factors",
     ImageWarning.BLANK: "all pixels are nearly the same",
     ImageWarning.NOTHING_FOUND: "no ink was found, so the model gets an empty image",
-    ImageWarning.CUT_OFF: "ink runs off the image on several sides, so it is not known",
+    ImageWarning.CUT_OFF: "ink leaves the image as a shadow or a table does, so it is not known",
 }
 """The vocabulary of the header."""
 
