@@ -313,7 +313,7 @@ def of_card(card: ModelCard) -> Recipe:
         options["optimizer"] = Optimizer(options["optimizer"])
     folder = recipe.folder
     if folder is not None:
-        said: dict[str, Any] = dict(settings.get("folder", {}))  # type: ignore[call-overload]
+        said: dict[str, Any] = dict(settings.get("folder", {}))  # type: ignore[arg-type]
         tuples = {key: tuple(value) for key, value in said.items() if isinstance(value, list)}
         head = None if card.head is Head.SIGMOID else card.head
         folder = FolderOptions(**said | tuples | {"head": head})
