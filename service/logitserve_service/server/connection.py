@@ -127,8 +127,7 @@ class Connection(asyncio.Protocol):
         """Parse, or respond with what is wrong."""
         begun, requests, size = self._begun_request, self.requests, len(data)
         self._got_body = False
-        # No other header section can be too long.
-        self._is_long = self._in_head or size > MAX_HEAD_BYTES
+        self._is_long = self._in_head  # a header section in one piece is not too long
         while data and not (self._closing or self._broken):
             try:
                 self._parser.feed_data(data)
@@ -214,7 +213,7 @@ class Connection(asyncio.Protocol):
     def _head(self) -> RequestHead:
         parser, headers = self._parser, self._headers
         fields = fields_of(headers)
-        if len(headers) > MAX_FIELDS or len(self._url) > MAX_HEAD_BYTES or self._is_long:
+        if len(headers) > MAX_FIELDS or self._is_long:
             self._check_size()
         if b"upgrade" in fields and parser.should_upgrade():
             framing = [header for header in headers if header[0] in _FRAMING]
