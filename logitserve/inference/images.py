@@ -152,15 +152,18 @@ def _from_png(data: bytes, max_pixels: int, needed: int | None, warn: Warn | Non
         raise TooManyPixelsError(header.width, header.height, max_pixels)
     pixels, others = png.walk(data)
     is_large = header.width * header.height > _LIBSPNG_PIXELS
-    if not others and header.bit_depth <= 8 and not is_large:
+    if not (others or is_large or header.has_palette) and header.bit_depth <= 8:
         return png.decode(data)
     file = png.stripped(data, header, pixels, others)
     transparency = png.content(data, others, b"tRNS")
+    if is_large:
+        png.check_header(header)
+        png.check_pixels(data, header, pixels)
     samples: Samples
     if transparency and not (header.has_palette or header.has_alpha):
         samples = png.with_opacity(file, header, transparency)
     elif is_large or transparency:
-        samples = _by_pillow(file, FORMATS[:1], max_pixels, needed, None)
+        samples = png.in_channels(_by_pillow(file, FORMATS[:1], max_pixels, needed, None), header)
     else:
         samples = png.decode(file) if header.bit_depth <= 8 else png.narrowed(file, header)
     if b"eXIf" not in others:

@@ -5,6 +5,7 @@ numbers are those of the PNG specification (third edition, https://www.w3.org/TR
 """
 
 import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -38,6 +39,16 @@ _CHANNELS: Final[dict[int, Any]] = {
 """Color type → its channels in RGBA."""
 _PIXEL_BYTES: Final = {_GRAY: 2, _RGB: 6, _PALETTE: 6}
 """Color type → bytes of a pixel while it is decoded."""
+_SAMPLES: Final = {_GRAY: 1, _RGB: 3, _PALETTE: 1, _GRAY_ALPHA: 2, _RGBA: 4}
+"""Color type → samples of a pixel in the file."""
+_ADAM7: Final = (
+    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
+    *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
+)
+"""First column and row of each pass, and the steps between two (8.1)."""
+_RGBA_SAMPLES: Final = 4
+_UNPACKED: Final = 2**20
+"""Bytes that are unpacked at a time."""
 _WIDE_BYTES, _TRANSPARENT_BYTES = 10, 26
 """The same with opacity or 16-bit samples, and while one color is made transparent."""
 _PALETTE_BYTES: Final = range(_FRAME + 3, _FRAME + 3 * 256 + 1, 3)
@@ -52,6 +63,7 @@ class Header(NamedTuple):
     height: int
     bit_depth: int
     color_type: int
+    interlace: int
 
     @property
     def has_alpha(self) -> bool:
@@ -71,7 +83,7 @@ def header(data: bytes) -> Header:
 
 def memory(data: bytes, max_pixels: int) -> int:
     """Bytes that decoding takes at most, its result included, by what precedes the pixels."""
-    width, height, bit_depth, color_type = header(data)
+    width, height, bit_depth, color_type, _ = header(data)
     each = _PIXEL_BYTES.get(color_type, _WIDE_BYTES) if bit_depth <= 8 else _WIDE_BYTES
     if b"tRNS" in data[: data.find(b"IDAT")]:
         each = _WIDE_BYTES if color_type == _PALETTE else _TRANSPARENT_BYTES
@@ -81,11 +93,11 @@ def memory(data: bytes, max_pixels: int) -> int:
 @lru_cache(maxsize=64)  # most images are of one kind
 def _header(chunk: bytes) -> Header:
     if len(chunk) == _HEADER.size:
-        length, name, width, height, bit_depth, color_type, *_, checksum = _HEADER.unpack(chunk)
+        length, name, width, height, depth, color, _, _, interlace, checksum = _HEADER.unpack(chunk)
         if (length, name) == (13, b"IHDR"):
             if crc32(chunk[4:-4]) != checksum:
                 raise damaged("the checksum of its chunk 'IHDR' is wrong")
-            return Header(width, height, bit_depth, color_type)
+            return Header(width, height, depth, color, interlace)
     raise damaged("it does not begin with a header")
 
 
@@ -129,6 +141,56 @@ def stripped(
             raise damaged("its palette is missing, or is not one")
     chunks = [others[name] for name in names if name in others] + [*pixels]
     return b"".join([data[:_HEADER_END], *[data[chunk] for chunk in chunks], _END])
+
+
+def in_channels(samples: npt.NDArray[np.uint8], header: Header) -> npt.NDArray[np.uint8]:
+    """Gray and opacity of what Pillow gives as RGBA, which it does for 16-bit samples."""
+    if header.color_type == _GRAY_ALPHA and samples.shape[2] == _RGBA_SAMPLES:
+        return np.ascontiguousarray(samples[:, :, ::3])
+    return samples
+
+
+def check_header(header: Header) -> None:
+    """Raise UnreadableImageError for what no PNG has (11.2.1)."""
+    if header.color_type not in _SAMPLES:
+        raise damaged(f"its color type is {header.color_type}")
+    if header.bit_depth not in (1, 2, 4, 8, 16):
+        raise damaged(f"its bit depth is {header.bit_depth}")
+    if header.interlace > 1:
+        raise damaged(f"its interlace method is {header.interlace}")
+
+
+def check_pixels(data: bytes, header: Header, pixels: Sequence[slice]) -> None:
+    """Refuse a file whose pixels are too few, which Pillow fills up: they are unpacked and counted.
+
+    Raises:
+        UnreadableImageError: they are too few, or cannot be unpacked.
+    """
+    left = _unpacked_bytes(header)
+    unpacker = zlib.decompressobj()
+    try:
+        for chunk in pixels:
+            packed = data[chunk][8:-4]
+            while packed and left > 0:
+                left -= len(unpacker.decompress(packed, _UNPACKED))
+                packed = unpacker.unconsumed_tail
+    except zlib.error as error:
+        raise damaged(f"IDAT stream error: {error}") from error
+    if left > 0:
+        raise damaged("its pixels are too few, the stream is too short")
+
+
+def _unpacked_bytes(header: Header) -> int:
+    """Bytes of all rows, each behind the byte of its filter (9.2), of each pass (8.1)."""
+    bits = header.bit_depth * _SAMPLES[header.color_type]
+    passes = _ADAM7 if header.interlace else ((0, 0, 1, 1),)
+    total = 0
+    for left, top, across, down in passes:
+        columns = -(-(header.width - left) // across)
+        rows = -(-(header.height - top) // down)
+        if columns > 0 and rows > 0:
+            total += rows * (1 + -(-columns * bits // 8))
+    return total
 
 
 def content(data: bytes, others: Mapping[bytes, slice], name: bytes) -> bytes:

@@ -28,6 +28,15 @@ KINDS = [
     *[(depth, {"greyscale": False}, 3) for depth in (8, 16)],
     *[(depth, {"greyscale": False, "alpha": True}, 4) for depth in (8, 16)],
 ]
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["small", "large"])
+def _decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file is decoded as a small one is, and as a large one."""
+    if request.param:
+        monkeypatch.setattr(images, "_LIBSPNG_PIXELS", 0)
+
+
 interlaced = pytest.mark.parametrize("interlace", [False, True], ids=["plain", "interlaced"])
 
 
@@ -160,7 +169,7 @@ def test_what_is_not_pixels_does_not_matter(data: bytes) -> None:
         (file(header(), PIXELS), "'IHDR' does not belong"),
         (file(*[chunk(b"abCd")] * MAX_CHUNKS), "more than 65536 chunks"),
         (file(chunk(b"tRNS", b"?"), PIXELS), "tRNS"),
-        (file(PIXELS, head=header(color=3)), "missing PLTE"),
+        (file(PIXELS, head=header(color=3)), "palette is missing"),
         (file(chunk(b"tRNS", b"?"), PIXELS, head=header(color=3)), "palette is missing"),
         (file(chunk(b"PLTE", bytes(8)), PIXELS, head=header(color=3)), "palette"),
         (file(chunk(b"PLTE", bytes(9)), PIXELS, head=header(depth=16, color=3)), "palette"),
