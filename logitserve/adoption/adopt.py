@@ -168,7 +168,7 @@ def _tried(
 
 
 def _spec(source: PictureInput, terms: Terms) -> InputSpec:
-    is_grey = terms.normalization is not None and terms.normalization.color is Color.GREY
+    is_gray = terms.normalization is not None and terms.normalization.color is Color.GRAY
     shorter_side = terms.shorter_side
     if terms.fit is Fit.CROP and shorter_side is None:
         shorter_side = round(max(source.height, source.width) * CROP)
@@ -177,7 +177,7 @@ def _spec(source: PictureInput, terms: Terms) -> InputSpec:
             {
                 "height": source.height,
                 "width": source.width,
-                "channels": 1 if is_grey else source.channels,
+                "channels": 1 if is_gray else source.channels,
                 "fit": terms.fit or Fit.STRETCH,
                 "shorter_side": shorter_side,
             }

@@ -1,6 +1,6 @@
 """What a graph's answers are, and where its logits stand: found by running it, not by names.
 
-An activation may hide behind shapes, casts, clips and quantisation, be spelled out in arithmetic,
+An activation may hide behind shapes, casts, clips and quantization, be spelled out in arithmetic,
 or be part of another operator. So every tensor near the output is looked at: if a head applied to
 it gives the answers, for every picture, then it may hold the logits; and if the rest of the graph
 makes the same of numbers that are drawn, it does, and the graph can end there.

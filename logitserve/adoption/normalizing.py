@@ -138,7 +138,7 @@ def constants_of(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
 
 
 def _open(model: onnx.ModelProto, output: onnx.ValueInfoProto) -> None:
-    """Let a ZipMap pass its tensor, and dequantise what a QuantizeLinear ends in."""
+    """Let a ZipMap pass its tensor, and dequantize what a QuantizeLinear ends in."""
     node = producers(model).get(output.name)
     if node is None:
         return

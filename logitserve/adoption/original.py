@@ -26,7 +26,7 @@ from logitserve.inference.predictor import Predictor
 FLOAT_TOLERANCE: Final = 1e-5
 """Largest difference of a probability between the original and the published file."""
 NARROW_TOLERANCE: Final = 5e-3
-"""The same where numbers have eleven bits (float16) or eight (quantised)."""
+"""The same where numbers have eleven bits (float16) or eight (quantized)."""
 SAFETY: Final = 4
 """The tolerance is at least so many times the difference that was measured on this machine."""
 MIXED: Final = (
@@ -73,7 +73,7 @@ class Original:
         graph, network, tensors = _same_answers(
             tidy, source, inputs, output=output, answers=answers, tolerance=floor
         )
-        answers = tensors.pop(output)  # of the same run: fused, quantised operators round otherwise
+        answers = tensors.pop(output)  # of the same run: fused, quantized operators round otherwise
         self.ending = endings.find(
             answers,
             list(tensors.items()),

@@ -1,11 +1,10 @@
 """Pictures drawn by this project, seeded: what an adopted model is tried and proven on."""
 
-import io
-
 import numpy as np
 from PIL import Image, ImageDraw
 
 from logitserve.inference.card import InputSpec
+from logitserve.inference.images import Samples, encode_png
 
 SEED = 11
 COUNT = 8
@@ -17,21 +16,21 @@ def draw(spec: InputSpec) -> list[bytes]:
     Blocks instead of pixel noise keep large pictures small in the card.
     """
     return [
-        _png(_blocks(spec, number) if number % 2 else _strokes(spec, number))
+        encode_png(_blocks(spec, number) if number % 2 else _strokes(spec, number))
         for number in range(COUNT)
     ]
 
 
-def _blocks(spec: InputSpec, number: int) -> Image.Image:
+def _blocks(spec: InputSpec, number: int) -> Samples:
     generator = np.random.default_rng([SEED, number])
     side = max(1, min(spec.height, spec.width) // int(generator.integers(6, 17)))
     rows, columns = -(-spec.height // side), -(-spec.width // side)
     coarse = generator.integers(0, 256, (rows, columns, spec.channels), dtype=np.uint8)
     fine = coarse.repeat(side, axis=0).repeat(side, axis=1)[: spec.height, : spec.width]
-    return Image.fromarray(fine[..., 0] if spec.channels == 1 else fine)
+    return fine[..., 0] if spec.channels == 1 else fine
 
 
-def _strokes(spec: InputSpec, number: int) -> Image.Image:
+def _strokes(spec: InputSpec, number: int) -> Samples:
     """Light lines on a dark ground, as handwriting in the making of MNIST."""
     generator = np.random.default_rng([SEED, number])
     picture = Image.new("L" if spec.channels == 1 else "RGB", (spec.width, spec.height))
@@ -42,10 +41,4 @@ def _strokes(spec: InputSpec, number: int) -> Image.Image:
         color = tuple(map(int, generator.integers(128, 256, 3)))
         ink = color[0] if spec.channels == 1 else color
         canvas.line([(float(x), float(y)) for x, y in points], fill=ink, width=pen)
-    return picture
-
-
-def _png(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+    return np.asarray(picture)

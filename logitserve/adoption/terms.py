@@ -21,7 +21,7 @@ class Color(StrEnum):
     RGB = "rgb"
     BGR = "bgr"
     """As OpenCV reads pictures, and Caffe's networks take them."""
-    GREY = "grey"
+    GRAY = "gray"
     """Luminance, repeated where the graph takes three channels."""
 
 
@@ -68,7 +68,7 @@ class Terms:
     layout: Layout | None = None
     fit: Fit | None = None
     shorter_side: int | None = None
-    """What the shorter side is scaled to before the centre is cut out, pixels; for `Fit.CROP`."""
+    """What the shorter side is scaled to before the center is cut out, pixels; for `Fit.CROP`."""
     normalization: Normalization | None = None
     output: str | None = None
     """Name of the output that holds the answers."""

@@ -38,7 +38,7 @@ def preprocess(
     shown = images
     if normalization.color is Color.BGR:
         shown = images[..., ::-1]
-    elif normalization.color is Color.GREY:
+    elif normalization.color is Color.GRAY:
         shown = images.repeat(source.channels, axis=3)
     mean, std = np.array(normalization.mean), np.array(normalization.std)
     numbers = (shown.astype(np.float64) / normalization.scale - mean) / std
@@ -78,7 +78,7 @@ def wrap(
     _add_ending(after, ending, inner.graph.output[0].type.tensor_type)
 
     rows = "batch" if batch is None else batch
-    channels = 1 if normalization.color is Color.GREY else source.channels
+    channels = 1 if normalization.color is Color.GRAY else source.channels
     image = [rows, source.height, source.width, channels]
     graph = helper.make_graph(
         [*before.nodes, *inner.graph.node, *after.nodes],
@@ -160,7 +160,7 @@ def _add_preprocessing(chain: _Chain, source: PictureInput, normalization: Norma
     """The nodes for what `preprocess` does."""
     if normalization.color is Color.BGR:
         chain.add("Gather", np.array([2, 1, 0], np.int64), axis=3)
-    elif normalization.color is Color.GREY and source.channels == 3:
+    elif normalization.color is Color.GRAY and source.channels == 3:
         chain.add("Expand", np.array([1, 1, 1, 3], np.int64))
     if source.layout is Layout.NCHW:
         chain.add("Transpose", perm=[0, 3, 1, 2])  # of bytes, a fourth of the floats

@@ -38,11 +38,11 @@ import difflib
 from collections.abc import Iterable
 
 LONGEST_NAME = 64
-"""Characters of a misspelt name that are compared and shown."""
+"""Characters of a misspelled name that are compared and shown."""
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is most similar to a misspelt one, or None if none is similar."""
+    """The known name that is most similar to a misspelled one, or None if none is similar."""
     return next(iter(difflib.get_close_matches(name, list(known), 1)), None)
 
 

@@ -84,10 +84,10 @@ def test_every_manifest_is_valid_by_the_published_schemas(variant: str, release:
 )
 def test_a_field_that_there_is_not_is_found(kind: str) -> None:
     manifest = next(m for ms in VARIANTS.values() for m in ms if m["kind"] == kind)
-    misspelt = {**manifest, "spec": {**manifest["spec"], "replica": 2}}
+    misspelled = {**manifest, "spec": {**manifest["spec"], "replica": 2}}
     wrong = (kubernetes_validate.ValidationError, jsonschema.ValidationError)
     with pytest.raises(wrong, match="replica"):
-        check(misspelt, RELEASES[0])
+        check(misspelled, RELEASES[0])
 
 
 def test_every_file_belongs_to_a_variant() -> None:

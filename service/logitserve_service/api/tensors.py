@@ -85,7 +85,7 @@ def metadata(card: ModelCard) -> tuple[list[dict[str, Any]], list[dict[str, Any]
 
 
 def check_parameters(names: Collection[str], where: str) -> None:
-    """Refuse shared memory and misspelt names; other servers' parameters are ignored."""
+    """Refuse shared memory and misspelled names; other servers' parameters are ignored."""
     if "shared_memory_region" in names:
         raise UnusableRequestError(f"{where}: shared memory is not served here; send the data")
     for name in islice(names, _PARAMETERS_COMPARED):

@@ -69,8 +69,8 @@ def test_any_number_of_pictures_is_answered(
         assert np.abs(found - softmax(logits(images) + bias)).max() < TOLERANCE
 
 
-def quantised() -> list[NodeProto]:
-    """Scaled by the largest number of the batch, as a dynamically quantised network is."""
+def quantized() -> list[NodeProto]:
+    """Scaled by the largest number of the batch, as a dynamically quantized network is."""
     return [
         helper.make_node("DynamicQuantizeLinear", ["flat"], ["q", "s", "o"]),
         helper.make_node("DequantizeLinear", ["q", "s", "o"], ["d"]),
@@ -78,10 +78,10 @@ def quantised() -> list[NodeProto]:
     ]
 
 
-def test_a_dynamically_quantised_graph_says_the_same_of_a_picture_in_any_company(
+def test_a_dynamically_quantized_graph_says_the_same_of_a_picture_in_any_company(
     tmp_path: Path,
 ) -> None:
-    predictor = adopted(save(linear(end=quantised()), tmp_path), tmp_path / "m", *GIVEN)
+    predictor = adopted(save(linear(end=quantized()), tmp_path), tmp_path / "m", *GIVEN)
     assert predictor.card.batch == 1
     assert predictor.card.tolerance >= 5e-3
     images = pictures() // np.arange(1, 6, dtype=np.uint8)[:, None, None, None]

@@ -88,7 +88,7 @@ WRAPPERS: dict[str, Callable[[str, str], list[NodeProto]]] = {
     "clip": lambda a, b: [helper.make_node("Clip", [a, "zero", "unity"], [b])],
     "scale": lambda a, b: [helper.make_node("Mul", [a, "unity"], [b])],
     "add": lambda a, b: [helper.make_node("Add", [a, "zero"], [b])],
-    "quantise": lambda a, b: [
+    "quantize": lambda a, b: [
         helper.make_node("QuantizeLinear", [a, "scale", "point"], [f"{b}q"]),
         helper.make_node("DequantizeLinear", [f"{b}q", "scale", "point"], [b]),
     ],
@@ -111,7 +111,7 @@ def check_once(folder: Path, head: str, wrappers: Sequence[str]) -> None:
     assert predictor.card.head == function
     expected = {"softmax": softmax, "sigmoid": sigmoid}[function](logits(pictures()))
     # an answer in steps of 1 / 255 is less exact than the logits that it came from
-    tolerance = 0.5 / 255 + TOLERANCE if "quantise" in wrappers else TOLERANCE
+    tolerance = 0.5 / 255 + TOLERANCE if "quantize" in wrappers else TOLERANCE
     found = predictor.predict(pictures())
     assert np.abs(found.probabilities - expected).max() < tolerance
     assert np.abs(found.logits - logits(pictures())).max() < 1e-4
@@ -136,7 +136,7 @@ def test_so_is_one_below_several_layers(
     check_once(tmp_path_factory.mktemp("disguise"), head, wrappers)
 
 
-def test_a_quantised_output_is_dequantised(tmp_path: Path) -> None:
+def test_a_quantized_output_is_dequantized(tmp_path: Path) -> None:
     end = [SOFTMAX, helper.make_node("QuantizeLinear", ["p", "scale", "point"], ["y"])]
     model = linear(end=end, constants=CONSTANTS, outputs={"y": TensorProto.UINT8})
     found = adopted(save(model, tmp_path), tmp_path / "m", *LABELS, *UNIT).predict(pictures())

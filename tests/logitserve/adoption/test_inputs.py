@@ -77,14 +77,14 @@ def test_float16_is_given_the_tolerance_that_it_needs(tmp_path: Path) -> None:
         ),
         (("--preset", "caffe"), lambda x: x[..., ::-1] - [103.939, 116.779, 123.68]),
         (("--preset", "0-1", "--color", "bgr"), lambda x: x[..., ::-1] / 255),
-        (("--preset", "0-1", "--color", "grey"), lambda x: x[..., :1].repeat(3, 3) / 255),
+        (("--preset", "0-1", "--color", "gray"), lambda x: x[..., :1].repeat(3, 3) / 255),
     ],
 )
 def test_presets_and_colors(tmp_path: Path, options: tuple[str, ...], numbers) -> None:  # type: ignore[no-untyped-def]
     predictor = adopted(save(linear(), tmp_path), tmp_path / "m", *HEAD, *LABELS, *options)
     images = pictures()
     expected = softmax(numbers(images.astype(np.float64)).reshape(5, -1) @ weights(72, 3))
-    taken = images[..., :1] if "grey" in options else images
+    taken = images[..., :1] if "gray" in options else images
     assert predictor.card.input.channels == taken.shape[3]
     assert np.abs(predictor.predict(taken).probabilities - expected).max() < 1e-5
 

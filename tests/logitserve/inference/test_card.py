@@ -46,7 +46,7 @@ def test_every_field_of_the_card_says_what_it_means() -> None:
     ("fields", "complaint"),
     [
         ({"schema_version": 2}, "schema_version"),
-        ({"colour": "blue"}, "colour"),
+        ({"color": "blue"}, "color"),
         ({"name": "../escape"}, "name"),
         ({"version": "0"}, "version"),
         ({"version": "1.2"}, "version"),

@@ -171,7 +171,7 @@ def classification_as_text(request: Request) -> None:
     request.outputs.add(name="logits").parameters["classification"].string_param = "3"
 
 
-def misspelt_parameter(request: Request) -> None:
+def misspelled_parameter(request: Request) -> None:
     request.outputs.add(name="logits").parameters["classificaton"].int64_param = 3
 
 
@@ -205,7 +205,7 @@ def another_output(request: Request) -> None:
         (other_files, "not bytes_contents"),
         (few_bytes, "2351 bytes of data.*2352"),
         (classification_as_text, "int64_param"),
-        (misspelt_parameter, "did you mean 'classification'"),
+        (misspelled_parameter, "did you mean 'classification'"),
         (shared_memory, "shared memory"),
         (an_output_twice, "twice"),
         (another_output, "'softmax'.*logits, probabilities, argmax"),
