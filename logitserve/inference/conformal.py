@@ -60,6 +60,11 @@ def rank(count: int, coverage: float) -> int:
     return math.ceil((count + 1) * coverage - _ROUNDING)
 
 
+def needed(coverage: float) -> int:
+    """Held-out images below which no threshold gives this coverage."""
+    return round(coverage / (1 - coverage))
+
+
 def quantile(values: Floats, coverage: float) -> float | None:
     """The value that another of the kind exceeds in at most a share of 1 − coverage.
 
@@ -125,7 +130,7 @@ def check(card: ModelCard, coverage: float) -> int:
     if step >= given:
         raise CoverageError(
             f"model {card.name!r} version {card.version} cannot give coverage {coverage:g}: that "
-            f"needs {round(coverage / (1 - coverage))} held-out images, and it has "
+            f"needs {needed(coverage)} held-out images, and it has "
             f"{card.conformal.pictures}; ask for {COVERAGES[given - 1]:g} at most"
         )
     return step

@@ -5,7 +5,7 @@ sensible temperature, are then finite too.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,19 @@ def scaled(logits: Logits, temperature: float) -> npt.NDArray[np.float64]:
     return logits.astype(np.float64) / temperature
 
 
-def calibrated(logits: Logits, card: ModelCard) -> npt.NDArray[np.float64]:
+class Calibrated(Protocol):
+    """What has a calibration, as a card."""
+
+    @property
+    def temperature(self) -> float:
+        """Of all logits."""
+
+    @property
+    def scaling(self) -> Sequence[LabelScaling] | None:
+        """Of each logit, in place of the temperature."""
+
+
+def calibrated(logits: Logits, card: Calibrated) -> npt.NDArray[np.float64]:
     """Apply the card's temperature, or its scaling of each label (Platt 1999), to raw logits.
 
     Raises:

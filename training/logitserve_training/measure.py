@@ -135,7 +135,7 @@ def coverage(card: ModelCard, said: Predictions, truth: Truth) -> Iterator[Cover
     for asked in ASKED:
         if asked <= given[-1]:
             sets = conformal.prediction_sets(card, said.logits, asked)
-            if card.conformal.thresholds_by_label[0] and min(of_labels) >= needed(asked):
+            if card.conformal.thresholds_by_label[0] and min(of_labels) >= conformal.needed(asked):
                 low, high = intervals.of_coverages(asked, of_labels, tested.tolist())
             else:
                 low, high = intervals.of_coverage(asked, card.conformal.pictures, len(truth))
@@ -148,7 +148,7 @@ def coverage_by_label(card: ModelCard, said: Predictions, truth: Truth) -> Itera
     for asked in ASKED_BY_LABEL:
         for index, count in enumerate(card.conformal.pictures_by_label):
             rows = np.flatnonzero(truth == index)
-            if count >= max(needed(asked), LEAST_OF_LABEL) and len(rows):
+            if count >= max(conformal.needed(asked), LEAST_OF_LABEL) and len(rows):
                 sets = conformal.prediction_sets(card, said.logits[rows], asked)
                 interval = intervals.of_coverage(asked, count, len(rows))
                 found = _of_sets(sets, truth[rows], asked, interval)
@@ -167,11 +167,6 @@ def _energies(
         for kind, rows in (("right answers", is_right), ("wrong answers", ~is_right)):
             if rows.any():
                 yield kind, found[rows]
-
-
-def needed(coverage: float) -> int:
-    """Held-out pictures below which no threshold gives this coverage."""
-    return round(coverage / (1 - coverage))
 
 
 def _of_sets(

@@ -53,12 +53,7 @@ class Calibrator:
 
     def __call__(self, logits: Logits) -> Floats:
         """Calibrated logits, `[n, k]`."""
-        if self.scaling is None:
-            return logits.astype(np.float64) / self.temperature
-        scales = [label.scale for label in self.scaling]
-        biases = [label.bias for label in self.scaling]
-        calibrated: Floats = logits.astype(np.float64) * scales + biases
-        return calibrated
+        return heads.calibrated(logits, self)
 
 
 def fit_temperature(logits: Logits, classes: Truth) -> float:
