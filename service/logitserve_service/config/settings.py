@@ -166,7 +166,8 @@ class Settings(BaseModel):
     )
     max_connections: PositiveInt = Field(
         1000,
-        description="maximum number of connections to one worker; beyond it only probes are served",
+        description="maximum number of connections to one worker; beyond it only probes and "
+        "metrics are served",
     )
     header_timeout_seconds: Seconds = Field(
         30, description="timeout for receiving a request's head, and for a TLS handshake"

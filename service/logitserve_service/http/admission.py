@@ -14,9 +14,12 @@ from logitserve_service.errors import (
 )
 from logitserve_service.http.auth import Authenticator
 from logitserve_service.http.messages import RequestHead
+from logitserve_service.http.probes import UNLIMITED
 
 TIMEOUT_HEADER: Final = b"x-request-timeout-ms"
 
+MONITORING_MS: Final = 60_000
+"""For probes and metrics, whatever other requests may take."""
 _MILLISECONDS: Final = re.compile(rb"0*[1-9][0-9]{0,9}")
 _SINGLE: Final = (b"content-type", b"content-encoding", b"authorization", TIMEOUT_HEADER)
 """Header fields that a request may have once; of two, readers would choose different ones."""
@@ -86,12 +89,15 @@ class Admission:
             raise UnsupportedMediaTypeError(
                 f"content encoding {shown!r} is not supported; send the body without compression"
             )
-        return self.time_of(fields)
+        if head.target.route is None and head.target.path in UNLIMITED:
+            return self.time_of(fields, max(self.timeout_ms, MONITORING_MS))
+        return self.time_of(fields, self.timeout_ms)
 
-    def time_of(self, fields: Mapping[bytes, bytes]) -> int:
-        """The milliseconds that a request with these fields may take, or raise."""
+    @staticmethod
+    def time_of(fields: Mapping[bytes, bytes], most: int) -> int:
+        """The milliseconds that a request with these fields may take, at most `most`, or raise."""
         given = fields.get(TIMEOUT_HEADER)
-        return self.timeout_ms if given is None else min(self.timeout_ms, _milliseconds(given))
+        return most if given is None else min(most, _milliseconds(given))
 
 
 def _milliseconds(value: bytes) -> int:

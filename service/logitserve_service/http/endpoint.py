@@ -121,7 +121,7 @@ class Ticket:
         self._reply = reply
 
     def limit_time(self, timeout_ms: int) -> None:
-        """Set a deadline that is shorter than usual: it has a timer of its own."""
+        """Set a deadline that is not the usual one: it has a timer of its own."""
         self.timeout_ms = timeout_ms
         self._timer = asyncio.get_running_loop().call_later(timeout_ms / 1000, self.expire)
 

@@ -22,7 +22,7 @@ from logitserve_service.errors import (
 )
 from logitserve_service.http.endpoint import Endpoint, Ticket
 from logitserve_service.http.messages import RequestHead, Response, fields_of, lines
-from logitserve_service.http.probes import PROBES
+from logitserve_service.http.probes import UNLIMITED
 from logitserve_service.http.routes import Target, parse
 from logitserve_service.server.connections import Connections, Phase
 
@@ -75,7 +75,7 @@ class Connection(asyncio.Protocol):
         self._since = math.inf  # when the sweep first saw the phase
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection; of one over the limit, only probes are answered."""
+        """Take the connection; of one over the limit, only monitoring is answered."""
         self.transport = cast("asyncio.Transport", transport)
         client = get_remote_addr(self.transport)
         self._client = None if client is None else client[0]
@@ -174,7 +174,7 @@ class Connection(asyncio.Protocol):
             return
         head = self._head()
         self._in_head = False
-        if self._over_limit and head.target.path not in PROBES:
+        if self._over_limit and head.target.path not in UNLIMITED:
             error = TooManyConnectionsError(self._connections.limits.connections)
             ticket = self._endpoint.refuse(head, error, self._respond)
         else:

@@ -258,7 +258,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
             admission.authenticator.check_key(fields)
             if self.in_flight > self._max_calls:
                 raise TooManyConnectionsError(self._max_calls)
-        timeout_ms = admission.time_of(fields)
+        timeout_ms = admission.time_of(fields, admission.timeout_ms)
         size = 0
         try:
             async with asyncio.timeout(timeout_ms / 1000):

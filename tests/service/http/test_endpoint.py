@@ -15,6 +15,7 @@ from logitserve_service.api import predict
 from logitserve_service.api.call import Codec
 from logitserve_service.config.keys import Keys
 from logitserve_service.errors import BodyTimeoutError, HeadTooLargeError
+from logitserve_service.http.admission import MONITORING_MS
 from logitserve_service.http.auth import Authenticator
 from logitserve_service.http.endpoint import INLINE_BYTES, Endpoint, Ticket
 from logitserve_service.http.messages import Response, pairs
@@ -303,3 +304,11 @@ async def test_a_great_many_small_parts_are_refused(served: Bench, size: int) ->
 async def test_many_parts_of_some_size_are_not(served: Bench) -> None:
     response = await response_of(served, *[b"x" * 64] * 2000)
     assert response.status == 422
+
+
+def test_monitoring_has_time_where_nothing_else_has(served: Bench) -> None:
+    admission = dataclasses.replace(served.endpoint.admission, timeout_ms=1)
+    assert admission.check(head("GET", "/models")) == 1
+    for path in ("/metrics", "/readyz"):
+        assert admission.check(head("GET", path)) == MONITORING_MS
+        assert admission.check(head("GET", path, (b"x-request-timeout-ms", b"200"))) == 200

@@ -16,7 +16,7 @@ from logitserve_service.server.connections import (
 )
 from logitserve_service.server.drain import Drain
 from tests.service.server.test_connection import IMAGES, LIVE, post, predict
-from tests.service.server.wire import Client
+from tests.service.server.wire import Client, request
 from tests.service.serving import Bench
 
 pytestmark = pytest.mark.anyio
@@ -128,10 +128,11 @@ async def test_a_client_that_reads_slowly_is_not_answered_ahead(served: Bench) -
     await client.until(lambda: not client.transport.paused)
 
 
-async def test_over_the_limit_only_probes_are_answered(served: Bench) -> None:
+async def test_over_the_limit_only_monitoring_is_answered(served: Bench) -> None:
     connections = connections_of(connections=2)
     within = [Client(served, connections) for _ in range(2)]
-    for data, status in ((LIVE, 200), (predict(0), 503), (predict(0)[:-9], 503)):
+    scrape = request("GET", "/metrics", body=None)
+    for data, status in ((LIVE, 200), (scrape, 200), (predict(0), 503), (predict(0)[:-9], 503)):
         client = Client(served, connections)
         client.send(data)
         reply = await client.reply()
