@@ -30,29 +30,32 @@ class Arrivals:
             BodyTimeoutError: it took too long.
             UnreadableRequestError: there is none, or gRPC has refused it as too large.
         """
-        timeout = asyncio.timeout(self._seconds)
-        has_place = False
-
-        def take_place() -> None:
-            nonlocal has_place
-            has_place = self._places > 0
-            if has_place:
-                self._places -= 1
-            else:
-                timeout.reschedule(0)
-
-        loop = asyncio.get_running_loop()
-        slow = loop.call_later(QUICK_SECONDS, take_place)
-        try:
-            async with timeout:
-                message = await context.read()
-        except TimeoutError:
-            if has_place or self._seconds <= QUICK_SECONDS:
-                raise BodyTimeoutError(self._seconds) from None
-            raise TooManyBytesError(self._max_total_bytes) from None
-        finally:
-            slow.cancel()
-            self._places += has_place
+        # Never cancelled: gRPC would keep what it received for a reader that has gone, for ever.
+        reading = asyncio.ensure_future(context.read())
+        reading.add_done_callback(_retrieve)
+        await asyncio.wait({reading}, timeout=min(QUICK_SECONDS, self._seconds))
+        if not reading.done():
+            await self._wait(reading)
+        message = reading.result()
         if not isinstance(message, bytes):
             raise UnreadableRequestError("the call has no message")
         return message
+
+    async def _wait(self, reading: asyncio.Future[Any]) -> None:
+        """For a message that takes long."""
+        left = self._seconds - QUICK_SECONDS
+        if left > 0 and not self._places:
+            raise TooManyBytesError(self._max_total_bytes)
+        self._places -= 1
+        try:
+            await asyncio.wait({reading}, timeout=max(0, left))
+        finally:
+            self._places += 1
+        if not reading.done():
+            raise BodyTimeoutError(self._seconds)
+
+
+def _retrieve(reading: asyncio.Future[Any]) -> None:
+    """Take the exception of a message that nobody waits for, so that asyncio does not log it."""
+    if not reading.cancelled():
+        reading.exception()
