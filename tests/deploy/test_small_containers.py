@@ -44,14 +44,18 @@ class Container:
 
 
 @contextmanager
-def running(image: Image, models: Path, memory: str, workers: int) -> Iterator[Container]:
+def running(
+    image: Image, models: Path | None, memory: str, workers: int, *more: str
+) -> Iterator[Container]:
+    """A service of the image with this folder of models, or with those of the image."""
     limits = (
         f"--memory={memory}",
         f"--memory-swap={memory}",
         f"--env=LOGITSERVE_WORKERS={workers}",
     )
-    options = (*HARDENED, *limits, f"--volume={models}:/models:ro")
-    name = docker("run", "--detach", *options, image.name, "serve", "--models", "/models").strip()
+    mounted = () if models is None else (f"--volume={models}:/models:ro",)
+    options = (*HARDENED, *limits, *mounted, *more)
+    name = docker("run", "--detach", *options, image.name).strip()
     try:
         yield Container(name)
     finally:

@@ -1,5 +1,7 @@
 """What is watched while inputs are sent: memory, probes, connections and the log of a server."""
 
+import contextlib
+import os
 import socket
 import threading
 import time
@@ -50,13 +52,16 @@ class Memory:
 class Probes:
     """Asks a probe again and again over one connection.
 
-    What a probe took is counted in CPU time of the server, or by the clock where that is less: on
-    a busy machine, others make it late too.
+    What a probe took is counted in CPU time of the Python threads of the server and its workers, or
+    by the clock where that is less: on a busy machine, others make it late too.
     """
 
     def __init__(self, server: Server) -> None:
         self._address = server.address
-        self._process = psutil.Process(server.process.pid)
+        supervisor = psutil.Process(server.process.pid)
+        self._processes = [
+            Path(f"/proc/{each.pid}") for each in (supervisor, *supervisor.children(recursive=True))
+        ]
         self._stopping = threading.Event()
         self._answered_one = threading.Event()
         self._longest = 0.0
@@ -101,8 +106,7 @@ class Probes:
         connection.close()
 
     def _used(self) -> float:
-        times = self._process.cpu_times()
-        return times.user + times.system
+        return sum(_python_seconds(process) for process in self._processes)
 
     def _connect(self) -> socket.socket:
         return socket.create_connection(self._address, timeout=60)
@@ -114,6 +118,18 @@ class Probes:
             return connection.recv(4096).startswith(b"HTTP/1.1 200 ")
         except ConnectionError:
             return False
+
+
+def _python_seconds(process: Path) -> float:
+    """CPU time of those threads of a process that run Python; other libraries name theirs."""
+    name = (process / "comm").read_text()
+    ticks = 0
+    for thread in (process / "task").iterdir():
+        with contextlib.suppress(OSError):  # it has just ended
+            if (thread / "comm").read_text() == name:
+                fields = (thread / "stat").read_text().rpartition(")")[2].split()
+                ticks += int(fields[11]) + int(fields[12])  # utime and stime of proc(5)
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 class Lingering:
