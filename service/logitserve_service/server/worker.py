@@ -63,6 +63,7 @@ class Server(uvicorn.Server):
             ws="none",
             access_log=False,  # the recorder's costs less
             lifespan="on",
+            workers=1,  # else uvicorn reads WEB_CONCURRENCY itself, and fails where it is empty
             server_header=False,
         )
         super().__init__(config)
