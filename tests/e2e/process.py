@@ -17,6 +17,7 @@ import httpx
 from click.testing import CliRunner
 
 from logitserve.cli.main import main
+from logitserve_service.config.settings import PLATFORM_VARIABLES
 from logitserve_service.server import main as server_main
 
 START_SECONDS = 60
@@ -36,7 +37,7 @@ def interruptible(command: list[str]) -> list[str]:
 
 def clean_environment(**extra: str) -> dict[str, str]:
     """This environment without settings of the service."""
-    foreign = ("PORT", "WEB_CONCURRENCY", "LOG_LEVEL")
+    foreign = PLATFORM_VARIABLES
     kept = {k: v for k, v in os.environ.items() if k not in foreign and "LOGITSERVE" not in k}
     return {**kept, **extra}
 

@@ -6,6 +6,7 @@ A test that stops, kills or starts a server, or changes its models, starts its o
 from collections.abc import Callable
 from pathlib import Path
 
+from logitserve_service.config.settings import PLATFORM_VARIABLES
 from tests.e2e.process import clean_environment
 
 ROOT = Path(__file__).parents[2]
@@ -45,9 +46,10 @@ Profile = Callable[[str, str], tuple[tuple[str, ...], dict[str, str]]]
 
 
 def plain(folder: str, _: str) -> tuple[tuple[str, ...], dict[str, str]]:
-    """One worker, gRPC, access log as JSON."""
+    """One worker, gRPC, access log as JSON; variables that are empty, as compose passes them on."""
     logs = ("--access-log", "true", "--log-format", "json")
-    return ("--models", folder, "--grpc-port", "0", *LIMITS, *logs), clean_environment()
+    empty = dict.fromkeys((*PLATFORM_VARIABLES, "LOGITSERVE_THREADS"), "")
+    return ("--models", folder, "--grpc-port", "0", *LIMITS, *logs), clean_environment(**empty)
 
 
 def pair(folder: str, _: str) -> tuple[tuple[str, ...], dict[str, str]]:

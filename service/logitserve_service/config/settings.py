@@ -24,12 +24,18 @@ from logitserve.inference.card import ModelName
 from logitserve.inference.images import DEFAULT_MAX_PIXELS, MOST_PIXELS
 from logitserve_service.config.keys import Keys, KeysError
 from logitserve_service.config.origins import parse_origins
+from logitserve_service.config.proxies import Proxies
 from logitserve_service.config.version_policy import LATEST, VersionPolicy
 from logitserve_service.errors import SettingsError, StartError, closest
 
 ENVIRONMENT_PREFIX: Final = "LOGITSERVE_"
-PLATFORM_VARIABLES: Final = {"PORT": "port", "WEB_CONCURRENCY": "workers", "LOG_LEVEL": "log_level"}
-"""Variables that hosting platforms set; the setting's own variable beats them."""
+PLATFORM_VARIABLES: Final = {
+    "PORT": "port",
+    "WEB_CONCURRENCY": "workers",
+    "LOG_LEVEL": "log_level",
+    "FORWARDED_ALLOW_IPS": "forwarded_allow_ips",
+}
+"""Variables that hosting platforms and uvicorn's images set; the setting's own one beats them."""
 OTHER_VARIABLES: Final = {"settings", "url"}
 """`LOGITSERVE_…` variables that are not settings of the service, without the prefix."""
 _SERVICE_LINK: Final = re.compile(
@@ -45,6 +51,11 @@ LogLevel = Annotated[
 ]
 LogFormat = Annotated[Literal["text", "json"], BeforeValidator(lambda value: str(value).lower())]
 Port = Annotated[int, Field(ge=0, le=65535)]
+RootPath = Annotated[
+    str,
+    Field(pattern=r"^[\w./~-]*$"),
+    AfterValidator(lambda path: f"/{path.strip('/')}" if path.strip("/") else ""),
+]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -80,6 +91,16 @@ class Settings(BaseModel):
         "127.0.0.1", description="address to listen on; 0.0.0.0 for all interfaces, :: for IPv6 too"
     )
     port: Port = Field(8000, description="port to listen on; 0 takes a free one")
+    forwarded_allow_ips: Annotated[str, _checked_by(Proxies)] = Field(
+        "127.0.0.1,::1",
+        description="addresses and networks of proxies whose X-Forwarded-For and X-Forwarded-Proto "
+        "are believed; * for any; separate several with commas",
+    )
+    root_path: RootPath = Field(
+        "",
+        description="prefix under which a proxy serves the routes, such as /digits; they are found "
+        "with it and without it",
+    )
     grpc_port: Port | None = Field(
         None,
         description="gRPC port (Open Inference Protocol); 0 takes a free one; off if unset",

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from logitserve_service.http.endpoint import Endpoint, Ticket
 from logitserve_service.http.messages import RequestHead, Response, fields_of, pairs
-from logitserve_service.http.routes import Target, match
+from logitserve_service.http.routes import Target, match, without
 
 Background = Callable[[], AbstractAsyncContextManager[None]]
 """Makes a context that lasts as long as the process serves."""
@@ -47,7 +47,7 @@ class AsgiApplication:
             if not answered.done():
                 answered.set_result(response)
 
-        ticket = self._endpoint.open(_head(scope), reply)
+        ticket = self._endpoint.open(_head(scope, self._endpoint.root_path), reply)
         timer = loop.call_later(ticket.deadline - time.perf_counter(), ticket.expire)
         receiving = asyncio.create_task(_receive(ticket, receive))
         try:
@@ -81,13 +81,14 @@ async def _receive(ticket: Ticket, receive: Receive) -> None:
         ticket.proceed()
 
 
-def _head(scope: Scope) -> RequestHead:
+def _head(scope: Scope, root_path: str) -> RequestHead:
+    path = without(scope.get("root_path") or root_path, scope["path"])
     headers = list(scope["headers"])
     client = scope.get("client")
     raw_path = scope.get("raw_path") or scope["path"].encode()
     return RequestHead(
         scope["method"],
-        Target(scope["path"], raw_path, scope["query_string"], match(scope["path"])),
+        Target(path, raw_path, scope["query_string"], match(path)),
         headers,
         fields_of(headers),
         client and client[0],

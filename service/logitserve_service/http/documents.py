@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from starlette.types import ASGIApp, Message
 
 from logitserve_service.http.messages import RequestHead, Response, lines
+from logitserve_service.http.probes import PROBES
 from logitserve_service.telemetry.exchange import NO_MODEL, OTHER_ROUTE
 
 
@@ -20,15 +21,16 @@ class Answer(NamedTuple):
 class Documents:
     """An ASGI application whose responses fit in memory."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, root_path: str = "") -> None:
         self._app = app
+        self._root_path = root_path
 
     def start(self, head: RequestHead, body: bytes) -> "asyncio.Task[Answer]":
         """Run the application in a task."""
         return asyncio.get_running_loop().create_task(self._answer(head, body))
 
     async def _answer(self, head: RequestHead, body: bytes) -> Answer:
-        scope = _scope(head)
+        scope = _scope(head, self._root_path)
         received: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
         status = 0
         headers: list[tuple[bytes, bytes]] = []
@@ -59,16 +61,21 @@ class Documents:
         return Answer(route, model, Response(status, response_head, b"".join(parts)))
 
 
-def _scope(head: RequestHead) -> dict[str, Any]:
+def _is_get(head: RequestHead) -> bool:
+    """HEAD is sent without its body; HAProxy's health checks are OPTIONS unless it is told."""
+    return head.method == "HEAD" or (head.method == "OPTIONS" and head.target.path in PROBES)
+
+
+def _scope(head: RequestHead, root_path: str) -> dict[str, Any]:
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": "1.1",
-        "method": "GET" if head.method == "HEAD" else head.method,  # sent without its body
-        "path": head.target.path,
+        "method": "GET" if _is_get(head) else head.method,
+        "path": root_path + head.target.path,
         "raw_path": head.target.raw_path,
         "query_string": head.target.query,
-        "root_path": "",
+        "root_path": root_path,
         "scheme": head.scheme,
         "headers": head.headers,
         "client": None if head.client is None else (head.client, 0),

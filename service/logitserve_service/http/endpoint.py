@@ -56,6 +56,8 @@ class Endpoint:
     limits: Limits
     cors: Cors
     recorder: Recorder
+    root_path: str = ""
+    """Under which a proxy serves the routes."""
     request_ids: RequestIds = field(default_factory=RequestIds)
     parser: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "parse"))
     """Reads large bodies, one at a time: two would only wait for each other, and hold memory."""

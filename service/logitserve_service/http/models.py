@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
 
 from logitserve.inference.errors import ModelNotFoundError
@@ -63,10 +63,14 @@ def router(catalog: Catalog) -> APIRouter:
         unavailable = [schemas.UnavailableModel(name=name, folder=folder(name)) for name in missing]
         return schemas.ModelList(models=models, unavailable=unavailable)
 
-    async def show_model(model: ModelOfPath) -> schemas.ModelDetail:
-        """A model and its card."""
+    async def show_model(request: Request, model: ModelOfPath) -> schemas.ModelDetail:
+        """A model and its card. `report` is relative to the address that was asked."""
         card = model.card
-        report = f"/models/{card.name}/versions/{card.version}/report" if _report(model) else None
+        report = None
+        if _report(model):
+            report = f"{card.version}/report"
+            if "version" not in request.path_params:
+                report = f"{card.name}/versions/{report}"
         return schemas.ModelDetail.served(card, **common(model), report=report)
 
     async def show_report(model: ModelOfPath) -> FileResponse:

@@ -5,6 +5,7 @@ from importlib.resources import files
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
 
 TYPES: Final = {
     ".html": "text/html; charset=utf-8",
@@ -53,6 +54,10 @@ def _add(routes: APIRouter, path: str, content: bytes, media_type: str) -> None:
 
     @routes.api_route(path, methods=["GET", "HEAD"])
     async def asset(request: Request) -> Response:
+        root_path = request.scope["root_path"]
+        if root_path and request.scope["raw_path"].decode("latin-1") == root_path:
+            # The addresses in the page are relative to the slash at its end.
+            return RedirectResponse(f"{root_path.rpartition('/')[2]}/")
         # RFC 9110, section 13.1.2: weak comparison.
         tags = request.headers.get("if-none-match", "").split(",")
         if {etag, "*"} & {tag.strip().removeprefix("W/") for tag in tags}:

@@ -58,7 +58,7 @@ class Target(NamedTuple):
     """The target of a request line."""
 
     path: str
-    """Decoded."""
+    """Decoded, without the prefix of the setting `root_path`."""
     raw_path: bytes
     query: bytes
     """Without the question mark."""
@@ -66,13 +66,14 @@ class Target(NamedTuple):
     """None for any other route than inference."""
 
 
-def parse(target: bytes) -> Target:
+def parse(target: bytes, root_path: str = "") -> Target:
     """Parse a target; raises UnreadableRequestError if it is none."""
-    return _parse(target) if len(target) <= MAX_CACHED else _parse.__wrapped__(target)
+    cached = len(target) <= MAX_CACHED
+    return _parse(target, root_path) if cached else _parse.__wrapped__(target, root_path)
 
 
 @lru_cache(1024)
-def _parse(target: bytes) -> Target:
+def _parse(target: bytes, root_path: str) -> Target:
     try:
         url = httptools.parse_url(target)
     except httptools.HttpParserInvalidURLError as error:
@@ -80,8 +81,15 @@ def _parse(target: bytes) -> Target:
     if url.path is None:
         raise UnreadableRequestError("this is not HTTP/1.1: the target has no path")
     path = url.path.decode("ascii")
-    path = urllib.parse.unquote(path) if "%" in path else path
+    path = without(root_path, urllib.parse.unquote(path) if "%" in path else path)
     return Target(path, url.path, url.query or b"", match(path))
+
+
+def without(root_path: str, path: str) -> str:
+    """A path without the prefix, which a proxy has cut off already or not."""
+    if root_path and (path == root_path or path.startswith(f"{root_path}/")):
+        return path[len(root_path) :] or "/"
+    return path
 
 
 def match(path: str) -> Route | None:

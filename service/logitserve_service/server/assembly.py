@@ -1,6 +1,5 @@
 """Puts the parts of a serving process together."""
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from logitserve.inference.repository import ModelRepository, OneModelRepository
 from logitserve.inference.runtime import available_cpus
 from logitserve_service.api.call import Limits
 from logitserve_service.config.origins import parse_origins
+from logitserve_service.config.proxies import Proxies
 from logitserve_service.config.settings import Settings
 from logitserve_service.config.version_policy import VersionPolicy
 from logitserve_service.execution.batcher import Batcher
@@ -85,8 +85,8 @@ class Process:
         metrics = Metrics(shared.rows, number)
         models = loader(settings, metrics, shared.state)
         catalog = Catalog.load(models, default=settings.default_model)
-        proxies = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")
-        connections = Connections(_connection_limits(settings), drain, trusted_proxies=proxies)
+        proxies = Proxies(settings.forwarded_allow_ips)
+        connections = Connections(_connection_limits(settings), drain, proxies)
         readiness = Readiness(catalog, lambda: drain.begun)
         gauges = WorkerGauges(
             metrics,
@@ -110,11 +110,12 @@ class Process:
         )
         endpoint = Endpoint(
             catalog=catalog,
-            documents=Documents(create_documents(parts)),
+            documents=Documents(create_documents(parts), settings.root_path),
             admission=Admission(authenticator, budget, settings.request_timeout_ms),
             limits=limits,
             cors=Cors(parse_origins(settings.cors_origins)),
             recorder=recorder,
+            root_path=settings.root_path,
         )
         trimmer = memory.Trimmer(lambda: budget.released, endpoint.parser)
         background.append(lambda: periodically(TRIM_SECONDS, trimmer.check))

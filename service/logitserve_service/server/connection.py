@@ -17,6 +17,7 @@ from logitserve_service.errors import (
     BodyTimeoutError,
     HeadTimeoutError,
     HeadTooLargeError,
+    HttpVersionError,
     TooManyConnectionsError,
     UnreadableRequestError,
 )
@@ -39,6 +40,8 @@ MAX_PIPELINED = 16
 
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _NO_TARGET = Target("", b"", b"", None)
+_HTTP2 = "Pause on PRI/Upgrade"
+"""What llhttp says of the first line of a client that speaks HTTP/2 unasked (RFC 9113, 3.3)."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -78,7 +81,8 @@ class Connection(asyncio.Protocol):
         """Take the connection; of one over the limit, only monitoring is answered."""
         self.transport = cast("asyncio.Transport", transport)
         client = get_remote_addr(self.transport)
-        self._client = None if client is None else client[0]
+        # A listener for both families shows IPv4 inside IPv6 (RFC 4291, 2.5.5.2).
+        self._client = None if client is None else client[0].removeprefix("::ffff:")
         self._scheme = "https" if is_ssl(self.transport) else "http"
         self._over_limit = self._connections.add(self)
 
@@ -140,7 +144,9 @@ class Connection(asyncio.Protocol):
                 cause = error.__context__
                 self._refuse(cause if isinstance(cause, Exception) else error)
             except httptools.HttpParserError as error:
-                self._refuse(UnreadableRequestError(f"this is not HTTP/1.1: {error}"))
+                is_http2 = str(error) == _HTTP2
+                reason = UnreadableRequestError(f"this is not HTTP/1.1: {error}")
+                self._refuse(HttpVersionError() if is_http2 else reason)
         if begun and self._begun_request and not self._got_body and requests == self.requests:
             # All of it was one more part of a header or trailer section that is not complete.
             self._head_bytes += size
@@ -220,14 +226,14 @@ class Connection(asyncio.Protocol):
             self._offer = lines(framing) if framing else None
         client, scheme = self._client, self._scheme
         if b"x-forwarded-for" in fields or b"x-forwarded-proto" in fields:
-            client, scheme = self._connections.forwarded(client, scheme, fields)
+            client, scheme = self._connections.proxies.caller(client, scheme, fields)
         keep_alive = parser.should_keep_alive()
         if b"connection" in fields and parser.get_http_version() == "1.0":
             keep_alive = False
         method = parser.get_method()
         return RequestHead(
             "POST" if method == b"POST" else method.decode("ascii"),
-            parse(self._url),
+            parse(self._url, self._endpoint.root_path),
             headers,
             fields,
             client,

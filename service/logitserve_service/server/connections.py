@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
+from logitserve_service.config.proxies import Proxies
 from logitserve_service.server.drain import Drain
 
 DISCARD_SECONDS = 5
@@ -71,13 +71,12 @@ class Watched(Protocol):
 class Connections(ServerState):
     """All connections of a process, as uvicorn's server knows them, with their limits."""
 
-    def __init__(self, limits: Limits, drain: Drain, *, trusted_proxies: str = "127.0.0.1") -> None:
-        """`trusted_proxies` are the addresses whose `X-Forwarded-*` headers are used."""
+    def __init__(self, limits: Limits, drain: Drain, proxies: Proxies) -> None:
         super().__init__()
         self.limits = limits
         self.drain = drain
+        self.proxies = proxies
         self._watched: set[Watched] = set()
-        self._proxies = ProxyHeadersMiddleware(_no_app, trusted_proxies).trusted_hosts
         self._heads: dict[int, bytes] = {}
         self._heads_of: object = None
         self.seconds: Mapping[Phase, float] = {
@@ -123,17 +122,6 @@ class Connections(ServerState):
             head = self._heads[status] = b"".join([STATUS_LINE[status], *lines])
         return head
 
-    def forwarded(
-        self, client: str | None, scheme: str, fields: Mapping[bytes, bytes]
-    ) -> tuple[str | None, str]:
-        """Address and scheme of the client behind a trusted proxy."""
-        if client not in self._proxies:
-            return client, scheme
-        given = fields.get(b"x-forwarded-proto", b"").decode("latin-1").strip()
-        addresses = fields.get(b"x-forwarded-for", b"").decode("latin-1")
-        host, _ = self._proxies.get_trusted_client_address(addresses)
-        return host or client, given if given in {"http", "https"} else scheme
-
     @property
     def in_flight(self) -> int:
         """Number of connections with an unanswered request."""
@@ -165,7 +153,3 @@ class Connections(ServerState):
         """Close every connection at once."""
         for connection in list(self._watched):
             connection.transport.abort()
-
-
-async def _no_app(*_: object) -> None:
-    """Stand in for an application: only the middleware's trusted addresses are used."""

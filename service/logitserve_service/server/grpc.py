@@ -5,6 +5,7 @@ https://github.com/kserve/open-inference-protocol, specification/protocol/infere
 
 import asyncio
 import time
+import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -18,6 +19,7 @@ from logitserve_service.api import grpc as codec
 from logitserve_service.api import inference_pb2 as pb
 from logitserve_service.api.grpc import Message
 from logitserve_service.api.tensors import EXTENSIONS, PLATFORM, metadata
+from logitserve_service.config.proxies import Proxies
 from logitserve_service.config.settings import Settings
 from logitserve_service.errors import (
     DeadlineError,
@@ -70,6 +72,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
         self._readiness = readiness
         self._arrivals = Arrivals(settings, endpoint.admission.budget.max_total_bytes)
         self._max_calls = settings.max_connections
+        self._proxies = Proxies(settings.forwarded_allow_ips)
         self.in_flight = 0
         """Calls that are not answered yet."""
         self._trimmer = trimmer
@@ -222,11 +225,13 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
 
     def _exchange(self, name: str, context: Any) -> Exchange:
         """The record of a call that begins now; until it is answered, its client counts as gone."""
+        fields = fields_of(context.invocation_metadata())
+        client, _ = self._proxies.caller(_host(context.peer()), "", fields)
         return Exchange(
             "POST",
             f"/{SERVICE}/{name}".encode(),
-            str(context.peer()),
-            self._endpoint.request_ids.read(fields_of(context.invocation_metadata())),
+            client,
+            self._endpoint.request_ids.read(fields),
             time.perf_counter(),
             route=name,
             model=NO_MODEL,
@@ -248,6 +253,13 @@ def _parsed(parse: Parse, message: bytes) -> Any:
         return parse(message)
     except DecodeError as error:
         raise UnreadableRequestError("the message cannot be parsed") from error
+
+
+def _host(peer: str) -> str | None:
+    """The address in what gRPC calls a peer: `ipv4:127.0.0.1:5000`, `ipv6:%5B::1%5D:5000`."""
+    family, _, address = urllib.parse.unquote(peer).partition(":")
+    host = address.rpartition(":")[0].strip("[]").removeprefix("::ffff:")
+    return host if family in {"ipv4", "ipv6"} else None
 
 
 def fields_of(call_metadata: Any) -> dict[bytes, bytes]:

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from logitserve_service.config.settings import Settings
+from logitserve_service.config.settings import PLATFORM_VARIABLES, Settings
 from logitserve_service.errors import SettingsError, StartError
 
 
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
-        if name in {"PORT", "WEB_CONCURRENCY", "LOG_LEVEL"} or name.startswith("LOGITSERVE_"):
+        if name in PLATFORM_VARIABLES or name.startswith("LOGITSERVE_"):
             monkeypatch.delenv(name)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from logitserve_service.config.proxies import Proxies
 from logitserve_service.server.connections import (
     DISCARD_SECONDS,
     EXTRA_CONNECTIONS,
@@ -28,7 +29,7 @@ LIMITS = Limits(
 
 def connections_of(**changes: int) -> Connections:
     drain = Drain(linger_seconds=0, drain_seconds=5)
-    return Connections(dataclasses.replace(LIMITS, **changes), drain)
+    return Connections(dataclasses.replace(LIMITS, **changes), drain, Proxies(""))
 
 
 @pytest.fixture
