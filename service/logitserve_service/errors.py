@@ -7,6 +7,7 @@ ServiceError
 ├── UnreadableRequestError       the body cannot be parsed
 ├── MethodNotAllowedError
 ├── UnsupportedMediaTypeError
+│   └── UnsupportedEncodingError
 ├── UnusableRequestError         parsed, but not what the route takes
 ├── BodyTooLargeError
 ├── JsonTooLargeError            too many values
@@ -112,6 +113,12 @@ class MethodNotAllowedError(ServiceError):
 
 class UnsupportedMediaTypeError(ServiceError):
     """The type of the body is not supported."""
+
+
+class UnsupportedEncodingError(UnsupportedMediaTypeError):
+    """The body is compressed in a way that is not supported, or more than once."""
+
+    text = "content encoding {!r} is not supported; send gzip, deflate or no compression"
 
 
 class UnusableRequestError(ServiceError):

@@ -1,8 +1,10 @@
 """What a client gets wrong: each fault once, for every form that can have it."""
 
 import base64
+import gzip
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +31,9 @@ IMAGE = random_picture(0)
 GOOD = png(IMAGE)
 LARGE = png(np.zeros((1001, 1000), np.uint8))
 MARK = "ABCDEFGH"
+PACKERS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
+SWOLLEN = {coding: pack(bytes(MAX_BODY_BYTES + 1)) for coding, pack in PACKERS.items()}
+"""Two kilobytes that become more than a body may have."""
 
 Applies = Callable[[Form], bool]
 Make = Callable[[Form], Ask]
@@ -112,6 +117,16 @@ def asking(**changes: Any) -> Make:
 
 def with_field(name: str, value: str) -> Make:
     return asking(fields=[(name, value)])
+
+
+def packed_as(coding: str, spoil: Callable[[bytes], bytes] = bytes) -> Make:
+    """A compressed body, spoiled."""
+
+    def make(form: Form) -> Ask:
+        packed = PACKERS.get(coding, zlib.compress)(form.encode([IMAGE]).body)
+        return Ask([IMAGE], fields=[("Content-Encoding", coding)], body=spoil(packed))
+
+    return make
 
 
 def carrying(*images: Image) -> Make:
@@ -201,7 +216,25 @@ ADMISSION = (
         *(413, BODY_LIMIT, in_pieces, over_http),
         fields=("connection",),
     ),
-    Fault("packed", 415, ("gzip",), with_field("Content-Encoding", "gzip"), over_http),
+    *(
+        Fault(
+            f"coded as {coding!r}",
+            *(415, (re.escape(repr(coding)), "gzip, deflate"), packed_as(coding), over_http),
+            fields=("accept-encoding",),
+        )
+        for coding in ("br", "zstd", "gzip, gzip", "deflate, gzip", "compress")
+    ),
+    *(
+        Fault(f"{what} {coding}", status, texts, packed_as(coding, spoil), over_http, fields=fields)
+        for coding in PACKERS
+        for what, status, texts, spoil, fields in (
+            ("plain", 400, (f"not {coding}",), lambda _: b"\x89PNG plain", ()),
+            ("damaged", 400, ("damaged",), lambda data: data[:-1] + bytes([data[-1] ^ 1]), ()),
+            ("cut", 400, ("cut off",), lambda data: data[:-1], ()),
+            ("followed", 400, ("more follows",), lambda data: data + data, ()),
+            ("swollen", 413, BODY_LIMIT, lambda _, c=coding: SWOLLEN[c], ("connection",)),
+        )
+    ),
     Fault("two content types", 400, ("(?i)content-type",), of_two_types, over_http),
     Fault("another method", 405, (), asking(method="PUT"), over_http, fields=("allow",)),
     *(

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from tests.e2e.faults import PACKERS
 from tests.e2e.problems import assert_problem
 from tests.e2e.process import Server
 from tests.e2e.profiles import DECODED_BYTES
@@ -95,6 +96,22 @@ def test_a_decompression_bomb(shipped: Server, kind: str) -> None:
     headers = {"content-type": "application/octet-stream"}
     response = shipped.client.post("/predict", content=data, headers=headers)
     assert_problem(response, 413, "pixels", "LOGITSERVE_MAX_PIXELS")
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("coding", PACKERS)
+@pytest.mark.parametrize("path", ["/predict", "/v2/models/digits/infer", "/models/digits/preview"])
+def test_a_body_that_becomes_a_gigabyte(shipped: Server, path: str, coding: str) -> None:
+    """Twenty at once; what goes on being sent or unpacked beyond the limit is not looked at."""
+    body = PACKERS[coding](bytes(2**30))
+
+    async def ask() -> list[int]:
+        async with httpx.AsyncClient(base_url=shipped.url, timeout=SECONDS) as client:
+            headers = {"content-encoding": coding}
+            posts = [client.post(path, content=body, headers=headers) for _ in range(20)]
+            return [response.status_code for response in await asyncio.gather(*posts)]
+
+    assert set(asyncio.run(ask())) <= {413, 429}
 
 
 @pytest.mark.usefixtures("small")

@@ -75,7 +75,7 @@ def assert_top_three(top: list[list[str]], weights: Weights) -> None:
 
 def test_tritonclient_http(clients: str, server: Server, weights: Weights, tmp_path: Path) -> None:
     answers, facts = ask(clients, "triton_http", server.url, tmp_path)
-    assert_right(answers, weights, forms=7)
+    assert_right(answers, weights, forms=9)
     assert_top_three(facts["top"], weights)
     assert facts["id"] == "binary in, all out"
     assert facts["version"] == "1"

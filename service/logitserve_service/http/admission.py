@@ -10,9 +10,9 @@ from logitserve_service.errors import (
     MethodNotAllowedError,
     TooManyBytesError,
     UnreadableRequestError,
-    UnsupportedMediaTypeError,
 )
 from logitserve_service.http.auth import Authenticator
+from logitserve_service.http.compression import coding_of
 from logitserve_service.http.messages import RequestHead
 from logitserve_service.http.probes import UNLIMITED
 
@@ -32,7 +32,8 @@ class BodyBudget:
     """
 
     def __init__(self, *, max_bytes: int, max_total_bytes: int) -> None:
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
+        """Of one body."""
         self.max_total_bytes = max(max_bytes, max_total_bytes)
         """Of all bodies."""
         self._reserved = 0
@@ -41,8 +42,8 @@ class BodyBudget:
 
     def check_length(self, content_length: bytes) -> None:
         """Check the announced length, or raise BodyTooLargeError."""
-        if int(content_length) > self._max_bytes:
-            raise BodyTooLargeError(self._max_bytes)
+        if int(content_length) > self.max_bytes:
+            raise BodyTooLargeError(self.max_bytes)
 
     def reserve(self, size: int, received: int) -> None:
         """Count a part of a body, of which `received` bytes have arrived, with this part.
@@ -52,10 +53,18 @@ class BodyBudget:
             TooManyBytesError: the sum of all bodies exceeds its limit.
         """
         self._reserved += size
-        if received > self._max_bytes:
-            raise BodyTooLargeError(self._max_bytes)
+        if received > self.max_bytes:
+            raise BodyTooLargeError(self.max_bytes)
         if self._reserved > self.max_total_bytes:
             raise TooManyBytesError(self.max_total_bytes)
+
+    def reserve_some(self, size: int) -> int:
+        """Reserve so many bytes, or what is left; raises TooManyBytesError where none is."""
+        size = min(size, self.max_total_bytes - self._reserved)
+        if size <= 0:
+            raise TooManyBytesError(self.max_total_bytes)
+        self._reserved += size
+        return size
 
     def release(self, size: int) -> None:
         """Release the bytes of a body."""
@@ -83,12 +92,8 @@ class Admission:
             raise MethodNotAllowedError(head.method, "POST")
         if (length := fields.get(b"content-length")) is not None:
             self.budget.check_length(length)
-        encoding = fields.get(b"content-encoding")
-        if encoding is not None and encoding != b"identity":
-            shown = encoding[:40].decode("latin-1")
-            raise UnsupportedMediaTypeError(
-                f"content encoding {shown!r} is not supported; send the body without compression"
-            )
+        if b"content-encoding" in fields:
+            coding_of(fields)
         if head.target.route is None and head.target.path in UNLIMITED:
             return self.time_of(fields, max(self.timeout_ms, MONITORING_MS))
         return self.time_of(fields, self.timeout_ms)

@@ -11,7 +11,7 @@ import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from logitserve_service.api.call import Call, Content, Limits
 from logitserve_service.api.codecs import codec_of
@@ -20,6 +20,7 @@ from logitserve_service.execution.job import Job
 from logitserve_service.execution.result import Result
 from logitserve_service.http import problems
 from logitserve_service.http.admission import Admission
+from logitserve_service.http.compression import coding_of, unpack
 from logitserve_service.http.cors import Cors
 from logitserve_service.http.documents import Answer, Documents
 from logitserve_service.http.messages import RequestHead, Response
@@ -61,6 +62,7 @@ class Endpoint:
     request_ids: RequestIds = field(default_factory=RequestIds)
     parser: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "parse"))
     """Reads large bodies, one at a time: two would only wait for each other, and hold memory."""
+    unpacking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def open(self, head: RequestHead, reply: Reply) -> "Ticket":
         """Admit a request; its ticket answers it once `proceed` is called."""
@@ -104,7 +106,7 @@ class Ticket:
     _buffer: io.BytesIO | None = None
     """A body in several parts. Joining them in the end would take twice its memory for a moment."""
     _timer: asyncio.TimerHandle | None = None
-    _task: "asyncio.Task[Answer] | None" = None
+    _task: "asyncio.Task[Any] | None" = None
     _read: "asyncio.Future[Call] | None" = None
     _job: Job | None = None
 
@@ -169,12 +171,57 @@ class Ticket:
             self._started = True
             body = self._body if self._buffer is None else self._buffer.getvalue()
             self._drop_body()
-            if self.route is None:
-                with identified(self.exchange.identity):
-                    self._task = self._endpoint.documents.start(self.head, body)
-                self._task.add_done_callback(self._on_document)
+            if body and b"content-encoding" in self.head.fields:
+                self._unpack(body)
             else:
-                self._classify(self.route, body)
+                self._answer(body)
+
+    def _unpack(self, body: bytes) -> None:
+        coding = coding_of(self.head.fields)
+        if coding is None:
+            self._answer(body)
+            return
+        budget, packed = self._endpoint.admission.budget, len(body)
+
+        def reserve(size: int) -> int:
+            size = budget.reserve_some(size)
+            self._size += size
+            return size
+
+        def release(size: int) -> None:
+            if not self.ended:
+                self._size -= size
+                budget.release(size)
+
+        def on_unpacked(task: "asyncio.Task[bytes]") -> None:
+            if self.ended or task.cancelled():
+                return
+            error = task.exception()
+            if isinstance(error, Exception):
+                self._fail(error)
+                return
+            release(packed)
+            self._answer(task.result())
+
+        unpacking = unpack(
+            body,
+            coding,
+            most=budget.max_bytes,
+            reserve=reserve,
+            release=release,
+            executor=self._endpoint.parser,
+            turn=self._endpoint.unpacking,
+        )
+        self._task = asyncio.get_running_loop().create_task(unpacking)
+        self._task.add_done_callback(on_unpacked)
+
+    def _answer(self, body: bytes) -> None:
+        if self.route is not None:
+            self._classify(self.route, body)
+            return
+        with identified(self.exchange.identity):
+            self._task = task = self._endpoint.documents.start(self.head, body)
+        task.add_done_callback(self._on_document)
 
     def _drop_body(self) -> None:
         self._body = b""

@@ -105,6 +105,8 @@ def of_error(error: Exception, form: str = "") -> Response:
         headers["retry-after"] = str(error.retry_after)
     elif isinstance(error, errors.MethodNotAllowedError):
         headers["allow"] = error.allowed
+    elif isinstance(error, errors.UnsupportedEncodingError):
+        headers["accept-encoding"] = "gzip, deflate, identity"  # RFC 9110, section 15.5.16
     return problem(status, detail, headers, close=close)
 
 

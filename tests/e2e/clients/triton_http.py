@@ -38,6 +38,9 @@ def ask(address: str, pictures: npt.NDArray[np.uint8], files: list[bytes]) -> tu
     infer("base64 in, json out", encoded, binary=False)
     classes = http.InferRequestedOutput("probabilities", class_count=3)
     top = client.infer("digits", [pixels], outputs=[classes]).as_numpy("probabilities")
+    for algorithm in ("gzip", "deflate"):
+        packed = client.infer("digits", [pixels], request_compression_algorithm=algorithm)
+        arrays.update({f"{algorithm}/{name}": packed.as_numpy(name) for name in OUTPUTS})
     old = client.infer("digits", [pixels], model_version="1").get_response()
     return arrays, {
         "id": result.get_response()["id"],

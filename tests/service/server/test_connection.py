@@ -97,7 +97,8 @@ STREAMS = [
     (post(*OFFER, CHUNKED, body=None) + chunks(IMAGES[1], 50) + LIVE, [200, 200]),
     (post(*OFFER, CHUNKED, body=None) + b"zz\r\n" + LIVE, [400]),
     (post(*OFFER, "Content-Length: 1", "Content-Length: 2", body=None) + b"ab", [400]),
-    (post("Content-Encoding: gzip", body=b"abc") + LIVE, [415]),
+    (post("Content-Encoding: br", body=b"abc") + LIVE, [415]),
+    (post("Content-Encoding: gzip", body=b"abc") + LIVE, [400, 200]),
     (request("GET", "/livez", *[f"X-{i}: 1" for i in range(MAX_FIELDS)], body=None) + LIVE, [431]),
     (
         post("Content-Length: 1", "Content-Length: 2", body=None) + b"ab",
