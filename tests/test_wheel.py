@@ -95,7 +95,7 @@ def test_it_serves_beside_other_modules_of_common_names(
         response = server.client.post(
             "/predict", content=tiny_models.png(image), headers={"content-type": "image/png"}
         )
-        page = server.client.get("/")
+        page = server.client.get("/", headers={"accept": "text/html"})
     (prediction,) = response.raise_for_status().json()["predictions"]
     powers = np.exp(tiny_models.linear_logits(image[None], weights)[0])
     expected = (powers / powers.sum()).tolist()

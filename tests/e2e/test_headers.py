@@ -61,7 +61,7 @@ def test_what_is_no_origin(origins: str) -> None:
 def test_pages_may_do_nothing_that_they_need_not(shipped: Server) -> None:
     """The page, the documentation and the report, each under its own policy."""
     for path in ("/", "/docs", "/models/digits/report"):
-        headers = shipped.client.get(path).headers
+        headers = shipped.client.get(path, headers={"accept": "text/html"}).headers
         policy = headers["content-security-policy"]
         assert policy.startswith("default-src 'self'" if path == "/" else "default-src 'none'")
         assert "frame-ancestors 'none'" in policy

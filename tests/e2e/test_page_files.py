@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_headers_and_caching(client: httpx.Client) -> None:
+    assert client.get("/").json() == {"status": "alive"}  # as KServe's client asks
+    client.headers["accept"] = "text/html,*/*;q=0.8"
     page = client.get("/")
     assets = re.findall(r'(?:src|href)="(web/[^"]+)"', page.text)
     assert {"web/page.js", "web/style.css", "web/icon.svg"} <= set(assets)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.special import softmax
 
 from tests.e2e.clients.harness import OUTPUTS
-from tests.e2e.conftest import VERSIONS, Weights
+from tests.e2e.conftest import MODELS, VERSIONS, Weights
 from tests.e2e.process import Server
 from tests.e2e.test_v2 import COUNT, PICTURES
 from tests.forms import length_prefixed
@@ -101,7 +101,9 @@ def test_kserve_rest(clients: str, server: Server, weights: Weights, tmp_path: P
     predictions = facts.pop("predictions")
     np.testing.assert_allclose(predictions, answers["json"]["probabilities"], atol=1e-6)
     states = {"live": True, "ready": True, "model ready": True, "no model ready": False}
-    assert facts == {**states, "error": 422}
+    first = {"v1 live": True, "v1 model ready": True}
+    assert facts == {**states, **first, "error": 422}
+    assert server.client.get("/v1/models").json() == {"models": MODELS}
 
 
 def test_mlserver_types(clients: str, server: Server, weights: Weights, tmp_path: Path) -> None:

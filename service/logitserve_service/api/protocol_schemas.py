@@ -134,9 +134,17 @@ class VersionStatus(_Document):
 
 
 class ModelStatus(_Document):
-    """The states of the versions of a model, the latest first."""
+    """The states of the versions of a model, the latest first; name and readiness are KServe's."""
 
+    name: str
+    ready: bool
     model_version_status: list[VersionStatus]
+
+
+class V1Models(_Document):
+    """The names of the models that are served (KServe's V1 protocol)."""
+
+    models: list[str]
 
 
 class V1Request(_Document):

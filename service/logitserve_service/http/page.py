@@ -1,11 +1,14 @@
-"""`/`: the drawing page, from the files in `http/web`; it loads nothing from other hosts."""
+"""`/`: the drawing page, from the files in `http/web`; it loads nothing from other hosts.
+
+Who does not ask for HTML gets KServe's V1 form of liveness.
+"""
 
 import hashlib
 from importlib.resources import files
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import RedirectResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 
 TYPES: Final = {
     ".html": "text/html; charset=utf-8",
@@ -30,6 +33,7 @@ HEADERS: Final = PAGE_HEADERS | {
     ),
     # Revalidated each time, so that a new version shows at once.
     "Cache-Control": "no-cache",
+    "Vary": "Accept",
 }
 
 _FILES: Final = {
@@ -58,6 +62,8 @@ def _add(routes: APIRouter, path: str, content: bytes, media_type: str) -> None:
         if root_path and request.scope["raw_path"].decode("latin-1") == root_path:
             # The addresses in the page are relative to the slash at its end.
             return RedirectResponse(f"{root_path.rpartition('/')[2]}/")
+        if path == "/" and "text/html" not in request.headers.get("accept", ""):
+            return JSONResponse({"status": "alive"}, headers=headers)
         # RFC 9110, section 13.1.2: weak comparison.
         tags = request.headers.get("if-none-match", "").split(",")
         if {etag, "*"} & {tag.strip().removeprefix("W/") for tag in tags}:

@@ -1,7 +1,8 @@
 """Metadata and status of models in two protocols: Open Inference Protocol, TensorFlow Serving.
 
 https://github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md;
-https://www.tensorflow.org/tfx/serving/api_rest.
+https://www.tensorflow.org/tfx/serving/api_rest; KServe's V1 protocol is the same, and more:
+https://kserve.github.io/website/docs/concepts/architecture/data-plane/v1-protocol.
 """
 
 from importlib.metadata import version as version_of
@@ -53,8 +54,13 @@ def v2_router(catalog: Catalog) -> APIRouter:
 
 
 def v1_router(catalog: Catalog) -> APIRouter:
-    """`/v1/models/…`, without inference."""
+    """`/v1/models` and below, without inference."""
     router = APIRouter(prefix="/v1/models", tags=["tensorflow serving"])
+
+    @router.get("")
+    async def v1_models() -> schemas.V1Models:
+        """The models that are served."""
+        return schemas.V1Models(models=list(catalog.models))
 
     async def v1_status(request: Request, model: ModelOfPath) -> schemas.ModelStatus:
         """Status of a model's versions, the latest first."""
@@ -62,10 +68,12 @@ def v1_router(catalog: Catalog) -> APIRouter:
         versions = [model.card.version] if one else reversed(catalog.models[model.card.name])
         ok = {"error_code": "OK", "error_message": ""}
         return schemas.ModelStatus(
+            name=model.card.name,
+            ready=True,
             model_version_status=[
                 schemas.VersionStatus(version=version, state="AVAILABLE", status=ok)
                 for version in versions
-            ]
+            ],
         )
 
     async def v1_metadata(model: ModelOfPath) -> dict[str, Any]:

@@ -37,8 +37,12 @@ async def _ask(address: str, pictures: npt.NDArray[np.uint8]) -> tuple[Arrays, F
     await client.close()
     first = InferenceRESTClient(RESTConfig(protocol="v1"))
     answer = await first.infer(address, {"instances": pictures.tolist()}, model_name="digits")
+    states = {
+        "v1 live": await first.is_server_live(address),
+        "v1 model ready": await first.is_model_ready(address, "digits"),
+    }
     await first.close()
-    return arrays, {**facts, "predictions": answer["predictions"]}
+    return arrays, {**facts, **states, "predictions": answer["predictions"]}
 
 
 async def _error(client: InferenceRESTClient, address: str) -> int:
