@@ -19,6 +19,8 @@ READY = ("/readyz", "/health", "/startupz", "/ping")
 """The first name is documented; the others are those of other platforms."""
 PROBES = frozenset({*LIVE, *READY, "/v2/health/live", "/v2/health/ready"})
 METRICS = "/metrics"
+GRPC_PROBES = frozenset({"ServerLive", "ServerReady", "Check"})
+"""Methods of gRPC that are probes."""
 UNLIMITED = PROBES | {METRICS}
 """What monitoring asks most urgently when all connections are taken, or deadlines are missed."""
 METRICS_EXAMPLE = 'logitserve_requests_total{model="digits",route="/predict",status="200"} 7.0\n'

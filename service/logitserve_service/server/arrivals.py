@@ -30,6 +30,13 @@ class Arrivals:
             BodyTimeoutError: it took too long.
             UnreadableRequestError: there is none, or gRPC has refused it as too large.
         """
+        message = await self.next(context)
+        if message is None:
+            raise UnreadableRequestError("the call has no message")
+        return message
+
+    async def next(self, context: Any) -> bytes | None:
+        """One more message of a call; None if there is none. Raises as `receive` does."""
         # Never cancelled: gRPC would keep what it received for a reader that has gone, for ever.
         reading = asyncio.ensure_future(context.read())
         reading.add_done_callback(_retrieve)
@@ -37,9 +44,7 @@ class Arrivals:
         if not reading.done():
             await self._wait(reading)
         message = reading.result()
-        if not isinstance(message, bytes):
-            raise UnreadableRequestError("the call has no message")
-        return message
+        return message if isinstance(message, bytes) else None
 
     async def _wait(self, reading: asyncio.Future[Any]) -> None:
         """For a message that takes long."""

@@ -23,7 +23,7 @@ from logitserve_service.http.auth import Authenticator
 from logitserve_service.http.cors import Cors
 from logitserve_service.http.documents import Documents
 from logitserve_service.http.endpoint import Endpoint
-from logitserve_service.http.probes import UNLIMITED, Readiness
+from logitserve_service.http.probes import GRPC_PROBES, UNLIMITED, Readiness
 from logitserve_service.periodically import periodically
 from logitserve_service.repository.catalog import Catalog
 from logitserve_service.repository.loaded_model import VersionState
@@ -49,7 +49,7 @@ from logitserve_service.telemetry.worker_gauges import (
 MAX_BUFFERED_BYTES = 96 * 2**20
 """Of all bodies by default, where there is as much memory."""
 TRIM_SECONDS = 1.0
-QUIET_ROUTES = UNLIMITED
+QUIET_ROUTES = UNLIMITED | GRPC_PROBES
 """Routes that machines call every few seconds; logged at level debug only."""
 
 

@@ -6,8 +6,8 @@ https://github.com/kserve/open-inference-protocol, specification/protocol/infere
 import asyncio
 import time
 import urllib.parse
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
 from importlib.metadata import version as version_of
 from typing import Any, Final
@@ -31,18 +31,15 @@ from logitserve_service.errors import (
 from logitserve_service.execution.result import Result
 from logitserve_service.http import problems
 from logitserve_service.http.endpoint import INLINE_BYTES, Endpoint
-from logitserve_service.http.probes import Readiness
+from logitserve_service.http.probes import GRPC_PROBES, Readiness
 from logitserve_service.repository.loaded_model import LoadedModel
-from logitserve_service.server import memory, tls
+from logitserve_service.server import grpc_tools, memory, tls
 from logitserve_service.server.arrivals import Arrivals
 from logitserve_service.server.drain import EXIT_SECONDS, Drain
+from logitserve_service.server.grpc_tools import HEALTH, INFERENCE
 from logitserve_service.server.memory import Trimmer
 from logitserve_service.telemetry.exchange import NO_MODEL, Exchange
 from logitserve_service.telemetry.request_ids import identified
-
-SERVICE: Final = "inference.GRPCInferenceService"
-OPEN_METHODS: Final = frozenset({"ServerLive", "ServerReady"})
-"""Methods that need no key."""
 
 CODES: Final[Mapping[HTTPStatus, grpc.StatusCode]] = {
     HTTPStatus.UNAUTHORIZED: grpc.StatusCode.UNAUTHENTICATED,
@@ -66,7 +63,12 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
     """The calls of the protocol. They raise errors; `_handler` turns them into codes."""
 
     def __init__(
-        self, settings: Settings, endpoint: Endpoint, readiness: Readiness, trimmer: Trimmer
+        self,
+        settings: Settings,
+        endpoint: Endpoint,
+        readiness: Readiness,
+        drain: Drain,
+        trimmer: Trimmer,
     ) -> None:
         self._endpoint = endpoint
         self._readiness = readiness
@@ -76,8 +78,9 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
         self.in_flight = 0
         """Calls that are not answered yet."""
         self._trimmer = trimmer
+        self._health = grpc_tools.Health(endpoint.catalog, readiness, drain)
         self._handlers = {
-            f"/{SERVICE}/{name}": self._handler(name, parse, method)
+            f"/{INFERENCE}/{name}": self._handler(f"/{INFERENCE}/{name}", parse, method)
             for name, parse, method in (
                 ("ServerLive", pb.ServerLiveRequest.FromString, self.server_live),
                 ("ServerReady", pb.ServerReadyRequest.FromString, self.server_ready),
@@ -88,6 +91,12 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
                 ("RepositoryIndex", pb.RepositoryIndexRequest.FromString, self.repository_index),
             )
         }
+        check, watch = f"/{HEALTH}/Check", f"/{HEALTH}/Watch"
+        self._handlers[check] = self._handler(check, grpc_tools.parse_check, self.health)
+        self._handlers[watch] = self._stream(watch, self._watch)
+        for service in grpc_tools.REFLECTION:
+            path = f"/{service}/ServerReflectionInfo"
+            self._handlers[path] = self._stream(path, self._reflect)
 
     def service(self, handler_call_details: Any) -> Any:
         """The handler of a call; None if there is no such method."""
@@ -100,6 +109,10 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
     async def server_ready(self, *_: object) -> pb.ServerReadyResponse:
         """Readiness."""
         return pb.ServerReadyResponse(ready=self._readiness.ready)
+
+    async def health(self, request: Any, _: Exchange) -> Any:
+        """Health of the process, or of a model."""
+        return self._health.check(request.service)
 
     async def server_metadata(self, *_: object) -> pb.ServerMetadataResponse:
         """Name, version and protocol extensions of the server."""
@@ -172,7 +185,36 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
         exchange.version = model.card.version
         return model
 
-    def _handler(self, name: str, parse: Parse, method: Method) -> Any:
+    async def _watch(self, context: Any) -> AsyncIterator[Any]:
+        message = await self._arrivals.receive(context)
+        async for status in self._health.watch(_parsed(grpc_tools.parse_check, message).service):
+            yield status
+
+    async def _reflect(self, context: Any) -> AsyncIterator[Any]:
+        fields = fields_of(context.invocation_metadata())
+        self._endpoint.admission.authenticator.check_key(fields)
+
+        async def questions() -> AsyncIterator[Any]:
+            while (message := await self._arrivals.next(context)) is not None:
+                yield _parsed(grpc_tools.parse_question, message)
+
+        async for answer in grpc_tools.reflect(questions()):
+            yield answer
+
+    def _stream(self, path: str, method: Callable[[Any], AsyncIterator[Any]]) -> Any:
+        """A method with any number of responses; it is recorded when it ends."""
+
+        async def call(_: Any, context: Any) -> None:
+            with self._recorded(path, context) as exchange:
+                if self.in_flight > self._max_calls:
+                    raise TooManyConnectionsError(self._max_calls)
+                async for response in method(context):
+                    await context.write(response.SerializeToString())
+                exchange.status = HTTPStatus.OK
+
+        return grpc.stream_stream_rpc_method_handler(call)
+
+    def _handler(self, path: str, parse: Parse, method: Method) -> Any:
         """A method with its checks, the codes of its errors, and a record of each call.
 
         Of a call with one message, gRPC would receive that message before anybody is asked. So all
@@ -180,33 +222,36 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
         """
 
         async def call(_: Any, context: Any) -> Any:
-            exchange = self._exchange(name, context)
-            self.in_flight += 1
-            try:
-                response = await self._answer(name, parse, method, context, exchange)
-            except Exception as error:  # noqa: BLE001 - `problems.explain` logs what is unexpected
-                code, details = self.explain(error, exchange)
-                context.set_code(code)
-                context.set_details(details)
-                self._trimmer.soon()
-                return None
-            else:
+            response = None
+            with self._recorded(path, context) as exchange:
+                response = await self._answer(parse, method, context, exchange)
                 exchange.status = HTTPStatus.OK
-                return response
-            finally:
-                self.in_flight -= 1
-                self._endpoint.recorder.record(exchange)
+            return response
 
         return grpc.stream_unary_rpc_method_handler(
             call, response_serializer=lambda response: response.SerializeToString()
         )
 
-    async def _answer(
-        self, name: str, parse: Parse, method: Method, context: Any, exchange: Exchange
-    ) -> Any:
+    @contextmanager
+    def _recorded(self, path: str, context: Any) -> Iterator[Exchange]:
+        """Turns the error of a call into its code, and records the call."""
+        exchange = self._exchange(path, context)
+        self.in_flight += 1
+        try:
+            yield exchange
+        except Exception as error:  # noqa: BLE001 - `problems.explain` logs what is unexpected
+            code, details = self.explain(error, exchange)
+            context.set_code(code)
+            context.set_details(details)
+            self._trimmer.soon()
+        finally:
+            self.in_flight -= 1
+            self._endpoint.recorder.record(exchange)
+
+    async def _answer(self, parse: Parse, method: Method, context: Any, exchange: Exchange) -> Any:
         admission = self._endpoint.admission
         fields = fields_of(context.invocation_metadata())
-        if name not in OPEN_METHODS:
+        if exchange.route not in GRPC_PROBES:
             admission.authenticator.check_key(fields)
             if self.in_flight > self._max_calls:
                 raise TooManyConnectionsError(self._max_calls)
@@ -223,17 +268,17 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
         finally:
             admission.budget.release(size)
 
-    def _exchange(self, name: str, context: Any) -> Exchange:
+    def _exchange(self, path: str, context: Any) -> Exchange:
         """The record of a call that begins now; until it is answered, its client counts as gone."""
         fields = fields_of(context.invocation_metadata())
         client, _ = self._proxies.caller(_host(context.peer()), "", fields)
         return Exchange(
             "POST",
-            f"/{SERVICE}/{name}".encode(),
+            path.encode(),
             client,
             self._endpoint.request_ids.read(fields),
             time.perf_counter(),
-            route=name,
+            route=path.rpartition("/")[2],
             model=NO_MODEL,
             status=problems.CLIENT_GONE,
         )
@@ -279,7 +324,7 @@ async def running(
     trimmer: Trimmer,
 ) -> AsyncIterator[None]:
     """Serve gRPC until the process accepts no more connections, then answer what has begun."""
-    servicer = Servicer(settings, endpoint, readiness, trimmer)
+    servicer = Servicer(settings, endpoint, readiness, drain, trimmer)
     server = await _start(settings, servicer)
 
     async def stop() -> None:
