@@ -7,12 +7,26 @@ service, for it runs every few seconds beside it (the settings alone take ten ti
 
 import http.client
 import os
+import socket
 import ssl
 import sys
 from collections.abc import Mapping
 
 TIMEOUT_SECONDS = 4.0
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}  # noqa: S104 - asked, not bound
+
+
+class _LocalConnection(http.client.HTTPConnection):
+    """A connection through a Unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost")
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(TIMEOUT_SECONDS)
+        self.sock.connect(self._path)
 
 
 def connection(environment: Mapping[str, str]) -> http.client.HTTPConnection:
@@ -23,6 +37,8 @@ def connection(environment: Mapping[str, str]) -> http.client.HTTPConnection:
     if "://" in own:
         own = ""  # Docker's and Kubernetes' link to a service called logitserve, as in the settings
     port = int(own or environment.get("PORT") or 8000)
+    if path := environment.get("LOGITSERVE_UDS"):
+        return _LocalConnection(path)
     if not environment.get("LOGITSERVE_TLS_CERTIFICATE"):
         return http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
     # The certificate names the service's public host, not this one.

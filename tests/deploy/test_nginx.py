@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
@@ -59,24 +60,22 @@ def certificate(folder: Path) -> None:
     )
 
 
-@pytest.fixture(scope="module")
-def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    """As it stands in the repository, but for names, files and ports."""
+@contextmanager
+def nginx(folder: Path, instances: tuple[int, int], **changes: str) -> Iterator[Proxy]:
+    """As it stands in the repository, but for names, files, ports and some lines."""
     assert shutil.which("nginx"), "nginx is missing: `make test-deploy` installs it"
-    folder = tmp_path_factory.mktemp("nginx")
     folder.chmod(0o755)
     certificate(folder)
-    first, second, http, https = free_ports(4)
+    http, https = free_ports(2)
     configuration = replaced(
         CONFIGURATION,
         {
+            **changes,
             "/run/nginx.pid": str(folder / "nginx.pid"),
             "/etc/ssl/certs/digits.example.com.pem": str(folder / "certificate.pem"),
             "/etc/ssl/private/digits.example.com.key": str(folder / "key.pem"),
             "/var/log/nginx": str(folder),
             "digits.example.com": "localhost",
-            "127.0.0.1:8000": f"127.0.0.1:{first}",
-            "127.0.0.1:8001": f"127.0.0.1:{second}",
             "listen 80;": f"listen 127.0.0.1:{http};",
             "listen 443 ssl": f"listen 127.0.0.1:{https} ssl",
         },
@@ -86,7 +85,7 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     command = ["nginx", "-c", str(file), "-e", str(folder / "error.log")]
     subprocess.run([*command, "-t"], check=True, capture_output=True)
     context = ssl.create_default_context(cafile=str(folder / "certificate.pem"))
-    started = Proxy(f"https://127.0.0.1:{https}", http, (first, second), folder, context)
+    started = Proxy(f"https://127.0.0.1:{https}", http, instances, folder, context)
     process = subprocess.Popen([*command, "-g", "daemon off;"])
     try:
         wait_until((folder / "nginx.pid").exists, what="nginx runs")
@@ -94,6 +93,14 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     finally:
         process.terminate()
         process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    first, second = free_ports(2)
+    changes = {"127.0.0.1:8000": f"127.0.0.1:{first}", "127.0.0.1:8001": f"127.0.0.1:{second}"}
+    with nginx(tmp_path_factory.mktemp("nginx"), (first, second), **changes) as started:
+        yield started
 
 
 @contextmanager
@@ -123,6 +130,30 @@ def test_digits_pass_with_their_id_and_the_address_of_the_caller(proxy: Proxy) -
     assert made in logged
     assert not any("203.0.113.9" in line for line in log), "what a caller claims was believed"
     assert all("127.0.0.1" in line for line in log if "/predict" in line)
+
+
+def test_a_unix_socket_will_do_too(tmp_path: Path) -> None:
+    request = prepared()[MIX[0]][0]
+    changes = {f"server 127.0.0.1:800{number} max_fails=0;": "" for number in (0, 1)}
+    with (
+        TemporaryDirectory() as folder,  # pytest's own is closed to nginx's user
+        nginx(
+            tmp_path,
+            (0, 0),
+            **changes,
+            **{"# server unix:/run/logitserve": f"server unix:{folder}"},
+        ) as proxy,
+        running(*MODELS, "--uds", f"{folder}/a.sock", "--access-log", "true") as server,
+        proxy.client() as client,
+    ):
+        Path(folder).chmod(0o755)
+        answer = client.post(request.path, content=request.body, headers=request.headers)
+        assert answer.status_code == 200
+        assert not request.wrong(answer.content)
+        wait_until(lambda: any("/predict" in line for line in server.log), what="it is logged")
+        assert server.stop() == 0
+        assert client.get("/livez").status_code == 502
+    assert all("127.0.0.1" in line for line in server.log if "/predict" in line)
 
 
 def test_what_is_for_insiders_is_not_there_and_plain_http_is_sent_to_https(proxy: Proxy) -> None:

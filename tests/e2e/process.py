@@ -22,7 +22,7 @@ from logitserve_service.server import main as server_main
 
 START_SECONDS = 60
 STOP_SECONDS = 30
-_ANNOUNCEMENT = re.compile(r"serving .* on (https?://\S+:\d+) ")
+_ANNOUNCEMENT = re.compile(r"serving .* on (https?://\S+:\d+|unix:\S+) ")
 
 
 def command(*arguments: str) -> list[str]:

@@ -96,6 +96,11 @@ class Settings(BaseModel):
         description="addresses and networks of proxies whose X-Forwarded-For and X-Forwarded-Proto "
         "are believed; * for any; separate several with commas",
     )
+    uds: Path | None = Field(
+        None,
+        description="Unix socket to listen on in place of host and port; everybody who can reach "
+        "its folder may connect",
+    )
     root_path: RootPath = Field(
         "",
         description="prefix under which a proxy serves the routes, such as /digits; they are found "

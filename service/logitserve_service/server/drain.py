@@ -5,6 +5,7 @@ import logging
 import math
 import socket
 import time
+from pathlib import Path
 
 from logitserve_service.config.settings import environment_name
 
@@ -70,8 +71,11 @@ def refuse_handshakes(listener: socket.socket) -> None:
     accepted, and loses the requests that were sent on them. This binds the listener to a network
     interface that does not exist: connections whose handshake has begun can still be accepted, and
     new ones are refused as after the close. It needs no privilege (from Linux 5.7 on), as a packet
-    filter would.
+    filter would. The file of a Unix socket is removed instead.
     """
+    if listener.family == socket.AF_UNIX:
+        Path(listener.getsockname()).unlink(missing_ok=True)
+        return
     try:
         listener.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, _NO_INTERFACE)
     except OSError as error:  # an older kernel, or a sandbox that lacks it

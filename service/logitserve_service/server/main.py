@@ -1,5 +1,6 @@
 """The service as a whole: it binds the ports, and starts and stops the workers."""
 
+import errno
 import functools
 import gc
 import logging
@@ -8,6 +9,7 @@ import resource
 import signal
 import socket
 import sys
+from pathlib import Path
 
 from logitserve.inference.runtime import load_onnxruntime
 from logitserve_service.config.settings import Settings, environment_name
@@ -15,7 +17,7 @@ from logitserve_service.errors import SettingsError, StartError
 from logitserve_service.server import tls, worker
 from logitserve_service.server.assembly import Shared
 from logitserve_service.server.connections import EXTRA_CONNECTIONS
-from logitserve_service.server.drain import Drain
+from logitserve_service.server.drain import Drain, refuse_handshakes
 from logitserve_service.server.supervisor import Supervisor
 from logitserve_service.server.worker import BACKLOG, Serving
 from logitserve_service.telemetry import logs
@@ -35,7 +37,16 @@ def serve(settings: Settings) -> None:
     if settings.linger_seconds >= settings.drain_seconds:
         problem = f"must be less than drain_seconds, which is {settings.drain_seconds:g}"
         raise SettingsError("linger_seconds", problem, settings.linger_seconds)
-    listener = bind(settings.host, settings.port)
+    uds = settings.uds
+    listener = bind(settings.host, settings.port) if uds is None else bind_uds(uds)
+    try:
+        _supervise(settings, listener)
+    finally:
+        if uds is not None and listener.fileno() >= 0:  # not closed by the supervisor
+            refuse_handshakes(listener)
+
+
+def _supervise(settings: Settings, listener: socket.socket) -> None:
     if settings.grpc_port is not None:
         # Held until the process ends: no other process gets the port between two workers.
         grpc_port = reserve_grpc_port(settings.host, settings.grpc_port)
@@ -73,6 +84,31 @@ def bind(host: str, port: int, *, option: str = "--port") -> socket.socket:
         ) from error
 
 
+def bind_uds(path: Path) -> socket.socket:
+    """Listen on a Unix socket; the file of one that nobody listens on is replaced.
+
+    Raises:
+        StartError: another process listens on it, or it cannot be made.
+    """
+    if path.is_socket():
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(0)
+            if probe.connect_ex(str(path)) != errno.ECONNREFUSED:
+                raise StartError(f"another process listens on {path}; choose another with --uds")
+        path.unlink()
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(str(path))
+        path.chmod(0o666)  # as uvicorn: the folder decides who may connect
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise StartError(
+            f"cannot listen on {path}: {error.strerror or error}; choose another with --uds"
+        ) from error
+    return listener
+
+
 def reserve_grpc_port(host: str, port: int) -> socket.socket:
     """Bind the port for gRPC, but do not listen: each worker does (SO_REUSEPORT)."""
     try:
@@ -107,8 +143,11 @@ def _allow_files(count: int) -> None:
 def _announce(settings: Settings, listener: socket.socket, serving: Serving) -> None:
     if settings.grpc_port is not None:
         logger.info("serving gRPC on port %d", settings.grpc_port)
-    host, port = listener.getsockname()[:2]
-    scheme = "http" if settings.tls_certificate is None else "https"
-    address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    if settings.uds is not None:
+        address = f"unix:{settings.uds}"
+    else:
+        host, port = listener.getsockname()[:2]
+        scheme = "http" if settings.tls_certificate is None else "https"
+        address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
     text = "serving %s on %s (default model: %s; documentation: /docs)"
     logger.info(text, ", ".join(serving.models), address, serving.default or "none")

@@ -87,10 +87,12 @@ class Server(uvicorn.Server):
             seconds = self._connections.limits.header_seconds
             secure = {"ssl": context, "ssl_handshake_timeout": seconds}
             loop.add_signal_handler(signal.SIGHUP, self._read_certificate, context)
-        self.servers = [
-            await loop.create_server(self._connect, sock=listener, backlog=BACKLOG, **secure)
-            for listener in sockets or ()
-        ]
+        self.servers = []
+        for listener in sockets or ():
+            is_local = listener.family == socket.AF_UNIX
+            listen = loop.create_unix_server if is_local else loop.create_server
+            server = await listen(self._connect, sock=listener, backlog=BACKLOG, **secure)
+            self.servers.append(server)
         self.started = True
         self._begun()
 
