@@ -6,7 +6,12 @@ from pathlib import Path
 from tests.e2e.conftest import VERSIONS, Weights
 from tests.e2e.process import Server, clean_environment, run, running
 from tests.e2e.profiles import MAX_BODY_BYTES, SETTINGS
-from tests.e2e.test_protocol_clients import ask, assert_right, assert_top_three
+from tests.e2e.test_protocol_clients import (
+    ask,
+    assert_right,
+    assert_told_as_triton_does,
+    assert_top_three,
+)
 from tests.e2e.test_start import assert_one_clear_line
 from tests.e2e.test_v2 import PICTURES
 from tests.forms import GRPC_PIXELS, V2_RAW, Ask
@@ -18,7 +23,10 @@ def test_tritonclient_grpc(clients: str, server: Server, weights: Weights, tmp_p
     assert_top_three(facts["top"], weights)
     assert (facts["id"], facts["version"]) == ("raw", "1")
     assert (facts["live"], facts["ready"], facts["model ready"]) == (True, True, True)
-    assert facts["extensions"] == ["binary_tensor_data", "classification"]
+    assert facts["extensions"] == [
+        *("binary_tensor_data", "classification", "model_configuration", "statistics")
+    ]
+    assert_told_as_triton_does(facts)
     assert facts["versions"] == ["1", "2"]
     assert facts["shapes"] == [[-1, 28, 28, 1], [-1, 10], [-1, 10], [-1]]
     assert facts["index"][0] == "adopted/1 READY"

@@ -13,6 +13,7 @@ from scipy.special import softmax
 from tests.e2e.clients.harness import OUTPUTS
 from tests.e2e.conftest import MODELS, VERSIONS, Weights
 from tests.e2e.process import Server
+from tests.e2e.profiles import MAX_IMAGES
 from tests.e2e.test_v2 import COUNT, PICTURES
 from tests.forms import length_prefixed
 from tests.tiny_models import DIGIT_LABELS, linear_logits, png
@@ -73,6 +74,29 @@ def assert_top_three(top: list[list[str]], weights: Weights) -> None:
         np.testing.assert_allclose([float(p) for p, _, _ in parts], values[order], atol=1e-5)
 
 
+def assert_told_as_triton_does(facts: dict[str, Any]) -> None:
+    """What perf_analyzer asks for first; over gRPC, long numbers are texts (protobuf's JSON)."""
+    config = facts["config"]
+    (image,), (logits, probabilities, argmax) = config["input"], config["output"]
+    assert (config["name"], int(config["max_batch_size"])) == ("digits", MAX_IMAGES)
+    assert (image["name"], image["data_type"], image["format"]) == (
+        *("image", "TYPE_UINT8", "FORMAT_NHWC"),
+    )
+    assert [*map(int, image["dims"])] == [28, 28, 1]
+    assert [*map(int, logits["dims"])] == [*map(int, probabilities["dims"])] == [10]
+    assert ([*map(int, argmax["dims"])], argmax["data_type"]) == ([1], "TYPE_INT64")
+    assert {"reshape", "name", "data_type", "dims"} == set(argmax)
+    (statistics,) = facts["statistics"]
+    assert (statistics["name"], statistics["version"], facts["all"]) == ("digits", "2", len(MODELS))
+    counted = int(statistics["inference_count"]), int(statistics["execution_count"])
+    assert counted[0] >= counted[1] > 0
+    durations = statistics["inference_stats"]
+    assert int(durations["success"]["count"]) > 0
+    for step in ("compute_input", "compute_infer"):
+        assert int(durations[step]["count"]) == counted[1]
+        assert 0 < int(durations[step]["ns"]) < 60e9
+
+
 def test_tritonclient_http(clients: str, server: Server, weights: Weights, tmp_path: Path) -> None:
     answers, facts = ask(clients, "triton_http", server.url, tmp_path)
     assert_right(answers, weights, forms=9)
@@ -85,6 +109,7 @@ def test_tritonclient_http(clients: str, server: Server, weights: Weights, tmp_p
     assert facts["model"]["inputs"][0]["shape"] == [-1, 28, 28, 1]
     assert len(facts["index"]) == len(VERSIONS)
     assert facts["error"].startswith("422 no output 'softmax'")
+    assert_told_as_triton_does(facts)
 
 
 def test_tritonclient_http_with_asyncio(

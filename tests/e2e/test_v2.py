@@ -141,7 +141,10 @@ def test_binary_and_sigmoid_models(client: httpx.Client, weights: Weights) -> No
 
 def test_metadata_names_what_is_there(client: httpx.Client) -> None:
     server = ServerMetadata.model_validate(client.get("/v2").json())
-    assert server.extensions == ["binary_tensor_data", "classification", "model_repository"]
+    assert server.extensions == [
+        *("binary_tensor_data", "classification"),
+        *("model_configuration", "statistics", "model_repository"),
+    ]
     model = ModelMetadata.model_validate(client.get("/v2/models/zero").json())
     assert model.platform == "onnx_onnxv1"
     assert [(t.name, t.datatype, t.shape) for t in (*model.inputs, *model.outputs)] == [

@@ -64,7 +64,7 @@ def create_documents(parts: Parts) -> FastAPI:
     for error in (InferenceError, ServiceError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(error, _on_error)
     for router in (
-        protocols.v2_router(catalog),
+        protocols.v2_router(catalog, parts.limits, parts.metrics),
         protocols.v1_router(catalog),
         models.router(catalog),
         probes.router(parts.readiness),

@@ -8,19 +8,22 @@ https://kserve.github.io/website/docs/concepts/architecture/data-plane/v1-protoc
 from importlib.metadata import version as version_of
 from typing import Any
 
+from anyio import to_thread
 from fastapi import APIRouter, Request
 
 from logitserve_service.api import protocol_schemas as schemas
-from logitserve_service.api import tensors, v1
+from logitserve_service.api import tensors, triton, v1
+from logitserve_service.api.call import Limits
 from logitserve_service.api.openapi import problems
 from logitserve_service.http import routes
 from logitserve_service.http.routes import ModelOfPath
 from logitserve_service.repository.catalog import Catalog
+from logitserve_service.telemetry.metrics import Metrics
 
 _DOCUMENTED: dict[str, Any] = {"responses": problems(404, 503)}
 
 
-def v2_router(catalog: Catalog) -> APIRouter:
+def v2_router(catalog: Catalog, limits: Limits, metrics: Metrics) -> APIRouter:
     """`/v2` and below, without inference."""
     router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
@@ -30,8 +33,14 @@ def v2_router(catalog: Catalog) -> APIRouter:
         return schemas.ServerMetadata(
             name="logitserve",
             version=version_of("logitserve"),
-            extensions=[*tensors.EXTENSIONS, tensors.MODEL_REPOSITORY],
+            extensions=[*tensors.EXTENSIONS, *triton.EXTENSIONS, tensors.MODEL_REPOSITORY],
         )
+
+    @router.get("/models/stats")
+    async def statistics() -> dict[str, Any]:
+        """Statistics of all models (Triton)."""
+        cards = [catalog.find(name).card for name in catalog.models]
+        return await to_thread.run_sync(triton.statistics, metrics, cards)
 
     async def model_metadata(model: ModelOfPath) -> schemas.ModelMetadata:
         """Inputs and outputs of a model. `image` may also be BYTES `[n]`: encoded images."""
@@ -48,7 +57,17 @@ def v2_router(catalog: Catalog) -> APIRouter:
         """Whether a model can be used."""
         return schemas.ModelReady(name=model.card.name, ready=True)
 
+    async def model_configuration(model: ModelOfPath) -> dict[str, Any]:
+        """Configuration of a model (Triton)."""
+        return triton.configuration(model.card, limits.images)
+
+    async def model_statistics(model: ModelOfPath) -> dict[str, Any]:
+        """Statistics of a model (Triton)."""
+        return await to_thread.run_sync(triton.statistics, metrics, [model.card])
+
     routes.add(router, "/models/{name}", model_metadata, **_DOCUMENTED)
+    routes.add(router, "/models/{name}/config", model_configuration, **_DOCUMENTED)
+    routes.add(router, "/models/{name}/stats", model_statistics, **_DOCUMENTED)
     routes.add(router, "/models/{name}/ready", model_ready, **_DOCUMENTED)
     return router
 

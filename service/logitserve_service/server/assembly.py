@@ -120,9 +120,10 @@ class Process:
         trimmer = memory.Trimmer(lambda: budget.released, endpoint.parser)
         background.append(lambda: periodically(TRIM_SECONDS, trimmer.check))
         if settings.grpc_port is not None:
-            from logitserve_service.server import grpc  # needs an extra
+            from logitserve_service.server import grpc, grpc_server  # need an extra
 
-            background.append(lambda: grpc.running(settings, endpoint, readiness, drain, trimmer))
+            calls = grpc.Parts(settings, endpoint, readiness, drain, trimmer, metrics)
+            background.append(lambda: grpc_server.running(calls))
         return cls(catalog, connections, endpoint, AsgiApplication(endpoint, background))
 
 

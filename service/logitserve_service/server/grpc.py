@@ -7,16 +7,19 @@ import asyncio
 import time
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.metadata import version as version_of
 from typing import Any, Final
 
 import grpc
+from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
 from logitserve_service.api import grpc as codec
 from logitserve_service.api import inference_pb2 as pb
+from logitserve_service.api import triton
 from logitserve_service.api.grpc import Message
 from logitserve_service.api.tensors import EXTENSIONS, PLATFORM, metadata
 from logitserve_service.config.proxies import Proxies
@@ -33,12 +36,13 @@ from logitserve_service.http import problems
 from logitserve_service.http.endpoint import INLINE_BYTES, Endpoint
 from logitserve_service.http.probes import GRPC_PROBES, Readiness
 from logitserve_service.repository.loaded_model import LoadedModel
-from logitserve_service.server import grpc_tools, memory, tls
+from logitserve_service.server import grpc_tools
 from logitserve_service.server.arrivals import Arrivals
-from logitserve_service.server.drain import EXIT_SECONDS, Drain
+from logitserve_service.server.drain import Drain
 from logitserve_service.server.grpc_tools import HEALTH, INFERENCE
 from logitserve_service.server.memory import Trimmer
 from logitserve_service.telemetry.exchange import NO_MODEL, Exchange
+from logitserve_service.telemetry.metrics import Metrics
 from logitserve_service.telemetry.request_ids import identified
 
 CODES: Final[Mapping[HTTPStatus, grpc.StatusCode]] = {
@@ -59,26 +63,33 @@ Method = Callable[[Any, Exchange], Awaitable[Any]]
 Parse = Callable[[bytes], Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Dependencies of the calls."""
+
+    settings: Settings
+    endpoint: Endpoint
+    readiness: Readiness
+    drain: Drain
+    trimmer: Trimmer
+    metrics: Metrics
+
+
 class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
     """The calls of the protocol. They raise errors; `_handler` turns them into codes."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        endpoint: Endpoint,
-        readiness: Readiness,
-        drain: Drain,
-        trimmer: Trimmer,
-    ) -> None:
+    def __init__(self, parts: Parts) -> None:
+        settings, endpoint = parts.settings, parts.endpoint
         self._endpoint = endpoint
-        self._readiness = readiness
+        self._readiness = parts.readiness
         self._arrivals = Arrivals(settings, endpoint.admission.budget.max_total_bytes)
         self._max_calls = settings.max_connections
         self._proxies = Proxies(settings.forwarded_allow_ips)
+        self._trimmer = parts.trimmer
+        self._metrics = parts.metrics
+        self._health = grpc_tools.Health(endpoint.catalog, parts.readiness, parts.drain)
         self.in_flight = 0
         """Calls that are not answered yet."""
-        self._trimmer = trimmer
-        self._health = grpc_tools.Health(endpoint.catalog, readiness, drain)
         self._handlers = {
             f"/{INFERENCE}/{name}": self._handler(f"/{INFERENCE}/{name}", parse, method)
             for name, parse, method in (
@@ -88,6 +99,8 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
                 ("ModelReady", pb.ModelReadyRequest.FromString, self.model_ready),
                 ("ModelMetadata", pb.ModelMetadataRequest.FromString, self.model_metadata),
                 ("ModelInfer", codec.parse, self.model_infer),
+                ("ModelConfig", pb.ModelConfigRequest.FromString, self.model_config),
+                ("ModelStatistics", pb.ModelStatisticsRequest.FromString, self.model_statistics),
                 ("RepositoryIndex", pb.RepositoryIndexRequest.FromString, self.repository_index),
             )
         }
@@ -117,7 +130,9 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
     async def server_metadata(self, *_: object) -> pb.ServerMetadataResponse:
         """Name, version and protocol extensions of the server."""
         return pb.ServerMetadataResponse(
-            name="logitserve", version=version_of("logitserve"), extensions=EXTENSIONS
+            name="logitserve",
+            version=version_of("logitserve"),
+            extensions=(*EXTENSIONS, *triton.EXTENSIONS),
         )
 
     async def model_ready(self, request: Any, exchange: Exchange) -> pb.ModelReadyResponse:
@@ -137,6 +152,19 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
             inputs=[described(**tensor) for tensor in inputs],
             outputs=[described(**tensor) for tensor in outputs],
         )
+
+    async def model_config(self, request: Any, exchange: Exchange) -> pb.ModelConfigResponse:
+        """Configuration of a model (Triton)."""
+        card = self._find(request.name, request.version, exchange).card
+        config = triton.configuration(card, self._endpoint.limits.images)
+        return json_format.ParseDict({"config": config}, pb.ModelConfigResponse())
+
+    async def model_statistics(self, request: Any, exchange: Exchange) -> Any:
+        """Statistics of a model, or of all (Triton)."""
+        names = [request.name] if request.name else self._endpoint.catalog.models
+        cards = [self._find(name, request.version, exchange).card for name in names]
+        found = await asyncio.to_thread(triton.statistics, self._metrics, cards)
+        return json_format.ParseDict(found, pb.ModelStatisticsResponse())
 
     async def repository_index(self, request: Any, _: Exchange) -> pb.RepositoryIndexResponse:
         """Every version in the folder of models; with `ready`, only those that are served."""
@@ -313,65 +341,3 @@ def fields_of(call_metadata: Any) -> dict[bytes, bytes]:
         name.encode(): value if isinstance(value, bytes) else value.encode()
         for name, value in call_metadata or ()
     }
-
-
-@asynccontextmanager
-async def running(
-    settings: Settings,
-    endpoint: Endpoint,
-    readiness: Readiness,
-    drain: Drain,
-    trimmer: Trimmer,
-) -> AsyncIterator[None]:
-    """Serve gRPC until the process accepts no more connections, then answer what has begun."""
-    servicer = Servicer(settings, endpoint, readiness, drain, trimmer)
-    server = await _start(settings, servicer)
-
-    async def stop() -> None:
-        await drain.closing.wait()
-        stopped = asyncio.create_task(server.stop(drain.seconds_left + EXIT_SECONDS / 4))
-        await asyncio.wait([stopped], timeout=drain.seconds_left)
-        drain.cut_off(servicer.in_flight, "gRPC calls")
-        await stopped
-
-    stopping = asyncio.create_task(stop())
-    try:
-        yield
-    finally:
-        drain.closing.set()
-        await stopping
-
-
-def max_message_bytes(settings: Settings) -> int:
-    """What gRPC receives at most: no more than a body, and less where memory is small."""
-    most = memory.share(settings.workers, memory.MESSAGES_SHARE)
-    return min(settings.max_body_bytes, max(memory.LEAST_MESSAGE_BYTES, most))
-
-
-def _milliseconds(seconds: float) -> int:
-    return max(1, round(seconds * 1000))
-
-
-async def _start(settings: Settings, servicer: Servicer) -> Any:
-    options = [
-        # Each worker listens on the port; the kernel spreads connections over them.
-        ("grpc.so_reuseport", 1),
-        ("grpc.max_receive_message_length", max_message_bytes(settings)),
-        ("grpc.max_send_message_length", -1),
-        # Nothing but identity: what is compressed would be unpacked before anybody is asked.
-        ("grpc.compression_enabled_algorithms_bitset", 1),
-        ("grpc.server_handshake_timeout_ms", _milliseconds(settings.header_timeout_seconds)),
-        ("grpc.max_connection_idle_ms", _milliseconds(settings.keep_alive_seconds)),
-    ]
-    server = grpc.aio.server(options=options)
-    server.add_generic_rpc_handlers((servicer,))
-    host = settings.host
-    address = f"{f'[{host}]' if ':' in host else host}:{settings.grpc_port}"
-    pair = tls.files(settings)
-    if pair is None:
-        server.add_insecure_port(address)
-    else:
-        certificate, key = (path.read_bytes() for path in pair)
-        server.add_secure_port(address, grpc.ssl_server_credentials([(key, certificate)]))
-    await server.start()
-    return server

@@ -47,6 +47,9 @@ def ask(address: str, pictures: npt.NDArray[np.uint8], files: list[bytes]) -> tu
         "versions": list(model.versions),
         "shapes": [list(tensor.shape) for tensor in (*model.inputs, *model.outputs)],
         "index": [f"{entry.name}/{entry.version} {entry.state}" for entry in index],
+        "config": client.get_model_config("digits", as_json=True)["config"],
+        "statistics": client.get_inference_statistics("digits", as_json=True)["model_stats"],
+        "all": len(client.get_inference_statistics().model_stats),
         "errors": _errors(client, pictures),
     }
 

@@ -54,6 +54,9 @@ def ask(address: str, pictures: npt.NDArray[np.uint8], files: list[bytes]) -> tu
         "server": client.get_server_metadata(),
         "model": client.get_model_metadata("digits"),
         "index": client.get_model_repository_index(),
+        "config": client.get_model_config("digits"),
+        "statistics": client.get_inference_statistics("digits")["model_stats"],
+        "all": len(client.get_inference_statistics()["model_stats"]),
         "error": _error(client, pixels),
     }
 
