@@ -106,15 +106,17 @@ protobuf: $(VENV)/.development ## write the messages of gRPC anew from inference
 
 CLIENTS := $(VENV)/protocol-clients
 
-protocol-clients: $(CLIENTS)/.installed ## install other people's clients, which tests run
+protocol-clients: $(CLIENTS)/.installed $(CLIENTS)/node/.installed ## install other people's clients, which tests run
 
-PROGRAMS := chromium strace curl
+# Of a program that cannot be had, its tests are skipped, and say so.
+PROGRAMS := chromium strace curl wget node:nodejs java:default-jdk-headless go:golang-go
 # What a program is called, and the package that has it where that is called otherwise.
 DEPLOY_PROGRAMS := dockerd:docker.io docker:docker.io debootstrap haproxy nginx prometheus
 
 programs: ## install the programs of Debian that tests run, where they are missing
 	@for program in $(PROGRAMS); do \
-		command -v $$program >/dev/null || scripts/install-debian-packages $$program || true; done
+		command -v $${program%:*} >/dev/null \
+			|| scripts/install-debian-packages $${program#*:} || true; done
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -135,6 +137,14 @@ $(CLIENTS)/.installed: requirements/protocol-clients.txt | $(BIN)/python
 	$(BIN)/python -m venv $(CLIENTS)
 	$(CLIENTS)/bin/python -m pip --disable-pip-version-check --quiet install \
 		--require-hashes --requirement $<
+	@touch $@
+
+$(CLIENTS)/node/.installed: tests/e2e/clients/package.json | $(CLIENTS)/.installed
+	mkdir -p $(CLIENTS)/node
+	cp $< $(CLIENTS)/node
+	@if command -v npm >/dev/null; then \
+		npm install --silent --no-audit --no-fund --no-package-lock --prefix $(CLIENTS)/node; \
+	else echo "npm is missing: the clients of Node's packages are not tested" >&2; fi
 	@touch $@
 
 $(LOADTEST)/.installed: requirements/loadtest.txt | $(BIN)/python
