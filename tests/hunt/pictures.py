@@ -107,6 +107,7 @@ ODD: tuple[Callable[[np.random.Generator], bytes], ...] = (
     lambda rng: encode(Image.fromarray(_noise(rng, 3)), "JPEG")[: -int(rng.integers(1, 40))],
     lambda rng: encode(Image.fromarray(_long(rng)), "JPEG"),
     lambda rng: encode(Image.fromarray(_noise(rng, 4)), "WEBP", lossless=True),
+    lambda rng: encode(Image.fromarray(_noise(rng, 4)), "AVIF", speed=10),
     lambda rng: encode(Image.fromarray(_noise(rng, 4)), "BMP"),
     lambda rng: encode(Image.fromarray(_noise(rng)).convert("1"), "TIFF", compression="group4"),
     lambda rng: _tiff(np.stack([_noise(rng)] * 3), photometric="minisblack"),

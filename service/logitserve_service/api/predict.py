@@ -22,7 +22,7 @@ from logitserve_service.execution.result import Result
 
 FILE_TYPES = (
     *("image/png", "image/jpeg", "image/webp", "image/bmp", "image/gif", "image/tiff"),
-    *("application/octet-stream", "binary/octet-stream"),
+    *("image/avif", "application/octet-stream", "binary/octet-stream"),
 )
 """The bytes of an image show its format, whichever of these types is given."""
 FORM_FIELD = "file"
