@@ -70,10 +70,16 @@ def _check_part(part: MultipartSegment) -> None:
     if part.name != FORM_FIELD:
         problem = unknown("form field", part.name or "", [FORM_FIELD])
         raise UnusableRequestError(f"{problem}; send each image in a field {FORM_FIELD!r}")
-    if part.filename is None:
+    if part.filename is None and not _is_file(part):
         raise UnusableRequestError(
             f"form field {FORM_FIELD!r} is not a file; send the image with a filename"
         )
+
+
+def _is_file(part: MultipartSegment) -> bool:
+    """Whether a part without a filename is a file, as Node's form-data sends a buffer."""
+    is_text = (part.content_type or "text/plain").startswith("text/")
+    return not is_text or "filename*=" in part["Content-Disposition"].lower()
 
 
 def read_json_images(content: Content, card: ModelCard, limits: Limits) -> Call:

@@ -50,6 +50,9 @@ def test_httpx_round_trip(files: list[bytes]) -> None:
         b'Content-Disposition: form-data; name=file; filename=a.png\r\nX-Other: "\r\n',
         b'Content-Disposition: form-data; name="file"; filename="\xc3\xa4\\".png"\r\n',
         b'Content-Disposition: form-data; name="file"; filename=""\r\n',
+        b"Content-Disposition: form-data; name=file; filename*=UTF-8''a.png\r\n",
+        b'Content-Disposition: form-data; name="file"\r\nContent-Type: image/png\r\n',
+        b'Content-Type: Application/Octet-Stream\r\nContent-Disposition: form-data; name="file"\r\n',
     ],
 )
 def test_heads_of_a_part(head: bytes) -> None:
