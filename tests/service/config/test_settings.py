@@ -5,8 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from logitserve_service.config.settings import PLATFORM_VARIABLES, Settings
+from logitserve_service.config.settings import (
+    PLATFORM_VARIABLES,
+    Settings,
+    environment_name,
+    option_name,
+)
 from logitserve_service.errors import SettingsError, StartError
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -152,3 +159,11 @@ def test_levels_and_formats_have_no_case(
     monkeypatch.setenv("LOGITSERVE_LOG_FORMAT", "JSON")
     settings = Settings.read({})
     assert (settings.log_level, settings.log_format) == (level, "json")
+
+
+@pytest.mark.parametrize("field", Settings.model_fields)
+def test_every_setting_is_documented(field: str) -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    text = "".join(page.read_text() for page in pages)
+    names = (f"`{field}`", option_name(field), environment_name(field))
+    assert any(name and name in text for name in names)
