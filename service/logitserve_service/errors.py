@@ -18,7 +18,6 @@ ServiceError
 ├── MessageTooLargeError         of gRPC, besides the data of its tensors
 ├── TooManyChunksError           small ones
 ├── HeadTooLargeError            request line and header fields
-├── HttpVersionError             HTTP/2 without TLS
 ├── RequestTimeoutError          the request does not arrive in time
 │   ├── HeadTimeoutError
 │   └── BodyTimeoutError
@@ -185,15 +184,6 @@ class HeadTooLargeError(ServiceError):
     """The request line and header fields exceed the limits."""
 
     text = "the head of the request is larger than {} bytes or {} fields"
-
-
-class HttpVersionError(ServiceError):
-    """The client speaks HTTP/2 by prior knowledge."""
-
-    text = (
-        "HTTP/2 is not spoken here; send HTTP/1.1, or come through a proxy that translates, such "
-        "as nginx, HAProxy or Envoy"
-    )
 
 
 class RequestTimeoutError(ServiceError):

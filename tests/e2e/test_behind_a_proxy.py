@@ -167,10 +167,10 @@ def test_http_2_by_prior_knowledge_is_refused_in_words(server: Server) -> None:
                     break  # it has been refused
             answer = read_all(connection)
         head, _, body = answer.partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 505 ")
+        assert head.startswith(b"HTTP/1.1 400 ")
         assert b"connection: close" in head
         problem = json.loads(body)
-        assert "HTTP/2 is not spoken here" in problem["detail"]
+        assert "this is not HTTP/1.1: HTTP/2 is spoken by a proxy" in problem["detail"]
         assert "nginx" in problem["detail"]
 
 

@@ -1,6 +1,7 @@
 """`top_k`, `coverage` and `calibrated`, what is known, and the report of a model."""
 
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx
 import numpy as np
@@ -120,8 +121,9 @@ def test_the_card_says_what_stands_behind_it_without_the_table(client: httpx.Cli
 
 
 def test_the_report_is_linked_and_loads_nothing(client: httpx.Client) -> None:
-    link = client.get("/models/doubtful").json()["report"]
-    assert link == "/models/doubtful/versions/1/report"
+    asked = client.get("/models/doubtful")
+    link = urljoin(str(asked.url), asked.json()["report"])
+    assert link.endswith("/models/doubtful/versions/1/report")
     for path in (link, "/models/doubtful/report"):
         page = client.get(path)
         assert page.text == REPORT

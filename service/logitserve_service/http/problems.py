@@ -35,7 +35,6 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     errors.MessageTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.TooManyChunksError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.HeadTooLargeError: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-    errors.HttpVersionError: HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
     errors.RequestTimeoutError: HTTPStatus.REQUEST_TIMEOUT,
     errors.TooManyConnectionsError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.BusyError: HTTPStatus.TOO_MANY_REQUESTS,

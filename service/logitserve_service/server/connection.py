@@ -17,7 +17,6 @@ from logitserve_service.errors import (
     BodyTimeoutError,
     HeadTimeoutError,
     HeadTooLargeError,
-    HttpVersionError,
     TooManyConnectionsError,
     UnreadableRequestError,
 )
@@ -42,6 +41,10 @@ _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _NO_TARGET = Target("", b"", b"", None)
 _HTTP2 = "Pause on PRI/Upgrade"
 """What llhttp says of the first line of a client that speaks HTTP/2 unasked (RFC 9113, 3.3)."""
+_NO_HTTP2 = (
+    "HTTP/2 is spoken by a proxy that translates, such as nginx, HAProxy or Envoy; send HTTP/1.1, or "
+    "come through one"
+)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -144,9 +147,9 @@ class Connection(asyncio.Protocol):
                 cause = error.__context__
                 self._refuse(cause if isinstance(cause, Exception) else error)
             except httptools.HttpParserError as error:
-                is_http2 = str(error) == _HTTP2
-                reason = UnreadableRequestError(f"this is not HTTP/1.1: {error}")
-                self._refuse(HttpVersionError() if is_http2 else reason)
+                reason = str(error)
+                reason = _NO_HTTP2 if reason == _HTTP2 else reason
+                self._refuse(UnreadableRequestError(f"this is not HTTP/1.1: {reason}"))
         if begun and self._begun_request and not self._got_body and requests == self.requests:
             # All of it was one more part of a header or trailer section that is not complete.
             self._head_bytes += size
