@@ -19,31 +19,36 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}  # noqa: S104 - asked
 class _LocalConnection(http.client.HTTPConnection):
     """A connection through a Unix socket."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, context: ssl.SSLContext | None) -> None:
         super().__init__("localhost")
         self._path = path
+        self._context = context
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(TIMEOUT_SECONDS)
         self.sock.connect(self._path)
+        if self._context is not None:
+            self.sock = self._context.wrap_socket(self.sock)
 
 
 def connection(environment: Mapping[str, str]) -> http.client.HTTPConnection:
     """A connection to the service that was started with this environment; not open yet."""
-    given = environment.get("LOGITSERVE_HOST", "127.0.0.1")
+    context = None
+    if environment.get("LOGITSERVE_TLS_CERTIFICATE"):
+        # The certificate names the service's public host, not this one.
+        context = ssl._create_unverified_context()  # noqa: S323, SLF001
+    if path := environment.get("LOGITSERVE_UDS"):
+        return _LocalConnection(path, context)
+    given = environment.get("LOGITSERVE_HOST") or "127.0.0.1"
     host = _ANY_ADDRESS.get(given, given)
     own = environment.get("LOGITSERVE_PORT", "")
     if "://" in own:
         own = ""  # Docker's and Kubernetes' link to a service called logitserve, as in the settings
     port = int(own or environment.get("PORT") or 8000)
-    if path := environment.get("LOGITSERVE_UDS"):
-        return _LocalConnection(path)
-    if not environment.get("LOGITSERVE_TLS_CERTIFICATE"):
+    if context is None:
         return http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
-    # The certificate names the service's public host, not this one.
-    unverified = ssl._create_unverified_context()  # noqa: S323, SLF001
-    return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS, context=unverified)
+    return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS, context=context)
 
 
 def main() -> int:

@@ -14,6 +14,7 @@ from tests.e2e.conftest import Weights
 from tests.e2e.metrics import wait_until
 from tests.e2e.process import Server, clean_environment, run, running
 from tests.e2e.test_behind_a_proxy import CALLER, client_of
+from tests.e2e.test_tls import make_certificate
 from tests.forms import HTTP_FORMS, Ask, Form
 from tests.tiny_models import random_picture
 
@@ -52,12 +53,28 @@ def test_the_proxy_at_the_other_end_is_believed(server: Server) -> None:
     assert client_of(server, answer.headers["x-request-id"]) == CALLER
 
 
+def healthcheck(**environment: str) -> int:
+    command = [sys.executable, "-m", "logitserve.healthcheck"]
+    done = subprocess.run(
+        command, env=clean_environment(**environment), capture_output=True, check=False
+    )
+    return done.returncode
+
+
 def test_the_health_check_asks_there(server: Server, tmp_path: Path) -> None:
-    for path, status in ((server.url.removeprefix("unix:"), 0), (str(tmp_path / "none"), 1)):
-        command = [sys.executable, "-m", "logitserve.healthcheck"]
-        environment = clean_environment(LOGITSERVE_UDS=path)
-        done = subprocess.run(command, env=environment, capture_output=True, check=False)
-        assert done.returncode == status
+    assert healthcheck(LOGITSERVE_UDS=server.url.removeprefix("unix:")) == 0
+    assert healthcheck(LOGITSERVE_UDS=str(tmp_path / "none")) == 1
+
+
+def test_with_tls(models: tuple[Path, Weights], tmp_path: Path) -> None:
+    certificate, key = map(str, make_certificate(tmp_path, "local"))
+    environment = {
+        "LOGITSERVE_UDS": str(tmp_path / "socket"),
+        "LOGITSERVE_TLS_CERTIFICATE": certificate,
+        "LOGITSERVE_TLS_KEY": key,
+    }
+    with running("--models", str(models[0]), environment=clean_environment(**environment)):
+        assert healthcheck(**environment) == 0
 
 
 def test_a_file_that_was_left_is_replaced_and_removed_at_the_end(

@@ -46,7 +46,7 @@ def port(server: Server) -> str:
 
 
 @pytest.mark.parametrize("variable", ["LOGITSERVE_PORT", "PORT"])
-@pytest.mark.parametrize("host", [{}, {"LOGITSERVE_HOST": "0.0.0.0"}])  # noqa: S104
+@pytest.mark.parametrize("host", [{}, {"LOGITSERVE_HOST": "0.0.0.0"}, {"LOGITSERVE_HOST": ""}])  # noqa: S104
 def test_a_ready_service_is_healthy(server: Server, variable: str, host: dict[str, str]) -> None:
     assert healthcheck(**{variable: port(server), **host}) == (0, "")
 

@@ -42,8 +42,8 @@ _NO_TARGET = Target("", b"", b"", None)
 _HTTP2 = "Pause on PRI/Upgrade"
 """What llhttp says of the first line of a client that speaks HTTP/2 unasked (RFC 9113, 3.3)."""
 _NO_HTTP2 = (
-    "HTTP/2 is spoken by a proxy that translates, such as nginx, HAProxy or Envoy; send HTTP/1.1, or "
-    "come through one"
+    "HTTP/2 is spoken by a proxy that translates, such as nginx, HAProxy or Envoy; come through "
+    "one, or send HTTP/1.1"
 )
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
