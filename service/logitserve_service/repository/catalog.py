@@ -18,7 +18,7 @@ from logitserve_service.repository.loaded_model import (
 )
 from logitserve_service.repository.loader import Loader
 from logitserve_service.repository.shared_state import DesiredState
-from logitserve_service.repository.snapshot import Files, scan
+from logitserve_service.repository.snapshot import Files, files_of, scan
 
 POLICY_SETTING = environment_name("version_policy")
 Value = TypeVar("Value")
@@ -47,18 +47,18 @@ class Catalog:
         """Load the models.
 
         The first worker decides the default model (if None: `digits`, else the only one, else
-        none), and fails unless it can serve every model. Later ones serve what they can: a file
-        that broke while the service ran must not end it. They begin with what others have loaded;
-        the watcher finds the rest.
+        none), and fails unless it can serve every model. Later ones begin with what the others
+        serve, from the same bytes: a file that broke while the service ran changes nothing. The
+        watcher finds the rest.
         """
         shared = loader.shared
         desired = shared.desired()
         if desired is not None:
             try:
-                files = scan(loader.repository).files
+                found = scan(loader.repository).files
             except OSError:
-                files = {}
-            return cls(loader, desired, loader.loaded_before(files))
+                found = {}
+            return cls(loader, desired, {**found, **files_of(shared.kept())})
         names = loader.repository.names()
         if default is not None and default not in names:
             raise StartError(

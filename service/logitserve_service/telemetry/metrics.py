@@ -124,7 +124,9 @@ WORKER_EXITS = Family(
 LOST_LINES = Family("access_log_lost_lines", "Lines of the access log that could not be written.")
 LOAD_FAILURES = Family("model_load_failures", "Refused versions of a model.", _MODEL)
 QUEUE = Family("queue_pictures", "Images that wait for a run.", _MODEL, "sum")
-MODEL_INFO = Family("model_info", "1 for what is served.", ("model", "version", "sha256"), "max")
+MODEL_INFO = Family(
+    "model_info", "1 for what every worker serves.", ("model", "version", "sha256"), "sum"
+)
 WORKERS = Family("workers", "Processes that serve.", (), "sum")
 CONNECTIONS = Family("connections", "Open HTTP connections.", (), "sum")
 RESIDENT_BYTES = Family("resident_bytes", "Memory of the workers (RSS).", (), "sum")
@@ -284,6 +286,7 @@ class Metrics(Collector):
                 if key in series:
                     values = _MERGE.get(family.kind, np.add)(series[key], values)
                 series[key] = values
-        for key in [key for key, (value,) in merged[MODEL_INFO].items() if not value]:
-            del merged[MODEL_INFO][key]  # a version that was unloaded
+        workers = merged[WORKERS].get((), 0)
+        info = merged[MODEL_INFO]
+        merged[MODEL_INFO] = {key: np.ones(1) for key, count in info.items() if count == workers}
         return [family.metric(series) for family, series in merged.items() if series]
