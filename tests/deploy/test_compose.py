@@ -171,7 +171,8 @@ def test_a_key_from_a_file_is_asked_for(image: Image, models: Path, tmp_path: Pa
     key_file = tmp_path / "key"
     key_file.write_text("a-key-in-a-file\n")
     key_file.chmod(0o644)
-    with up(image, models, KEY_FILE, API_KEY_FILE=str(key_file)) as service:
+    files = {"API_KEY_FILE": str(key_file), "METRICS_KEY_FILE": str(key_file)}
+    with up(image, models, KEY_FILE, **files) as service:
         url = f"{service.url}/models"
         assert httpx.get(url).status_code == 401
         assert httpx.get(url, headers={"Authorization": "Bearer wrong"}).status_code == 401
@@ -192,7 +193,7 @@ def test_an_empty_file_of_keys_stops_the_start_and_opens_nothing(image: Image) -
 
 def test_every_part_of_the_file_is_valid_for_compose(engine: None) -> None:
     del engine
-    compose = Compose({"API_KEY_FILE": "/dev/null"}, KEY_FILE)
+    compose = Compose({"API_KEY_FILE": "/keys", "METRICS_KEY_FILE": "/key"}, KEY_FILE)
     profiles = [f"--profile={name}" for name in ("monitoring", "load", "train")]
     rendered = yaml.safe_load(compose.run(*profiles, "config"))
     assert set(rendered["services"]) == {"service", "prometheus", "grafana", "load", "train"}
@@ -200,6 +201,11 @@ def test_every_part_of_the_file_is_valid_for_compose(engine: None) -> None:
         assert described["read_only"] is True, name
         assert described["cap_drop"] == ["ALL"], name
         assert described["security_opt"] == ["no-new-privileges:true"], name
+    assert rendered["secrets"]["api_key"]["file"] == "/keys"
+    assert rendered["secrets"]["metrics_key"]["file"] == "/key"
+    mounts = str(rendered["services"]["prometheus"]["volumes"])
+    assert "/key" in mounts
+    assert "/keys" not in mounts
 
 
 def test_the_files_are_valid_by_the_schema_of_the_compose_specification() -> None:

@@ -114,6 +114,32 @@ def test_the_service_is_scraped_with_its_key(prometheus: Prometheus) -> None:
     assert prometheus.values("logitserve_ready") == [1]
 
 
+def test_a_rotation_of_keys_loses_no_scrape(tmp_path: Path) -> None:
+    """As docs/deploy.md has it: Prometheus's key has a file of its own."""
+    keys, prometheus_key = tmp_path / "keys", tmp_path / "prometheus/api-key"
+    keys.write_text(f"{KEY}\n")
+    options = ("--models", str(ROOT / "models"), "--api-key-file", str(keys))
+    with (
+        running(*options) as server,
+        scraping(server.url.removeprefix("http://"), tmp_path / "prometheus") as prometheus,
+    ):
+
+        def scrapes() -> float:
+            return sum(prometheus.values('count_over_time(up{job="logitserve"}[1h])'))
+
+        for file, content in (
+            (keys, f"{KEY}\nnew-key\n"),
+            (prometheus_key, "new-key\n"),
+            (keys, "new-key\n"),
+        ):
+            file.write_text(content)
+            before = scrapes()
+            wait_until(lambda before=before: scrapes() >= before + 3, what="it is scraped")  # type: ignore[misc]
+        assert prometheus.values('min_over_time(up{job="logitserve"}[1h])') == [1]
+        old = {"Authorization": f"Bearer {KEY}"}
+        assert httpx.get(f"{server.url}/metrics", headers=old).status_code == 401
+
+
 def test_every_rule_works_and_no_alert_is_wrong(prometheus: Prometheus) -> None:
     groups = prometheus.get("/api/v1/rules")["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
