@@ -11,6 +11,7 @@ import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Final
 
 from logitserve_service.api.call import Call, Content, Limits
@@ -258,11 +259,15 @@ class Ticket:
             return
         answer = task.result()
         self.exchange.route, self.exchange.model = answer.route, answer.model
+        if answer.response.status >= HTTPStatus.BAD_REQUEST:
+            title = HTTPStatus(answer.response.status).phrase
+            self.exchange.problem = title, problems.detail_of(answer.response)
         self._respond(answer.response)
 
     def _fail(self, error: Exception) -> None:
         with identified(self.exchange.identity):
             response = problems.of_error(error, "" if self.route is None else self.route.form)
+        self.exchange.problem = type(error).__name__, problems.detail_of(response)
         self._respond(response)
 
     def _respond(self, response: Response) -> None:

@@ -23,7 +23,7 @@ from logitserve_service.http.auth import Authenticator
 from logitserve_service.http.cors import Cors
 from logitserve_service.http.documents import Documents
 from logitserve_service.http.endpoint import Endpoint
-from logitserve_service.http.probes import UNLIMITED, Readiness
+from logitserve_service.http.probes import PROBES, UNLIMITED, Readiness
 from logitserve_service.periodically import periodically
 from logitserve_service.repository.catalog import Catalog
 from logitserve_service.repository.loaded_model import VersionState
@@ -39,6 +39,7 @@ from logitserve_service.telemetry.metrics import LOST_LINES, Metrics
 from logitserve_service.telemetry.recorder import Recorder
 from logitserve_service.telemetry.shared_values import Row, shared_rows
 from logitserve_service.telemetry.tracing import tracing
+from logitserve_service.telemetry.troubles import Troubles
 from logitserve_service.telemetry.worker_gauges import (
     LAG_SECONDS,
     SAMPLE_SECONDS,
@@ -96,6 +97,7 @@ class Process:
         background: list[Background] = [
             lambda: periodically(SAMPLE_SECONDS, gauges.sample),
             lambda: periodically(LAG_SECONDS, gauges.tick),
+            lambda: periodically(SAMPLE_SECONDS, readiness.log),
         ]
         recorder = _recorder(settings, metrics, background)
         watcher = Watcher(catalog, watch_seconds=settings.watch_seconds)
@@ -169,6 +171,8 @@ def _recorder(settings: Settings, metrics: Metrics, background: list[Background]
             sys.stdout.fileno(), settings.log_format, lambda lines: metrics.add(LOST_LINES, lines)
         )
         background.append(access_log.running)
+    troubles = Troubles(PROBES)
+    background.append(troubles.running)
     spans = tracing()
     if spans is not None:
         background.append(spans.running)
@@ -176,6 +180,7 @@ def _recorder(settings: Settings, metrics: Metrics, background: list[Background]
         metrics,
         access_log=access_log,
         tracing=spans,
+        troubles=troubles,
         quiet_routes=QUIET_ROUTES,
         log_quiet_routes=settings.log_level == "debug",
     )

@@ -238,6 +238,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
         """Code and details of an error; the exchange gets its status."""
         with identified(exchange.identity):
             exchange.status, details = problems.explain(error)
+        exchange.problem = type(error).__name__, details
         return CODES.get(HTTPStatus(exchange.status), grpc.StatusCode.INVALID_ARGUMENT), details
 
 

@@ -62,6 +62,7 @@ class JsonFormatter(logging.Formatter):
             "pid": record.process,
             "message": _encodable(record.getMessage()),
             **current(),
+            **getattr(record, "fields", {}),
         }
         if record.exc_info:
             members["exception"] = _encodable(self.formatException(record.exc_info))
