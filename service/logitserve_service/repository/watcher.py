@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from logitserve.inference.errors import ModelNotFoundError
 from logitserve_service.errors import LoadError, WorkersBehindError, absent
+from logitserve_service.periodically import Failures
 from logitserve_service.repository.catalog import Catalog
 from logitserve_service.repository.loaded_model import ModelEntry
 from logitserve_service.repository.shared_state import DesiredState
@@ -95,6 +96,7 @@ class Watcher:
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
+        failures = Failures(logger, "following the folder of models")
         next_scan = loop.time() + self._watch_seconds
         while True:
             await asyncio.sleep(STATE_POLL_SECONDS)
@@ -103,8 +105,10 @@ class Watcher:
                 if self._watch_seconds and loop.time() >= next_scan:
                     next_scan = loop.time() + self._watch_seconds
                     await self._follow_files()
-            except Exception:  # log and retry: the watcher must not stop
-                logger.exception("the folder of models could not be followed")
+            except Exception as error:  # noqa: BLE001 - logged; the watcher must not stop
+                failures.failed(error)
+            else:
+                failures.worked()
 
     async def _follow_state(self) -> None:
         """Carry out the load and unload requests since the last call."""

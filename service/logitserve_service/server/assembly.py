@@ -1,6 +1,7 @@
 """Puts the parts of a serving process together."""
 
 import os
+import resource
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -154,12 +155,16 @@ def loader(settings: Settings, metrics: Metrics, shared: SharedState) -> Loader:
 
 
 def _connection_limits(settings: Settings) -> connection_limits.Limits:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    left = files - connection_limits.FEWEST_FILES - settings.max_connections
+    most = connection_limits.EXTRA_CONNECTIONS
     return connection_limits.Limits(
         connections=settings.max_connections,
         header_seconds=settings.header_timeout_seconds,
         body_seconds=settings.body_timeout_seconds,
         keep_alive_seconds=settings.keep_alive_seconds,
         request_seconds=settings.request_timeout_ms / 1000,
+        extra=most if files == resource.RLIM_INFINITY else max(1, min(most, left)),
     )
 
 

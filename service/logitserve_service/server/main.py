@@ -14,7 +14,7 @@ from logitserve_service.config.settings import Settings, environment_name
 from logitserve_service.errors import SettingsError, StartError
 from logitserve_service.server import tls, worker
 from logitserve_service.server.assembly import Shared
-from logitserve_service.server.connections import EXTRA_CONNECTIONS
+from logitserve_service.server.connections import EXTRA_CONNECTIONS, FEWEST_FILES
 from logitserve_service.server.drain import Drain
 from logitserve_service.server.supervisor import Supervisor
 from logitserve_service.server.worker import BACKLOG, Serving
@@ -40,7 +40,7 @@ def serve(settings: Settings) -> None:
         # Held until the process ends: no other process gets the port between two workers.
         grpc_port = reserve_grpc_port(settings.host, settings.grpc_port)
         settings = settings.model_copy(update={"grpc_port": grpc_port.getsockname()[1]})
-    _allow_files(settings.max_connections + EXTRA_CONNECTIONS + SPARE_FILES)
+    settings = _fit_files(settings)
     shared = Shared.of(settings.workers)
     load_onnxruntime()  # once, for all workers
     gc.freeze()
@@ -91,17 +91,30 @@ def reserve_grpc_port(host: str, port: int) -> socket.socket:
     return reserved
 
 
-def _allow_files(count: int) -> None:
-    """Raise the limit on open files, as far as the hard limit permits."""
+def _fit_files(settings: Settings) -> Settings:
+    """Raise the limit on open files as far as the hard limit permits, and lower what needs more.
+
+    Raises:
+        StartError: there are too few for a single connection.
+    """
+    wanted = settings.max_connections + EXTRA_CONNECTIONS + SPARE_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < count:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))
-    if hard < count:
-        text = (
-            "a process may have %d files open (ulimit -n), too few for so many connections; lower "
-            "%s or raise the limit to %d"
-        )
-        logger.warning(text, hard, environment_name("max_connections"), count)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return settings
+    if hard == resource.RLIM_INFINITY or hard >= wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return settings
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    left = hard - FEWEST_FILES
+    if left < 2:
+        least = FEWEST_FILES + 2
+        raise StartError(f"a process may have {hard} files open (ulimit -n), and needs {least}")
+    connections = min(settings.max_connections, left - min(EXTRA_CONNECTIONS, left // 2))
+    if connections < settings.max_connections:
+        text = "a process may have %d files open (ulimit -n): %s is lowered from %d to %d"
+        name = environment_name("max_connections")
+        logger.warning(text, hard, name, settings.max_connections, connections)
+    return settings.model_copy(update={"max_connections": connections})
 
 
 def _announce(settings: Settings, listener: socket.socket, serving: Serving) -> None:
