@@ -39,6 +39,7 @@ class Watcher:
         self._accepted: Files = catalog.files
         self._before: Files = catalog.files
         self._desired = catalog.desired
+        self._is_asked = False
         self._warning = ""  # the last one, so that it is logged once
         self._thread = ThreadPoolExecutor(1, "models")  # one model is loaded at a time
 
@@ -56,6 +57,10 @@ class Watcher:
             watching.cancel()
             self._shared.leave()
             self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def reread(self) -> None:
+        """Scan soon, and take what is there for complete."""
+        self._is_asked = True
 
     async def load(self, name: str) -> None:
         """Load a model from its current files, in all workers."""
@@ -102,9 +107,11 @@ class Watcher:
             await asyncio.sleep(STATE_POLL_SECONDS)
             try:
                 await self._follow_state()
-                if self._watch_seconds and loop.time() >= next_scan:
+                is_due = self._watch_seconds and loop.time() >= next_scan
+                if is_due or self._is_asked:
                     next_scan = loop.time() + self._watch_seconds
-                    await self._follow_files()
+                    is_asked, self._is_asked = self._is_asked, False
+                    await self._follow_files(is_asked=is_asked)
             except Exception as error:  # noqa: BLE001 - logged; the watcher must not stop
                 failures.failed(error)
             else:
@@ -133,8 +140,8 @@ class Watcher:
         others = {name: files for name, files in self._accepted.items() if name not in names}
         self._accepted = {**others, **{name: now[name] for name in names if name in now}}
 
-    async def _follow_files(self) -> None:
-        """Scan the repository, and load what has changed."""
+    async def _follow_files(self, *, is_asked: bool = False) -> None:
+        """Scan the repository, and load what has changed; if asked to, without a second look."""
         try:
             snapshot = await self._scan()
         except OSError as error:
@@ -145,7 +152,7 @@ class Watcher:
         self._warn("; ".join(f"model {name}: {reason}" for name, reason in unreadable.items()))
         kept = {name: files for name, files in self._before.items() if name in unreadable}
         now = {**snapshot.files, **kept}
-        accepted = settled(self._accepted, self._before, now)
+        accepted = settled(self._accepted, now if is_asked else self._before, now)
         names = changed(self._accepted, accepted) | self._loader.unsettled()
         self._before, self._accepted = now, accepted
         for name in sorted(names):

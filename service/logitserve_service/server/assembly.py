@@ -4,7 +4,7 @@ import os
 import resource
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -77,6 +77,8 @@ class Process:
     connections: Connections
     endpoint: Endpoint
     asgi: AsgiApplication
+    reread: Callable[[], None]
+    """Reads keys and the folder of models again."""
 
     @classmethod
     def of(cls, settings: Settings, shared: Shared, drain: Drain, *, number: int = 0) -> Self:
@@ -125,7 +127,12 @@ class Process:
             from logitserve_service.server import grpc  # needs an extra
 
             background.append(lambda: grpc.running(settings, endpoint, readiness, drain, trimmer))
-        return cls(catalog, connections, endpoint, AsgiApplication(endpoint, background))
+
+        def reread() -> None:
+            authenticator.reread()
+            watcher.reread()
+
+        return cls(catalog, connections, endpoint, AsgiApplication(endpoint, background), reread)
 
 
 def loader(settings: Settings, metrics: Metrics, shared: SharedState) -> Loader:

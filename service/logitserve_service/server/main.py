@@ -5,9 +5,7 @@ import gc
 import logging
 import os
 import resource
-import signal
 import socket
-import sys
 
 from logitserve.inference.runtime import load_onnxruntime
 from logitserve_service.config.settings import Settings, environment_name
@@ -29,8 +27,6 @@ logger = logging.getLogger("logitserve.server")
 def serve(settings: Settings) -> None:
     """Serve until stopped. Raises as `worker.run` and `bind` do."""
     logs.configure(settings.log_format, settings.log_level)
-    for stop in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(stop, lambda *_: sys.exit(0))  # until there is something to drain
     tls.context(settings)  # fails early where a file is wrong
     if settings.linger_seconds >= settings.drain_seconds:
         problem = f"must be less than drain_seconds, which is {settings.drain_seconds:g}"
@@ -51,7 +47,6 @@ def serve(settings: Settings) -> None:
         listener=listener,
         drain=Drain(linger_seconds=settings.linger_seconds, drain_seconds=settings.drain_seconds),
         timeout_seconds=settings.worker_timeout_seconds,
-        hand_on=None if tls.files(settings) is None else signal.SIGHUP,
     )
     supervisor.run(functools.partial(_announce, settings, listener))
 
