@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from logitserve.inference.model_file import Signature as FileStat
-from logitserve.inference.repository import ModelRepository
+from logitserve.inference.repository import Key, ModelRepository
 from logitserve_service.repository.kept import Kept
 
 VersionFiles = Mapping[str, FileStat]
@@ -19,12 +19,14 @@ class Snapshot:
 
     files: Files
     unreadable: Mapping[str, str]  # model → reason
+    passed_over: Mapping[Key, str]  # model files that are in no place for them, and why
 
 
 def scan(repository: ModelRepository) -> Snapshot:
     """Scan by `stat`; OSError if the folder is missing or cannot be read."""
     look = repository.look()
-    return Snapshot(_grouped((*key, file) for key, file in look.files.items()), look.unreadable)
+    files = _grouped((*key, file) for key, file in look.files.items())
+    return Snapshot(files, look.unreadable, look.passed_over)
 
 
 def files_of(kept: Iterable[Kept]) -> Files:

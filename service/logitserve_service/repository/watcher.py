@@ -12,6 +12,7 @@ from functools import partial
 from typing import TypeVar
 
 from logitserve.inference.errors import ModelNotFoundError
+from logitserve.inference.repository import listed
 from logitserve_service.errors import LoadError, WorkersBehindError, absent
 from logitserve_service.periodically import Failures
 from logitserve_service.repository.catalog import Catalog
@@ -46,7 +47,7 @@ class Watcher:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Watch while the context lasts."""
-        await self._in_thread(self._loader.report)
+        await self._in_thread(self._report)
         self._shared.done(self._desired.generation)
         # From here on, load requests wait for this worker; earlier ones are followed now.
         await self._follow_state()
@@ -177,7 +178,18 @@ class Watcher:
             logger.info("model %s: serving version %s", name, ", ".join(entry.versions) or "none")
 
     async def _scan(self) -> Snapshot:
-        return await self._in_thread(partial(scan, self._loader.repository))
+        snapshot = await self._in_thread(partial(scan, self._loader.repository))
+        if snapshot.passed_over != self._catalog.passed_over:
+            self._catalog.passed_over = snapshot.passed_over
+            await self._in_thread(self._report)
+        return snapshot
+
+    def _report(self) -> None:
+        """Log refusals, and what is passed over, unless another worker has."""
+        self._loader.report()
+        text = listed(self._catalog.passed_over)
+        if text and self._shared.first_to_log(text):
+            logger.warning("%s", text)
 
     async def _in_thread(self, call: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)

@@ -85,7 +85,7 @@ async def test_a_model_that_cannot_be_read_stays(
         nonlocal scans
         scans += 1
         found = scan(repository).files
-        return Snapshot({"tiny": found["tiny"]}, {"other": "Permission denied"})
+        return Snapshot({"tiny": found["tiny"]}, {"other": "Permission denied"}, {})
 
     async with watched(models) as (catalog, _):
         monkeypatch.setattr(watching, "scan", scan_without_other)
