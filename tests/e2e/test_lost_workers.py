@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -12,6 +13,7 @@ import pytest
 from tests import tiny_models
 from tests.e2e.metrics import series, total, value, wait_until
 from tests.e2e.process import Server, running
+from tests.e2e.sockets import connect
 from tests.tiny_models import png, random_picture
 
 LARGE = 3 * 2**30
@@ -144,6 +146,23 @@ def test_a_version_that_ends_its_worker_is_refused(models: Path, workers: int) -
         assert versions(server, "loading") == 0
         assert_serves(server)
         assert "it ended the process that loaded it (SIGKILL)" in "".join(server.log)
+
+
+def test_what_a_worker_was_answering_is_counted_as_lost(models: Path) -> None:
+    begin = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1234"
+    lost = {"route": "other", "model": "", "status": "lost"}
+    with running("--models", str(models)) as server, ExitStack() as stack:
+        assert ("logitserve_requests_total", frozenset(lost.items())) in series(server.url)
+        for _ in range(3):
+            stack.enter_context(connect(server)).sendall(begin)
+        # With the request for the metrics.
+        wait_until(lambda: value(server.url, "requests_in_progress") == 4)
+        for killed in (1, 2):
+            workers_of(server)[0].kill()
+            wait_until(lambda killed=killed: exits(server) == {"signal": killed})  # type: ignore[misc]
+            wait_until(lambda: value(server.url, "requests_in_progress") == 1)
+            assert value(server.url, "requests_total", **lost) == 3
+        assert any("3 requests are lost" in line for line in server.log)
 
 
 def test_a_worker_that_hangs_is_replaced(models: Path) -> None:

@@ -12,7 +12,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from tests.e2e.conftest import VERSIONS, Weights
 from tests.e2e.metrics import series, total, value, wait_until
 from tests.e2e.process import Server, running
-from tests.e2e.sockets import connect
+from tests.e2e.sockets import begun, connect, read_all
+from tests.forms import FORMS, Ask, Form
 from tests.tiny_models import png, random_picture
 
 PNG = {"content-type": "image/png"}
@@ -32,6 +33,23 @@ def post(server: Server, path: str, **options: Any) -> httpx.Response:
     """Over a connection of its own, so that any worker may get it."""
     headers = {**options.pop("headers", {}), "Connection": "close"}
     return server.client.post(path, headers=headers, **options)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_what_has_ended_is_not_in_progress(server: Server, strict: Server, form: Form) -> None:
+    image = random_picture(0)
+    form.send(server, Ask([image]))
+    form.send(server, Ask([image], model="cats"))
+    form.send(strict, Ask([image] * 2 if form.many else [image]))
+    if form.over_http:
+        begun(server, form, Ask([image])).close()
+        with begun(strict, form, Ask([image])) as slow:
+            assert read_all(slow).startswith(b"HTTP/1.1 408")
+        with connect(server) as broken:
+            broken.sendall(b"no HTTP\r\n\r\n")
+            read_all(broken)
+    for each in (server, strict):  # but the request for the metrics
+        wait_until(lambda each=each: value(each.url, "requests_in_progress") == 1)  # type: ignore[misc]
 
 
 def test_requests_add_up(counted: tuple[Server, int]) -> None:

@@ -117,6 +117,7 @@ class Ticket:
         else:
             model = route.name or endpoint.catalog.default or NO_MODEL
             self.exchange = Exchange(*known, route.template, model)
+        endpoint.recorder.begun()
         self.timeout_ms = endpoint.admission.timeout_ms
         self._endpoint = endpoint
         self._reply = reply

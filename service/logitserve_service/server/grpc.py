@@ -178,6 +178,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
 
         async def call(_: Any, context: Any) -> Any:
             exchange = self._exchange(name, context)
+            self._endpoint.recorder.begun()
             self.in_flight += 1
             try:
                 response = await self._answer(name, parse, method, context, exchange)

@@ -23,7 +23,7 @@ from logitserve_service.server import memory
 from logitserve_service.server.assembly import Shared
 from logitserve_service.server.drain import EXIT_SECONDS, Drain, refuse_handshakes
 from logitserve_service.server.worker import Serving
-from logitserve_service.telemetry.metrics import WORKER_EXITS, Metrics
+from logitserve_service.telemetry.metrics import WORKER_EXITS, Metrics, count_lost
 from logitserve_service.telemetry.shared_values import Row
 
 Work = Callable[[int, Callable[[Serving], None]], bool]
@@ -60,6 +60,7 @@ class Worker:
         self.is_hung = False
         self.serving: Serving | None = None
         self.failure: str | None = None
+        self.lost = 0  # requests, with the last process
         self.start_at = -math.inf
         """When to start a process, on the monotonic clock; infinite while one runs."""
         self._early_exits = 0  # consecutive processes that exited before they served
@@ -119,6 +120,7 @@ class Worker:
         """
         self.read_report()
         self.process.join()
+        self.lost = count_lost(self._row)
         self._row.drop()
         self.start_at = time.monotonic()
         if self.serving is None:
@@ -223,8 +225,8 @@ class Supervisor:
             raise StartError(worker.failure or f"a worker ended at its start ({reason})")
         self._metrics.add(WORKER_EXITS, 1, kind)
         wait_seconds = max(0.0, worker.start_at - time.monotonic())
-        text = "worker %d has ended: %s; another starts in %.1f s"
-        logger.error(text, worker.process.pid, reason, wait_seconds)
+        text = "worker %d has ended: %s; %d requests are lost, another worker starts in %.1f s"
+        logger.error(text, worker.process.pid, reason, worker.lost, wait_seconds)
 
     def _reread(self, number: int, _: FrameType | None) -> None:
         logger.info("SIGHUP: the certificate, keys and models are read again")

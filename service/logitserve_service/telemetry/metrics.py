@@ -17,7 +17,7 @@ from prometheus_client.utils import floatToGoString
 from logitserve.inference import heads
 from logitserve.inference.card import Head, ModelCard
 from logitserve.inference.predictor import Predictions
-from logitserve_service.telemetry.exchange import NO_MODEL
+from logitserve_service.telemetry.exchange import NO_MODEL, OTHER_ROUTE
 from logitserve_service.telemetry.shared_values import Places, Row
 
 Kind = Literal["counter", "histogram", "sum", "min", "max"]
@@ -77,8 +77,11 @@ _SHORT_SECONDS = (
 
 REQUESTS = Family(
     "requests",
-    "Requests that were answered; of gRPC, with the status that HTTP would have given.",
+    "Requests by their outcome: a status, of gRPC the one that HTTP would have given, or lost.",
     ("route", "model", "status"),
+)
+IN_PROGRESS = Family(
+    "requests_in_progress", "Requests that have begun and are not answered.", (), "sum"
 )
 REQUEST_SECONDS = Family(
     "request_seconds",
@@ -140,6 +143,9 @@ LOOP_LAG = Family(
     "Seconds that the event loop came late to a timer.",
     *((), "histogram", (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)),
 )
+
+LOST = (OTHER_ROUTE, NO_MODEL, "lost")
+"""Labels of requests that ended with their worker."""
 
 FAMILIES = tuple(value for value in list(globals().values()) if isinstance(value, Family))
 _BY_NAME = {family.name: family for family in FAMILIES}
@@ -212,6 +218,15 @@ class ModelMetrics:
         self._confidence.observe_all(probabilities[np.arange(len(labels)), labels])
 
 
+def count_lost(row: Row) -> int:
+    """Count what a worker that has ended has not answered; return how many requests that are."""
+    values, (in_progress,) = row.places((IN_PROGRESS.name,), IN_PROGRESS.width)
+    _, (lost,) = row.places((REQUESTS.name, *LOST), REQUESTS.width)
+    count, values[in_progress] = values[in_progress], 0
+    values[lost] += count
+    return int(count)
+
+
 class Metrics(Collector):
     """The counts of this process; collected, those of all processes that share the rows."""
 
@@ -225,6 +240,8 @@ class Metrics(Collector):
         for (name, *_), (place, *_) in self.row.series().items():
             if _BY_NAME[name].is_gauge:
                 self.row.values[place] = 0  # of a predecessor
+        self.add(REQUESTS, 0, *LOST)  # so that the first one is seen to add one
+        self._values, (self._in_progress,) = self.places(IN_PROGRESS)
 
     def places(self, family: Family, *labels: str) -> Places:
         """Places of a series of a family, by its label values."""
@@ -250,6 +267,10 @@ class Metrics(Collector):
         self.add(LOAD_FAILURES, 0, card.name)  # so that the first failure is seen to add one
         return ModelMetrics(self, card)
 
+    def begun(self) -> None:
+        """Count a request that has begun; `answered` must follow."""
+        self._values[self._in_progress] += 1
+
     def answered(self, route: str, model: str, status: int, seconds: float) -> None:
         """Count a response.
 
@@ -265,6 +286,7 @@ class Metrics(Collector):
             self._answered[route, model, status] = series
         values, place, histogram = series
         values[place] += 1
+        values[self._in_progress] -= 1
         histogram.observe(seconds)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:

@@ -29,6 +29,8 @@ class Recorder:
         log_quiet_routes: bool = False,
     ) -> None:
         """Record; responses of `quiet_routes` are not traced, and logged only if that is set."""
+        self.begun = metrics.begun
+        """Call it for each request once it is known."""
         self._answered = metrics.answered
         self._access_log = access_log
         self._tracing = tracing
