@@ -35,6 +35,7 @@ class Family:
     labels: tuple[str, ...] = ()
     kind: Kind = "counter"
     bounds: tuple[float, ...] = ()  # of a histogram's buckets, without the infinite one
+    prefix: str = "logitserve_"  # or that of all programs
 
     @property
     def is_gauge(self) -> bool:
@@ -49,7 +50,7 @@ class Family:
     def metric(self, series: Mapping[tuple[str, ...], Values]) -> Metric:
         """The samples of all series, by their label values."""
         kind = "gauge" if self.is_gauge else self.kind
-        metric = Metric(f"logitserve_{self.name}", self.help, kind)
+        metric = Metric(f"{self.prefix}{self.name}", self.help, kind)
         for labels, values in series.items():
             named = dict(zip(self.labels, labels, strict=True))
             if self.kind == "histogram":
@@ -86,11 +87,11 @@ IN_PROGRESS = Family(
 REQUEST_SECONDS = Family(
     "request_seconds",
     "Seconds from the first byte of a request until its response was handed to the kernel.",
-    ("route",),
+    ("route", "model", "status"),  # the status as its class: 2xx
     "histogram",
     (
         *(0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05),
-        *(0.075, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+        *(0.075, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
     ),
 )
 BATCH_SIZE = Family(
@@ -112,8 +113,19 @@ CONFIDENCE = Family(
 PREDICTIONS = Family(
     "predictions",
     "Images by predicted label; where several labels may hold, each counts.",
-    ("model", "label"),
+    ("model", "version", "label"),
 )
+KNOWN = Family(
+    "known", "Images by `known` of their predictions: true or false.", ("model", "known")
+)
+BUILD_INFO = Family("build_info", "1 for what runs.", ("version", "python", "onnxruntime"), "max")
+CPU_SECONDS = Family("cpu_seconds", "CPU time of the workers.", prefix="process_")
+STARTED = Family(
+    *("start_time_seconds", "When the oldest worker started, since the epoch.", (), "min"),
+    prefix="process_",
+)
+OPEN_FILES = Family("open_fds", "Open files of the workers.", (), "sum", prefix="process_")
+MAX_FILES = Family("max_fds", "Files that the workers may have open.", (), "sum", prefix="process_")
 MODEL_VERSIONS = Family(
     "model_versions",
     "Versions in the repository: ready, loading, refused, or idle (policy or request).",
@@ -192,8 +204,11 @@ class ModelMetrics:
         self._inference_seconds = metrics.histogram(INFERENCE_SECONDS, card.name)
         self._preprocessing_seconds = metrics.histogram(PREPROCESSING_SECONDS, card.name)
         self._confidence = metrics.histogram(CONFIDENCE, card.name)
-        series = [metrics.places(PREDICTIONS, card.name, label) for label in card.labels]
+        version = card.version
+        series = [metrics.places(PREDICTIONS, card.name, version, label) for label in card.labels]
         self._labels = series[0][0], [place for _, (place,) in series]
+        known = [metrics.places(KNOWN, card.name, text) for text in ("false", "true")]
+        self._known = known[0][0], [place for _, (place,) in known]
         self._thresholds = heads.thresholds(card) if card.head is Head.SIGMOID else None
 
     def preprocessed(self, seconds: float) -> None:
@@ -205,6 +220,11 @@ class ModelMetrics:
         self._batch_size.observe(len(predictions))
         self._inference_seconds.observe(seconds)
         probabilities, labels = predictions.probabilities, predictions.argmax
+        if predictions.known is not None:
+            values, (unknown, known) = self._known
+            count = int(np.count_nonzero(predictions.known))
+            values[known] += count
+            values[unknown] += len(labels) - count
         if self._thresholds is not None:
             _count(self._labels, np.nonzero(probabilities >= self._thresholds)[1])
         elif len(labels) > _FEW:
@@ -282,7 +302,8 @@ class Metrics(Collector):
                 self.answered(route, NO_MODEL, status, seconds)
                 return
             values, (place,) = self.places(REQUESTS, route, model, str(status))
-            series = values, place, self.histogram(REQUEST_SECONDS, route)
+            histogram = self.histogram(REQUEST_SECONDS, route, model, f"{status // 100}xx")
+            series = values, place, histogram
             self._answered[route, model, status] = series
         values, place, histogram = series
         values[place] += 1
