@@ -5,6 +5,7 @@ so that lines of several workers do not mix in a pipe.
 """
 
 import contextlib
+import errno
 import logging
 import os
 import select
@@ -16,7 +17,7 @@ import orjson
 
 from logitserve_service.periodically import periodically
 from logitserve_service.telemetry.exchange import Exchange, described
-from logitserve_service.telemetry.logs import LogFormat, rfc3339, visible
+from logitserve_service.telemetry.logs import LogFormat, rfc3339, takes_more, visible
 from logitserve_service.telemetry.request_ids import described as ids_of
 
 WRITE_SECONDS = 0.1
@@ -53,6 +54,8 @@ class AccessLog:
         """Write the buffered lines."""
         lines, self._lines, self._size = self._lines, [], 0
         try:
+            if not takes_more(self._descriptor):
+                raise BlockingIOError(errno.EAGAIN, "its reader hangs")
             os.write(self._descriptor, b"".join(lines))
         except OSError as error:  # requests are answered even if nothing reads the log
             self._lost(len(lines))

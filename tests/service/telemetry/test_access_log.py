@@ -114,6 +114,21 @@ async def test_lines_are_written_while_it_runs_and_at_the_end() -> None:
     os.close(writer)
 
 
+def test_a_reader_that_hangs_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    lost: list[int] = []
+    reader, writer = os.pipe()
+    log = AccessLog(writer, "text", lost.append)
+    for _ in range(2000):
+        log.add(exchange(), 0.001)
+    log.write()
+    assert 0 < sum(lost) < 2000
+    assert "its reader hangs" in caplog.text
+    assert len(caplog.records) == 1
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.mark.drill
 def test_a_log_that_cannot_be_written_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     lost: list[int] = []
     with open("/dev/full", "wb", buffering=0) as full:  # noqa: PTH123 - a disk without room
