@@ -13,6 +13,8 @@ from tests.deploy.engine import docker, inspected
 from tests.deploy.waiting import answers, wait_until
 from tests.e2e.metrics import value
 
+pytestmark = pytest.mark.drill
+
 LARGE = 3 * 2**30
 HARDENED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
 

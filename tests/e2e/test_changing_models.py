@@ -27,6 +27,8 @@ from tests.e2e.process import Server, running
 from tests.forms import FORMS, Ask
 from tests.tiny_models import SPEC, card_for, linear_graph, png, random_picture, with_card
 
+pytestmark = pytest.mark.drill
+
 SWAP_SECONDS = 5
 """What is promised: a new version answers in every worker within so long."""
 

@@ -12,6 +12,8 @@ from tests.e2e.process import running
 from tests.e2e.profiles import ROOT
 from tests.tiny_models import png, random_picture
 
+pytestmark = pytest.mark.drill
+
 FILES, IDLE = 64, 200
 FEW_FILES = ("prlimit", f"--nofile={FILES}:{FILES}")
 FOLDER = ("--models", str(ROOT / "models"))

@@ -16,6 +16,8 @@ from tests.e2e.process import Server, running
 from tests.e2e.sockets import connect
 from tests.tiny_models import png, random_picture
 
+pytestmark = pytest.mark.drill
+
 LARGE = 3 * 2**30
 HEADERS = {"content-type": "image/png", "connection": "close"}
 WITHOUT_OVERRIDE = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")

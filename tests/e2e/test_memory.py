@@ -97,6 +97,7 @@ def test_a_decompression_bomb(shipped: Server, kind: str) -> None:
     assert_problem(response, 413, "pixels", "LOGITSERVE_MAX_PIXELS")
 
 
+@pytest.mark.drill
 @pytest.mark.usefixtures("small")
 def test_many_large_images_at_once(shipped: Server) -> None:
     """Those that fit into the memory together are decoded together; the others wait."""

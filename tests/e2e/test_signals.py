@@ -14,6 +14,8 @@ from tests import tiny_models
 from tests.e2e.metrics import wait_until
 from tests.e2e.process import clean_environment, command, interruptible, running
 
+pytestmark = pytest.mark.drill
+
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 AS_FIRST = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 

@@ -19,6 +19,8 @@ from tests.e2e.sockets import connect, read_all
 from tests.forms import pb
 from tests.tiny_models import png, random_picture
 
+pytestmark = pytest.mark.drill
+
 KEY = "a-key-of-the-test"
 HEADERS = {"x-api-key": KEY, "x-request-id": "the-request", "connection": "close"}
 
