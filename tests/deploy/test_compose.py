@@ -167,6 +167,20 @@ def test_a_stop_under_load_loses_nothing_and_ends_with_zero(image: Image, models
     assert "Traceback" not in log
 
 
+def test_a_stop_right_after_the_start(image: Image) -> None:
+    """Of process 1, which would ignore a signal that it has not asked for."""
+    for _ in range(5):
+        name = docker("run", "--detach", "--tmpfs=/tmp", image.name).strip()
+        try:
+            docker("stop", "--time", "30", name)
+            state = inspected(name)["State"]
+            lived = [datetime.fromisoformat(state[key][:19]) for key in ("StartedAt", "FinishedAt")]
+            assert state["ExitCode"] == 0
+            assert (lived[1] - lived[0]).total_seconds() < 20
+        finally:
+            docker("rm", "--force", name)
+
+
 def test_a_key_from_a_file_is_asked_for(image: Image, models: Path, tmp_path: Path) -> None:
     key_file = tmp_path / "key"
     key_file.write_text("a-key-in-a-file\n")
