@@ -167,6 +167,13 @@ def test_what_a_worker_was_answering_is_counted_as_lost(models: Path) -> None:
         assert any("3 requests are lost" in line for line in server.log)
 
 
+def test_the_kernel_ends_a_worker_rather_than_the_supervisor(models: Path) -> None:
+    with running("--models", str(models)) as server:
+        of = [server.process.pid, *(worker.pid for worker in workers_of(server))]
+        supervisor, worker = (int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in of)
+        assert supervisor < worker <= 1000
+
+
 def test_a_worker_that_hangs_is_replaced(models: Path) -> None:
     options = ("--models", str(models), "--workers", "2", "--worker-timeout-seconds", "2")
     with running(*options) as server:

@@ -4,6 +4,7 @@ The supervisor has imported what a worker needs, but loads no model and starts n
 forking it is safe and fast. SIGTERM stops a worker; a worker reports through a pipe.
 """
 
+import contextlib
 import ctypes
 import logging
 import math
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from types import FrameType
 
 from logitserve.inference.errors import InferenceError
@@ -39,9 +41,14 @@ LONGEST_WAIT_SECONDS = 30.0
 CHECK_SECONDS = 1.0
 """Between two looks for signs of life, which a worker gives as often."""
 
+OOM_SCORE = 100
+"""Added to that of a worker, in thousandths of the memory: where memory runs out, the kernel ends a
+worker, which is replaced, and not the supervisor, with which all ends."""
+
 OUT_OF_MEMORY, HUNG, SIGNAL, EXIT = KINDS = ("oom", "hung", "signal", "exit")
 """Of a worker's end."""
 
+_OOM_SCORE = Path("/proc/self/oom_score_adj")
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _fork = multiprocessing.get_context("fork")
 
@@ -273,6 +280,9 @@ def _child(work: Work, number: int, reporting: Connection, parent: int) -> None:
     for other in (signal.SIGHUP, *IGNORED):
         signal.signal(other, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+    with contextlib.suppress(OSError):  # where the kernel has no such file
+        adjustment = int(_OOM_SCORE.read_text())
+        _OOM_SCORE.write_text(str(min(1000, adjustment + OOM_SCORE)))
     # The death of the parent stops this process too.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
