@@ -8,7 +8,7 @@ from logitserve_service.telemetry.timing import Timing
 
 OTHER_ROUTE = "other"  # for paths without a route: clients could make any number of label values
 NO_PROBLEM = ("", "")
-MAX_DETAIL: Final = 160  # characters of a detail in a line, which must fit into one write
+LONGEST_MODEL: Final = 63  # a client may have sent any name
 NO_MODEL = ""  # for requests without a model, or with one that does not exist
 
 
@@ -33,19 +33,18 @@ class Exchange:
 def described(exchange: Exchange, seconds: float) -> dict[str, Any]:
     """What a JSON line tells of a response, besides its ids."""
     timing = exchange.timing
-    problem, detail = exchange.problem
     members: dict[str, Any] = {
         "client": exchange.client,
         "method": exchange.method,
         "route": exchange.route,
-        "model": exchange.model,
+        "model": exchange.model[:LONGEST_MODEL],
         "version": exchange.version,
         "status": exchange.status,
         "seconds": round(seconds, 6),
         "bytes": exchange.size,
     }
-    if problem:
-        members |= {"problem": problem, "detail": detail[:MAX_DETAIL]}
+    if exchange.problem[0]:
+        members["problem"] = exchange.problem[0]
     if timing is not None:
         members |= {
             "decode_seconds": round(timing.preprocessing, 6),

@@ -83,9 +83,10 @@ def _log(kind: _Kind) -> None:
     exchange = kind.last
     path = exchange.path[:MAX_PATH_BYTES].decode("latin-1")
     more = f" ({kind.unlogged} like this in the last second)" if kind.unlogged else ""
+    more_fields = {"detail": exchange.problem[1], "count": max(1, kind.unlogged)}
     with identified(exchange.identity):
         logger.warning(
             "%s %s %d: %s%s",
             *(exchange.method or "-", path or "-", exchange.status, exchange.problem[1], more),
-            extra={"fields": {**described(exchange, kind.seconds), "count": max(1, kind.unlogged)}},
+            extra={"fields": {**described(exchange, kind.seconds), **more_fields}},
         )
