@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help setup serve train test test-deploy loadtest knee lint bench bench-sweeps fuzz soak format lock protobuf protocol-clients programs clean
+.PHONY: help setup serve train test test-deploy drills loadtest knee lint bench bench-sweeps fuzz soak format lock protobuf protocol-clients programs clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,10 @@ test-deploy: $(VENV)/.development programs ## run what people deploy: image, com
 	@docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null \
 		|| scripts/install-debian-packages docker-compose || true
 	$(BIN)/python -m pytest tests/deploy
+
+drills: $(VENV)/.development programs ## break things while the service runs: docs/runbook.md has them
+	$(BIN)/python -m pytest -m drill
+	$(BIN)/python -m pytest -m drill tests/deploy
 
 LOADTEST := $(VENV)/loadtest
 LOADTEST_RESULTS := build/loadtest

@@ -2,15 +2,14 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from logitserve.inference.errors import FileChangedError, ModelFileError
 
-_CHUNK = 2**20
+CHUNK_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,49 +38,53 @@ class Reading:
     path: Path
     """Where onnxruntime finds these bytes; a file in memory."""
     sha256: str
-    signature: Signature
-    """Of the file that they were read from."""
 
 
 @contextmanager
-def read(path: Path, expected: Signature | None = None) -> Iterator[Reading]:
+def in_memory(chunks: Iterable[bytes]) -> Iterator[Reading]:
+    """Hold bytes as a file in memory (`memfd_create`) for as long as the block lasts.
+
+    onnxruntime keeps Python's lock while it parses bytes, but not while it parses a file;
+    `benchmarks/many_models.py --stall` shows for how long that keeps the event loop waiting.
+    Nothing is written to a disk.
+    """
+    descriptor = os.memfd_create("model")
+    try:
+        digest = hashlib.sha256()
+        with open(descriptor, "wb", closefd=False) as target:
+            for chunk in chunks:
+                digest.update(chunk)
+                target.write(chunk)
+        yield Reading(Path(f"/proc/self/fd/{descriptor}"), digest.hexdigest())
+    finally:
+        os.close(descriptor)
+
+
+def read(path: Path, expected: Signature | None = None) -> AbstractContextManager[Reading]:
     """Read a file once, and hold its bytes for as long as the block lasts.
 
     A file that is not the expected one is not read.
-
-    They are held as a file in memory (`memfd_create`), because onnxruntime keeps Python's lock
-    while it parses bytes, but not while it parses a file; `benchmarks/many_models.py --stall` shows
-    for how long that keeps the event loop waiting. Nothing is written to a disk.
 
     Raises:
         FileChangedError: somebody wrote to the file meanwhile, or it has gone.
         ModelFileError: it cannot be read.
     """
-    descriptor = os.memfd_create("model")
+    return in_memory(_chunks(path, expected))
+
+
+def _chunks(path: Path, expected: Signature | None) -> Iterator[bytes]:
     try:
-        try:
-            with path.open("rb") as source:
-                sha256, signature = _copy(source, descriptor, expected)
-        except FileNotFoundError as error:
-            raise FileChangedError(f"the file has gone: {error.strerror}") from error
-        except OSError as error:
-            raise ModelFileError(f"the file cannot be read: {error.strerror}") from error
-        yield Reading(Path(f"/proc/self/fd/{descriptor}"), sha256, signature)
-    finally:
-        os.close(descriptor)
-
-
-def _copy(source: BinaryIO, descriptor: int, expected: Signature | None) -> tuple[str, Signature]:
-    before = Signature.of(os.fstat(source.fileno()))
-    if expected not in {None, before}:
-        raise FileChangedError("the file is not the one that was scanned")
-    digest = hashlib.sha256()
-    left = before.size + 1  # a file that grows meanwhile is not read to its end
-    with open(descriptor, "wb", closefd=False) as target:
-        while chunk := source.read(min(_CHUNK, left)):
-            digest.update(chunk)
-            target.write(chunk)
-            left -= len(chunk)
-    if left != 1 or Signature.of(os.fstat(source.fileno())) != before:
-        raise FileChangedError("the file is being written")
-    return digest.hexdigest(), before
+        with path.open("rb") as source:
+            before = Signature.of(os.fstat(source.fileno()))
+            if expected not in {None, before}:
+                raise FileChangedError("the file is not the one that was scanned")
+            left = before.size + 1  # a file that grows meanwhile is not read to its end
+            while chunk := source.read(min(CHUNK_BYTES, left)):
+                yield chunk
+                left -= len(chunk)
+            if left != 1 or Signature.of(os.fstat(source.fileno())) != before:
+                raise FileChangedError("the file is being written")
+    except FileNotFoundError as error:
+        raise FileChangedError(f"the file has gone: {error.strerror}") from error
+    except OSError as error:
+        raise ModelFileError(f"the file cannot be read: {error.strerror}") from error

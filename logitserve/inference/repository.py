@@ -31,6 +31,27 @@ _NAME: TypeAdapter[str] = TypeAdapter(ModelName)
 _VERSION: TypeAdapter[str] = TypeAdapter(ModelVersion)
 
 
+_NO_NAME = (
+    "is not a model name: use lower-case letters, digits, '.', '_' and '-', 63 at most, starting "
+    "with a letter or digit"
+)
+_NO_VERSION = "is not a version: use a whole number without leading zeros, 18 digits at most"
+_SHOWN = 3
+"""Files that a line names."""
+
+
+def listed(passed_over: Mapping[tuple[str, str], str]) -> str:
+    """Model files that are passed over, in one line; empty where there are none."""
+    lines = [f"{name}/{version} ({why})" for (name, version), why in passed_over.items()]
+    more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+    return f"passed over: {'; '.join(lines[:_SHOWN])}{more}" if lines else ""
+
+
+def _text(name: str) -> str:
+    """A file's name, which may be any bytes, as text that can be sent."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def default_model(names: Sequence[str]) -> str | None:
     """The model that is asked when none is named: `digits` if present, else the only one."""
     if PREFERRED_DEFAULT in names:
@@ -58,6 +79,8 @@ class Look:
     """Models by their names, versions oldest first."""
     unreadable: Mapping[str, str]
     """Models whose folders could not be looked into, and why."""
+    passed_over: Mapping[Key, str]
+    """Model files where none is looked for, and why; no version for those beside versions."""
 
 
 class ModelRepository:
@@ -76,9 +99,10 @@ class ModelRepository:
             raise NoModelsError(f"the folder of models {self.root} does not exist")
         names = sorted(name for name in self._candidates() if self._versions(name))
         if not names:
+            passed_over = listed(self.look().passed_over)
             raise NoModelsError(
                 f"no models in {self.root}: expected {self._expected()}; "
-                "make one with `logitserve train`"
+                f"{passed_over or 'make one with `logitserve train`'}"
             )
         return names
 
@@ -90,18 +114,21 @@ class ModelRepository:
         """
         found: dict[Key, Signature] = {}
         unreadable: dict[str, str] = {}
+        passed_over: dict[Key, str] = {}
         for name in sorted(self._candidates()):
-            if not _is_valid(_NAME, name):
-                continue
             try:
-                for version in self._versions(name):
+                versions, others = self._entries(name)
+                for version, why in others.items():
+                    passed_over[_text(name), _text(version)] = why
+                for version in versions:
                     status = self.path(name, version).stat()
                     found[name, version] = Signature.of(status)
             except FileNotFoundError:
                 continue  # removed while we looked
             except OSError as error:
-                unreadable[name] = error.strerror or type(error).__name__
-        return Look(found, unreadable)
+                if _is_valid(_NAME, name):
+                    unreadable[name] = error.strerror or type(error).__name__
+        return Look(found, unreadable, passed_over)
 
     def path(self, name: str, version: str) -> Path:
         """Where the ONNX file of a version lies, whether it is there or not."""
@@ -144,10 +171,7 @@ class ModelRepository:
                 written, or something else published the same version meanwhile.
         """
         if not _is_valid(_NAME, name):
-            raise PublishError(
-                f"{name!r} is not a model name: use lower-case letters, digits, '.', '_' and '-', "
-                "63 at most, starting with a letter or digit"
-            )
+            raise PublishError(f"{name!r} {_NO_NAME}")
         version = str(max(map(int, self._versions(name)), default=0) + 1)
         parent = self._folder(name)
         try:
@@ -175,15 +199,27 @@ class ModelRepository:
         return self.root / name
 
     def _versions(self, name: str) -> list[str]:
+        """The versions of a model, oldest first; none where it is no model."""
+        return self._entries(name)[0]
+
+    def _entries(self, name: str) -> tuple[list[str], dict[str, str]]:
+        """The versions of a model, oldest first, and what is passed over, with its reason."""
         folder = self._folder(name)
-        if not (_is_valid(_NAME, name) and folder.is_dir()):
-            return []
-        found = (
-            entry.name
-            for entry in folder.iterdir()
-            if _is_valid(_VERSION, entry.name) and (entry / MODEL_FILE).is_file()
-        )
-        return sorted(found, key=int)
+        if not folder.is_dir():
+            is_alone = name == MODEL_FILE and folder.is_file()
+            return [], {"": "a folder of one model needs --model-name"} if is_alone else {}
+        why = "" if _is_valid(_NAME, name) else f"{name!r} {_NO_NAME}"
+        found: list[str] = []
+        others: dict[str, str] = {}
+        for entry in () if name.startswith(".") else folder.iterdir():
+            if entry.name == MODEL_FILE:
+                others[""] = why or f"expected {name}/<version>/{MODEL_FILE}"
+            elif not entry.name.startswith(".") and (entry / MODEL_FILE).is_file():
+                if _is_valid(_VERSION, entry.name) and not why:
+                    found.append(entry.name)
+                else:
+                    others[entry.name] = why or f"{entry.name!r} {_NO_VERSION}"
+        return sorted(found, key=int), others
 
 
 class OneModelRepository(ModelRepository):
@@ -213,12 +249,13 @@ class OneModelRepository(ModelRepository):
         del name
         return self.root
 
-    def _versions(self, name: str) -> list[str]:
+    def _entries(self, name: str) -> tuple[list[str], dict[str, str]]:
         if name != self._name:
-            return []
-        found = super()._versions(name)
-        alone = (self.root / MODEL_FILE).is_file()
-        return ["1", *found] if alone and "1" not in found else found
+            return [], {}
+        found, others = super()._entries(name)
+        if others.pop("", "") and "1" not in found:
+            found = ["1", *found]
+        return found, others
 
 
 def _sweep(parent: Path) -> None:

@@ -29,14 +29,15 @@ def test_numbers_in_the_text_are_those_of_the_tables() -> None:
     pods = scale.replicas(1_000_000, core)
     large = found["swap"]["1 GB"]
     idle = found["swap"]["1 MB"]["before"]
+    start = large["peak of start"] / 1e3
     for text in (
         f"**{found['metrics']['series']} series**",
         f"{found['metrics']['of a model']} series each",
         f"12 × 2 × {core:,.0f} × 0.65 = {12 * 2 * core * 0.65:,.0f}/s",
         f"are\n{2 * pods} cores",
-        f"2 × {large['peak'] / 1e3:.1f} = {2 * large['peak'] / 1e3:.1f} GB",
-        f"2 × {large['peak of start'] / 1e3:.1f} = {2 * large['peak of start'] / 1e3:.1f} GB",
-        f"(1,074 ÷ 2 − {idle:.0f}) ÷ 3 = {(2**30 / 2e6 - idle) / 3:.0f} MB",
+        f"2 × {large['peak'] / 1e3:.1f} + 2 = {2 * large['peak'] / 1e3 + 2:.1f} GB",
+        f"2 × {start:.1f} + 1 = {2 * start + 1:.1f} GB",
+        f"(1,074 − 2 × {idle:.0f}) ÷ (2 × 3 + 2) = {(2**30 / 1e6 - 2 * idle) / 8:.0f} MB",
         f"made {found['looks']:.0f} system calls",
         f"{2 * scale.REPLICAS * found['looks']:,.0f}",
     ):

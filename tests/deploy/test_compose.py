@@ -167,11 +167,26 @@ def test_a_stop_under_load_loses_nothing_and_ends_with_zero(image: Image, models
     assert "Traceback" not in log
 
 
+def test_a_stop_right_after_the_start(image: Image) -> None:
+    """Of process 1, which would ignore a signal that it has not asked for."""
+    for _ in range(5):
+        name = docker("run", "--detach", "--tmpfs=/tmp", image.name).strip()
+        try:
+            docker("stop", "--time", "30", name)
+            state = inspected(name)["State"]
+            lived = [datetime.fromisoformat(state[key][:19]) for key in ("StartedAt", "FinishedAt")]
+            assert state["ExitCode"] == 0
+            assert (lived[1] - lived[0]).total_seconds() < 20
+        finally:
+            docker("rm", "--force", name)
+
+
 def test_a_key_from_a_file_is_asked_for(image: Image, models: Path, tmp_path: Path) -> None:
     key_file = tmp_path / "key"
     key_file.write_text("a-key-in-a-file\n")
     key_file.chmod(0o644)
-    with up(image, models, KEY_FILE, API_KEY_FILE=str(key_file)) as service:
+    files = {"API_KEY_FILE": str(key_file), "METRICS_KEY_FILE": str(key_file)}
+    with up(image, models, KEY_FILE, **files) as service:
         url = f"{service.url}/models"
         assert httpx.get(url).status_code == 401
         assert httpx.get(url, headers={"Authorization": "Bearer wrong"}).status_code == 401
@@ -192,14 +207,20 @@ def test_an_empty_file_of_keys_stops_the_start_and_opens_nothing(image: Image) -
 
 def test_every_part_of_the_file_is_valid_for_compose(engine: None) -> None:
     del engine
-    compose = Compose({"API_KEY_FILE": "/dev/null"}, KEY_FILE)
+    compose = Compose({"API_KEY_FILE": "/keys", "METRICS_KEY_FILE": "/key"}, KEY_FILE)
     profiles = [f"--profile={name}" for name in ("monitoring", "load", "train")]
     rendered = yaml.safe_load(compose.run(*profiles, "config"))
     assert set(rendered["services"]) == {"service", "prometheus", "grafana", "load", "train"}
     for name, described in rendered["services"].items():
         assert described["read_only"] is True, name
         assert described["cap_drop"] == ["ALL"], name
+        assert described["logging"]["options"]["max-size"] == "10m", name
         assert described["security_opt"] == ["no-new-privileges:true"], name
+    assert rendered["secrets"]["api_key"]["file"] == "/keys"
+    assert rendered["secrets"]["metrics_key"]["file"] == "/key"
+    mounts = str(rendered["services"]["prometheus"]["volumes"])
+    assert "/key" in mounts
+    assert "/keys" not in mounts
 
 
 def test_the_files_are_valid_by_the_schema_of_the_compose_specification() -> None:
@@ -221,7 +242,8 @@ def test_the_file_agrees_with_the_dockerfile_and_the_settings() -> None:
         assert args == {"PYTHON_IMAGE": f"${{PYTHON_IMAGE:-{named_base()}}}"}, name
     grace = float(described["service"]["stop_grace_period"].removesuffix("s"))
     assert grace > Settings.model_fields["drain_seconds"].default
-    for passed_on in described["service"]["environment"]:
+    others = {"FORWARDED_ALLOW_IPS", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_SERVICE_NAME"}
+    for passed_on in set(described["service"]["environment"]) - others:
         field = passed_on.removeprefix("LOGITSERVE_").lower()
         assert field in Settings.model_fields, passed_on
     for name in ("prometheus", "grafana"):

@@ -71,6 +71,14 @@ def check(manifest: Manifest, release: str) -> None:
     jsonschema.Draft202012Validator(schema).validate(manifest)
 
 
+def test_kserve_takes_the_metric_in_the_mode_of_the_service() -> None:
+    """KServe's webhook (`validateScalingHPACompExtension`, `validateScalingKPACompExtension`)."""
+    (service,) = documents(KSERVE / "inference-service.yaml")
+    modes = {"Standard": {"cpu", "memory"}, "Serverless": {"concurrency", "rps"}}
+    mode = service["metadata"].get("annotations", {}).get("serving.kserve.io/deploymentMode")
+    assert service["spec"]["predictor"]["scaleMetric"] in modes[mode or "Serverless"]
+
+
 @pytest.mark.parametrize("release", RELEASES)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_manifest_is_valid_by_the_published_schemas(variant: str, release: str) -> None:

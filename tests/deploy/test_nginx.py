@@ -20,6 +20,8 @@ from tests.deploy.waiting import answers, wait_until
 from tests.e2e.process import Server, running
 from tests.load.requests import MIX, prepared
 
+pytestmark = pytest.mark.drill
+
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = (ROOT / "deploy/nginx.conf").read_text()
 MODELS = ("--models", str(ROOT / "models"))

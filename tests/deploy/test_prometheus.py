@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from tests.deploy.free_ports import free_ports
 from tests.deploy.load import loading
 from tests.deploy.waiting import answers, wait_until
 from tests.e2e.process import clean_environment, running
+
+pytestmark = pytest.mark.drill
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy/prometheus"
@@ -39,11 +42,35 @@ def test_promtool_finds_nothing_wrong() -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_alert_says_what_to_do() -> None:
-    (group,) = yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"]
+def groups_of(name: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load((FOLDER / name).read_text())["groups"])
+
+
+def test_every_alert_says_what_to_do_and_is_in_the_runbook() -> None:
+    (group,) = groups_of("alerts.yml")
+    runbook = (ROOT / "docs/runbook.md").read_text()
+    entries = re.findall(r"^### (Logitserve\w+)$", runbook, re.MULTILINE)
+    assert entries == [rule["alert"] for rule in group["rules"]]
     for rule in group["rules"]:
-        assert set(rule["annotations"]) == {"summary", "action"}, rule
+        notes = rule["annotations"]
+        assert set(notes) == {"summary", "action", "runbook_url"}, rule
+        assert notes["runbook_url"] == f"docs/runbook.md#{rule['alert'].lower()}"
         assert rule["labels"]["severity"] in {"critical", "warning", "info"}, rule
+
+
+def test_kubernetes_gets_the_same_rules_and_the_same_dashboard(tmp_path: Path) -> None:
+    """By prometheus-operator's PrometheusRule, and a ConfigMap that Grafana's sidecar takes."""
+    done = subprocess.run([ROOT / "scripts/monitoring-manifests"], capture_output=True, check=True)
+    rule, dashboard = yaml.safe_load_all(done.stdout)
+    assert (rule["apiVersion"], rule["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+    groups = rule["spec"]["groups"]
+    assert groups == groups_of("rules.yml") + groups_of("alerts.yml")
+    assert len({group["name"] for group in groups}) == len(groups)
+    file = tmp_path / "rules.yml"
+    file.write_text(yaml.safe_dump(rule["spec"]))
+    subprocess.run(["promtool", "check", "rules", file], check=True)
+    assert (dashboard["apiVersion"], dashboard["kind"]) == ("v1", "ConfigMap")
+    assert json.loads(dashboard["data"]["logitserve.json"]) == DASHBOARD
 
 
 class Prometheus:
@@ -114,10 +141,36 @@ def test_the_service_is_scraped_with_its_key(prometheus: Prometheus) -> None:
     assert prometheus.values("logitserve_ready") == [1]
 
 
+def test_a_rotation_of_keys_loses_no_scrape(tmp_path: Path) -> None:
+    """As docs/deploy.md has it: Prometheus's key has a file of its own."""
+    keys, prometheus_key = tmp_path / "keys", tmp_path / "prometheus/api-key"
+    keys.write_text(f"{KEY}\n")
+    options = ("--models", str(ROOT / "models"), "--api-key-file", str(keys))
+    with (
+        running(*options) as server,
+        scraping(server.url.removeprefix("http://"), tmp_path / "prometheus") as prometheus,
+    ):
+
+        def scrapes() -> float:
+            return sum(prometheus.values('count_over_time(up{job="logitserve"}[1h])'))
+
+        for file, content in (
+            (keys, f"{KEY}\nnew-key\n"),
+            (prometheus_key, "new-key\n"),
+            (keys, "new-key\n"),
+        ):
+            file.write_text(content)
+            before = scrapes()
+            wait_until(lambda before=before: scrapes() >= before + 3, what="it is scraped")  # type: ignore[misc]
+        assert prometheus.values('min_over_time(up{job="logitserve"}[1h])') == [1]
+        old = {"Authorization": f"Bearer {KEY}"}
+        assert httpx.get(f"{server.url}/metrics", headers=old).status_code == 401
+
+
 def test_every_rule_works_and_no_alert_is_wrong(prometheus: Prometheus) -> None:
     groups = prometheus.get("/api/v1/rules")["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
-    assert len(rules) == 16
+    assert len(rules) == 22
     assert [rule for rule in rules if rule["health"] != "ok"] == []
     for rule in rules:
         if rule["type"] == "recording":
@@ -150,7 +203,7 @@ def test_the_choices_of_the_dashboard_have_values(prometheus: Prometheus) -> Non
 
 def test_the_dashboard_shows_every_metric_of_the_service() -> None:
     shown = " ".join(QUERIES.values())
-    unseen = [family.name for family in FAMILIES if f"logitserve_{family.name}" not in shown]
+    unseen = [family.name for family in FAMILIES if f"{family.prefix}{family.name}" not in shown]
     assert unseen == []
 
 

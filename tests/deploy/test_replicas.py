@@ -21,6 +21,8 @@ from tests.deploy.replicas import (
 )
 from tests.deploy.waiting import wait_until
 
+pytestmark = pytest.mark.drill
+
 CALLERS = 4
 MOST_SECONDS = 5
 """Until a replica that is gone is out of rotation."""

@@ -13,6 +13,8 @@ from tests.deploy.engine import docker, inspected
 from tests.deploy.waiting import answers, wait_until
 from tests.e2e.metrics import value
 
+pytestmark = pytest.mark.drill
+
 LARGE = 3 * 2**30
 HARDENED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
 
@@ -106,7 +108,10 @@ def test_a_file_of_three_gigabytes(image: Image, models: Path, memory: str, work
 def test_a_model_that_takes_more_memory_than_there_is(
     image: Image, models: Path, workers: int
 ) -> None:
-    """It is a small file. Each worker that begins to load it before it has ended one may end."""
+    """It is a small file. Each worker that begins to load it before it has ended one may end.
+
+    So may a successor, while the kernel frees what the other one took.
+    """
     with running(image, models, "300m", workers) as service:
         incoming = models.with_name("incoming")
         tiny_models.publish(incoming, name="tiny", version="2")
@@ -115,7 +120,7 @@ def test_a_model_that_takes_more_memory_than_there_is(
         assert_refused(service)
         assert_lives(service, workers)
         exits = value(service.url, "worker_exits_total", reason="oom")
-        assert 1 <= exits <= workers
+        assert 1 <= exits <= 2 * workers
         log = service.log()
         assert "has ended: out of memory (limit 300 MiB)" in log
         assert "it ended the process that loaded it (out of memory" in log

@@ -27,6 +27,8 @@ from tests.e2e.process import Server, running
 from tests.forms import FORMS, Ask
 from tests.tiny_models import SPEC, card_for, linear_graph, png, random_picture, with_card
 
+pytestmark = pytest.mark.drill
+
 SWAP_SECONDS = 5
 """What is promised: a new version answers in every worker within so long."""
 
@@ -324,7 +326,8 @@ def test_versions_and_models_that_are_removed_go(models: Path) -> None:
             assert client.get("/readyz").status_code == 200
             shutil.rmtree(models / "other")
             wait_until(lambda: client.get("/readyz").status_code == 503, SWAP_SECONDS)
-            assert ask(client).status_code == 503
+            away = functools.partial(in_every_worker, server, lambda told: told.status == 503)
+            wait_until(away, SWAP_SECONDS)
             for form in FORMS:
                 reply = form.send(server, Ask([random_picture(5)], model="other"))
                 assert reply.status == 503, form
@@ -413,3 +416,23 @@ def test_a_start_serves_the_newest_version_that_is_good(models: Path) -> None:
     record = json.loads(line)
     assert (record["level"], record["logger"]) == ("error", "logitserve.models")
     assert "tiny version 2 is refused" in record["message"]
+
+
+def test_a_model_in_the_wrong_place_is_said_once_and_in_the_index(models: Path) -> None:
+    with serving(models, workers=2) as server:
+        for place in ("MNIST/1", "tiny/v1"):
+            shutil.copytree(models / "tiny/1", models / place)
+
+        def is_said() -> bool:
+            return any("passed over: " in line for line in server.log)
+
+        wait_until(is_said)
+        wait_until(lambda: "MNIST" in server.client.post("/v2/repository/index").text)
+        states = server.client.post("/v2/repository/index").json()
+        reasons = {(each["name"], each["version"]): each["reason"] for each in states}
+        assert "not a model name" in reasons["MNIST", "1"]
+        assert "not a version" in reasons["tiny", "v1"]
+        assert {each["state"] for each in states if each["reason"]} == {"UNAVAILABLE"}
+        assert "MNIST" not in str(index(server.client, ready=True))
+    (line,) = [line for line in server.log if "MNIST/1" in line and "tiny/v1" in line]
+    assert "WARNING" in line

@@ -19,6 +19,8 @@ from tests.e2e.profiles import HEADER_SECONDS, MAX_CONNECTIONS
 from tests.e2e.sockets import connect, read_all
 from tests.tiny_models import png, random_picture
 
+pytestmark = pytest.mark.drill
+
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
 
 

@@ -15,6 +15,8 @@ from tests.e2e.sockets import connect, read_response, request
 from tests.forms import HTTP_FORMS, RAW, Ask, Form
 from tests.tiny_models import random_picture
 
+pytestmark = pytest.mark.drill
+
 IMAGE = random_picture(0)
 MANY = {"pixels": [[[0] * 64] * 64] * 40}
 

@@ -13,6 +13,8 @@ from tests.e2e.process import Server, clean_environment, running
 from tests.e2e.profiles import ADMIN_KEY, ROOT
 from tests.tiny_models import png, random_picture
 
+pytestmark = pytest.mark.drill
+
 UNSHARE = ("unshare", "--mount")
 FOLDERS = "/tmp /var/tmp /dev/shm"  # noqa: S108 - hidden from the service
 DISKS = {

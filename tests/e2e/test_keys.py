@@ -132,6 +132,7 @@ def test_grpc_asks_for_the_same_keys(locked: Server) -> None:
         assert call("ModelReady", *wanted, ("x-api-key", OLD_KEY)).ready
 
 
+@pytest.mark.drill
 def test_a_file_of_keys_is_followed(models: tuple[Path, Weights], tmp_path: Path) -> None:
     """Also on a connection that used a key."""
     file = tmp_path / "keys"

@@ -103,6 +103,7 @@ def test_a_decompression_bomb(shipped: Server, kind: str) -> None:
     assert_problem(response, 413, "pixels", "LOGITSERVE_MAX_PIXELS")
 
 
+@pytest.mark.drill
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("coding", PACKERS)
 @pytest.mark.parametrize("path", ["/predict", "/v2/models/digits/infer", "/models/digits/preview"])

@@ -12,7 +12,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from tests.e2e.conftest import VERSIONS, Weights
 from tests.e2e.metrics import series, total, value, wait_until
 from tests.e2e.process import Server, running
-from tests.e2e.sockets import connect
+from tests.e2e.sockets import begun, connect, read_all
+from tests.forms import FORMS, Ask, Form
 from tests.tiny_models import png, random_picture
 
 PNG = {"content-type": "image/png"}
@@ -32,6 +33,23 @@ def post(server: Server, path: str, **options: Any) -> httpx.Response:
     """Over a connection of its own, so that any worker may get it."""
     headers = {**options.pop("headers", {}), "Connection": "close"}
     return server.client.post(path, headers=headers, **options)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_what_has_ended_is_not_in_progress(server: Server, strict: Server, form: Form) -> None:
+    image = random_picture(0)
+    form.send(server, Ask([image]))
+    form.send(server, Ask([image], model="cats"))
+    form.send(strict, Ask([image] * 2 if form.many else [image]))
+    if form.over_http:
+        begun(server, form, Ask([image])).close()
+        with begun(strict, form, Ask([image])) as slow:
+            assert read_all(slow).startswith(b"HTTP/1.1 408")
+        with connect(server) as broken:
+            broken.sendall(b"no HTTP\r\n\r\n")
+            read_all(broken)
+    for each in (server, strict):  # but the request for the metrics
+        wait_until(lambda each=each: value(each.url, "requests_in_progress") == 1)  # type: ignore[misc]
 
 
 def test_requests_add_up(counted: tuple[Server, int]) -> None:
@@ -72,14 +90,16 @@ def test_histograms_agree_with_the_counters(counted: tuple[Server, int]) -> None
     found = series(server.url)
     by_route: Counter[str] = Counter()
     for (name, labels), number in found.items():
-        if name == "logitserve_requests_total":
+        if name == "logitserve_requests_total" and number:
             by_route[dict(labels)["route"]] += int(number)
     for route, count in by_route.items():
-        labels = frozenset({("route", route)})
-        assert found["logitserve_request_seconds_count", labels] == count
-        infinite = labels | {("le", "+Inf")}
-        assert found["logitserve_request_seconds_bucket", infinite] == count
-        assert 0 < found["logitserve_request_seconds_sum", labels] < 60 * count
+        timed: Counter[str] = Counter()
+        for (name, labels), number in found.items():
+            if ("route", route) in labels and dict(labels).get("le") in {None, "+Inf"}:
+                timed[name] += number  # type: ignore[assignment]
+        assert timed["logitserve_request_seconds_count"] == count
+        assert timed["logitserve_request_seconds_bucket"] == count
+        assert 0 < timed["logitserve_request_seconds_sum"] < 60 * count
     digits = frozenset({("model", "digits")})
     pictures = found["logitserve_batch_size_sum", digits]
     assert found["logitserve_confidence_count", digits] == pictures
@@ -101,10 +121,39 @@ def test_labels_and_confidence_are_those_of_the_answers(counted: tuple[Server, i
             confidence += prediction["probability"]
     after = series(server.url)
     for label in "0123456789":
-        key = ("logitserve_predictions_total", frozenset({("model", "warm"), ("label", label)}))
+        labels = frozenset({("model", "warm"), ("version", "1"), ("label", label)})
+        key = ("logitserve_predictions_total", labels)
         assert after[key] - before.get(key, 0) == said[label]
     key = ("logitserve_confidence_sum", frozenset({("model", "warm")}))
     assert after[key] - before.get(key, 0) == pytest.approx(confidence)
+
+
+def test_what_is_known_is_counted(counted: tuple[Server, int]) -> None:
+    server, _ = counted
+    before = series(server.url)
+    said: Counter[str] = Counter()
+    for seed in range(40):
+        picture = png(random_picture(seed))
+        (prediction,) = post(server, "/models/doubtful/predict", content=picture).json()[
+            "predictions"
+        ]
+        said[str(prediction["known"]).lower()] += 1
+    after = series(server.url)
+    for known in ("true", "false"):
+        key = ("logitserve_known_total", frozenset({("model", "doubtful"), ("known", known)}))
+        assert after[key] - before.get(key, 0) == said[known]
+
+
+def test_what_runs_is_said_by_the_names_of_all_programs(counted: tuple[Server, int]) -> None:
+    server, workers = counted
+    found = series(server.url)
+    (build,) = [dict(labels) for (name, labels) in found if name == "logitserve_build_info"]
+    assert set(build) == {"version", "python", "onnxruntime"}
+    none: frozenset[tuple[str, str]] = frozenset()
+    first = min(child.create_time() for child in psutil.Process(server.process.pid).children())
+    assert abs(found["process_start_time_seconds", none] - first) < 30
+    assert found["process_cpu_seconds_total", none] > 0.1 * workers
+    assert 10 * workers < found["process_open_fds", none] < found["process_max_fds", none]
 
 
 def test_every_label_that_holds_counts(counted: tuple[Server, int]) -> None:

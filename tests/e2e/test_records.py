@@ -191,8 +191,11 @@ def test_a_client_that_goes_is_counted(server: Server, form: Form) -> None:
     route = route_of(form, Ask([IMAGE]))
     gone = {"route": route, "model": "digits", "status": "499"}
     before = value(server.url, "requests_total", **gone)
-    begun(server, form, Ask([IMAGE])).close()
+    request_id = secrets.token_hex(8)
+    begun(server, form, Ask([IMAGE], fields=[("X-Request-ID", request_id)])).close()
     wait_until(lambda: value(server.url, "requests_total", **gone) == before + 1)
+    if form.over_http:
+        assert the_record(server, request_id)["status"] == 499
 
 
 @pytest.mark.parametrize("form", [f for f in FORMS if not f.over_http], ids=str)

@@ -66,6 +66,7 @@ def test_a_pinned_version_that_is_broken(tmp_path: Path) -> None:
     assert_one_clear_line(*run(*options), "tiny/2/model.onnx")
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("option", ["--port", "--grpc-port"])
 def test_a_taken_port(folder: str, option: str) -> None:
     other = ("--port", "0") if option == "--grpc-port" else ()

@@ -20,6 +20,8 @@ from tests.e2e.process import Server, clean_environment, running
 from tests.e2e.sockets import connect, read_all
 from tests.forms import pb
 
+pytestmark = pytest.mark.drill
+
 QUICK = ("--linger-seconds", "0.3", "--drain-seconds", "6")
 
 

@@ -90,6 +90,7 @@ def test_https_and_grpc(secured: Secured) -> None:
         assert call(pb.ServerReadyRequest(), timeout=20).ready
 
 
+@pytest.mark.drill
 def test_a_renewed_certificate_is_read_again(secured: Secured, tmp_path: Path) -> None:
     server, certificate, key, workers = secured
 

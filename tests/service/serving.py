@@ -26,8 +26,14 @@ MAX_BODY = 200_000
 class Records(list[Exchange]):
     """Recorded exchanges."""
 
+    in_progress = 0
+
+    def begun(self) -> None:
+        self.in_progress += 1
+
     def record(self, exchange: Exchange) -> None:
         self.append(exchange)
+        self.in_progress -= 1
 
 
 @dataclasses.dataclass

@@ -54,6 +54,12 @@ class Keys:
         matches = [hmac.compare_digest(given, digest) for digest in self._digests]
         return any(matches)
 
+    def reread(self) -> None:
+        """Read the file again, if the keys are of one; if that fails, the old keys stay valid."""
+        if self._file is not None:
+            self._stat = None
+            self._follow(self._file)
+
     def _follow(self, file: Path) -> None:
         """Read the file again if it has changed; if that fails, the old keys stay valid."""
         self._next_check = time.monotonic() + REREAD_SECONDS

@@ -37,6 +37,12 @@ class Authenticator:
         """With the keys of the settings."""
         return cls(settings.keys("api_key"), settings.keys("admin_key"))
 
+    def reread(self) -> None:
+        """Read files of keys again."""
+        for keys in (self._api, self._admin):
+            if keys is not None:
+                keys.reread()
+
     def check(self, path: str, fields: Fields) -> None:
         """Check the key, if the path needs one. Raises as `check_key` does."""
         if self._api is None or path in OPEN_PATHS or path.startswith(documentation.FILES_PATH):

@@ -11,6 +11,7 @@ import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Final
 
 from logitserve_service.api.call import Call, Content, Limits
@@ -120,6 +121,7 @@ class Ticket:
         else:
             model = route.name or endpoint.catalog.default or NO_MODEL
             self.exchange = Exchange(*known, route.template, model)
+        endpoint.recorder.begun()
         self.timeout_ms = endpoint.admission.timeout_ms
         self._endpoint = endpoint
         self._reply = reply
@@ -307,11 +309,15 @@ class Ticket:
             return
         answer = task.result()
         self.exchange.route, self.exchange.model = answer.route, answer.model
+        if answer.response.status >= HTTPStatus.BAD_REQUEST:
+            title = HTTPStatus(answer.response.status).phrase
+            self.exchange.problem = title, problems.detail_of(answer.response)
         self._respond(answer.response)
 
     def _fail(self, error: Exception) -> None:
         with identified(self.exchange.identity):
             response = problems.of_error(error, "" if self.route is None else self.route.form)
+        self.exchange.problem = type(error).__name__, problems.detail_of(response)
         self._respond(response)
 
     def _respond(self, response: Response) -> None:

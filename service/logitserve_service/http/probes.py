@@ -1,5 +1,6 @@
 """Routes of monitoring: probes of liveness, readiness and start-up, and Prometheus' metrics."""
 
+import logging
 from collections.abc import Callable
 from typing import Annotated
 
@@ -25,6 +26,8 @@ UNLIMITED = PROBES | {METRICS}
 """What monitoring asks most urgently when all connections are taken, or deadlines are missed."""
 METRICS_EXAMPLE = 'logitserve_requests_total{model="digits",route="/predict",status="200"} 7.0\n'
 
+logger = logging.getLogger("logitserve.readiness")
+
 
 class Readiness:
     """Ready: a model is loaded, and the process is not stopping."""
@@ -32,18 +35,31 @@ class Readiness:
     def __init__(self, catalog: Catalog, stopping: Callable[[], bool]) -> None:
         self._catalog = catalog
         self._stopping = stopping
+        self._logged = ""
 
     @property
     def ready(self) -> bool:
         """Whether the process is ready."""
-        return self._catalog.ready and not self._stopping()
+        return not self._reason
+
+    @property
+    def _reason(self) -> str:
+        """Why the process is not ready."""
+        if self._stopping():
+            return "the service is stopping"
+        return "" if self._catalog.ready else "no model is loaded"
 
     def check(self) -> None:
         """Raise a NotReadyError, if the process is not ready."""
-        if self._stopping():
-            raise NotReadyError("the service is stopping")
-        if not self._catalog.ready:
-            raise NotReadyError("no model is loaded")
+        if reason := self._reason:
+            raise NotReadyError(reason)
+
+    def log(self) -> None:
+        """Log a change since the last call."""
+        before, self._logged = self._logged, self._reason
+        if before != self._logged:
+            text = f"not ready: {self._logged}" if self._logged else "ready again"
+            logger.log(logging.WARNING if self._logged else logging.INFO, text)
 
 
 def router(readiness: Readiness) -> APIRouter:

@@ -124,6 +124,14 @@ def problem(
     return Response(status, head.encode("latin-1"), body, close=close)
 
 
+def detail_of(response: Response) -> str:
+    """The detail of a problem document; empty where it is something else."""
+    try:
+        return str(orjson.loads(response.body).get("detail", ""))
+    except (orjson.JSONDecodeError, AttributeError):
+        return ""
+
+
 _HEADERS: Mapping[int, Mapping[str, str]] = {
     HTTPStatus.UNAUTHORIZED: {"www-authenticate": "Bearer"},
     HTTPStatus.SERVICE_UNAVAILABLE: {"retry-after": "1"},

@@ -6,19 +6,20 @@ from types import MappingProxyType
 from typing import Self, TypeVar
 
 from logitserve.inference.errors import ModelFileError, ModelNotFoundError
-from logitserve.inference.repository import default_model
+from logitserve.inference.repository import Key, default_model
 from logitserve_service.config.settings import environment_name
 from logitserve_service.errors import ModelUnavailableError, NotReadyError, StartError, absent
 from logitserve_service.repository.loaded_model import (
     LOADING,
     READY,
+    UNAVAILABLE,
     LoadedModel,
     ModelEntry,
     VersionState,
 )
 from logitserve_service.repository.loader import Loader
 from logitserve_service.repository.shared_state import DesiredState
-from logitserve_service.repository.snapshot import Files, scan
+from logitserve_service.repository.snapshot import Files, Snapshot, files_of, scan
 
 POLICY_SETTING = environment_name("version_policy")
 Value = TypeVar("Value")
@@ -30,11 +31,18 @@ class Catalog:
     `put` replaces a model as a whole. A request keeps its version until it is answered.
     """
 
-    def __init__(self, loader: Loader, desired: DesiredState, files: Files) -> None:
+    def __init__(
+        self,
+        loader: Loader,
+        desired: DesiredState,
+        files: Files,
+        passed_over: Mapping[Key, str] = MappingProxyType({}),
+    ) -> None:
         """Load the versions that the policy chooses, but of unloaded models."""
         self.loader = loader
         self.desired = desired
         self.files = files
+        self.passed_over = passed_over  # what lies in no place for models, and why
         self.default = desired.default
         self.models: Mapping[str, dict[str, LoadedModel]] = MappingProxyType({})  # oldest first
         self.folder: Mapping[str, ModelEntry] = MappingProxyType({})  # loaded or not
@@ -47,18 +55,19 @@ class Catalog:
         """Load the models.
 
         The first worker decides the default model (if None: `digits`, else the only one, else
-        none), and fails unless it can serve every model. Later ones serve what they can: a file
-        that broke while the service ran must not end it. They begin with what others have loaded;
-        the watcher finds the rest.
+        none), and fails unless it can serve every model. Later ones begin with what the others
+        serve, from the same bytes: a file that broke while the service ran changes nothing. The
+        watcher finds the rest.
         """
         shared = loader.shared
         desired = shared.desired()
         if desired is not None:
             try:
-                files = scan(loader.repository).files
+                found = scan(loader.repository)
             except OSError:
-                files = {}
-            return cls(loader, desired, loader.loaded_before(files))
+                found = Snapshot({}, {}, {})
+            files = {**found.files, **files_of(shared.kept())}
+            return cls(loader, desired, files, found.passed_over)
         names = loader.repository.names()
         if default is not None and default not in names:
             raise StartError(
@@ -66,7 +75,8 @@ class Catalog:
                 "(--default-model, LOGITSERVE_DEFAULT_MODEL)"
             )
         desired = DesiredState(default=default or default_model(names))
-        catalog = cls(loader, desired, scan(loader.repository).files)
+        found = scan(loader.repository)
+        catalog = cls(loader, desired, found.files, found.passed_over)
         catalog._check_complete()
         shared.initialize(desired)
         return catalog
@@ -87,13 +97,20 @@ class Catalog:
             self._newest[None] = self._newest[self.default]
 
     def index(self, *, only_ready: bool = False) -> list[tuple[str, VersionState]]:
-        """Name of the model and state of every version, or of the ready ones."""
-        return [
+        """Name of the model and state of every version, or of the ready ones.
+
+        With what is passed over; its version is empty where the file lies beside the versions.
+        """
+        found = [
             (name, state)
             for name, entry in self.folder.items()
             for state in entry.states.values()
             if state.state == READY or not only_ready
         ]
+        if not only_ready:
+            for (name, version), why in self.passed_over.items():
+                found.append((name, VersionState(version, UNAVAILABLE, f"passed over: {why}")))
+        return found
 
     def show_loading(self, name: str, versions: list[str]) -> None:
         """Set the state of versions to LOADING, except of those that are already served."""

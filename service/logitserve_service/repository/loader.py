@@ -4,10 +4,11 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from logitserve.inference.errors import FileChangedError, InferenceError
+from logitserve.inference.model_file import Reading, read
 from logitserve.inference.model_file import Signature as FileStat
-from logitserve.inference.model_file import read
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import ModelRepository
 from logitserve_service.config.version_policy import VersionPolicy
@@ -15,7 +16,7 @@ from logitserve_service.execution.batcher import Batcher
 from logitserve_service.repository import loaded_model
 from logitserve_service.repository.loaded_model import LoadedModel, ModelEntry, VersionState
 from logitserve_service.repository.shared_state import SharedState
-from logitserve_service.repository.snapshot import Files, VersionFiles
+from logitserve_service.repository.snapshot import VersionFiles
 
 logger = logging.getLogger("logitserve.models")
 
@@ -23,6 +24,7 @@ logger = logging.getLogger("logitserve.models")
 @dataclass(slots=True)
 class _Version:
     model: LoadedModel | None = None
+    file: FileStat | None = None  # that the model was loaded from
     tried: FileStat | None = None  # the file that was loaded or refused last
     refusal: str = ""  # why that file was refused; `model` is then of an older one
     is_changing: bool = False  # whether the file changed while it was read
@@ -121,19 +123,14 @@ class Loader:
             unloaded,
         )
 
-    def loaded_before(self, files: Files) -> Files:
-        """The files to load first: of a model that another worker has loaded, what it loaded."""
-        found: dict[str, VersionFiles] = {}
-        for name, versions in files.items():
-            has = self.shared.has_loaded
-            loaded = {
-                key: file for key, file in versions.items() if has(_identity(name, key, file))
-            }
-            found[name] = loaded or versions
-        return found
-
     def report(self) -> None:
-        """Log and count new refusals, unless another worker has."""
+        """Tell the other workers what is loaded, and log and count new refusals for all of them."""
+        self.shared.serve(
+            _identity(name, key, version.file)
+            for name, versions in self._models.items()
+            for key, version in versions.items()
+            if version.model is not None and version.file is not None
+        )
         unreported, self._unreported = self._unreported, []
         for name, key in unreported:
             version = self._models.get(name, {}).get(key)
@@ -163,26 +160,28 @@ class Loader:
         except Exception as error:  # noqa: BLE001
             version.refusal = f"it does not run: {str(error).partition(chr(10))[0]}"
         else:
-            version.refusal = ""
+            version.refusal, version.file = "", file
         version.tried = file
         if version.refusal:
             self._unreported.append((name, key))
 
     def _load(self, name: str, key: str, file: FileStat) -> LoadedModel:
-        path = self.repository.path(name, key)
+        path, identity = self.repository.path(name, key), _identity(name, key, file)
         with (
-            self.shared.loading(
-                _identity(name, key, file), self._retries[name], lambda: self._weigh(file.size)
-            ),
-            read(path, file) as content,
+            self.shared.loading(identity, self._retries[name], lambda: self._weigh(file.size)),
+            self.shared.reading(identity) or read(path, file) as content,
         ):
             loaded = self._models[name][key].model
-            if loaded is not None and loaded.predictor.sha256 == content.sha256:
-                return loaded
-            predictor = Predictor.of(content, threads=self._threads, path=path)
-            # The folder names the model, not the card: a copy in another folder is another model.
-            predictor.card = predictor.card.model_copy(update={"name": name, "version": key})
-            return LoadedModel(predictor.card, predictor, self._make_batcher(predictor))
+            if loaded is None or loaded.predictor.sha256 != content.sha256:
+                loaded = self._made(content, name, key, path)
+            self.shared.keep(identity, name, key, file, content)
+            return loaded
+
+    def _made(self, content: Reading, name: str, key: str, path: Path) -> LoadedModel:
+        predictor = Predictor.of(content, threads=self._threads, path=path)
+        # The folder names the model, not the card: a copy in another folder is another model.
+        predictor.card = predictor.card.model_copy(update={"name": name, "version": key})
+        return LoadedModel(predictor.card, predictor, self._make_batcher(predictor))
 
     def _state(self, key: str, version: _Version, *, unloaded: bool) -> VersionState:
         if version.model is not None:

@@ -8,15 +8,19 @@ import fcntl
 import mmap
 import os
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from threading import Lock
 from typing import Any, Final
 
 import orjson
 
 from logitserve.inference.errors import ModelFileError
+from logitserve.inference.model_file import Reading
+from logitserve.inference.model_file import Signature as FileStat
+from logitserve_service.repository.kept import Kept, Store
 
 MAX_BYTES: Final = 2**24
 """Of the document. The kernel gives a page when it is first written."""
@@ -26,6 +30,8 @@ _REMEMBERED: Final = 10_000
 """Versions and messages of a kind."""
 _PATIENCE: Final = 3
 """Workers that may end while they load a version that another one has loaded."""
+_LAST: Final = ""
+"""In the place of the worker that ended last, while none serves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +64,18 @@ class _Document:
     exits: dict[str, int] = field(default_factory=dict)  # version → workers that ended loading it
     refused: dict[str, str] = field(default_factory=dict)  # version → reason; "" if admitted
     logged: dict[str, None] = field(default_factory=dict)
+    served: dict[str, list[str]] = field(default_factory=dict)  # worker → versions
+    kept: dict[str, dict[str, Any]] = field(default_factory=dict)  # version → its `Kept`
+    end: int = 0  # of what is kept
 
     def state(self) -> DesiredState | None:
         if self.desired is None:
             return None
         return DesiredState(**{**self.desired, "unloaded": tuple(self.desired["unloaded"])})
+
+
+def _kept(fields: Mapping[str, Any]) -> Kept:
+    return Kept(**{**fields, "file": FileStat(**fields["file"])})
 
 
 def _trim(known: dict[str, Any]) -> None:
@@ -79,6 +92,7 @@ class SharedState:
         os.ftruncate(self._file, _HEAD + 2 * MAX_BYTES)
         self._memory = memoryview(mmap.mmap(self._file, _HEAD + 2 * MAX_BYTES))
         self._changes = self._memory[:_HEAD].cast("q")
+        self._store = Store()
         self._lock = Lock()  # among threads; that of the file is among processes
         self._write(_Document())
         self._seen: tuple[int, DesiredState | None] = (-1, None)
@@ -126,10 +140,39 @@ class SharedState:
             document.logged[message] = None
         return is_first
 
-    def has_loaded(self, version: str) -> bool:
-        """Whether any worker has loaded a version."""
+    def keep(self, version: str, name: str, number: str, file: FileStat, content: Reading) -> None:
+        """Keep the bytes of a version that this worker has loaded, until no worker serves it."""
+        with self._changed() as document:
+            document.served.setdefault(str(os.getpid()), []).append(version)
+            if version in document.kept:
+                return
+            same = [each for each in document.kept.values() if each["sha256"] == content.sha256]
+            offset = same[0]["offset"] if same else document.end
+            kept = Kept(name, number, file, offset, content.sha256)
+            document.end = max(document.end, kept.end)
+            if same:
+                document.kept[version] = asdict(kept)
+        if not same:
+            self._store.write(content, offset)
+            with self._changed() as document:
+                document.kept[version] = asdict(kept)
+
+    def serve(self, versions: Iterable[str]) -> None:
+        """Record what this worker serves, and drop the bytes of what no worker serves."""
+        with self._changed() as document:
+            document.served.pop(_LAST, None)
+            document.served[str(os.getpid())] = list(versions)
+
+    def kept(self) -> list[Kept]:
+        """What the workers serve; where none lives, what the last one served."""
         with self._locked():
-            return version in self._read().loaded
+            return [_kept(fields) for fields in self._read().kept.values()]
+
+    def reading(self, version: str) -> AbstractContextManager[Reading] | None:
+        """The bytes of a version, if they are kept."""
+        with self._locked():
+            fields = self._read().kept.get(version)
+        return None if fields is None else self._store.reading(_kept(fields))
 
     @contextmanager
     def loading(self, version: str, attempt: int, weigh: Callable[[], str]) -> Iterator[None]:
@@ -175,6 +218,9 @@ class SharedState:
         with self._changed() as document:
             document.reached.pop(str(worker), None)
             version = document.loading.pop(str(worker), None)
+            served = document.served.pop(str(worker), None)
+            if served is not None and not document.served:
+                document.served[_LAST] = served
             if version is not None:
                 exits = document.exits[version] = document.exits.get(version, 0) + 1
                 if version not in document.loaded or exits >= _PATIENCE:
@@ -192,7 +238,16 @@ class SharedState:
             yield document
             for known in (document.loaded, document.exits, document.refused, document.logged):
                 _trim(known)
+            self._drop_unserved(document)
             self._write(document)
+
+    def _drop_unserved(self, document: _Document) -> None:
+        served = set(chain(*document.served.values()))
+        dropped = [_kept(document.kept.pop(each)) for each in document.kept.keys() - served]
+        offsets = {fields["offset"] for fields in document.kept.values()}
+        for kept in {each.offset: each for each in dropped}.values():
+            if kept.offset not in offsets:
+                self._store.drop(kept)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

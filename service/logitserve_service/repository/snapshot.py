@@ -1,10 +1,11 @@
 """Scans of the model repository, and the changes between them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from logitserve.inference.model_file import Signature as FileStat
-from logitserve.inference.repository import ModelRepository
+from logitserve.inference.repository import Key, ModelRepository
+from logitserve_service.repository.kept import Kept
 
 VersionFiles = Mapping[str, FileStat]
 """Version → its file; oldest version first."""
@@ -18,15 +19,30 @@ class Snapshot:
 
     files: Files
     unreadable: Mapping[str, str]  # model → reason
+    passed_over: Mapping[Key, str]  # model files that are in no place for them, and why
 
 
 def scan(repository: ModelRepository) -> Snapshot:
     """Scan by `stat`; OSError if the folder is missing or cannot be read."""
     look = repository.look()
+    files = _grouped((*key, file) for key, file in look.files.items())
+    return Snapshot(files, look.unreadable, look.passed_over)
+
+
+def files_of(kept: Iterable[Kept]) -> Files:
+    """The files that were kept."""
+    return _grouped(sorted(((each.name, each.version, each.file) for each in kept), key=_number))
+
+
+def _number(found: tuple[str, str, FileStat]) -> int:
+    return int(found[1])
+
+
+def _grouped(found: Iterable[tuple[str, str, FileStat]]) -> Files:
     files: dict[str, dict[str, FileStat]] = {}
-    for (name, version), file in look.files.items():
+    for name, version, file in found:
         files.setdefault(name, {})[version] = file
-    return Snapshot(files, look.unreadable)
+    return files
 
 
 def settled(accepted: Files, before: Files, now: Files) -> Files:

@@ -12,7 +12,9 @@ from functools import partial
 from typing import TypeVar
 
 from logitserve.inference.errors import ModelNotFoundError
+from logitserve.inference.repository import listed
 from logitserve_service.errors import LoadError, WorkersBehindError, absent
+from logitserve_service.periodically import Failures
 from logitserve_service.repository.catalog import Catalog
 from logitserve_service.repository.loaded_model import ModelEntry
 from logitserve_service.repository.shared_state import DesiredState
@@ -38,13 +40,14 @@ class Watcher:
         self._accepted: Files = catalog.files
         self._before: Files = catalog.files
         self._desired = catalog.desired
+        self._is_asked = False
         self._warning = ""  # the last one, so that it is logged once
         self._thread = ThreadPoolExecutor(1, "models")  # one model is loaded at a time
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Watch while the context lasts."""
-        await self._in_thread(self._loader.report)
+        await self._in_thread(self._report)
         self._shared.done(self._desired.generation)
         # From here on, load requests wait for this worker; earlier ones are followed now.
         await self._follow_state()
@@ -55,6 +58,10 @@ class Watcher:
             watching.cancel()
             self._shared.leave()
             self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def reread(self) -> None:
+        """Scan soon, and take what is there for complete."""
+        self._is_asked = True
 
     async def load(self, name: str) -> None:
         """Load a model from its current files, in all workers."""
@@ -95,16 +102,21 @@ class Watcher:
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
+        failures = Failures(logger, "following the folder of models")
         next_scan = loop.time() + self._watch_seconds
         while True:
             await asyncio.sleep(STATE_POLL_SECONDS)
             try:
                 await self._follow_state()
-                if self._watch_seconds and loop.time() >= next_scan:
+                is_due = self._watch_seconds and loop.time() >= next_scan
+                if is_due or self._is_asked:
                     next_scan = loop.time() + self._watch_seconds
-                    await self._follow_files()
-            except Exception:  # log and retry: the watcher must not stop
-                logger.exception("the folder of models could not be followed")
+                    is_asked, self._is_asked = self._is_asked, False
+                    await self._follow_files(is_asked=is_asked)
+            except Exception as error:  # noqa: BLE001 - logged; the watcher must not stop
+                failures.failed(error)
+            else:
+                failures.worked()
 
     async def _follow_state(self) -> None:
         """Carry out the load and unload requests since the last call."""
@@ -129,8 +141,8 @@ class Watcher:
         others = {name: files for name, files in self._accepted.items() if name not in names}
         self._accepted = {**others, **{name: now[name] for name in names if name in now}}
 
-    async def _follow_files(self) -> None:
-        """Scan the repository, and load what has changed."""
+    async def _follow_files(self, *, is_asked: bool = False) -> None:
+        """Scan the repository, and load what has changed; if asked to, without a second look."""
         try:
             snapshot = await self._scan()
         except OSError as error:
@@ -141,7 +153,7 @@ class Watcher:
         self._warn("; ".join(f"model {name}: {reason}" for name, reason in unreadable.items()))
         kept = {name: files for name, files in self._before.items() if name in unreadable}
         now = {**snapshot.files, **kept}
-        accepted = settled(self._accepted, self._before, now)
+        accepted = settled(self._accepted, now if is_asked else self._before, now)
         names = changed(self._accepted, accepted) | self._loader.unsettled()
         self._before, self._accepted = now, accepted
         for name in sorted(names):
@@ -166,7 +178,18 @@ class Watcher:
             logger.info("model %s: serving version %s", name, ", ".join(entry.versions) or "none")
 
     async def _scan(self) -> Snapshot:
-        return await self._in_thread(partial(scan, self._loader.repository))
+        snapshot = await self._in_thread(partial(scan, self._loader.repository))
+        if snapshot.passed_over != self._catalog.passed_over:
+            self._catalog.passed_over = snapshot.passed_over
+            await self._in_thread(self._report)
+        return snapshot
+
+    def _report(self) -> None:
+        """Log refusals, and what is passed over, unless another worker has."""
+        self._loader.report()
+        text = listed(self._catalog.passed_over)
+        if text and self._shared.first_to_log(text):
+            logger.warning("%s", text)
 
     async def _in_thread(self, call: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)

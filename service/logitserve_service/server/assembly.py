@@ -1,8 +1,9 @@
 """Puts the parts of a serving process together."""
 
+import resource
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -23,7 +24,7 @@ from logitserve_service.http.auth import Authenticator
 from logitserve_service.http.cors import Cors
 from logitserve_service.http.documents import Documents
 from logitserve_service.http.endpoint import Endpoint
-from logitserve_service.http.probes import GRPC_PROBES, UNLIMITED, Readiness
+from logitserve_service.http.probes import GRPC_PROBES, PROBES, UNLIMITED, Readiness
 from logitserve_service.periodically import periodically
 from logitserve_service.repository.catalog import Catalog
 from logitserve_service.repository.loaded_model import VersionState
@@ -39,6 +40,7 @@ from logitserve_service.telemetry.metrics import LOST_LINES, Metrics
 from logitserve_service.telemetry.recorder import Recorder
 from logitserve_service.telemetry.shared_values import Row, shared_rows
 from logitserve_service.telemetry.tracing import tracing
+from logitserve_service.telemetry.troubles import Troubles
 from logitserve_service.telemetry.worker_gauges import (
     LAG_SECONDS,
     SAMPLE_SECONDS,
@@ -75,6 +77,8 @@ class Process:
     connections: Connections
     endpoint: Endpoint
     asgi: AsgiApplication
+    reread: Callable[[], None]
+    """Reads keys and the folder of models again."""
 
     @classmethod
     def of(cls, settings: Settings, shared: Shared, drain: Drain, *, number: int = 0) -> Self:
@@ -96,6 +100,7 @@ class Process:
         background: list[Background] = [
             lambda: periodically(SAMPLE_SECONDS, gauges.sample),
             lambda: periodically(LAG_SECONDS, gauges.tick),
+            lambda: periodically(SAMPLE_SECONDS, readiness.log),
         ]
         recorder = _recorder(settings, metrics, background)
         watcher = Watcher(catalog, watch_seconds=settings.watch_seconds)
@@ -124,7 +129,12 @@ class Process:
 
             calls = grpc.Parts(settings, endpoint, readiness, drain, trimmer, metrics)
             background.append(lambda: grpc_server.running(calls))
-        return cls(catalog, connections, endpoint, AsgiApplication(endpoint, background))
+
+        def reread() -> None:
+            authenticator.reread()
+            watcher.reread()
+
+        return cls(catalog, connections, endpoint, AsgiApplication(endpoint, background), reread)
 
 
 def loader(settings: Settings, metrics: Metrics, shared: SharedState) -> Loader:
@@ -154,12 +164,16 @@ def loader(settings: Settings, metrics: Metrics, shared: SharedState) -> Loader:
 
 
 def _connection_limits(settings: Settings) -> connection_limits.Limits:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    left = files - connection_limits.FEWEST_FILES - settings.max_connections
+    most = connection_limits.EXTRA_CONNECTIONS
     return connection_limits.Limits(
         connections=settings.max_connections,
         header_seconds=settings.header_timeout_seconds,
         body_seconds=settings.body_timeout_seconds,
         keep_alive_seconds=settings.keep_alive_seconds,
         request_seconds=settings.request_timeout_ms / 1000,
+        extra=most if files == resource.RLIM_INFINITY else max(1, min(most, left)),
     )
 
 
@@ -171,6 +185,8 @@ def _recorder(settings: Settings, metrics: Metrics, background: list[Background]
             sys.stdout.fileno(), settings.log_format, lambda lines: metrics.add(LOST_LINES, lines)
         )
         background.append(access_log.running)
+    troubles = Troubles(PROBES | GRPC_PROBES)
+    background.append(troubles.running)
     spans = tracing()
     if spans is not None:
         background.append(spans.running)
@@ -178,6 +194,7 @@ def _recorder(settings: Settings, metrics: Metrics, background: list[Background]
         metrics,
         access_log=access_log,
         tracing=spans,
+        troubles=troubles,
         quiet_routes=QUIET_ROUTES,
         log_quiet_routes=settings.log_level == "debug",
     )

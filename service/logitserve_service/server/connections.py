@@ -25,6 +25,9 @@ LEAVING_SECONDS = 5
 which looks the same, so its requests do not stay in the queue for longer."""
 EXTRA_CONNECTIONS = 100
 """Connections over the limit that are accepted, so that probes are answered."""
+FEWEST_FILES = 48
+"""Open files that a worker needs besides its connections; a service with gRPC and five models has
+32."""
 HURRIED_SECONDS = 2
 """The idle timeout while the limit is reached."""
 
@@ -52,6 +55,7 @@ class Limits:
     body_seconds: float
     keep_alive_seconds: float
     request_seconds: float
+    extra: int = EXTRA_CONNECTIONS
 
 
 class Watched(Protocol):
@@ -77,6 +81,7 @@ class Connections(ServerState):
         self.drain = drain
         self.proxies = proxies
         self._watched: set[Watched] = set()
+        self._extra: dict[Watched, None] = {}  # those over the limit, oldest first
         self._heads: dict[int, bytes] = {}
         self._heads_of: object = None
         self.seconds: Mapping[Phase, float] = {
@@ -94,16 +99,25 @@ class Connections(ServerState):
         return len(self._watched)
 
     def add(self, connection: Watched) -> bool:
-        """Add a connection; return whether it is over the limit."""
+        """Add a connection; return whether it is over the limit.
+
+        Far over the limit, the oldest one makes room that is over it and has asked nothing.
+        """
         self._watched.add(connection)
         excess = len(self._watched) - self.limits.connections
-        if excess > EXTRA_CONNECTIONS:
-            connection.transport.abort()
-        return excess > 0
+        if excess <= 0:
+            return False
+        self._extra[connection] = None
+        if excess > self.limits.extra:
+            silent = next((each for each in self._extra if not each.requests), connection)
+            del self._extra[silent]
+            silent.transport.abort()
+        return True
 
     def remove(self, connection: Watched) -> None:
         """Remove a closed connection."""
         self._watched.discard(connection)
+        self._extra.pop(connection, None)
 
     def seconds_in(self, phase: Phase, *, over_limit: bool) -> float:
         """How long a connection may stay in a phase now."""

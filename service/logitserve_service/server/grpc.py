@@ -264,6 +264,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
     def _recorded(self, path: str, context: Any) -> Iterator[Exchange]:
         """Turns the error of a call into its code, and records the call."""
         exchange = self._exchange(path, context)
+        self._endpoint.recorder.begun()
         self.in_flight += 1
         try:
             yield exchange
@@ -316,6 +317,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
         """Code and details of an error; the exchange gets its status."""
         with identified(exchange.identity):
             exchange.status, details = problems.explain(error)
+        exchange.problem = type(error).__name__, details
         return CODES.get(HTTPStatus(exchange.status), grpc.StatusCode.INVALID_ARGUMENT), details
 
 

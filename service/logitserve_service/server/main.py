@@ -6,9 +6,7 @@ import gc
 import logging
 import os
 import resource
-import signal
 import socket
-import sys
 from pathlib import Path
 
 from logitserve.inference.runtime import load_onnxruntime
@@ -16,7 +14,7 @@ from logitserve_service.config.settings import Settings, environment_name
 from logitserve_service.errors import SettingsError, StartError
 from logitserve_service.server import tls, worker
 from logitserve_service.server.assembly import Shared
-from logitserve_service.server.connections import EXTRA_CONNECTIONS
+from logitserve_service.server.connections import EXTRA_CONNECTIONS, FEWEST_FILES
 from logitserve_service.server.drain import Drain, refuse_handshakes
 from logitserve_service.server.supervisor import Supervisor
 from logitserve_service.server.worker import BACKLOG, Serving
@@ -31,8 +29,6 @@ logger = logging.getLogger("logitserve.server")
 def serve(settings: Settings) -> None:
     """Serve until stopped. Raises as `worker.run` and `bind` do."""
     logs.configure(settings.log_format, settings.log_level)
-    for stop in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(stop, lambda *_: sys.exit(0))  # until there is something to drain
     tls.context(settings)  # fails early where a file is wrong
     if settings.linger_seconds >= settings.drain_seconds:
         problem = f"must be less than drain_seconds, which is {settings.drain_seconds:g}"
@@ -51,7 +47,7 @@ def _supervise(settings: Settings, listener: socket.socket) -> None:
         # Held until the process ends: no other process gets the port between two workers.
         grpc_port = reserve_grpc_port(settings.host, settings.grpc_port)
         settings = settings.model_copy(update={"grpc_port": grpc_port.getsockname()[1]})
-    _allow_files(settings.max_connections + EXTRA_CONNECTIONS + SPARE_FILES)
+    settings = _fit_files(settings)
     shared = Shared.of(settings.workers)
     load_onnxruntime()  # once, for all workers
     gc.freeze()
@@ -62,7 +58,6 @@ def _supervise(settings: Settings, listener: socket.socket) -> None:
         listener=listener,
         drain=Drain(linger_seconds=settings.linger_seconds, drain_seconds=settings.drain_seconds),
         timeout_seconds=settings.worker_timeout_seconds,
-        hand_on=None if tls.files(settings) is None else signal.SIGHUP,
     )
     supervisor.run(functools.partial(_announce, settings, listener))
 
@@ -127,17 +122,30 @@ def reserve_grpc_port(host: str, port: int) -> socket.socket:
     return reserved
 
 
-def _allow_files(count: int) -> None:
-    """Raise the limit on open files, as far as the hard limit permits."""
+def _fit_files(settings: Settings) -> Settings:
+    """Raise the limit on open files as far as the hard limit permits, and lower what needs more.
+
+    Raises:
+        StartError: there are too few for a single connection.
+    """
+    wanted = settings.max_connections + EXTRA_CONNECTIONS + SPARE_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < count:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))
-    if hard < count:
-        text = (
-            "a process may have %d files open (ulimit -n), too few for so many connections; lower "
-            "%s or raise the limit to %d"
-        )
-        logger.warning(text, hard, environment_name("max_connections"), count)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return settings
+    if hard == resource.RLIM_INFINITY or hard >= wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return settings
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    left = hard - FEWEST_FILES
+    if left < 2:
+        least = FEWEST_FILES + 2
+        raise StartError(f"a process may have {hard} files open (ulimit -n), and needs {least}")
+    connections = min(settings.max_connections, left - min(EXTRA_CONNECTIONS, left // 2))
+    if connections < settings.max_connections:
+        text = "a process may have %d files open (ulimit -n): %s is lowered from %d to %d"
+        name = environment_name("max_connections")
+        logger.warning(text, hard, name, settings.max_connections, connections)
+    return settings.model_copy(update={"max_connections": connections})
 
 
 def _announce(settings: Settings, listener: socket.socket, serving: Serving) -> None:

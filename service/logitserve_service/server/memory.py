@@ -23,7 +23,8 @@ TRIMS: Final = 5
 MAX_PROTOBUF_BYTES: Final = 2**31 - 1
 """Of a message, and so of an ONNX file."""
 COPIES: Final = 2
-"""Of a model file while it is loaded: the file, and the session (docs/scale.md)."""
+"""Of a model file while a worker loads it: the file, and the session (docs/scale.md). One more is
+kept for all workers."""
 IMAGES_SHARE: Final = 3
 """Of the memory that is left to a worker, a third is for images that are decoded."""
 BODIES_SHARE: Final = 4
@@ -122,7 +123,7 @@ def too_large(size: int, settings: Settings) -> str:
         most, why = settings.max_model_bytes, f"(setting {name})"
     else:
         left = available()
-        most = min(MAX_PROTOBUF_BYTES, left // (COPIES * settings.workers))
+        most = min(MAX_PROTOBUF_BYTES, left // (COPIES * settings.workers + 1))
         why = (
             f"(setting {name}; unless set, it follows from ONNX's limit of 2 GiB and the {left} "
             "bytes of memory that are left)"

@@ -4,6 +4,7 @@ The supervisor has imported what a worker needs, but loads no model and starts n
 forking it is safe and fast. SIGTERM stops a worker; a worker reports through a pipe.
 """
 
+import contextlib
 import ctypes
 import logging
 import math
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from types import FrameType
 
 from logitserve.inference.errors import InferenceError
@@ -23,23 +25,30 @@ from logitserve_service.server import memory
 from logitserve_service.server.assembly import Shared
 from logitserve_service.server.drain import EXIT_SECONDS, Drain, refuse_handshakes
 from logitserve_service.server.worker import Serving
-from logitserve_service.telemetry.metrics import WORKER_EXITS, Metrics
+from logitserve_service.telemetry.metrics import WORKER_EXITS, Metrics, count_lost
 from logitserve_service.telemetry.shared_values import Row
 
 Work = Callable[[int, Callable[[Serving], None]], bool]
 """Runs a worker. Takes its number, and the function to call once it serves; returns whether all was
 answered."""
 
-STOPS = (signal.SIGINT, signal.SIGTERM)
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+IGNORED = (signal.SIGUSR1, signal.SIGUSR2)
+HANDLED = (*STOPS, *IGNORED, signal.SIGHUP)
 FIRST_WAIT_SECONDS = 0.5
 """Before the restart of a worker that exited before it served; doubled each time."""
 LONGEST_WAIT_SECONDS = 30.0
 CHECK_SECONDS = 1.0
 """Between two looks for signs of life, which a worker gives as often."""
 
+OOM_SCORE = 100
+"""Added to that of a worker, in thousandths of the memory: where memory runs out, the kernel ends a
+worker, which is replaced, and not the supervisor, with which all ends."""
+
 OUT_OF_MEMORY, HUNG, SIGNAL, EXIT = KINDS = ("oom", "hung", "signal", "exit")
 """Of a worker's end."""
 
+_OOM_SCORE = Path("/proc/self/oom_score_adj")
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _fork = multiprocessing.get_context("fork")
 
@@ -58,6 +67,7 @@ class Worker:
         self.is_hung = False
         self.serving: Serving | None = None
         self.failure: str | None = None
+        self.lost = 0  # requests, with the last process
         self.start_at = -math.inf
         """When to start a process, on the monotonic clock; infinite while one runs."""
         self._early_exits = 0  # consecutive processes that exited before they served
@@ -70,12 +80,12 @@ class Worker:
         self.start_at = math.inf
         self.reports, reporting = _fork.Pipe(duplex=False)
         # Signals are held back until the child has its own handlers.
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
         self.process = _fork.Process(
             target=_child, args=(self._work, self._number, reporting, os.getpid())
         )
         self.process.start()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
         reporting.close()
 
     def read_report(self) -> None:
@@ -91,6 +101,12 @@ class Worker:
             self.serving, self._early_exits = report, 0
         else:
             self.failure = report
+
+    def serves(self) -> bool:
+        """Whether the process has begun to serve."""
+        if not self.reports.closed and self.reports.poll():
+            self.read_report()
+        return self.serving is not None
 
     def kill_if_silent(self, seconds: float) -> None:
         """Kill a process that serves, but has given no sign of life for so long.
@@ -111,6 +127,7 @@ class Worker:
         """
         self.read_report()
         self.process.join()
+        self.lost = count_lost(self._row)
         self._row.drop()
         self.start_at = time.monotonic()
         if self.serving is None:
@@ -142,9 +159,7 @@ class Supervisor:
         listener: socket.socket,
         drain: Drain,
         timeout_seconds: float,
-        hand_on: signal.Signals | None = None,
     ) -> None:
-        """`hand_on` is a signal that is passed on to the workers."""
         self._workers = [Worker(work, number, shared.rows[number]) for number in range(count)]
         self._state = shared.state
         self._metrics = Metrics(shared.rows, count)
@@ -155,7 +170,6 @@ class Supervisor:
         self._oom_kills = memory.oom_kills()
         self._listener = listener
         self._drain = drain
-        self._hand_on = hand_on
         self._begun = False
 
     def run(self, begun: Callable[[Serving], None]) -> None:
@@ -169,8 +183,9 @@ class Supervisor:
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         for number in STOPS:
             signal.signal(number, self._stop)
-        if self._hand_on is not None:
-            signal.signal(self._hand_on, self._signal_workers)
+        signal.signal(signal.SIGHUP, self._reread)
+        for number in IGNORED:
+            signal.signal(number, _ignore)
         try:
             while not self._drain.begun:
                 self._attend(woken)
@@ -217,10 +232,11 @@ class Supervisor:
             raise StartError(worker.failure or f"a worker ended at its start ({reason})")
         self._metrics.add(WORKER_EXITS, 1, kind)
         wait_seconds = max(0.0, worker.start_at - time.monotonic())
-        text = "worker %d has ended: %s; another starts in %.1f s"
-        logger.error(text, worker.process.pid, reason, wait_seconds)
+        text = "worker %d has ended: %s; %d requests are lost, another worker starts in %.1f s"
+        logger.error(text, worker.process.pid, reason, worker.lost, wait_seconds)
 
-    def _signal_workers(self, number: int, _: FrameType | None) -> None:
+    def _reread(self, number: int, _: FrameType | None) -> None:
+        logger.info("SIGHUP: the certificate, keys and models are read again")
         for worker in self._workers:
             if worker.serving:
                 os.kill(worker.process.pid or 0, number)
@@ -231,10 +247,16 @@ class Supervisor:
         self._drain.begin()
 
     def _end(self) -> None:
-        """Stop the workers, and kill those that do not exit in time."""
-        running = [worker.process for worker in self._workers if worker.start_at == math.inf]
-        for process in running:
-            process.terminate()
+        """Stop the workers, and kill those that do not exit in time, or do not serve yet."""
+        workers = [worker for worker in self._workers if worker.start_at == math.inf]
+        running = [worker.process for worker in workers]
+        for worker in workers:
+            if worker.serves():
+                worker.process.terminate()
+            else:
+                worker.process.kill()
+        if not any(worker.serving for worker in workers):
+            return
         time.sleep(self._drain.seconds_of_linger)
         refuse_handshakes(self._listener)
         self._listener.close()
@@ -247,11 +269,20 @@ class Supervisor:
                 process.join()
 
 
+def _ignore(number: int, _: FrameType | None) -> None:
+    logger.warning("%s is ignored", signal.Signals(number).name)
+
+
 def _child(work: Work, number: int, reporting: Connection, parent: int) -> None:
     signal.set_wakeup_fd(-1)
     for stop in STOPS:
-        signal.signal(stop, lambda *_: sys.exit(0))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+        signal.signal(stop, lambda *_: os._exit(0))  # nothing is served yet
+    for other in (signal.SIGHUP, *IGNORED):
+        signal.signal(other, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+    with contextlib.suppress(OSError):  # where the kernel has no such file
+        adjustment = int(_OOM_SCORE.read_text())
+        _OOM_SCORE.write_text(str(min(1000, adjustment + OOM_SCORE)))
     # The death of the parent stops this process too.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:

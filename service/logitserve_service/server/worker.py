@@ -86,7 +86,8 @@ class Server(uvicorn.Server):
             # A handshake may take as long as a header section.
             seconds = self._connections.limits.header_seconds
             secure = {"ssl": context, "ssl_handshake_timeout": seconds}
-            loop.add_signal_handler(signal.SIGHUP, self._read_certificate, context)
+        loop.add_signal_handler(signal.SIGHUP, self._reread, context)
+        loop.add_signal_handler(signal.SIGQUIT, self.handle_exit, signal.SIGQUIT, None)
         self.servers = []
         for listener in sockets or ():
             is_local = listener.family == socket.AF_UNIX
@@ -131,7 +132,10 @@ class Server(uvicorn.Server):
             seconds = self._drain.seconds_left + EXIT_SECONDS / 2
             await asyncio.wait_for(self.lifespan.shutdown(), seconds)
 
-    def _read_certificate(self, context: ssl.SSLContext) -> None:
+    def _reread(self, context: ssl.SSLContext | None) -> None:
+        self._process.reread()
+        if context is None:
+            return
         try:
             tls.context(self._settings)  # a trial, in a context that is not used
             tls.load(context, self._settings)

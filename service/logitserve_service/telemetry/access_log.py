@@ -5,21 +5,23 @@ so that lines of several workers do not mix in a pipe.
 """
 
 import contextlib
+import errno
 import logging
 import os
 import select
 import time
 from collections.abc import AsyncIterator, Callable
+from http import HTTPStatus
 
 import orjson
 
 from logitserve_service.periodically import periodically
-from logitserve_service.telemetry.exchange import Exchange
-from logitserve_service.telemetry.logs import LogFormat, rfc3339, visible
-from logitserve_service.telemetry.request_ids import described
+from logitserve_service.telemetry.exchange import Exchange, described
+from logitserve_service.telemetry.logs import LogFormat, rfc3339, takes_more, visible
+from logitserve_service.telemetry.request_ids import described as ids_of
 
 WRITE_SECONDS = 0.1
-MAX_PATH_BYTES = 768  # a longer path is cut: a line must fit into one write, also with escapes
+MAX_PATH_BYTES = 512  # a longer path is cut: a line must fit into one write, also with escapes
 
 
 logger = logging.getLogger("logitserve.access")
@@ -52,6 +54,8 @@ class AccessLog:
         """Write the buffered lines."""
         lines, self._lines, self._size = self._lines, [], 0
         try:
+            if not takes_more(self._descriptor):
+                raise BlockingIOError(errno.EAGAIN, "its reader hangs")
             os.write(self._descriptor, b"".join(lines))
         except OSError as error:  # requests are answered even if nothing reads the log
             self._lost(len(lines))
@@ -72,10 +76,16 @@ class AccessLog:
             self.write()
 
 
+def _level(exchange: Exchange) -> str:
+    is_trouble = exchange.status >= 500 or exchange.status == HTTPStatus.TOO_MANY_REQUESTS
+    return "warning" if is_trouble else "info"
+
+
 def _text(exchange: Exchange, path: str, seconds: float) -> bytes:
-    ids = " ".join([f"{name}={value}" for name, value in described(exchange.identity).items()])
+    ids = " ".join([f"{name}={value}" for name, value in ids_of(exchange.identity).items()])
     return (
-        f"{rfc3339(time.time())} INFO {os.getpid()} {visible(exchange.client or '-')} "
+        f"{rfc3339(time.time())} {_level(exchange).upper()} {os.getpid()} "
+        f"{visible(exchange.client or '-')} "
         f'"{exchange.method} {visible(path)}" {exchange.status} {exchange.size} bytes '
         f"{seconds:.6f} s {ids}\n"
     ).encode()
@@ -84,17 +94,12 @@ def _text(exchange: Exchange, path: str, seconds: float) -> bytes:
 def _json(exchange: Exchange, path: str, seconds: float) -> bytes:
     members = {
         "time": rfc3339(time.time()),
-        "level": "info",
+        "level": _level(exchange),
         "logger": "logitserve.access",
         "pid": os.getpid(),
         "message": f"{exchange.method} {path} {exchange.status}",
-        **described(exchange.identity),
-        "client": exchange.client,
-        "method": exchange.method,
+        **ids_of(exchange.identity),
         "path": path,
-        "route": exchange.route,
-        "status": exchange.status,
-        "seconds": round(seconds, 6),
-        "bytes": exchange.size,
+        **described(exchange, seconds),
     }
     return orjson.dumps(members, option=orjson.OPT_APPEND_NEWLINE)

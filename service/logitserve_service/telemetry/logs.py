@@ -5,9 +5,10 @@ Lines cannot be forged: characters that end a line are escaped, and tracebacks a
 
 import logging
 import re
+import select
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Final, Literal, TextIO
 
 import orjson
 
@@ -15,6 +16,7 @@ from logitserve_service.telemetry.request_ids import current
 
 LogFormat = Literal["text", "json"]
 
+_STDERR: Final = 2
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -36,6 +38,22 @@ def visible(text: str) -> str:
 
 def _escaped(match: re.Match[str]) -> str:
     return match[0].encode("unicode_escape", "surrogatepass").decode()
+
+
+def takes_more(descriptor: int) -> bool:
+    """Whether a file takes PIPE_BUF bytes at once; a pipe whose reader hangs does not."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(0))
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Drops what would have to wait for a reader that hangs."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        if takes_more(_STDERR):
+            super().emit(record)
 
 
 class TextFormatter(logging.Formatter):
@@ -62,6 +80,7 @@ class JsonFormatter(logging.Formatter):
             "pid": record.process,
             "message": _encodable(record.getMessage()),
             **current(),
+            **getattr(record, "fields", {}),
         }
         if record.exc_info:
             members["exception"] = _encodable(self.formatException(record.exc_info))
@@ -74,7 +93,7 @@ def _encodable(text: str) -> str:
 
 def configure(log_format: LogFormat, log_level: str) -> None:
     """Set up all loggers and Python's warnings; `log_level` does not apply to libraries."""
-    handler = logging.StreamHandler()
+    handler = _Handler()
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("logitserve").setLevel(log_level.upper())

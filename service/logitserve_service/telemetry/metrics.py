@@ -17,7 +17,7 @@ from prometheus_client.utils import floatToGoString
 from logitserve.inference import heads
 from logitserve.inference.card import Head, ModelCard
 from logitserve.inference.predictor import Predictions
-from logitserve_service.telemetry.exchange import NO_MODEL
+from logitserve_service.telemetry.exchange import NO_MODEL, OTHER_ROUTE
 from logitserve_service.telemetry.shared_values import Places, Row
 
 Kind = Literal["counter", "histogram", "sum", "min", "max"]
@@ -35,6 +35,7 @@ class Family:
     labels: tuple[str, ...] = ()
     kind: Kind = "counter"
     bounds: tuple[float, ...] = ()  # of a histogram's buckets, without the infinite one
+    prefix: str = "logitserve_"  # or that of all programs
 
     @property
     def is_gauge(self) -> bool:
@@ -49,7 +50,7 @@ class Family:
     def metric(self, series: Mapping[tuple[str, ...], Values]) -> Metric:
         """The samples of all series, by their label values."""
         kind = "gauge" if self.is_gauge else self.kind
-        metric = Metric(f"logitserve_{self.name}", self.help, kind)
+        metric = Metric(f"{self.prefix}{self.name}", self.help, kind)
         for labels, values in series.items():
             named = dict(zip(self.labels, labels, strict=True))
             if self.kind == "histogram":
@@ -77,17 +78,20 @@ _SHORT_SECONDS = (
 
 REQUESTS = Family(
     "requests",
-    "Requests that were answered; of gRPC, with the status that HTTP would have given.",
+    "Requests by their outcome: a status, of gRPC the one that HTTP would have given, or lost.",
     ("route", "model", "status"),
+)
+IN_PROGRESS = Family(
+    "requests_in_progress", "Requests that have begun and are not answered.", (), "sum"
 )
 REQUEST_SECONDS = Family(
     "request_seconds",
     "Seconds from the first byte of a request until its response was handed to the kernel.",
-    ("route",),
+    ("route", "model", "status"),  # the status as its class: 2xx
     "histogram",
     (
         *(0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05),
-        *(0.075, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+        *(0.075, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
     ),
 )
 BATCH_SIZE = Family(
@@ -109,8 +113,19 @@ CONFIDENCE = Family(
 PREDICTIONS = Family(
     "predictions",
     "Images by predicted label; where several labels may hold, each counts.",
-    ("model", "label"),
+    ("model", "version", "label"),
 )
+KNOWN = Family(
+    "known", "Images by `known` of their predictions: true or false.", ("model", "known")
+)
+BUILD_INFO = Family("build_info", "1 for what runs.", ("version", "python", "onnxruntime"), "max")
+CPU_SECONDS = Family("cpu_seconds", "CPU time of the workers.", prefix="process_")
+STARTED = Family(
+    *("start_time_seconds", "When the oldest worker started, since the epoch.", (), "min"),
+    prefix="process_",
+)
+OPEN_FILES = Family("open_fds", "Open files of the workers.", (), "sum", prefix="process_")
+MAX_FILES = Family("max_fds", "Files that the workers may have open.", (), "sum", prefix="process_")
 MODEL_VERSIONS = Family(
     "model_versions",
     "Versions in the repository: ready, loading, refused, or idle (policy or request).",
@@ -124,7 +139,9 @@ WORKER_EXITS = Family(
 LOST_LINES = Family("access_log_lost_lines", "Lines of the access log that could not be written.")
 LOAD_FAILURES = Family("model_load_failures", "Refused versions of a model.", _MODEL)
 QUEUE = Family("queue_pictures", "Images that wait for a run.", _MODEL, "sum")
-MODEL_INFO = Family("model_info", "1 for what is served.", ("model", "version", "sha256"), "max")
+MODEL_INFO = Family(
+    "model_info", "1 for what every worker serves.", ("model", "version", "sha256"), "sum"
+)
 WORKERS = Family("workers", "Processes that serve.", (), "sum")
 CONNECTIONS = Family("connections", "Open HTTP connections.", (), "sum")
 RESIDENT_BYTES = Family("resident_bytes", "Memory of the workers (RSS).", (), "sum")
@@ -138,6 +155,9 @@ LOOP_LAG = Family(
     "Seconds that the event loop came late to a timer.",
     *((), "histogram", (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)),
 )
+
+LOST = (OTHER_ROUTE, NO_MODEL, "lost")
+"""Labels of requests that ended with their worker."""
 
 FAMILIES = tuple(value for value in list(globals().values()) if isinstance(value, Family))
 _BY_NAME = {family.name: family for family in FAMILIES}
@@ -184,8 +204,11 @@ class ModelMetrics:
         self._inference_seconds = metrics.histogram(INFERENCE_SECONDS, card.name)
         self._preprocessing_seconds = metrics.histogram(PREPROCESSING_SECONDS, card.name)
         self._confidence = metrics.histogram(CONFIDENCE, card.name)
-        series = [metrics.places(PREDICTIONS, card.name, label) for label in card.labels]
+        version = card.version
+        series = [metrics.places(PREDICTIONS, card.name, version, label) for label in card.labels]
         self._labels = series[0][0], [place for _, (place,) in series]
+        known = [metrics.places(KNOWN, card.name, text) for text in ("false", "true")]
+        self._known = known[0][0], [place for _, (place,) in known]
         self._thresholds = heads.thresholds(card) if card.head is Head.SIGMOID else None
 
     def preprocessed(self, seconds: float) -> None:
@@ -197,6 +220,11 @@ class ModelMetrics:
         self._batch_size.observe(len(predictions))
         self._inference_seconds.observe(seconds)
         probabilities, labels = predictions.probabilities, predictions.argmax
+        if predictions.known is not None:
+            values, (unknown, known) = self._known
+            count = int(np.count_nonzero(predictions.known))
+            values[known] += count
+            values[unknown] += len(labels) - count
         if self._thresholds is not None:
             _count(self._labels, np.nonzero(probabilities >= self._thresholds)[1])
         elif len(labels) > _FEW:
@@ -208,6 +236,15 @@ class ModelMetrics:
                 self._confidence.observe(probabilities.item(image, label))
             return
         self._confidence.observe_all(probabilities[np.arange(len(labels)), labels])
+
+
+def count_lost(row: Row) -> int:
+    """Count what a worker that has ended has not answered; return how many requests that are."""
+    values, (in_progress,) = row.places((IN_PROGRESS.name,), IN_PROGRESS.width)
+    _, (lost,) = row.places((REQUESTS.name, *LOST), REQUESTS.width)
+    count, values[in_progress] = values[in_progress], 0
+    values[lost] += count
+    return int(count)
 
 
 class Metrics(Collector):
@@ -223,6 +260,8 @@ class Metrics(Collector):
         for (name, *_), (place, *_) in self.row.series().items():
             if _BY_NAME[name].is_gauge:
                 self.row.values[place] = 0  # of a predecessor
+        self.add(REQUESTS, 0, *LOST)  # so that the first one is seen to add one
+        self._values, (self._in_progress,) = self.places(IN_PROGRESS)
 
     def places(self, family: Family, *labels: str) -> Places:
         """Places of a series of a family, by its label values."""
@@ -248,6 +287,10 @@ class Metrics(Collector):
         self.add(LOAD_FAILURES, 0, card.name)  # so that the first failure is seen to add one
         return ModelMetrics(self, card)
 
+    def begun(self) -> None:
+        """Count a request that has begun; `answered` must follow."""
+        self._values[self._in_progress] += 1
+
     def answered(self, route: str, model: str, status: int, seconds: float) -> None:
         """Count a response.
 
@@ -259,10 +302,12 @@ class Metrics(Collector):
                 self.answered(route, NO_MODEL, status, seconds)
                 return
             values, (place,) = self.places(REQUESTS, route, model, str(status))
-            series = values, place, self.histogram(REQUEST_SECONDS, route)
+            histogram = self.histogram(REQUEST_SECONDS, route, model, f"{status // 100}xx")
+            series = values, place, histogram
             self._answered[route, model, status] = series
         values, place, histogram = series
         values[place] += 1
+        values[self._in_progress] -= 1
         histogram.observe(seconds)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
@@ -284,6 +329,7 @@ class Metrics(Collector):
                 if key in series:
                     values = _MERGE.get(family.kind, np.add)(series[key], values)
                 series[key] = values
-        for key in [key for key, (value,) in merged[MODEL_INFO].items() if not value]:
-            del merged[MODEL_INFO][key]  # a version that was unloaded
+        workers = merged[WORKERS].get((), 0)
+        info = merged[MODEL_INFO]
+        merged[MODEL_INFO] = {key: np.ones(1) for key, count in info.items() if count == workers}
         return [family.metric(series) for family, series in merged.items() if series]

@@ -6,9 +6,13 @@ from typing import TYPE_CHECKING
 from logitserve_service.telemetry.access_log import AccessLog
 from logitserve_service.telemetry.exchange import Exchange
 from logitserve_service.telemetry.metrics import Metrics
+from logitserve_service.telemetry.troubles import Troubles
 
 if TYPE_CHECKING:  # needs an extra
     from logitserve_service.telemetry.spans import Spans
+
+LAST_GOOD = 399
+"""Of the statuses; a plain number, because each response is compared with it."""
 
 
 class Recorder:
@@ -20,13 +24,17 @@ class Recorder:
         *,
         access_log: AccessLog | None = None,
         tracing: "Spans | None" = None,
+        troubles: Troubles | None = None,
         quiet_routes: frozenset[str] = frozenset(),
         log_quiet_routes: bool = False,
     ) -> None:
         """Record; responses of `quiet_routes` are not traced, and logged only if that is set."""
+        self.begun = metrics.begun
+        """Call it for each request once it is known."""
         self._answered = metrics.answered
         self._access_log = access_log
         self._tracing = tracing
+        self._troubles = troubles
         self._untraced = quiet_routes
         self._unlogged = frozenset() if log_quiet_routes else quiet_routes
 
@@ -35,6 +43,8 @@ class Recorder:
         route = exchange.route
         seconds = time.perf_counter() - exchange.begun
         self._answered(route, exchange.model, exchange.status, seconds)
+        if exchange.status > LAST_GOOD and self._troubles is not None:
+            self._troubles.add(exchange, seconds)
         if self._access_log is not None and route not in self._unlogged:
             self._access_log.add(exchange, seconds)
         if self._tracing is not None and route not in self._untraced:

@@ -1,10 +1,14 @@
 """Gauges of this worker, and how late its event loop is."""
 
+import math
 import os
+import platform
+import resource
 import time
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from logitserve_service.telemetry import metrics as families
@@ -13,6 +17,7 @@ from logitserve_service.telemetry.metrics import Metrics
 SAMPLE_SECONDS = 1  # maximum age of the gauges of other workers
 LAG_SECONDS = 0.1
 _STATM = Path("/proc/self/statm")
+_FILES = "/proc/self/fd"
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -41,12 +46,22 @@ class WorkerGauges:
         self._ticked = 0.0
         metrics.set(families.WORKERS, 1)
         metrics.set(families.MEMORY_LIMIT, memory_limit)
+        metrics.set(families.STARTED, time.time())
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        metrics.set(families.MAX_FILES, math.inf if files == resource.RLIM_INFINITY else files)
+        build = [version(name) for name in ("logitserve", "onnxruntime")]
+        metrics.set(families.BUILD_INFO, 1, build[0], platform.python_version(), build[1])
+        self._cpu_seconds = 0.0
         self.sample()
 
     def sample(self) -> None:
         """Update the gauges."""
         metrics, last, now = self._metrics, self._last, self._sample()
         metrics.set(families.RESIDENT_BYTES, int(_STATM.read_text().split()[1]) * _PAGE_BYTES)
+        metrics.set(families.OPEN_FILES, len(os.listdir(_FILES)))  # noqa: PTH208 - it is quicker
+        cpu_seconds = time.process_time()
+        metrics.add(families.CPU_SECONDS, cpu_seconds - self._cpu_seconds)
+        self._cpu_seconds = cpu_seconds
         metrics.set(families.READY, now.ready)
         metrics.set(families.CONNECTIONS, now.connections)
         for name in last.queues.keys() | now.queues.keys():

@@ -34,9 +34,33 @@ def test_passes_over_what_is_not_a_version(tmp_path: Path) -> None:
     put(tmp_path, ".hidden", "1")
     (tmp_path / "digits/3").mkdir()
     (tmp_path / "README.md").write_text("not a model")
+    put(tmp_path, "MNIST", "1")
+    put(tmp_path, os.fsdecode(b"b\xff"), "1")
+    put(tmp_path, "other", ".")
+    put(tmp_path, "long", "1732546789012345678")
+    (tmp_path / MODEL_FILE).write_bytes(b"model")
     repository = ModelRepository(tmp_path)
     assert repository.names() == ["digits"]
     assert repository.versions("digits") == ["1"]
+    passed_over = repository.look().passed_over
+    words = {
+        ("MNIST", "1"): "'MNIST' is not a model name",
+        ("b\\udcff", "1"): "is not a model name",
+        ("digits", "02"): "without leading zeros",
+        ("digits", "latest"): "'latest' is not a version",
+        ("long", "1732546789012345678"): "18 digits at most",
+        ("model.onnx", ""): "--model-name",
+        ("other", ""): "expected other/<version>/model.onnx",
+    }
+    assert passed_over.keys() == words.keys()
+    assert all(words[key] in why for key, why in passed_over.items())
+
+
+def test_a_folder_of_nothing_else_says_what_lies_there(tmp_path: Path) -> None:
+    for number in range(5):
+        put(tmp_path, "digits", f"000{number}")
+    with pytest.raises(NoModelsError, match=r"digits/000\d \('000\d' is not .*\) and 2 more"):
+        ModelRepository(tmp_path).names()
 
 
 def test_a_missing_or_empty_folder_says_what_to_do(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """Workers that agree through memory; other workers are real processes."""
 
 import multiprocessing
+import os
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 import pytest
 
-from logitserve.inference.errors import ModelFileError
+from logitserve.inference.errors import FileChangedError, ModelFileError
+from logitserve.inference.model_file import Signature, in_memory
 from logitserve_service.repository.shared_state import DesiredState, SharedState
 
 FORK = multiprocessing.get_context("fork")
@@ -158,14 +160,56 @@ def test_a_version_that_ended_its_worker_is_refused() -> None:
 def test_a_version_that_another_worker_has_loaded_has_more_chances() -> None:
     own = SharedState()
     with own.loading(FILE, 0, fits):
-        assert not own.has_loaded(FILE)
-    assert own.has_loaded(FILE)
+        pass
     for _ in range(3):
         worker = Worker(own)
         worker.do(FILE)
         assert own.ended(worker.kill(), "SIGKILL")
     with pytest.raises(ModelFileError), own.loading(FILE, 0, fits):
         pytest.fail("it is loaded")
+
+
+def kept_bytes(state: SharedState) -> int:
+    return os.fstat(state._store._file).st_blocks * 512
+
+
+def keep(state: SharedState, version: str, content: bytes) -> None:
+    file = Signature(1, 2, len(content), 3, 4)
+    with in_memory([content]) as reading:
+        state.keep(version, "tiny", version, file, reading)
+
+
+def test_bytes_are_kept_once_and_for_as_long_as_a_worker_serves_them() -> None:
+    own, size = SharedState(), 5_000_000
+    first, second = (bytes([number]) * size for number in (1, 2))
+    keep(own, "1", first)
+    keep(own, "2", second)
+    keep(own, "3", first)
+    assert own.reading("4") is None
+    for version, content in (("1", first), ("2", second), ("3", first)):
+        with own.reading(version) or pytest.fail("it is not kept") as reading:
+            assert reading.path.read_bytes() == content
+    assert 2 * size <= kept_bytes(own) < 2.1 * size
+    late = own.reading("2") or pytest.fail("it is not kept")
+    in_other_process(lambda: own.serve(["3"]))
+    assert [each.version for each in own.kept()] == ["1", "2", "3"]
+    own.serve(["1"])
+    assert [each.version for each in own.kept()] == ["1", "3"]
+    assert size <= kept_bytes(own) < 1.1 * size
+    with pytest.raises(FileChangedError, match="not served any more"), late:
+        pytest.fail("it is read")
+
+
+def test_what_the_last_worker_served_is_kept_until_another_one_serves() -> None:
+    own = SharedState()
+    keep(own, "1", b"first")
+    keep(own, "2", b"second")
+    own.serve(["1", "2"])
+    own.ended(os.getpid(), "SIGKILL")
+    in_other_process(lambda: keep(own, "1", b"first"))
+    assert [each.version for each in own.kept()] == ["1", "2"]
+    in_other_process(lambda: own.serve(["1"]))
+    assert [each.version for each in own.kept()] == ["1"]
 
 
 def test_workers_weigh_a_version_alike() -> None:

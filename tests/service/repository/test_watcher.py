@@ -85,7 +85,7 @@ async def test_a_model_that_cannot_be_read_stays(
         nonlocal scans
         scans += 1
         found = scan(repository).files
-        return Snapshot({"tiny": found["tiny"]}, {"other": "Permission denied"})
+        return Snapshot({"tiny": found["tiny"]}, {"other": "Permission denied"}, {})
 
     async with watched(models) as (catalog, _):
         monkeypatch.setattr(watching, "scan", scan_without_other)
@@ -108,4 +108,4 @@ async def test_an_error_does_not_end_it(
     async with watched(models) as (catalog, _):
         tiny_models.publish(models, version="2", seed=3)
         await until_served(catalog, {"other": ["1"], "tiny": ["2"]})
-    assert "could not be followed" in caplog.text
+    assert "following the folder of models failed" in caplog.text

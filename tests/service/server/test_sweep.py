@@ -154,10 +154,16 @@ async def test_near_the_limit_nothing_idles(served: Bench) -> None:
     assert all(client.transport.is_closing() for client in clients)
 
 
-async def test_far_over_the_limit_connections_are_aborted(served: Bench) -> None:
+async def test_far_over_the_limit_silent_connections_make_room_for_probes(served: Bench) -> None:
     connections = connections_of(connections=2)
-    clients = [Client(served, connections) for _ in range(2 + EXTRA_CONNECTIONS + 1)]
-    assert [client.transport.aborted for client in clients].index(True) == 2 + EXTRA_CONNECTIONS
+    clients = [Client(served, connections) for _ in range(2 + EXTRA_CONNECTIONS)]
+    clients[2].send(LIVE[:9])
+    clients += [Client(served, connections) for _ in range(3)]
+    aborted = [number for number, client in enumerate(clients) if client.transport.aborted]
+    assert aborted == [3, 4, 5]
+    for client in (clients[2], clients[-1]):
+        client.send(LIVE[9:] if client is clients[2] else LIVE)
+        assert (await client.reply()).status == 200
 
 
 async def test_a_drain_closes_after_the_response(served: Bench, connections: Connections) -> None:

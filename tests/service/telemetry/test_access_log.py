@@ -59,10 +59,18 @@ def test_json() -> None:
         "method": "POST",
         "path": "/models/tiny/predict",
         "route": "/models/{name}/predict",
+        "model": "tiny",
+        "version": "3",
         "status": 200,
         "seconds": 0.00123,
         "bytes": 312,
     }
+
+
+def test_a_failure_has_its_problem_and_its_level() -> None:
+    said = orjson.loads(line("json", exchange(status=504, problem=("DeadlineError", "late"))))
+    assert (said["level"], said["problem"]) == ("warning", "DeadlineError")
+    assert " WARNING " in line("text", exchange(status=429)).decode()
 
 
 @given(st.binary(max_size=2000), st.text(st.characters(exclude_categories=["Cs"]), max_size=50))
@@ -73,7 +81,7 @@ def test_strangers_forge_no_line(path: bytes, client: str) -> None:
     assert text[:-1].isprintable() or not re.search(r"[\x00-\x1f\x7f-\x9f]", text[:-1])
     as_json = line("json", hostile)
     assert as_json.count(b"\n") == 1
-    assert orjson.loads(as_json)["path"] == path[:768].decode("latin-1")
+    assert orjson.loads(as_json)["path"] == path[:512].decode("latin-1")
 
 
 def test_lines_leave_whole() -> None:
@@ -86,7 +94,7 @@ def test_lines_leave_whole() -> None:
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         assert [orjson.loads(each)["bytes"] for each in pipe] == list(range(100))
-    longest = exchange(path=b'"\xff' * 5000, identity=(b"\\" * 128, TRACE))
+    longest = exchange(path=b'"\xff' * 5000, identity=(b"\\" * 128, TRACE), model="\0" * 9999)
     assert len(line("json", longest)) <= select.PIPE_BUF
 
 
@@ -105,6 +113,21 @@ async def test_lines_are_written_while_it_runs_and_at_the_end() -> None:
     os.close(writer)
 
 
+def test_a_reader_that_hangs_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    lost: list[int] = []
+    reader, writer = os.pipe()
+    log = AccessLog(writer, "text", lost.append)
+    for _ in range(2000):
+        log.add(exchange(), 0.001)
+    log.write()
+    assert 0 < sum(lost) < 2000
+    assert "its reader hangs" in caplog.text
+    assert len(caplog.records) == 1
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.mark.drill
 def test_a_log_that_cannot_be_written_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     lost: list[int] = []
     with open("/dev/full", "wb", buffering=0) as full:  # noqa: PTH123 - a disk without room

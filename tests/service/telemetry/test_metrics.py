@@ -46,7 +46,8 @@ def test_a_run_is_counted_as_one_image_after_the_other(
     else:
         holds = np.eye(len(card.labels), dtype=bool)[given.argmax]
     for label, count in zip(card.labels, holds.sum(axis=0), strict=True):
-        assert read("predictions_total", model=card.name, label=label) == 2 * count
+        labels = {"model": card.name, "version": card.version, "label": label}
+        assert read("predictions_total", **labels) == 2 * count
     confidence = given.probabilities.max(axis=1)
     assert read("confidence_sum", model=card.name) == pytest.approx(2 * confidence.sum())
     for bound in CONFIDENCE.bounds:

@@ -16,26 +16,27 @@ async def test_calls_repeat_until_the_end(
     caplog: pytest.LogCaptureFixture, *, is_async: bool
 ) -> None:
     calls = 0
-    third = anyio.Event()
+    fourth = anyio.Event()
 
     def call() -> None:
         nonlocal calls
         calls += 1
-        if calls == 1:
+        if calls in {1, 2}:
             message = "the first"
             raise ValueError(message)
-        if calls == 3:
-            third.set()
+        if calls == 4:
+            fourth.set()
 
     async def call_later() -> None:
         await anyio.lowlevel.checkpoint()
         call()
 
-    with caplog.at_level(logging.ERROR):
+    with caplog.at_level(logging.WARNING):
         async with periodically(0.001, call_later if is_async else call):
             with anyio.fail_after(10):
-                await third.wait()
+                await fourth.wait()
         ended = calls
         await anyio.sleep(0.02)
     assert calls == ended
-    assert [record.exc_info is not None for record in caplog.records] == [True]
+    assert [record.exc_info is not None for record in caplog.records] == [True, False]
+    assert "failed 2 times" in caplog.text
