@@ -108,9 +108,11 @@ def reserve_grpc_port(host: str, port: int) -> socket.socket:
     """Bind the port for gRPC, but do not listen: each worker does (SO_REUSEPORT)."""
     try:
         import grpc  # noqa: F401
+        import grpc_health  # noqa: F401
+        import grpc_reflection  # noqa: F401
     except ImportError as error:
         raise StartError(
-            "--grpc-port (LOGITSERVE_GRPC_PORT) needs gRPC, which is not installed; install it "
+            "--grpc-port (LOGITSERVE_GRPC_PORT) needs packages that are missing; install them "
             "with pip install 'logitserve[grpc]'"
         ) from error
     # First without SO_REUSEPORT, which fails where another server has the port.
