@@ -1,6 +1,5 @@
 """What is watched while inputs are sent: memory, probes, connections and the log of a server."""
 
-import contextlib
 import os
 import socket
 import threading
@@ -52,8 +51,8 @@ class Memory:
 class Probes:
     """Asks a probe again and again over one connection.
 
-    What a probe took is counted in CPU time of the Python threads of the server and its workers, or
-    by the clock where that is less: on a busy machine, others make it late too.
+    What a probe took is counted in CPU time of the event loops of the server and its workers, or by
+    the clock where that is less: on a busy machine, others make it late too.
     """
 
     def __init__(self, server: Server) -> None:
@@ -106,7 +105,7 @@ class Probes:
         connection.close()
 
     def _used(self) -> float:
-        return sum(_python_seconds(process) for process in self._processes)
+        return sum(_loop_seconds(process) for process in self._processes)
 
     def _connect(self) -> socket.socket:
         return socket.create_connection(self._address, timeout=60)
@@ -120,15 +119,10 @@ class Probes:
             return False
 
 
-def _python_seconds(process: Path) -> float:
-    """CPU time of those threads of a process that run Python; other libraries name theirs."""
-    name = (process / "comm").read_text()
-    ticks = 0
-    for thread in (process / "task").iterdir():
-        with contextlib.suppress(OSError):  # it has just ended
-            if (thread / "comm").read_text() == name:
-                fields = (thread / "stat").read_text().rpartition(")")[2].split()
-                ticks += int(fields[11]) + int(fields[12])  # utime and stime of proc(5)
+def _loop_seconds(process: Path) -> float:
+    """CPU time of the main thread of a process, which runs its event loop."""
+    fields = (process / "task" / process.name / "stat").read_text().rpartition(")")[2].split()
+    ticks = int(fields[11]) + int(fields[12])  # utime and stime of proc(5)
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
