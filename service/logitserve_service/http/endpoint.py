@@ -7,12 +7,13 @@ are not inference; they take the same way, with its application in the place of 
 """
 
 import asyncio
+import functools
 import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from logitserve_service.api.call import Call, Content, Limits
 from logitserve_service.api.codecs import codec_of
@@ -44,6 +45,7 @@ _LENGTH: Final = b"content-length: %d\r\n"
 _HEAD: Final = b"%b%b" + REQUEST_ID_HEADER + b": %b\r\nx-content-type-options: nosniff\r\n"
 _WITHOUT_LENGTH: Final = (204, 304)
 
+Made = TypeVar("Made")
 Reply = Callable[["Ticket", Response], None]
 """Writes the response of a ticket; called once, from the event loop."""
 
@@ -195,15 +197,9 @@ class Ticket:
                 self._size -= size
                 budget.release(size)
 
-        def on_unpacked(task: "asyncio.Task[bytes]") -> None:
-            if self.ended or task.cancelled():
-                return
-            error = task.exception()
-            if isinstance(error, Exception):
-                self._fail(error)
-                return
+        def on_unpacked(body: bytes) -> None:
             release(packed)
-            self._answer(task.result())
+            self._answer(body)
 
         unpacking = unpack(
             body,
@@ -215,7 +211,7 @@ class Ticket:
             turn=self._endpoint.unpacking,
         )
         self._task = asyncio.get_running_loop().create_task(unpacking)
-        self._task.add_done_callback(on_unpacked)
+        self._when_done(self._task, on_unpacked)
 
     def _answer(self, body: bytes) -> None:
         if self.route is not None:
@@ -223,7 +219,23 @@ class Ticket:
             return
         with identified(self.exchange.identity):
             self._task = task = self._endpoint.documents.start(self.head, body)
-        task.add_done_callback(self._on_document)
+        self._when_done(task, self._on_document)
+
+    def _when_done(self, task: "asyncio.Future[Made]", go_on: Callable[[Made], None]) -> None:
+        """Go on with what a task made; answer its error, unless the request has ended."""
+
+        def on_done(task: "asyncio.Future[Made]") -> None:
+            if self.ended or task.cancelled():
+                return
+            # Not by raising it here: it would refer to this frame, and so to itself and to all that
+            # was parsed.
+            error = task.exception()
+            if isinstance(error, Exception):
+                self._fail(error)
+            else:
+                go_on(task.result())
+
+        task.add_done_callback(on_done)
 
     def _drop_body(self) -> None:
         self._body = b""
@@ -266,19 +278,11 @@ class Ticket:
         self._read = loop.run_in_executor(
             endpoint.parser, codec.read, content, model.card, endpoint.limits
         )
-        self._read.add_done_callback(lambda done: self._on_read(model, done))
+        self._when_done(self._read, functools.partial(self._on_read, model))
 
-    def _on_read(self, model: LoadedModel, done: "asyncio.Future[Call]") -> None:
-        if self.ended:
-            return
-        # Not `result()`: raised here, the error would refer to this frame, and so to itself and to
-        # all that was parsed.
-        error = done.exception()
-        if isinstance(error, Exception):
-            self._fail(error)
-            return
+    def _on_read(self, model: LoadedModel, call: Call) -> None:
         try:
-            self._submit(model, done.result())
+            self._submit(model, call)
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(error)
 
@@ -300,14 +304,7 @@ class Ticket:
         self.exchange.timing = timing = result.timing
         self._respond(Response(200, head + server_timing(timing), body))
 
-    def _on_document(self, task: "asyncio.Task[Answer]") -> None:
-        if self.ended or task.cancelled():
-            return
-        error = task.exception()
-        if isinstance(error, Exception):
-            self._fail(error)
-            return
-        answer = task.result()
+    def _on_document(self, answer: Answer) -> None:
         self.exchange.route, self.exchange.model = answer.route, answer.model
         if answer.response.status >= HTTPStatus.BAD_REQUEST:
             title = HTTPStatus(answer.response.status).phrase
