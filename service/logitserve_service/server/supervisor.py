@@ -36,7 +36,8 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 IGNORED = (signal.SIGUSR1, signal.SIGUSR2)
 HANDLED = (*STOPS, *IGNORED, signal.SIGHUP)
 FIRST_WAIT_SECONDS = 0.5
-"""Before the restart of a worker that exited before it served; doubled each time."""
+"""Before the restart of a worker that was out of memory, or exited before it served; for the latter
+doubled each time."""
 LONGEST_WAIT_SECONDS = 30.0
 CHECK_SECONDS = 1.0
 """Between two looks for signs of life, which a worker gives as often."""
@@ -143,6 +144,8 @@ class Worker:
             return EXIT, f"exit status {status}"
         name = signal.Signals(-status).name
         if name == "SIGKILL" and out_of_memory:
+            # Others may still be ending for the same reason; a new process would be the next.
+            self.start_at = max(self.start_at, time.monotonic() + FIRST_WAIT_SECONDS)
             return OUT_OF_MEMORY, f"out of memory (limit {memory.limit() / 2**20:.0f} MiB)"
         return SIGNAL, name
 
