@@ -271,7 +271,7 @@ def _requested(request: pb.ModelInferRequest) -> Iterator[RequestedOutput]:
 def write(call: Call, result: Result) -> pb.ModelInferResponse:
     """The requested outputs with raw contents, the only ones that Triton's client reads."""
     form: InferForm = call.form
-    outputs = tensors.output_tensors(result.card, result.predictions, form.outputs)
+    outputs = tensors.output_tensors(result, form.outputs)
     return pb.ModelInferResponse(
         model_name=result.card.name,
         model_version=result.card.version,

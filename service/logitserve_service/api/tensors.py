@@ -19,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from logitserve.inference.card import ModelCard
-from logitserve.inference.predictor import INPUT, Predictions
+from logitserve.inference.predictor import INPUT
 from logitserve_service.errors import TooManyImagesError, UnusableRequestError, unknown
 from logitserve_service.execution.job import Inputs
+from logitserve_service.execution.result import Result
 
 PLATFORM = "onnx_onnxv1"
 EXTENSIONS = ("binary_tensor_data", "classification")
@@ -189,18 +190,16 @@ def _elements(count: int, data: memoryview) -> list[bytes]:
     return elements
 
 
-def output_tensors(
-    card: ModelCard, predictions: Predictions, requested: Iterable[RequestedOutput]
-) -> list[Tensor]:
+def output_tensors(result: Result, requested: Iterable[RequestedOutput]) -> list[Tensor]:
     """The requested outputs, in that order."""
     tensors = []
     for output in requested:
         dtype = "<i8" if output.name == ARGMAX else "<f4"
-        data: npt.NDArray[Any] = np.ascontiguousarray(getattr(predictions, output.name), dtype)
+        data: npt.NDArray[Any] = np.ascontiguousarray(result.output(output.name), dtype)
         if output.classification is None:
             tensors.append(Tensor(output.name, DATATYPES[output.name], data.shape, data))
         else:
-            tensors.append(_classified(card, output.name, data, output.classification))
+            tensors.append(_classified(result.card, output.name, data, output.classification))
     return tensors
 
 

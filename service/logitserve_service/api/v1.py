@@ -86,7 +86,7 @@ def _encoded(value: dict[str, Any], where: str) -> bytes:
 
 def write(call: Call, result: Result) -> Output:
     """One list of probabilities per image."""
-    probabilities = np.ascontiguousarray(result.predictions.probabilities, "<f4")
+    probabilities = np.ascontiguousarray(result.output(PROBABILITIES), "<f4")
     body = orjson.dumps({call.form: probabilities}, option=orjson.OPT_SERIALIZE_NUMPY)
     return body, JSON
 

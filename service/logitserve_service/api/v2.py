@@ -170,7 +170,7 @@ def write(call: Call, result: Result) -> Output:
     form: InferForm = call.form
     outputs: list[dict[str, Any]] = []
     binary = []
-    found = tensors.output_tensors(result.card, result.predictions, form.outputs)
+    found = tensors.output_tensors(result, form.outputs)
     for tensor, requested in zip(found, form.outputs, strict=True):
         output: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype}
         output["shape"] = tensor.shape

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from logitserve_service.execution.result import Result
 from logitserve_service.telemetry.timing import Timing
 
 Outcome = tuple[Job, Result | Exception]
+_NO_IMAGES: Final[Tensor] = np.empty(0, np.uint8)
 
 
 class Batch:
@@ -48,11 +49,13 @@ class Batch:
         self._samples: list[Samples] = []
         self._empty: list[int] = []
         tensors = self._read(jobs, max_pixels)
-        self._images, self._pending = preprocessing.stack(self._samples, predictor.card.input)
-        if len(tensors) == 1 and not self._samples:
-            self._images = tensors[0]  # not copied
-        elif tensors:
-            self._images = np.concatenate([self._images, *tensors])
+        self._images: Tensor = _NO_IMAGES
+        self._pending: list[int] = []
+        if self._samples:
+            images, self._pending = preprocessing.stack(self._samples, predictor.card.input)
+            tensors.insert(0, images)
+        if tensors:  # a single one is not copied
+            self._images = tensors[0] if len(tensors) == 1 else np.concatenate(tensors)
 
     def _read(self, jobs: Sequence[Job], max_pixels: int) -> list[Tensor]:
         """Decode the images of the jobs; the jobs that brought tensors come last."""

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy.typing as npt
+
 from logitserve.inference.card import ModelCard
 from logitserve.inference.predictor import Predictions
 from logitserve_service.telemetry.timing import Timing
@@ -20,6 +22,11 @@ class Result:
     timing: Timing
     rows: slice | None = None
     """Where the images stand in the batch; None where it holds no others."""
+
+    def output(self, name: str) -> npt.NDArray[Any]:
+        """The logits, probabilities or argmax of the images of the request."""
+        values: npt.NDArray[Any] = getattr(self.batch, name)
+        return values if self.rows is None else values[self.rows]
 
     @property
     def predictions(self) -> Predictions:
