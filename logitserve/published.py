@@ -4,6 +4,7 @@ from pathlib import Path
 
 from logitserve.errors import ModelNotNamedError
 from logitserve.inference.errors import ModelNotFoundError
+from logitserve.inference.naming import absent
 from logitserve.inference.repository import ModelRepository, default_model
 
 
@@ -31,5 +32,5 @@ def find(models: Path, wanted: str | None) -> Path:
         return repository.model_file(default)
     name, slash, version = wanted.partition("/")
     if name not in names:
-        raise ModelNotFoundError(f"no model {name!r} in {models}; there is {', '.join(names)}")
+        raise ModelNotFoundError(absent("model", name, names, f" in {models}"))
     return repository.model_file(name, version if slash else None)

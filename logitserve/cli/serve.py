@@ -28,6 +28,31 @@ def settings_options(command: Command) -> Command:
     return command
 
 
+def _instead(path: Path) -> str:
+    """What to do about an argument; a folder of models is an option, as in other commands."""
+    if not path.exists():
+        return f"{path.absolute()} does not exist; serve a folder of models with --models FOLDER"
+    if path.is_dir():
+        return f"write --models {path}"
+    from logitserve.inference.errors import CardMissingError, ModelFileError
+    from logitserve.inference.predictor import Predictor
+
+    try:
+        card = Predictor.load(path).card
+    except CardMissingError:
+        return (
+            f"{path} is one file without a model card; publish it with `logitserve adopt {path} "
+            "--name NAME --labels LABEL,…`, then `logitserve serve`"
+        )
+    except ModelFileError as error:
+        return f"models are served from a folder, and this file cannot be: {error}"
+    folder = Path("models", card.name, "1")
+    return (
+        f"{path} is one file; put it into a folder of models with `mkdir -p {folder} && cp {path} "
+        f"{folder}/model.onnx`, then `logitserve serve`"
+    )
+
+
 @click.command(
     "serve",
     epilog="""\b
@@ -43,8 +68,11 @@ def settings_options(command: Command) -> Command:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="file of LOGITSERVE_…=value lines; options and environment beat it",
 )
-def command(settings_file: Path | None, **options: str | None) -> None:
+@click.argument("path", required=False, type=click.Path(path_type=Path), metavar="")
+def command(path: Path | None, settings_file: Path | None, **options: str | None) -> None:
     """Serve a folder of models over HTTP."""
+    if path is not None:
+        raise click.UsageError(_instead(path))
     given = {name: value for name, value in options.items() if value is not None}
     settings = Settings.read(given, settings_file)
     # Objects made during the start live on; collecting garbage among them only takes time.

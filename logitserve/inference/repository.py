@@ -52,6 +52,9 @@ def _text(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
+MAKE_ONE = "make a model with `logitserve train` or `logitserve adopt`"
+
+
 def default_model(names: Sequence[str]) -> str | None:
     """The model that is asked when none is named: `digits` if present, else the only one."""
     if PREFERRED_DEFAULT in names:
@@ -96,13 +99,15 @@ class ModelRepository:
             NoModelsError: the folder is missing or has none.
         """
         if not self.root.is_dir():
-            raise NoModelsError(f"the folder of models {self.root} does not exist")
+            raise NoModelsError(
+                f"the folder of models {self.root.absolute()} does not exist; name another with "
+                f"--models, or {MAKE_ONE}"
+            )
         names = sorted(name for name in self._candidates() if self._versions(name))
         if not names:
             passed_over = listed(self.look().passed_over)
             raise NoModelsError(
-                f"no models in {self.root}: expected {self._expected()}; "
-                f"{passed_over or 'make one with `logitserve train`'}"
+                f"no models in {self.root}: expected {self._expected()}; {passed_over or MAKE_ONE}"
             )
         return names
 

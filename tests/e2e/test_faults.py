@@ -123,3 +123,21 @@ def test_what_is_not_there(server: Server) -> None:
         method = "POST" if path.endswith("predict") else "GET"
         assert_problem(server.client.request(method, path), 404)
     assert_problem(server.client.get("/models/digits/versions/7"), 404, "there is 1, 2")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "detail"),
+    [
+        ("POST", "/predct", 404, "no route 'predct'; did you mean 'predict'? http://"),
+        ("POST", "/model/digits/predict", 404, "did you mean 'models/{name}/predict'?"),
+        ("GET", "/readz", 404, "did you mean 'readyz'?"),
+        ("GET", f"/{'x' * 9000}", 404, f"no route '{'x' * 64}'; http://"),
+        ("POST", "/models", 405, "this route does not take POST; send GET"),
+        ("GET", "/predict", 405, "send POST (as in `curl -F file=@image.png http://"),
+        ("GET", "/v2/models/digits/infer", 405, "send POST"),
+    ],
+)
+def test_a_slip_is_told_what_is_near(
+    server: Server, method: str, path: str, status: int, detail: str
+) -> None:
+    assert_problem(server.client.request(method, path), status, detail)

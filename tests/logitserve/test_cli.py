@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 import click
+import onnx
 import pytest
 from click.testing import CliRunner
 
@@ -15,6 +16,7 @@ from logitserve import errors
 from logitserve.cli.main import COMMANDS, main
 from logitserve_training.recipes import RECIPES
 from tests.e2e.process import clean_environment, command, run
+from tests.tiny_models import publish
 
 HEAVY = ("fastapi", "numpy", "onnx", "onnxruntime", "pydantic", "tensorflow")
 
@@ -111,6 +113,31 @@ def test_training_errors_are_one_line() -> None:
     status, printed = run("train", "frogs")
     assert status == 1
     assert printed == f"Error: no recipe 'frogs'; there is {', '.join(RECIPES)}\n"
+
+
+def test_what_is_near_a_misspelled_recipe() -> None:
+    _, printed = run("train", "digts")
+    assert printed.startswith("Error: no recipe 'digts'; did you mean 'digits'? there is ")
+
+
+def test_serving_a_path_says_what_to_do_instead(tmp_path: Path) -> None:
+    def said(path: Path) -> str:
+        status, printed = run("serve", str(path))
+        assert status == 2
+        return printed.splitlines()[-1]
+
+    assert f"write --models {tmp_path}" in said(tmp_path)
+    assert "does not exist; serve a folder of models with --models" in said(tmp_path / "none")
+    publish(tmp_path)
+    published = tmp_path / "tiny" / "1" / "model.onnx"
+    copied = "cp {0} models/tiny/1/model.onnx"
+    assert copied.format(published) in said(published)
+    model = onnx.load(published)
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "bare.onnx")
+    assert f"`logitserve adopt {tmp_path / 'bare.onnx'} --name NAME" in said(tmp_path / "bare.onnx")
+    (tmp_path / "bare.onnx").write_bytes(b"no ONNX")
+    assert "this file cannot be" in said(tmp_path / "bare.onnx")
 
 
 def test_a_closed_pipe_is_no_traceback() -> None:

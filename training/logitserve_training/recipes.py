@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any, Final, Literal
 
 from logitserve.inference.card import Fit, Head, InputSpec, ModelCard
+from logitserve.inference.naming import absent
 from logitserve_training.errors import OptionError
 
 
@@ -290,7 +291,7 @@ def find(name: str) -> Recipe:
     try:
         return RECIPES[name]
     except KeyError:
-        raise OptionError(f"no recipe {name!r}; there is {', '.join(RECIPES)}") from None
+        raise OptionError(absent("recipe", name, RECIPES)) from None
 
 
 def of_card(card: ModelCard) -> Recipe:

@@ -9,7 +9,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from logitserve_service.errors import UnusableRequestError, unknown
+from logitserve.inference.naming import unknown
+from logitserve_service.errors import UnusableRequestError
 
 _NO_WHITE_SPACE: Final = dict.fromkeys(map(ord, " \t\n\f\r"))
 Pixels = npt.NDArray[np.uint8]

@@ -8,9 +8,10 @@ from pydantic import BaseModel, Field, ValidationError
 
 from logitserve.inference import conformal
 from logitserve.inference.card import COVERAGES, ModelCard
+from logitserve.inference.naming import LONGEST_NAME, unknown
 from logitserve.inference.rendering import PLAIN, OutputOptions
 from logitserve_service import errors
-from logitserve_service.errors import UnusableRequestError, unknown
+from logitserve_service.errors import UnusableRequestError
 
 PARAMETER: Final = "query parameter"
 MAX_PARAMETERS: Final = 16
@@ -82,5 +83,5 @@ def _parameters(query: bytes) -> dict[str, str]:
     if len(parameters) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise UnusableRequestError(f"{PARAMETER} {twice[: errors.LONGEST_NAME]!r} is there twice")
+        raise UnusableRequestError(f"{PARAMETER} {twice[:LONGEST_NAME]!r} is there twice")
     return parameters

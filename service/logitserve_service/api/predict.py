@@ -7,6 +7,7 @@ import orjson
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
 from logitserve.inference.card import ModelCard
+from logitserve.inference.naming import unknown
 from logitserve_service.api.call import Call, Content, Limits, Output
 from logitserve_service.api.json_limits import read_json
 from logitserve_service.api.json_values import Pixels, check_members, from_base64, pixels_from_json
@@ -15,7 +16,6 @@ from logitserve_service.errors import (
     TooManyImagesError,
     UnreadableRequestError,
     UnusableRequestError,
-    unknown,
 )
 from logitserve_service.execution.job import Image
 from logitserve_service.execution.result import Result
@@ -72,7 +72,8 @@ def _check_part(part: MultipartSegment) -> None:
         raise UnusableRequestError(f"{problem}; send each image in a field {FORM_FIELD!r}")
     if part.filename is None and not _is_file(part):
         raise UnusableRequestError(
-            f"form field {FORM_FIELD!r} is not a file; send the image with a filename"
+            f"form field {FORM_FIELD!r} is text, not a file; send the image with a filename "
+            f"(curl: -F {FORM_FIELD}=@image.png, with @)"
         )
 
 

@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from logitserve.inference.card import ModelCard
+from logitserve.inference.naming import unknown
 from logitserve.inference.predictor import INPUT
-from logitserve_service.errors import TooManyImagesError, UnusableRequestError, unknown
+from logitserve_service.errors import TooManyImagesError, UnusableRequestError
 from logitserve_service.execution.job import Inputs
 from logitserve_service.execution.result import Result
 

@@ -22,11 +22,12 @@ from pydantic import (
 
 from logitserve.inference.card import ModelName
 from logitserve.inference.images import DEFAULT_MAX_PIXELS, MOST_PIXELS
+from logitserve.inference.naming import closest
 from logitserve_service.config.keys import Keys, KeysError
 from logitserve_service.config.origins import parse_origins
 from logitserve_service.config.proxies import Proxies
 from logitserve_service.config.version_policy import LATEST, VersionPolicy
-from logitserve_service.errors import SettingsError, StartError, closest
+from logitserve_service.errors import SettingsError, StartError
 
 ENVIRONMENT_PREFIX: Final = "LOGITSERVE_"
 PLATFORM_VARIABLES: Final = {

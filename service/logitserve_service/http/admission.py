@@ -89,7 +89,7 @@ class Admission:
         if self.authenticator.required:
             self.authenticator.check(head.target.path, fields)
         if head.method != "POST" and head.target.route is not None:
-            raise MethodNotAllowedError(head.method, "POST")
+            raise MethodNotAllowedError(head.method, "POST", _example(head))
         if (length := fields.get(b"content-length")) is not None:
             self.budget.check_length(length)
         if b"content-encoding" in fields:
@@ -111,6 +111,15 @@ def _milliseconds(value: bytes) -> int:
         problem = "it must be a whole number of milliseconds, at least 1"
         raise UnreadableRequestError(f"X-Request-Timeout-Ms is {shown!r}; {problem}")
     return int(value)
+
+
+def _example(head: RequestHead) -> str:
+    """For who opened the route in a browser: a command that posts an image."""
+    if head.method != "GET" or head.target.route is None or head.target.route.form != "predict":
+        return ""
+    host = head.fields.get(b"host", b"localhost").decode("latin-1")
+    path = head.target.raw_path.decode("latin-1")
+    return f"curl -F file=@image.png {head.scheme}://{host}{path}"
 
 
 def _check_single(head: RequestHead) -> None:

@@ -1,6 +1,7 @@
 """Builds the FastAPI application: documents, management and the page."""
 
 from dataclasses import dataclass
+from http import HTTPStatus
 from importlib.metadata import version
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -10,8 +11,9 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from logitserve.inference.errors import InferenceError
+from logitserve.inference.naming import LONGEST_NAME, closest, unknown
 from logitserve_service.api.call import Limits
-from logitserve_service.errors import ServiceError, UnusableRequestError, unknown
+from logitserve_service.errors import MethodNotAllowedError, ServiceError, UnusableRequestError
 from logitserve_service.http import (
     documentation,
     models,
@@ -79,6 +81,19 @@ def create_documents(parts: Parts) -> FastAPI:
     return app
 
 
+def _detail(request: Request, error: HTTPException) -> str:
+    """What an error of the router is about; it would say `Not Found` and `Method Not Allowed`."""
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = (error.headers or {}).get("Allow", "GET")
+        return str(MethodNotAllowedError(request.method, allowed))
+    if error.status_code == HTTPStatus.NOT_FOUND and error.detail == HTTPStatus.NOT_FOUND.phrase:
+        path = request.url.path.removeprefix("/")[:LONGEST_NAME]
+        match = closest(path, [known.removeprefix("/") for known in request.app.openapi()["paths"]])
+        suggestion = "" if match is None else f" did you mean {match!r}?"
+        return f"no route {path!r};{suggestion} {request.base_url}docs lists the routes"
+    return str(error.detail)
+
+
 async def _known_query(request: Request) -> None:
     """Refuse unknown query parameters."""
     route = request.scope.get("route")
@@ -88,9 +103,9 @@ async def _known_query(request: Request) -> None:
             raise UnusableRequestError(unknown("query parameter", name, known))
 
 
-async def _on_error(_: Request, error: Exception) -> Response:
+async def _on_error(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
-        detail = problems.fit_to_send(str(error.detail))
+        detail = problems.fit_to_send(_detail(request, error))
         response = problems.problem(error.status_code, detail, error.headers)
     elif isinstance(error, RequestValidationError):
         first = error.errors()[0]

@@ -10,11 +10,12 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from logitserve.inference.naming import unknown
 from logitserve_service.api.call import Limits
 from logitserve_service.api.json_limits import read_json
 from logitserve_service.api.openapi import INDEX_BODY, ORDER_BODY, problems
 from logitserve_service.api.protocol_schemas import RepositoryIndexEntry
-from logitserve_service.errors import UnusableRequestError, unknown
+from logitserve_service.errors import UnusableRequestError
 from logitserve_service.repository.catalog import Catalog
 from logitserve_service.repository.watcher import Watcher
 

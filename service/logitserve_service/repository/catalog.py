@@ -6,9 +6,10 @@ from types import MappingProxyType
 from typing import Self, TypeVar
 
 from logitserve.inference.errors import ModelFileError, ModelNotFoundError
+from logitserve.inference.naming import absent
 from logitserve.inference.repository import Key, default_model
 from logitserve_service.config.settings import environment_name
-from logitserve_service.errors import ModelUnavailableError, NotReadyError, StartError, absent
+from logitserve_service.errors import ModelUnavailableError, NotReadyError, StartError
 from logitserve_service.repository.loaded_model import (
     LOADING,
     READY,

@@ -12,8 +12,9 @@ from functools import partial
 from typing import TypeVar
 
 from logitserve.inference.errors import ModelNotFoundError
+from logitserve.inference.naming import absent
 from logitserve.inference.repository import listed
-from logitserve_service.errors import LoadError, WorkersBehindError, absent
+from logitserve_service.errors import LoadError, WorkersBehindError
 from logitserve_service.periodically import Failures
 from logitserve_service.repository.catalog import Catalog
 from logitserve_service.repository.loaded_model import ModelEntry

@@ -73,9 +73,13 @@ def bind(host: str, port: int, *, option: str = "--port") -> socket.socket:
             dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
         )
     except (OSError, OverflowError) as error:
-        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+        number = error.errno if isinstance(error, OSError) else None
+        reason = os.strerror(number) if number else error
+        is_taken = number == errno.EADDRINUSE
+        hint = f" (`ss -ltnp sport = :{port}` shows who has it)" if is_taken else ""
         raise StartError(
             f"cannot listen on {host}:{port}: {reason}; choose another with {option} or --host"
+            f"{hint}"
         ) from error
 
 

@@ -71,7 +71,8 @@ async def test_the_same_response_as_over_a_connection(
     client = Client(served)
     client.send(request(method, target, *fields, body=body))
     expected = await client.reply()
-    exchange = Exchange(served, method, target, *fields, f"Content-Length: {len(body)}")
+    sent = "Host: x", f"Content-Length: {len(body)}"
+    exchange = Exchange(served, method, target, *fields, *sent)
     exchange.give(body[:7], more=True)
     exchange.give(body[7:])
     async with asyncio.timeout(10):

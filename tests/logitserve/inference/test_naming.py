@@ -1,4 +1,4 @@
-from logitserve_service.errors import absent, unknown
+from logitserve.inference.naming import absent, unknown
 
 
 def test_an_unknown_name_is_answered_with_the_closest_one() -> None:
@@ -11,5 +11,8 @@ def test_an_unknown_name_is_answered_with_the_closest_one() -> None:
     )
     assert absent("model", "digts", ["digits", "scenes"]) == (
         "no model 'digts'; did you mean 'digits'? there is digits, scenes"
+    )
+    assert absent("model", "digts", ["digits"], " in here") == (
+        "no model 'digts' in here; did you mean 'digits'? there is digits"
     )
     assert absent("model", "cats", []) == "no model 'cats'; there is none"
