@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
 from logitserve.inference.card import METADATA_KEY, ModelCard
+from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import ModelRepository
 from tests.e2e.process import Server, running
 from tests.logitserve.adoption.graphs import linear, save
@@ -60,9 +62,27 @@ def test_keys_as_pasted_let_in(tmp_path: Path) -> None:
 
 def test_adopting_as_pasted_publishes(tmp_path: Path) -> None:
     save(linear(("n", 3, 8, 8), end="Softmax"), tmp_path, "classifier.onnx")
-    words = shlex.split(block("sh", "logitserve adopt"))
-    subprocess.run([sys.executable, "-m", *words], cwd=tmp_path, check=True)
+    adopt, serve = block("sh", "logitserve adopt classifier.onnx").splitlines()
+    subprocess.run([sys.executable, "-m", *shlex.split(adopt)], cwd=tmp_path, check=True)
     assert ModelRepository(tmp_path / "models").names() == ["flowers"]
+    assert serve == "logitserve serve"
+
+
+def test_a_network_of_keras_as_pasted_is_adopted_with_its_logits(tmp_path: Path) -> None:
+    prelude = (
+        "import keras, numpy as np\n"
+        "images = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3))\n"
+        "classes = images.mean(axis=(1, 2)).argmax(axis=1)\n"
+    )
+    check = "np.save('logits.npy', model.predict(images / 255, verbose=0))\n"
+    check += "np.save('images.npy', images.astype('uint8'))\n"
+    program = prelude + block("python", "keras.Sequential") + check
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True)
+    adopt = shlex.split(block("sh", "logitserve adopt flowers.keras"))
+    subprocess.run([sys.executable, "-m", *adopt], cwd=tmp_path, check=True, capture_output=True)
+    predictor = Predictor.load(ModelRepository(tmp_path / "models").model_file("flowers"))
+    logits = predictor.run(np.load(tmp_path / "images.npy"))
+    np.testing.assert_allclose(logits, np.load(tmp_path / "logits.npy"), rtol=1e-4, atol=1e-4)
 
 
 def table() -> dict[str, tuple[str, float, tuple[float, float], float]]:
