@@ -27,6 +27,7 @@ from logitserve_service.http import (
 from logitserve_service.http.auth import OPEN_PATHS, Authenticator
 from logitserve_service.http.messages import pairs
 from logitserve_service.http.probes import Readiness
+from logitserve_service.http.routes import TEMPLATES
 from logitserve_service.repository.catalog import Catalog
 from logitserve_service.repository.watcher import Watcher
 from logitserve_service.telemetry.metrics import Metrics
@@ -65,7 +66,7 @@ def create_documents(parts: Parts) -> FastAPI:
     app.state.catalog = catalog = parts.catalog
     for error in (InferenceError, ServiceError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(error, _on_error)
-    for router in (
+    routers = (
         protocols.v2_router(catalog, parts.limits, parts.metrics),
         protocols.v1_router(catalog),
         models.router(catalog),
@@ -75,8 +76,12 @@ def create_documents(parts: Parts) -> FastAPI:
         documentation.router(app.title),
         probes.metrics_router(parts.metrics, parts.gauges),
         repository.router(catalog, parts.watcher, parts.authenticator.require_admin, parts.limits),
-    ):
+    )
+    paths = [template for _, template in TEMPLATES]
+    for router in routers:
         app.include_router(router)
+        paths += [route.path for route in router.routes if isinstance(route, APIRoute)]
+    app.state.paths = [path.removeprefix("/") for path in paths]
     documentation.complete(app, OPEN_PATHS, keys=parts.authenticator.required)
     return app
 
@@ -88,7 +93,7 @@ def _detail(request: Request, error: HTTPException) -> str:
         return str(MethodNotAllowedError(request.method, allowed))
     if error.status_code == HTTPStatus.NOT_FOUND and error.detail == HTTPStatus.NOT_FOUND.phrase:
         path = request.url.path.removeprefix("/")[:LONGEST_NAME]
-        match = closest(path, [known.removeprefix("/") for known in request.app.openapi()["paths"]])
+        match = closest(path, request.app.state.paths)
         suggestion = "" if match is None else f" did you mean {match!r}?"
         return f"no route {path!r};{suggestion} {request.base_url}docs lists the routes"
     return str(error.detail)
