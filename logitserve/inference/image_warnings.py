@@ -20,6 +20,8 @@ class ImageWarning(StrEnum):
     """Every pixel is the same, or nearly."""
     NOTHING_FOUND = "nothing-found"
     """Not blank, but nothing in it looks like ink: the network gets an empty image."""
+    OTHER_INK = "other-ink"
+    """Ink that is no handwriting was left out: lines, a frame, specks, other things."""
     CUT_OFF = "cut-off"
     """Ink leaves the image as a shadow, a fold, a table or ruled lines do, not as handwriting."""
 

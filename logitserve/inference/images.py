@@ -34,7 +34,7 @@ MOST_PIXELS: Final = 178_956_970
 """Pillow opens no image with more, whatever is allowed (twice its `MAX_IMAGE_PIXELS`)."""
 _STARTS: Final = (png.SIGNATURE[:4], b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", b"II", b"MM")
 """How files of those formats begin."""
-_LIBSPNG_PIXELS: Final = 256 * 256
+_LIBSPNG_PIXELS: Final = 384 * 384
 """A larger PNG is decoded by Pillow: libspng's binding holds Python's lock all the while."""
 _HEIF: Final = b"ftyp"
 """Type of the first box of an AVIF or HEIC file."""
@@ -58,6 +58,7 @@ def decode(
     *,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     needed: int | None = None,
+    gray: bool = False,
     warn: Warn | None = None,
 ) -> Samples:
     """Decode one image, upright, to 8-bit samples.
@@ -74,6 +75,7 @@ def decode(
         max_pixels: width × height that the header may announce; checked before decoding.
         needed: pixels of the shorter side; an image that has twice as many or more may be returned
             smaller, with at least as many. None: the whole size.
+        gray: whether the luminance of a JPEG is enough, which is half of the work.
         warn: called when the image is turned.
 
     Raises:
@@ -84,7 +86,7 @@ def decode(
         return _from_png(data, max_pixels, needed, warn)
     if not data:
         raise UnreadableImageError("the image is empty: 0 bytes")
-    return _by_pillow(data, FORMATS[1:], max_pixels, needed, warn)
+    return _by_pillow(data, FORMATS[1:], max_pixels, needed, warn, gray=gray)
 
 
 def memory(data: bytes, *, max_pixels: int, needed: int | None = None) -> int:
@@ -140,10 +142,12 @@ def _reduced(image: Image.Image, needed: int | None) -> Image.Image:
     return image.reduce(factor) if factor > 1 and image.mode in _AVERAGED else image
 
 
-def _draft(image: JpegImagePlugin.JpegImageFile, needed: int | None) -> None:
-    """Let a JPEG be decoded smaller, in its own colors."""
-    if needed is not None:
-        image.draft(None, (needed, needed))
+def _draft(image: JpegImagePlugin.JpegImageFile, needed: int | None, *, gray: bool = False) -> None:
+    """Let a JPEG be decoded smaller, and without its colors."""
+    mode = "L" if gray and image.mode == "RGB" else None
+    size = image.size if needed is None else (needed, needed)
+    if mode or needed is not None:
+        image.draft(mode, size)
 
 
 def encode_png(samples: Samples) -> bytes:
@@ -186,6 +190,8 @@ def _by_pillow(
     max_pixels: int,
     needed: int | None,
     warn: Warn | None,
+    *,
+    gray: bool = False,
 ) -> Samples:
     try:
         with warnings.catch_warnings():
@@ -201,7 +207,7 @@ def _by_pillow(
             if isinstance(image, TiffImagePlugin.TiffImageFile):
                 return _from_tiff(image, max_pixels, warn)
             if isinstance(image, JpegImagePlugin.JpegImageFile):
-                _draft(image, needed)
+                _draft(image, needed, gray=gray)
             image.load()
             return _eight_bit(_upright(_reduced(image, needed), warn))
     except UnidentifiedImageError as error:

@@ -17,10 +17,12 @@ from logitserve.inference.mnist.form import are_normalized
 
 Pixels = npt.NDArray[np.uint8]
 
-NEEDED_SIDE: Final = 256
+NEEDED_SIDE: Final = 192
 """Pixels: twice `normalize.WORKING_SIDE`, so that a small digit on a large sheet has enough."""
 LONGEST: Final = 8
 """Longer over shorter side of an image from which the center is cut out before it is scaled."""
+
+NOTHING_FOUND: Final = frozenset({ImageWarning.BLANK, ImageWarning.NOTHING_FOUND})
 
 SQUASHED: Final = 1.05
 """Larger over smaller of the two scales from which an image looks squashed."""
@@ -45,8 +47,19 @@ def decode(
     warn: Warn | None = None,
 ) -> Pixels:
     """Decode one encoded image, as `images.decode` does, and `fit` it."""
-    samples = codec.decode(data, max_pixels=max_pixels, needed=needed_side(spec), warn=warn)
-    return fit(samples, spec, warn)
+    needed, gray = needed_side(spec), spec.fit is Fit.DIGIT
+    found: list[ImageWarning] = []
+    samples = codec.decode(data, max_pixels=max_pixels, needed=needed, gray=gray, warn=found.append)
+    fitted = fit(samples, spec, found.append)
+    if gray and samples.ndim == 2 and not NOTHING_FOUND.isdisjoint(found):
+        samples = codec.decode(data, max_pixels=max_pixels, needed=needed)
+        if samples.ndim == 3:  # ink and paper may differ in color and not in luminance
+            found = [warning for warning in found if warning is ImageWarning.TURNED_BY_EXIF]
+            fitted = fit(samples, spec, found.append)
+    if warn:
+        for warning in found:
+            warn(warning)
+    return fitted
 
 
 def needed_side(spec: InputSpec) -> int:

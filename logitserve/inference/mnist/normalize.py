@@ -12,15 +12,18 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from logitserve.inference.image_warnings import ImageWarning, Warn
-from logitserve.inference.mnist import segment
+from logitserve.inference.mnist import handwriting, segment
 from logitserve.inference.mnist.form import are_normalized, box_side
 
 Gray = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom; right and bottom are the first column and row outside."""
 
-WORKING_SIDE: Final = 128
-"""Pixels. What is larger is shrunk to this: six times the final digit, enough to antialias."""
+WORKING_SIDE: Final = 96
+"""Pixels. What is larger is shrunk to this."""
+ENOUGH: Final = 48
+"""Pixels, over twice those of the final digit: handwriting that is smaller in the overview is cut
+out of the image itself."""
 STROKE: Final = (1.7, 4.0)
 """Pixels of the 28×28 image: stroke widths, by `_stroke_width`, that are left alone (measured
 percentiles of MNIST: 5th 1.6, 25th 2.0, median 2.4, 75th 2.8, 95th 3.6, 99th 4.3)."""
@@ -32,8 +35,12 @@ MEETINGS: Final = 6
 """How often ink of handwriting meets the border at most (measured on digits that fill it)."""
 BAR: Final = 0.12
 """Spread across a straight bar over that along it (measured of digits: at least 0.14)."""
+WIDEST_BAR: Final = 0.3
+"""Share of a picture's longer side that a bar across it is wide at most."""
 CLOSE: Final = 1.5
 """Longer over shorter side of a picture that was cut out around a 1."""
+FINEST: Final = 28
+"""Pixels, of the longer side, that suffice to measure the width of strokes."""
 FINE: Final = 4
 """Strokes are thickened and thinned at this multiple of the final resolution."""
 
@@ -71,20 +78,40 @@ def normalize(
     overview = _shrunk(image)
     scene = segment.observe(overview)
     ink = whole = segment.separate(overview, scene)
-    if overview.shape != image.shape:
-        # A small digit on a large sheet is looked at again from near.
-        ink = segment.separate(_shrunk(_cropped(image, _box_of(ink), overview.shape)), scene)
+    left_out = False
+    if scene.photograph:
+        found = handwriting.find(whole)
+        left_out = handwriting.leaves_out(whole, found)
+        whole = np.where(found, whole, 0).astype(np.uint8)
+        ink = _from_near(image, whole, found, scene)
     left, top, right, bottom = _box_of(ink)
     if left == right:
         if warn:
             warn(ImageWarning.BLANK if segment.is_blank(image) else ImageWarning.NOTHING_FOUND)
         return np.zeros((height, width), np.uint8)
+    if warn and left_out:
+        warn(ImageWarning.OTHER_INK)
     if warn and _runs_off(whole):
         warn(ImageWarning.CUT_OFF)
     if warn and scene.dark_ink:
         warn(ImageWarning.INVERTED)
-    digit = ink[top:bottom, left:right]
+    digit = np.ascontiguousarray(ink[top:bottom, left:right])
     return _centered(_scaled(digit, box_side(height, width)), height, width)
+
+
+def _from_near(image: Gray, ink: Gray, found: handwriting.Mask, scene: segment.Scene) -> Gray:
+    """The ink of an overview, or of the part of the image where it was found, if it is small."""
+    rows, columns = np.flatnonzero(found.any(axis=1)), np.flatnonzero(found.any(axis=0))
+    scale = -(-max(image.shape) // max(ink.shape))
+    if scale == 1 or not 0 < max(len(rows), len(columns)) < ENOUGH:
+        return ink
+    down, across = (slice(max(0, int(at[0]) - 1), int(at[-1]) + 2) for at in (rows, columns))
+    window = (slice(at.start * scale, at.stop * scale) for at in (down, across))
+    near = _shrunk(image[tuple(window)], 3 * ENOUGH)
+    size = near.shape[1], near.shape[0]
+    mask = Image.fromarray(found[down, across]).resize(size, Image.Resampling.NEAREST)
+    ink = segment.separate(near, scene.within(down, across, size))
+    return np.where(np.asarray(mask), ink, 0).astype(np.uint8)
 
 
 def _runs_off(ink: Gray) -> bool:
@@ -108,6 +135,8 @@ def _runs_off(ink: Gray) -> bool:
     ]
     if sum(bool(end.any()) for end in ends) >= 2:
         return True
+    if len(handwriting.lines(present, widest=WIDEST_BAR)) >= 2:
+        return True  # a cross of bars, as of a window
     left, top, right, bottom = _box_of(ink)
     gaps = np.array([left / width, top / height, 1 - right / width, 1 - bottom / height])
     if (gaps <= NEAR).sum() < 2 or max(height, width) > CLOSE * min(height, width):
@@ -136,9 +165,9 @@ def _flattened(luminance: Gray, opacity: Gray) -> Gray:
     return np.rint(alpha * luminance + (1 - alpha) * paper).astype(np.uint8)
 
 
-def _shrunk(image: Gray) -> Gray:
-    """At most `WORKING_SIDE` pixels on the longer side, by averaging whole blocks."""
-    factor = -(-max(image.shape) // WORKING_SIDE)
+def _shrunk(image: Gray, most: int = WORKING_SIDE) -> Gray:
+    """At most so many pixels on the longer side, by averaging whole blocks."""
+    factor = -(-max(image.shape) // most)
     if factor == 1:
         return image
     return np.asarray(Image.fromarray(np.ascontiguousarray(image)).reduce(factor))
@@ -153,26 +182,17 @@ def _box_of(ink: Gray) -> Box:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _cropped(image: Gray, box: Box, shape: tuple[int, ...]) -> Gray:
-    """The part of an image that a box in its overview of that shape shows, with some paper."""
-    left, top, right, bottom = box
-    if left == right:
-        return image
-    scale = max(image.shape[0] / shape[0], image.shape[1] / shape[1])
-    margin = 2 + max(right - left, bottom - top) // 8
-    rows = slice(int(max(0, top - margin) * scale), int((bottom + margin) * scale) + 1)
-    columns = slice(int(max(0, left - margin) * scale), int((right + margin) * scale) + 1)
-    return image[rows, columns]
-
-
 def _scaled(ink: Gray, side: int) -> Gray:
     """Scale ink to `side` on the longer side, with a stroke width as in MNIST."""
     scale = side / max(ink.shape)
-    stroke = _stroke_width(ink) * scale * 20 / side
+    fine = max(1, max(ink.shape) // FINEST)
+    small = np.asarray(Image.fromarray(ink).reduce(fine)) if fine > 1 else ink
+    stroke = _stroke_width(small) * fine * scale * 20 / side
     wanted = float(np.clip(stroke, *STROKE))
     if abs(wanted - stroke) * FINE >= 1:
-        ink = _reweighted(_resized(ink, side * FINE), round((wanted - stroke) * FINE / 2))
-    digit = _stretched(_resized(_trimmed(ink), side))
+        change = round((wanted - stroke) * FINE / 2)
+        ink = _trimmed(_reweighted(_resized(ink, side * FINE), change))
+    digit = _stretched(_resized(ink, side))
     # Faint ends of strokes may have been rounded away: then the rest has to fill the box.
     rest = _trimmed(digit)
     return digit if rest.shape == digit.shape else _stretched(_resized(rest, side))
@@ -221,10 +241,11 @@ def _stretched(ink: Gray) -> Gray:
 def _centered(digit: Gray, height: int, width: int) -> Gray:
     """Place the digit so that its center of mass is at the center, as far as it fits."""
     rows, columns = digit.shape
+    y, x = np.arange(rows) - height // 2, np.arange(columns) - width // 2  # 14 of 0-27 in MNIST
+    by_row, by_column = digit.sum(axis=1), digit.sum(axis=0)
+    mass = int(by_row.sum())
+    top = round(min(max(-int(y @ by_row) / mass, 0), height - rows))
+    left = round(min(max(-int(x @ by_column) / mass, 0), width - columns))
     field = np.zeros((height, width), np.uint8)
-    field[:rows, :columns] = digit
-    y, x = (np.arange(side) - side // 2 for side in (height, width))  # index 14 of 0-27 in MNIST
-    mass = int(field.sum())
-    down = min(max(-int(y @ field.sum(axis=1)) / mass, 0), height - rows)
-    across = min(max(-int(x @ field.sum(axis=0)) / mass, 0), width - columns)
-    return np.roll(field, (round(down), round(across)), axis=(0, 1))
+    field[top : top + rows, left : left + columns] = digit
+    return field

@@ -1,6 +1,6 @@
 """Ink and paper told apart, whatever the light: uint8 in, ink from 0 to 255 out."""
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ LEAST_CONTRAST: Final = 10
 """Gray levels between paper and ink below which an image is blank (JPEG moves paper by 1-4)."""
 EVEN_PAPER: Final = 4
 """Gray levels, 10th to 90th percentile along the border: more is uneven light."""
-PHOTOGRAPH_SIDE: Final = 80
+PHOTOGRAPH_SIDE: Final = 64
 """Pixels. Smaller images are drawings or scans: their border varies by ink and not by light."""
 THUMBNAIL_SIDE: Final = 32
 """Pixels. Light is looked at in this size, where noise has been averaged away."""
@@ -24,11 +24,16 @@ FAINTEST: Final = 7
 """Standard deviations of the paper's noise that ink must stand out by: among 16,384 pixels the
 largest of pure noise is at 4, paper is taken to be up to 1.3 above its mean, and the estimate of
 a small border is a sixth too low at times."""
+ONE_SIDED: Final = 1.25
+"""How many times further than what lies on the other side of the paper ink is from it. Noise and
+the edges of shadows go as far to the one side as to the other."""
+ODD_SHARE: Final = 0.002
+"""Share of a photograph's pixels that may lie on the other side of the paper unnoticed."""
+BRIGHTEST: Final = 0.0005
+"""Share of a photograph's pixels that may be darker than ink, as single specks are."""
 
 COLOR_CONTRAST: Final = 2
 """How many times more a channel has to vary than luminance to be looked at instead of it."""
-SPECK: Final = 0.2
-"""Share of the densest ink, averaged over 1/16 of the image, below which ink is a speck."""
 
 
 def _border(image: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
@@ -64,37 +69,51 @@ def monochrome(colors: Gray) -> Gray:
     That is luminance, but for ink and paper that differ in color and hardly in luminance, as red
     on green may: then it is the channel in which they differ most.
     """
-    red, green, blue = np.moveaxis(colors, -1, 0)
-    if np.array_equal(red, green) and np.array_equal(red, blue):
-        return np.ascontiguousarray(red)  # gray, of which luminance is each of the three
     image = Image.fromarray(np.ascontiguousarray(colors))
-    luminance = image.convert("L")
-    small = image.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
+    small = image.reduce(-(-min(image.size) // THUMBNAIL_SIDE))
     channels = np.asarray(small).std(axis=(0, 1), dtype=np.float64)
     if channels.max() > COLOR_CONTRAST * np.asarray(small.convert("L")).std(dtype=np.float64):
         return np.ascontiguousarray(colors[:, :, int(channels.argmax())])
-    return np.asarray(luminance)
+    return np.asarray(image.convert("L"))
 
 
 class Scene(NamedTuple):
     """What the whole image tells of any part of it."""
 
     photograph: bool
-    """Light, specks and ruled lines are to be reckoned with."""
-    uneven: bool
-    """The light differs across the paper."""
+    """Light, specks, frames and ruled lines are to be reckoned with."""
     dark_ink: bool
+    paper: npt.NDArray[np.float32]
+    """What the sheet would look like without ink, were it light: of the image's shape, or `[]`."""
+
+    def within(self, rows: slice, columns: slice, size: tuple[int, int]) -> Self:
+        """The scene of a part of the image that is seen in another size, width and height."""
+        if not self.paper.ndim:
+            return self
+        part = Image.fromarray(np.ascontiguousarray(self.paper[rows, columns]))
+        larger = part.resize(size, Image.Resampling.BILINEAR)
+        return self._replace(paper=np.asarray(larger))
 
 
 def observe(image: Gray) -> Scene:
     """Look at the whole image, uint8 `[h, w]`."""
     photograph = max(image.shape) >= PHOTOGRAPH_SIDE
-    uneven = photograph and _unevenness(np.asarray(_thumbnail(image))) > EVEN_PAPER
-    return Scene(
-        photograph=photograph,
-        uneven=uneven,
-        dark_ink=_is_skewed_to_dark(image) if uneven else _is_darker_inside(image),
-    )
+    middle = _middle(image) if photograph else image
+    uneven = photograph and _unevenness(np.asarray(_thumbnail(middle))) > EVEN_PAPER
+    dark_ink = _is_skewed_to_dark(middle) if uneven else _is_darker_inside(middle)
+    light_paper = image if dark_ink else ~image
+    if uneven:
+        return Scene(photograph, dark_ink, _lit_paper(light_paper))
+    # Ink may touch much of the border of a small scan, and only ever makes it darker.
+    border = _border(_middle(light_paper) if photograph else light_paper)
+    level = quantile(border, 0.5 if photograph else 0.9)
+    return Scene(photograph, dark_ink, np.array(level, np.float32))
+
+
+def _middle(image: Gray) -> Gray:
+    """The image without its outermost part, where tables, frames and holes are."""
+    down, across = (side // 7 for side in image.shape)
+    return image[down : image.shape[0] - down, across : image.shape[1] - across]
 
 
 def _unevenness(thumbnail: Gray) -> float:
@@ -114,28 +133,34 @@ def _is_skewed_to_dark(image: Gray) -> bool:
 
     Gradients, the edges of shadows and noise go as far to the one side as to the other.
     """
-    around = Image.fromarray(image).filter(ImageFilter.GaussianBlur(max(image.shape) / 12))
+    around = Image.fromarray(np.ascontiguousarray(image)).filter(
+        ImageFilter.GaussianBlur(max(image.shape) / 12)
+    )
     contrast = image.astype(np.float32) - np.asarray(around)
     return float((contrast * contrast * contrast).sum()) < 0  # a power costs seventy times more
 
 
 def _thumbnail(image: Gray) -> Image.Image:
-    thumbnail = Image.fromarray(image)
+    thumbnail = Image.fromarray(np.ascontiguousarray(image))
     return thumbnail.reduce(-(-max(thumbnail.size) // THUMBNAIL_SIDE))
 
 
 def separate(image: Gray, scene: Scene) -> Gray:
     """Separate ink from paper: uint8, same shape, 0 on paper to 255 on full ink."""
-    light_paper = image if scene.dark_ink else 255 - image
-    contrast = _paper(light_paper, scene) - light_paper
+    contrast = scene.paper - (image if scene.dark_ink else ~image)
     noise = _noise(contrast)
-    peak = float(contrast.max())
-    if peak < max(LEAST_CONTRAST, FAINTEST * noise):
+    least = max(LEAST_CONTRAST, FAINTEST * noise)
+    if scene.photograph:
+        odd, specks = int(ODD_SHARE * image.size), int(BRIGHTEST * image.size) + 1
+        parted = np.partition(contrast.ravel(), (odd, -specks))
+        least, peak = max(least, -ONE_SIDED * float(parted[odd])), float(parted[-specks])
+    else:
+        peak = float(contrast.max())
+    if peak < least:
         return np.zeros_like(image)
     floor = max(4 * noise, 0.05 * peak)
     full = quantile(contrast[contrast >= peak / 2], 0.5)
-    ink = (((contrast - floor) / max(full - floor, 1)).clip(0, 1) * 255).astype(np.uint8)
-    return _without_specks(_without_lines(ink)) if scene.photograph else ink
+    return (((contrast - floor) / max(full - floor, 1)).clip(0, 1) * 255).astype(np.uint8)
 
 
 def _noise(contrast: npt.NDArray[np.float32]) -> float:
@@ -146,15 +171,6 @@ def _noise(contrast: npt.NDArray[np.float32]) -> float:
     """
     border = _border(contrast)
     return 1.4826 * quantile(np.abs(border - quantile(border, 0.5)), 0.5)
-
-
-def _paper(light_paper: Gray, scene: Scene) -> npt.NDArray[np.float32]:
-    """What the sheet would look like without ink: float32, broadcasts against the image."""
-    if scene.uneven:
-        return _lit_paper(light_paper)
-    # Ink may touch much of the border of a small scan, and only ever makes it darker.
-    share = 0.5 if scene.photograph else 0.9
-    return np.asarray(quantile(_border(light_paper), share), dtype=np.float32)
 
 
 def _lit_paper(light_paper: Gray) -> npt.NDArray[np.float32]:
@@ -182,23 +198,3 @@ def closed(image: Gray, reach: int) -> Gray:
         rows = extreme.reduce([padded[shift : shift + height] for shift in shifts])
         image = extreme.reduce([rows[:, shift : shift + width] for shift in shifts])
     return image
-
-
-def _without_lines(ink: Gray) -> Gray:
-    """Drop ruled lines: they go from edge to edge, and are fainter than the ink."""
-    rows, columns = ink[:, [0, -1]].min(axis=1), ink[[0, -1]].min(axis=0)
-    if not (rows.any() or columns.any()):
-        return ink  # nothing goes from edge to edge
-    rows = np.minimum(rows, np.percentile(ink, 20, axis=1))
-    columns = np.minimum(columns, np.percentile(ink, 20, axis=0))
-    line = np.maximum(rows[:, np.newaxis], columns)
-    return np.where((ink > 1.5 * line) | (line > 128), ink, 0).astype(np.uint8)
-
-
-def _without_specks(ink: Gray) -> Gray:
-    """Drop what has little ink around it, compared to a stroke."""
-    around = ImageFilter.BoxBlur(max(ink.shape) / 32)
-    mass = np.asarray(Image.fromarray(ink).filter(around))
-    stroke = np.where(mass > SPECK * float(mass.max()), 255, 0).astype(np.uint8)
-    near_stroke = np.asarray(Image.fromarray(stroke).filter(around)) > 0
-    return np.where(near_stroke, ink, 0).astype(np.uint8)

@@ -1,5 +1,6 @@
 """One batch: the current parts of several jobs in, a result or an error for each out."""
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -14,7 +15,7 @@ from logitserve.inference.images import Samples
 from logitserve.inference.predictor import Predictions, Predictor
 from logitserve.inference.rendering import OutputOptions, render
 from logitserve_service.execution.job import Job, Tensor
-from logitserve_service.execution.preprocessing import IN_PLACE_PIXELS, read
+from logitserve_service.execution.preprocessing import IN_PLACE_PIXELS, MOST_PIXELS_READ, read
 from logitserve_service.execution.result import Result
 from logitserve_service.telemetry.timing import Timing
 
@@ -43,7 +44,9 @@ class Batch:
         self.predictions: Predictions | None = None
         self.outcomes: list[Outcome] = []
         self.large: list[Job] = []
-        """Jobs with an image too large for the event loop; they are not part of the batch."""
+        """Jobs with images too large for the event loop; they are not part of the batch."""
+        self.later: Sequence[Job] = ()
+        """Jobs that were not read, since those before them had pixels enough; nor are they."""
         self._predictor = predictor
         self._jobs: list[Job] = []  # in the order of their images
         self._samples: list[Samples] = []
@@ -62,29 +65,44 @@ class Batch:
         limit = min(IN_PLACE_PIXELS, max_pixels)
         tensors: list[Tensor] = []
         with_tensors: list[Job] = []
-        for job in jobs:
+        pixels = 0
+        for position, job in enumerate(jobs):
+            if pixels > MOST_PIXELS_READ:
+                self.later = jobs[position:]
+                break
             if isinstance(job.part, np.ndarray):
                 tensors.append(job.part)
                 with_tensors.append(job)
                 continue
-            index = 0
-            samples: list[Samples] = []
-            try:
-                for image in job.part:
-                    samples.append(read(image, limit))
-                    index += 1
-            except TooManyPixelsError as error:
-                if limit < max_pixels:
-                    self.large.append(job)
-                    continue
-                self._fail(job, index, error)
-            except Exception as error:  # noqa: BLE001 - it is this job's, whatever it is
-                self._fail(job, index, error)
-            else:
+            samples = self._samples_of(job, limit, max_pixels)
+            if samples is not None:
+                pixels += sum(math.prod(image.shape[:2]) for image in samples)
                 self._samples += samples
                 self._jobs.append(job)
         self._jobs += with_tensors
         return tensors
+
+    def _samples_of(self, job: Job, limit: int, max_pixels: int) -> list[Samples] | None:
+        """The images of a job; None if it has failed, or is large."""
+        samples: list[Samples] = []
+        pixels = 0
+        try:
+            for image in job.part:
+                if pixels > MOST_PIXELS_READ:
+                    self.large.append(job)
+                    return None
+                samples.append(read(image, limit))
+                pixels += math.prod(samples[-1].shape[:2])
+        except TooManyPixelsError as error:
+            if limit < max_pixels:
+                self.large.append(job)
+            else:
+                self._fail(job, len(samples), error)
+        except Exception as error:  # noqa: BLE001 - it is this job's, whatever it is
+            self._fail(job, len(samples), error)
+        else:
+            return samples
+        return None
 
     def _fail(self, job: Job, index: int, error: Exception) -> None:
         if isinstance(error, ImageError):

@@ -195,6 +195,9 @@ class Batcher:
         for job in batch.large:
             self._waiting += job.count
             self._decode(job)
+        for job in reversed(batch.later):
+            self._waiting += job.count
+            self._queue.appendleft(job)
         if self._expected_seconds(batch.count, batch.pending) <= IN_PLACE_SECONDS:
             batch.run()
             self._settle(batch)

@@ -18,11 +18,14 @@ from logitserve_service.execution.job import Image, Inputs, Job, Tensor
 from logitserve_service.execution.memory import DecodedBytes
 from logitserve_service.telemetry.timing import Timing
 
-IN_PLACE_PIXELS = 64 * 64
+IN_PLACE_PIXELS = 320 * 320
 """An image with more is decoded in a thread, so that the event loop is not blocked for longer than
-a run in place may block it: this size takes 0.9 ms, 128×128 takes 1.8 (`benchmarks/costs.py`)."""
-IN_PLACE_BYTES = 4 * 4 * IN_PLACE_PIXELS
-"""A larger file is decoded in a thread too: those pixels need a quarter of it, four bytes each."""
+a run in place may block it: a canvas of 280×280 takes 0.6 to 0.9 ms. A thread that gives way costs
+as much again, while both want Python's lock."""
+MOST_PIXELS_READ = 2 * IN_PLACE_PIXELS
+"""Pixels from which on no other job is read before the event loop has had its turn."""
+IN_PLACE_BYTES = 64 * 1024
+"""A larger file is decoded in a thread too."""
 
 NICENESS = 10
 """Of the threads that decode (setpriority(2), which on Linux applies to a thread): an image of 12

@@ -21,7 +21,8 @@ MEANING: Final = {
     ImageWarning.TURNED_BY_EXIF: "turned or mirrored as the file's EXIF data say",
     ImageWarning.SQUASHED: "height and width were scaled by different factors",
     ImageWarning.BLANK: "all pixels are nearly the same",
-    ImageWarning.NOTHING_FOUND: "no ink was found, so the model gets an empty image",
+    ImageWarning.NOTHING_FOUND: "no handwriting was found, so the model gets an empty image",
+    ImageWarning.OTHER_INK: "lines, a frame, specks or other things were left out",
     ImageWarning.CUT_OFF: "ink leaves the image as a shadow or a table does, so it is not known",
 }
 """The vocabulary of the header."""

@@ -122,6 +122,30 @@ def test_nothing_found_on_an_empty_sheet() -> None:
     assert warnings(png(empty_sheet()), spec(Fit.STRETCH)) == []
 
 
+def test_what_is_left_out() -> None:
+    sheet = np.asarray(draw(3, seed=1, paper=Paper(200, 200, (250,) * 3, (40,) * 3)).convert("L"))
+    assert warnings(png(sheet), spec(Fit.DIGIT)) == ["inverted"]
+    ruled, framed, stapled = (sheet.copy() for _ in range(3))
+    for line in (20, 21, 180, 181):
+        ruled[line] = np.minimum(ruled[line], 150)
+    framed[:6] = framed[-6:] = framed[:, :6] = framed[:, -6:] = 60
+    stapled[10:14, 10:30] = 60
+    clean = preprocessing.decode(png(sheet), spec(Fit.DIGIT)).astype(int)
+    for picture in (ruled, framed, stapled):
+        assert warnings(png(picture), spec(Fit.DIGIT)) == ["other-ink", "inverted"]
+        found = preprocessing.decode(png(picture), spec(Fit.DIGIT)).astype(int)
+        assert np.abs(found - clean).sum() < 0.15 * clean.sum()
+
+
+def test_ink_of_the_luminance_of_its_paper_is_seen_in_a_jpeg() -> None:
+    paper = Paper(200, 200, (60, 150, 60), (220, 68, 60))
+    picture = encode(draw(3, seed=1, paper=paper), "JPEG", quality=95, subsampling=0)
+    luminance = images.decode(picture, gray=True)
+    assert np.ptp(luminance) < 40
+    assert "nothing-found" not in warnings(picture, spec(Fit.DIGIT))
+    assert preprocessing.decode(picture, spec(Fit.DIGIT)).any()
+
+
 def test_an_array_is_reported_on_like_the_same_picture_encoded() -> None:
     picture = np.asarray(draw(3, seed=1, paper=SHEET))
     for fit in Fit:

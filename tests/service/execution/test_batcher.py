@@ -11,7 +11,11 @@ from logitserve.inference.predictor import Predictor
 from logitserve.inference.rendering import PLAIN, OutputOptions, render
 from logitserve_service.errors import QueueFullError
 from logitserve_service.execution.job import MAX_BATCH, Image
-from logitserve_service.execution.preprocessing import IN_PLACE_BYTES
+from logitserve_service.execution.preprocessing import (
+    IN_PLACE_BYTES,
+    IN_PLACE_PIXELS,
+    MOST_PIXELS_READ,
+)
 from tests.service.execution.images import BROKEN, BROKEN_LARGE, LARGE, SMALL
 from tests.service.gated import GatedPredictor, answer, ask, batcher_of, busy, picture, result_of
 from tests.tiny_models import SPEC, linear_logits, png, random_picture, weights
@@ -59,6 +63,24 @@ async def test_a_batch_is_what_arrived_during_the_run_before(gated: GatedPredict
     gated.gate.set()
     await asyncio.gather(first, *later)
     assert gated.batches == [1, MAX_BATCH, 5]
+
+
+async def test_the_event_loop_has_its_turn_between_images_of_many_pixels(
+    gated: GatedPredictor,
+) -> None:
+    """Requests of one such image share the batches; one of many is read in a thread."""
+    batcher = batcher_of(gated)
+    side = int(IN_PLACE_PIXELS**0.5)
+    each = 1 + MOST_PIXELS_READ // side**2
+    image = png(np.tile(np.arange(side, dtype=np.uint8), (side, 1)))
+    requests = [[image] for _ in range(2 * each + 1)]
+    outcomes = await asyncio.gather(*[ask(batcher, inputs) for inputs in requests])
+    assert gated.batches == [each, each, 1]
+    outcomes.append(await ask(batcher, [image] * (each + 1)))
+    assert gated.batches[3:] == [each + 1]
+    for outcome in outcomes:
+        assert_result(outcome, [gated.decode(image)] * len(result_of(outcome).predictions.logits))
+    assert batcher.waiting == 0
 
 
 @pytest.mark.parametrize("count", [2, MAX_BATCH, MAX_BATCH + 1, 200])

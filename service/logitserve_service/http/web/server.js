@@ -8,6 +8,7 @@ const MEANING = {
   squashed: 'Height and width were scaled differently: shapes are squashed.',
   blank: 'The picture is blank, so the answer means nothing.',
   'cut-off': 'The ink runs off the picture, so the answer means nothing.',
+  'other-ink': 'Lines, a frame, specks or other things were left out.',
   'nothing-found': 'Nothing in it looks like ink, so the answer means nothing.',
 };
 

@@ -1,0 +1,309 @@
+"""Which of the ink on a sheet is handwriting: not its frame, its lines, specks and other things.
+
+Pieces are found by runs of pixels that touch each other (Rosenfeld and Pfaltz 1966, "Sequential
+Operations in Digital Picture Processing"), in the size of an overview.
+"""
+
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+Gray = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+"""`[height, width]`."""
+
+INK: Final = 8
+"""A pixel has ink if it has more than this fraction, 1/8, of the darkest."""
+FRAME: Final = 0.6
+"""Share of a side that the bar of a frame along it covers."""
+DEEPEST_FRAME: Final = 0.2
+"""Share of the image that it reaches in, at most."""
+LINE: Final = 0.85
+"""Share of a ruled line that is there; strokes that cross it are too."""
+WIDEST_LINE: Final = 0.06
+"""Share of the image's longer side."""
+MOST_CROSSINGS: Final = 64
+"""How often ink crosses the border of what is searched for lines."""
+BEYOND: Final = 0.03
+"""Share of the image that a line goes on beyond the handwriting, at each end."""
+SPECK: Final = 0.04
+"""Share of the largest piece's pixels below which a piece is a speck."""
+NOTED: Final = 0.01
+"""Share of the handwriting's pixels from which other ink is worth a word."""
+APART: Final = 0.35
+"""The same for a piece that does not lie by the largest one."""
+CONTACT: Final = 0.25
+"""Share of a side of the image from which a piece that lies along it is no handwriting."""
+OWN: Final = 0.1
+"""Share of the largest piece, and of the image's longer side, from which a piece that keeps off the
+border is handwriting rather than one that does not."""
+BY: Final = 0.15
+"""Share of the largest piece's longer side within which others lie by it."""
+SMALLEST: Final = 0.075
+"""Share of the image's longer side; what is smaller is a dot, not a digit."""
+FULL: Final = 0.5
+"""Share of its box from which a piece that meets the border is a shadow, unless it is slender."""
+SLENDER: Final = 2.2
+"""Longer over shorter side of a 1."""
+FLAT: Final = 2.2
+"""Width over height of a piece from which it is a dash (measured on MNIST: at most 2)."""
+
+
+class Line(NamedTuple):
+    """A line from border to border."""
+
+    begin: tuple[float, float]
+    """Row and column."""
+    end: tuple[float, float]
+    width: int
+
+
+class Pieces(NamedTuple):
+    """Pixels that touch each other, at corners too, as runs along rows."""
+
+    begins: npt.NDArray[np.intp]
+    """Of each run: its first pixel in the mask, flattened with a column more."""
+    ends: npt.NDArray[np.intp]
+    """Of each run: the first pixel behind it."""
+    of: npt.NDArray[np.intp]
+    """Of each run: the number of its piece."""
+    sizes: npt.NDArray[np.intp]
+    """Of each piece: its pixels."""
+    boxes: npt.NDArray[np.intp]
+    """`[n, 4]`: top, left, bottom, right of each piece; the last two are the first outside."""
+    foreign: Mask
+    """Of each piece: whether it meets the border as handwriting does not."""
+
+
+def find(ink: Gray) -> Mask:
+    """Where there is handwriting, and a pixel around it.
+
+    Args:
+        ink: of an overview, 0 on paper to 255.
+
+    Returns:
+        all False where nothing is handwriting.
+    """
+    on = _without_frame(ink > ink.max() // INK)
+    ruled = lines(on)
+    if ruled:
+        drawn = _drawn(ruled, on)
+        found = _main_pieces(on & ~drawn)
+        if found.any() and all(_goes_beyond(line, found) for line in ruled):
+            return _grown(found) & ~drawn
+    return _grown(_main_pieces(on))
+
+
+def leaves_out(ink: Gray, found: Mask) -> bool:
+    """Whether more of the ink than single pixels is not what `find` has found."""
+    on = ink > ink.max() // INK
+    return int(np.count_nonzero(on & ~found)) > NOTED * int(np.count_nonzero(found))
+
+
+def _grown(mask: Mask) -> Mask:
+    """With the eight pixels around each."""
+    for _ in range(2):
+        turned = mask.T
+        mask = turned.copy()
+        mask[1:] |= turned[:-1]
+        mask[:-1] |= turned[1:]
+    return mask
+
+
+def _without_frame(on: Mask) -> Mask:
+    """Drop bars along at least three sides: a frame, or the table around the sheet."""
+    near = [max(1, int(DEEPEST_FRAME * side) // 2) for side in on.shape]
+    bands = on[: near[0]], on[-near[0] :], on[:, : near[1]], on[:, -near[1] :]
+    if sum(bool(band.any()) for band in bands) < 3:
+        return on
+    edges = []
+    for axis in (1, 0):
+        counts = on.sum(axis=axis)
+        inked = counts.nonzero()[0]
+        if not len(inked):
+            return on
+        across = on.any(axis=1 - axis).sum()
+        covered = counts >= FRAME * max(across, FRAME * on.shape[axis])
+        for line in (covered, covered[::-1]):
+            deepest = int(DEEPEST_FRAME * len(line))
+            begin = int(line[: deepest // 2].argmax()) if deepest > 1 else 0
+            depth = int(line[begin:deepest].argmin()) if line[begin] else 0
+            edges.append(begin + depth + 1 if depth else 0)
+    if sum(edge > 0 for edge in edges) < 3:
+        return on
+    top, bottom, left, right = edges
+    inside = np.zeros_like(on)
+    inside[top : on.shape[0] - bottom, left : on.shape[1] - right] = True
+    return on & inside
+
+
+def _crossings(on: Mask, widest: float) -> list[tuple[float, float, int, int]]:
+    """Where ink crosses the border: row, column, width and side; what is wider is left out."""
+    height, width = on.shape
+    found = []
+    sides = ((on[0], 0, 0), (on[-1], 0, height - 1), (on[:, 0], 1, 0), (on[:, -1], 1, width - 1))
+    for side, (edge, axis, fixed) in enumerate(sides):
+        if not edge.any():
+            continue
+        steps = np.flatnonzero(np.diff(edge, prepend=False, append=False)).tolist()
+        for begin, end in pairwise(steps):
+            if edge[begin] and end - begin <= widest:
+                middle = (begin + end - 1) / 2
+                at = (fixed, middle) if axis == 0 else (middle, fixed)
+                found.append((*at, end - begin, side))
+    return found
+
+
+def lines(on: Mask, widest: float = WIDEST_LINE) -> list[Line]:
+    """Straight lines of ink from border to border, the ruled ones and any other.
+
+    Args:
+        on: where there is ink.
+        widest: width of a line at most, as a share of the longer side.
+    """
+    crossings = _crossings(on, widest * max(on.shape))
+    if not 2 <= len(crossings) <= MOST_CROSSINGS:
+        return []
+    rows, columns, widths, sides = np.array(crossings).T
+    first, second = np.triu_indices(len(crossings), 1)
+    apart = np.hypot(rows[first] - rows[second], columns[first] - columns[second])
+    far = (sides[first] != sides[second]) & (apart > min(on.shape) / 2)
+    first, second = first[far], second[far]
+    steps = np.linspace(0, 1, max(on.shape) // 2)
+    down = np.outer(rows[first], 1 - steps) + np.outer(rows[second], steps)
+    right = np.outer(columns[first], 1 - steps) + np.outer(columns[second], steps)
+    inked = on[np.rint(down).astype(np.intp), np.rint(right).astype(np.intp)].mean(axis=1)
+    return [
+        Line(
+            (float(rows[one]), float(columns[one])),
+            (float(rows[other]), float(columns[other])),
+            int(min(widths[one], widths[other])),
+        )
+        for one, other in zip(
+            first[inked >= LINE].tolist(), second[inked >= LINE].tolist(), strict=True
+        )
+    ]
+
+
+def _drawn(ruled: list[Line], on: Mask) -> Mask:
+    """The pixels of the lines, but for those where a stroke crosses that is wider."""
+    image = Image.new("L", on.shape[::-1])
+    pencil = ImageDraw.Draw(image)
+    for line in ruled:
+        pencil.line([*line.begin[::-1], *line.end[::-1]], fill=255, width=line.width + 2)
+    reach = max(line.width for line in ruled) + 1
+    thick = on
+    for axis in (0, 1):  # what is left of `on` by a square of that size, which is put back then
+        for _ in range(reach):
+            thick = thick & np.roll(thick, 1, axis)
+    for axis in (0, 1):
+        for _ in range(reach):
+            thick = thick | np.roll(thick, -1, axis)
+    return np.asarray((np.asarray(image) > 0) & ~thick)
+
+
+def _goes_beyond(line: Line, found: Mask) -> bool:
+    """Whether both ends lie outside of what was found, not at the end of a stroke."""
+    rows, columns = np.flatnonzero(found.any(axis=1)), np.flatnonzero(found.any(axis=0))
+    margin = BEYOND * max(found.shape)
+    return all(
+        not (
+            rows[0] - margin < row < rows[-1] + margin
+            and columns[0] - margin < column < columns[-1] + margin
+        )
+        for row, column in (line.begin, line.end)
+    )
+
+
+def _main_pieces(on: Mask) -> Mask:
+    """The largest piece that may be a digit, and what lies by it."""
+    if not on.any():
+        return on
+    pieces = _pieces(on)
+    sizes, boxes = pieces.sizes, pieces.boxes
+    longest = max(on.shape)
+    tall, wide = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    longer = np.maximum(tall, wide)
+    likely = (longer >= SMALLEST * longest) & (wide < FLAT * tall)
+    full = (sizes >= FULL * tall * wide) & (longer < SLENDER * np.minimum(tall, wide))
+    likely &= ~(pieces.foreign & full)
+    if len(sizes) == 1:
+        return np.asarray(on & likely)
+    own = likely & ~pieces.foreign & (sizes >= OWN * sizes.max()) & (longer >= OWN * longest)
+    candidates = own if own.any() else likely
+    if not candidates.any():
+        return np.zeros_like(on)
+    main = int(np.where(candidates, sizes, 0).argmax())
+    margin = BY * longer[main]
+    top, left, bottom, right = boxes[main] + [-margin, -margin, margin, margin]
+    row, column = (boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 1] + boxes[:, 3]) / 2
+    near = (top < row) & (row < bottom) & (left < column) & (column < right)
+    wanted = (sizes >= np.where(near, SPECK, APART) * sizes[main]) & ~(own.any() & pieces.foreign)
+    wanted = wanted[pieces.of]
+    steps = np.zeros((on.shape[0], on.shape[1] + 1), np.int8)
+    steps.ravel()[pieces.begins[wanted]] = 1
+    steps.ravel()[pieces.ends[wanted]] = -1
+    return np.asarray(steps.cumsum(axis=1, dtype=np.int8)[:, :-1] > 0)
+
+
+def _pieces(on: Mask) -> Pieces:
+    (height, width), stride = on.shape, on.shape[1] + 1
+    flat = np.zeros(height * stride + 1, np.bool_)
+    flat[1:].reshape(height, stride)[:, :-1] = on
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    begins, ends = changes[::2], changes[1::2]
+    numbers = np.array(_numbers(begins.tolist(), ends.tolist(), stride))
+    order = numbers.argsort(kind="stable")
+    begins, ends, numbers = begins[order], ends[order], numbers[order]
+    news = np.diff(numbers, prepend=-1) != 0
+    starts, of = np.flatnonzero(news), news.cumsum() - 1
+    rows, left = np.divmod(begins, stride)
+    right = left + ends - begins
+    boxes = np.stack(
+        [
+            np.minimum.reduceat(rows, starts),
+            np.minimum.reduceat(left, starts),
+            np.maximum.reduceat(rows, starts) + 1,
+            np.maximum.reduceat(right, starts),
+        ],
+        axis=1,
+    )
+    sides = (boxes == [0, 0, height, width]).sum(axis=1)
+    foreign = sides >= 2
+    for at, pixels, along in (
+        ()
+        if not sides.any()
+        else (
+            (rows == 0, right - left, width),
+            (rows == height - 1, right - left, width),
+            (left == 0, 1, height),
+            (right == width, 1, height),
+        )
+    ):
+        foreign |= np.add.reduceat(at * pixels, starts) >= CONTACT * along
+    return Pieces(begins, ends, of, np.add.reduceat(right - left, starts), boxes, foreign)
+
+
+def _numbers(begins: list[int], ends: list[int], stride: int) -> list[int]:
+    """The number of the piece of each run: that of one of its runs."""
+    roots = list(range(len(begins)))
+
+    def root(run: int) -> int:
+        while roots[run] != run:
+            roots[run] = run = roots[roots[run]]
+        return run
+
+    first = 0  # of the row above that is not left of this run
+    for run, (begin, end) in enumerate(zip(begins, ends, strict=True)):
+        left, right = begin - stride, end - stride
+        while ends[first] < left:
+            first += 1
+        above = first
+        while begins[above] <= right:
+            one, other = root(run), root(above)
+            roots[max(one, other)] = min(one, other)
+            above += 1
+    return [root(run) for run in range(len(roots))]
