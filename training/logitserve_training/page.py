@@ -71,7 +71,7 @@ def render(
         comparison=comparison,
         beside_majority=[] if comparison is None else list(_beside_majority(card, comparison)),
         by_label=[] if comparison else list(_by_label(card, evaluation)),
-        method="temperature" if card.head is Head.SOFTMAX else "scale and bias of each logit",
+        method=_method(card),
         calibration_rows=list(_calibration_rows(card, evaluation, measured)),
         few=FEW,
         shown=shown,
@@ -84,6 +84,16 @@ def render(
         latency=measured.latency,
         facts=list(_facts(card)),
     )
+
+
+def _method(card: ModelCard) -> str:
+    """Of calibration, in words."""
+    if card.head is Head.SOFTMAX:
+        return "temperature"
+    if card.head is Head.BINARY or card.scaling is None:
+        return "scale and bias of each logit"
+    scaled = sum((one.scale, one.bias) != (1, 0) for one in card.scaling)
+    return f"scale and bias of each logit that gains by it, {scaled} of {len(card.labels)},"
 
 
 def _drawn(card: ModelCard, measured: Measured) -> dict[str, Figure | None]:
