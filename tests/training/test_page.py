@@ -205,8 +205,10 @@ def test_each_label_has_its_scores_and_its_threshold(tmp_path: Path) -> None:
     for label, scores, threshold in zip(
         card.labels, evaluation.by_label, card.thresholds, strict=True
     ):
-        measures = (scores.average_precision, scores.f1, threshold)
-        assert [label, str(scores.support), *(f"{value:.3f}" for value in measures)] in rows
+        assert scores.f1 is not None
+        assert scores.f1.low < scores.f1.value < scores.f1.high
+        figures_of = (str(scores.average_precision), str(scores.f1), f"{threshold:.3f}")
+        assert [label, str(scores.support), *figures_of] in rows
 
 
 def test_energies_are_shown_of_a_model_that_met_no_strangers(tmp_path: Path) -> None:

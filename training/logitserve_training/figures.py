@@ -189,7 +189,10 @@ def precision_recall_curves(labels: Sequence[str], evaluation: Evaluation) -> Fi
         least = min(least, float(np.minimum(precision, recall).max()))
         style: dict[str, Any] = {"color": BEFORE_COLOR, "linewidth": 0.7}
         if index < _MOST_CURVES:
-            style = {"color": colors[index], "label": f"{label}: {scores.average_precision:.3f}"}
+            style = {
+                "color": colors[index],
+                "label": f"{label}: {scores.average_precision.value:.3f}",
+            }
         axes.plot(recall, precision, **style)
         right = float((said * truth).sum())
         point = right / scores.support, right / max(said.sum(), 1)

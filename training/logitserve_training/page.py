@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from logitserve.inference import heads
 from logitserve.inference.card import Head, ModelCard, Scores
 from logitserve_training import figures
-from logitserve_training.baseline import MAJORITY, Comparison, shown
+from logitserve_training.baseline import MAJORITY, Comparison
 from logitserve_training.evaluate import SHARES, Evaluation
 from logitserve_training.figures import svg
 from logitserve_training.measure import Coverage, Measured
@@ -70,11 +70,10 @@ def render(
         mistakes=list(_mistakes(card, evaluation, confusion)),
         comparison=comparison,
         beside_majority=[] if comparison is None else list(_beside_majority(card, comparison)),
-        by_label=[] if comparison else list(_by_label(card, evaluation)),
+        by_label=[] if comparison or card.thresholds is None else list(_by_label(card, evaluation)),
         method=_method(card),
         calibration_rows=list(_calibration_rows(card, evaluation, measured)),
         few=FEW,
-        shown=shown,
         null=measured.null,
         gain=measured.gain,
         coverage=measured.coverage,
@@ -158,8 +157,8 @@ def _by_label(card: ModelCard, evaluation: Evaluation) -> Iterator[tuple[str, ..
     """Of a sigmoid model: label, pictures that have it, average precision, F1, threshold."""
     thresholds = np.broadcast_to(heads.thresholds(card), len(card.labels)).tolist()
     for label, found, threshold in zip(card.labels, evaluation.by_label, thresholds, strict=False):
-        measured = (shown(found.average_precision), shown(found.f1), shown(threshold))
-        yield label, f"{found.support:,}", *measured
+        figures = ("–" if one is None else str(one) for one in (found.average_precision, found.f1))
+        yield label, f"{found.support:,}", *figures, f"{threshold:.3f}"
 
 
 def _coverage_by_label(rows: Sequence[Coverage]) -> dict[str, dict[float, Coverage]]:
