@@ -107,6 +107,8 @@ def test_a_page_says_that_calibration_was_left_out(tmp_path: Path) -> None:
         text = page.render(card, evaluation, found, learning=None, confusion=None)
         assert says in text
         assert ("calibrated=false" in text) == (calibration is not raw)
+        assert ("test, calibrated" in text) == (calibration is not raw)
+        assert ("calibrated, ECE" in text) == (calibration is not raw)
 
 
 def rows_of(page: str, section: str) -> list[list[str]]:

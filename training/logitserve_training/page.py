@@ -102,6 +102,7 @@ def _drawn(card: ModelCard, measured: Measured) -> dict[str, Figure | None]:
             measured.raw,
             measured.calibrated,
             of=card.labels[1] if card.head is not Head.SIGMOID and len(card.labels) == 2 else "",
+            is_left_out=card.calibration is not None and card.calibration.is_left_out,
         ),
         "latency_plot": figures.latency_plot(measured.latency),
         "coverage_plot": None,
@@ -195,9 +196,11 @@ def _calibration_rows(
     assert card.calibration is not None  # noqa: S101 - the caller's card is calibrated
     metrics = evaluation.metrics
     yield "validation, raw", card.calibration.before
-    yield "validation, calibrated", card.calibration.after
+    if not card.calibration.is_left_out:
+        yield "validation, calibrated", card.calibration.after
     yield "test, raw", Scores.model_validate(measured.uncalibrated_scores)
-    yield "test, calibrated", Scores(**{name: metrics[name] for name in Scores.model_fields})
+    if not card.calibration.is_left_out:
+        yield "test, calibrated", Scores(**{name: metrics[name] for name in Scores.model_fields})
 
 
 def _facts(card: ModelCard) -> Iterator[tuple[str, str]]:
