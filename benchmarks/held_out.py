@@ -21,7 +21,7 @@ from benchmarks.markdown import Row, table
 from logitserve.inference import conformal
 from logitserve.inference.card import Conformal, Head
 from logitserve_training.statistics import calibration, intervals, thresholds
-from logitserve_training.statistics.calibration import losses
+from logitserve_training.statistics.calibration import Calibrator, losses
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -66,7 +66,8 @@ def calibrations() -> Iterator[Row]:
     ways: dict[str, Callable[[Floats, Ints], float]] = {
         "raw": lambda *_: 1.0,
         "keep or drop": kept_if_it_helps,
-        "here": calibration.fit_temperature,
+        "prior, always": calibration.fit_temperature,
+        "here": lambda *held_out: Calibrator.fitted(Head.SOFTMAX, *held_out).temperature,
     }
     for right in TEMPERATURES:
         for size in SIZES:

@@ -24,6 +24,7 @@ def command(name: str, data: Path | None, models: Path, *, in_place: bool) -> No
     """Calibrate and measure a model again, without training.
 
     The latest version of the model NAME is published as the next one, with a new report.
+    Its figures are printed, with their 95 % confidence intervals.
     """
     with training_errors():
         from logitserve_training.recalibrate import recalibrate
@@ -31,4 +32,7 @@ def command(name: str, data: Path | None, models: Path, *, in_place: bool) -> No
         card = recalibrate(name, data=data, models=models, in_place=in_place)
     click.echo(f"published {card.name} version {card.version}")
     for metric, value in card.metrics.items():
-        click.echo(f"  {metric}: {value:.4f}")
+        interval = (
+            "({:.4f} to {:.4f})".format(*found) if (found := card.intervals.get(metric)) else ""
+        )
+        click.echo(f"  {metric}: {value:.4f} {interval}".rstrip())

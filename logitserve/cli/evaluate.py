@@ -27,8 +27,8 @@ def command(model: str, data: Path | None, models: Path) -> None:
     """Measure a published MODEL on pictures it was not trained on.
 
     Accuracy as a fraction, negative log-likelihood in nats, Brier score from 0 to 2, expected
-    calibration error as a fraction, each with its 95 % confidence interval. Runs the published
-    file itself, without TensorFlow.
+    calibration error as a fraction, then F1 and average precision of each label, each with its
+    95 % confidence interval. Runs the published file itself, without TensorFlow.
     """
     path = find(models, model)
     with training_errors():
@@ -41,8 +41,6 @@ def command(model: str, data: Path | None, models: Path) -> None:
         low, high = evaluation.intervals[metric]
         click.echo(f"  {metric}: {value:.4f} ({low:.4f} to {high:.4f})")
     labels = Predictor.load(path).card.labels
-    for label, scores in zip(labels, evaluation.by_label, strict=False):
-        click.echo(
-            f"  {label}: average precision {scores.average_precision:.4f}, F1 {scores.f1:.4f}, "
-            f"in {scores.support} pictures"
-        )
+    for label, scores in zip(labels, evaluation.by_label, strict=True):
+        found = f"F1 {scores.f1}, average precision {scores.average_precision}, "
+        click.echo(f"  {label}: {found if scores.support else ''}in {scores.support} pictures")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score, f1_score
 
 from logitserve.inference.card import TrainingInfo
 from logitserve_training.datasets import mnist
@@ -27,7 +28,7 @@ def data(tmp_path: Path) -> Path:
     generator = np.random.default_rng(5)
     for file, count in zip(mnist.FILES, (36, 36, TEST_SIZE, TEST_SIZE), strict=True):
         shape = (count, 28, 28) if "images" in file.name else (count,)
-        highest = 256 if "images" in file.name else 10
+        highest = 256 if "images" in file.name else 9  # nothing shows a nine
         write_idx(folder / file.name, generator.integers(0, highest, shape, dtype=np.uint8))
     return folder
 
@@ -61,7 +62,24 @@ def test_metrics_of_a_published_model(tmp_path: Path, data: Path) -> None:
     line = r"^  (\w+): ([\d.]+) \(([\d.]+) to ([\d.]+)\)$"
     stated = re.findall(line, "\n".join(lines), re.MULTILINE)
     metrics = {name: float(value) for name, value, _, _ in stated}
-    assert len(stated) == len(lines)
+    nobodys, labels = lines[-1], lines[len(stated) : -1]
+    assert nobodys == "  9: in 0 pictures"
+    by_label = r"  (\d): F1 ([\d.]+) \(([\d.]+) to ([\d.]+)\), average precision ([\d.]+) "
+    for line, expected in zip(
+        labels,
+        f1_score(part.classes, logits.argmax(axis=1), average=None, labels=range(9)),
+        strict=True,
+    ):
+        found = re.match(by_label, line)
+        assert found is not None
+        label, f1, low, high, precision = map(float, found.groups())
+        assert f1 == pytest.approx(expected, abs=1e-4)
+        assert low <= f1 <= high
+        is_label = part.classes == label
+        assert precision == pytest.approx(
+            average_precision_score(is_label, probabilities[:, int(label)]), abs=1e-4
+        )
+        assert line.endswith(f"in {is_label.sum()} pictures")
     assert all(float(low) <= float(high) for _, _, low, high in stated)
     right = round(metrics["accuracy"] * TEST_SIZE)
     assert [float(end) for end in stated[0][2:]] == pytest.approx(

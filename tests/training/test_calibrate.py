@@ -44,6 +44,14 @@ def test_an_overconfident_network_is_calibrated() -> None:
     assert before.ece > 0.1
 
 
+def test_a_network_that_is_right_already_is_left_alone() -> None:
+    found = calibrated(card(), *softmax_sample(2_000))
+    assert (found.temperature, found.scaling) == (1.0, None)
+    assert found.calibration is not None
+    assert found.calibration.is_left_out
+    assert found.conformal is not None
+
+
 def test_what_is_fitted_to_few_pictures_changes_little() -> None:
     logits, classes = softmax_sample(5)
     found = calibrated(card(), logits, classes)

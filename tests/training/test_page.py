@@ -98,6 +98,19 @@ def test_a_page_needs_nothing_else(tmp_path: Path, head: Head) -> None:
     assert "<zero>" not in text
 
 
+def test_a_page_says_that_calibration_was_left_out(tmp_path: Path) -> None:
+    card, evaluation, found = measured(tmp_path, Head.SOFTMAX)
+    assert card.calibration is not None
+    raw = card.calibration.model_copy(update={"after": card.calibration.before})
+    for calibration, says in ((card.calibration, "was fitted on 60"), (raw, "would not gain by")):
+        card = card.model_copy(update={"calibration": calibration})
+        text = page.render(card, evaluation, found, learning=None, confusion=None)
+        assert says in text
+        assert ("calibrated=false" in text) == (calibration is not raw)
+        assert ("test, calibrated" in text) == (calibration is not raw)
+        assert ("calibrated, ECE" in text) == (calibration is not raw)
+
+
 def rows_of(page: str, section: str) -> list[list[str]]:
     """The cells of all rows of the tables below a heading."""
     below = page.split(f"<h2>{section}</h2>")[1].split("</section>", maxsplit=1)[0]
@@ -194,8 +207,10 @@ def test_each_label_has_its_scores_and_its_threshold(tmp_path: Path) -> None:
     for label, scores, threshold in zip(
         card.labels, evaluation.by_label, card.thresholds, strict=True
     ):
-        measures = (scores.average_precision, scores.f1, threshold)
-        assert [label, str(scores.support), *(f"{value:.3f}" for value in measures)] in rows
+        assert scores.f1 is not None
+        assert scores.f1.low < scores.f1.value < scores.f1.high
+        figures_of = (str(scores.average_precision), str(scores.f1), f"{threshold:.3f}")
+        assert [label, str(scores.support), *figures_of] in rows
 
 
 def test_energies_are_shown_of_a_model_that_met_no_strangers(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
+from logitserve.cli.main import main
 from logitserve.inference.card import Head
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import ModelRepository
@@ -57,6 +59,16 @@ def test_a_card_is_completed_as_training_would_have(
     assert {path.name for path in file.parents[1].iterdir()} == set(
         repository.versions("digits-mlp")
     )
+
+
+def test_the_command_prints_figures_with_their_intervals(copied: Path, data: Path) -> None:
+    options = ["--data", str(data), "--models", str(copied)]
+    done = CliRunner().invoke(main, ["calibrate", "digits-mlp", *options])
+    assert done.exit_code == 0, done.output
+    card = Predictor.load(copied / "digits-mlp/2/model.onnx").card
+    low, high = card.intervals["accuracy"]
+    said = f"  accuracy: {card.metrics['accuracy']:.4f} ({low:.4f} to {high:.4f})"
+    assert said in done.stdout.splitlines()
 
 
 FOLDERS: dict[str, tuple[Callable[[Path], Path], FolderOptions]] = {

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 from sklearn.datasets import load_digits
 from sklearn.metrics import f1_score
 
@@ -16,6 +17,7 @@ from logitserve.inference.repository import REPORT_PAGE, ModelRepository
 from logitserve_training import drawings, recipes, report
 from logitserve_training.drawings import Paper
 
+ASKED = (0.9, 0.95, 0.99)
 REPOSITORY = ModelRepository(Path(__file__).parents[2] / "models")
 LEAST_ACCURACY = {
     "digits": 0.9965,
@@ -64,6 +66,20 @@ def test_its_report_says_what_its_card_says(predictor: Predictor) -> None:
     page = (folder / REPORT_PAGE).read_text()
     assert f"{card.metrics['nll']:.4f}" in page
     assert len(page) < 400_000
+
+
+def test_its_sets_hold_the_truth_as_often_as_was_asked(predictor: Predictor) -> None:
+    """Each coverage within its 95 % interval; of those by label no more outside than by chance."""
+    card = predictor.card
+    document = json.loads(
+        (REPOSITORY.model_file(card.name).parent / "report" / report.METRICS_FILE).read_text()
+    )
+    found = {row["asked"]: row for row in document["coverage"]}
+    assert all(found[at]["low"] <= found[at]["covered"] <= found[at]["high"] for at in ASKED)
+    rows = document["coverage_by_label"]
+    assert {row["label"] for row in rows} == set(card.labels)
+    outside = sum(not row["low"] <= row["covered"] <= row["high"] for row in rows)
+    assert outside <= binom.ppf(0.99, len(rows), 0.05)
 
 
 @pytest.mark.parametrize(

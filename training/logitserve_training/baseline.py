@@ -4,15 +4,15 @@ import csv
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from logitserve.inference.card import Head, ModelCard
 from logitserve_training.datasets.dataset import Classes
-from logitserve_training.evaluate import Evaluation
-from logitserve_training.labelwise import Labels, LabelScores, Outcomes
+from logitserve_training.evaluate import Evaluation, outcomes
+from logitserve_training.labelwise import Labels, LabelScores
 from logitserve_training.statistics import intervals
 from logitserve_training.statistics.calibration import Floats
 
@@ -27,7 +27,8 @@ class Comparison:
 
     labels: tuple[str, ...]
     network: tuple[LabelScores, ...]
-    majority: tuple[LabelScores, ...]
+    majority: tuple[float, ...]
+    """F1 of each label; NaN where no picture has it."""
     figures: dict[str, float]
     """Of the network."""
     metrics: dict[str, float]
@@ -46,14 +47,10 @@ class Comparison:
             evaluation: on the test part.
             train: classes of the training part, as `LabeledImages` has them.
         """
-        outcomes = _outcomes(card, evaluation.classes)
-        answers = evaluation.answers
-        if answers is None:
-            answers = _outcomes(card, evaluation.predictions.argmax)
-        constant = np.tile(_majority(card, train), (len(outcomes), 1))
-        network = Labels(evaluation.predictions.probabilities, answers, outcomes)
-        majority = Labels(constant.astype(np.float64), constant, outcomes)
-        is_right, is_so = ((said == outcomes).all(axis=1) for said in (answers, constant))
+        network, truth = evaluation.labelwise, outcomes(evaluation.classes, len(card.labels))
+        constant = np.tile(_majority(card, train), (len(truth), 1))
+        majority = Labels(constant.astype(np.float64), constant, truth)
+        is_right, is_so = evaluation.is_right, (constant == truth).all(axis=1)
 
         def figures(weights: Floats) -> tuple[dict[str, float], dict[str, float]]:
             both = network.means(weights), majority.means(weights)
@@ -66,12 +63,12 @@ class Comparison:
             found, yardstick = figures(weights)
             return {name: value - yardstick[name] for name, value in found.items()}
 
-        found, yardstick = figures(np.ones(len(outcomes)))
-        differences = intervals.bootstrap(gains, len(outcomes), evaluation.groups)
+        found, yardstick = figures(np.ones(len(truth)))
+        differences = intervals.bootstrap(gains, len(truth), evaluation.groups)
         return cls(
             labels=card.labels,
-            network=network.scores(),
-            majority=majority.scores(),
+            network=evaluation.by_label,
+            majority=tuple(majority.f1(np.ones(len(truth))).tolist()),
             figures=found,
             metrics={f"{MAJORITY}{name}": value for name, value in yardstick.items()},
             gains=differences,
@@ -86,18 +83,22 @@ class Comparison:
         metrics = self.figures | evaluation.metrics | self.metrics
         return card.model_copy(update={"metrics": metrics, "description": description})
 
-    def rows(self) -> Iterator[tuple[str, LabelScores, LabelScores]]:
-        """Each label with the scores of the network and of the majority."""
-        yield from zip(self.labels, self.network, self.majority, strict=True)
+    def rows(self, spec: str = ".3f", missing: str = "–") -> Iterator[tuple[str, LabelScores, Any]]:
+        """Each label with its scores, and in figures its AP, its F1 and the majority's F1."""
+        for label, found, other in zip(self.labels, self.network, self.majority, strict=True):
+            figures = [missing] * 3
+            if found.average_precision is not None and found.f1 is not None:
+                values = (found.average_precision.value, found.f1.value, other)
+                figures = [format(value, spec) for value in values]
+            yield label, found, figures
 
     def lines(self) -> list[str]:
         """The table for a terminal, and the verdict."""
         width = max(len("label"), *map(len, self.labels))
         lines = [f"{'label':{width}}  pictures  share     AP     F1  majority's F1"]
         lines += [
-            f"{label:{width}}  {found.support:8}  {found.share:5.3f}  "
-            f"{shown(found.average_precision):>5}  {shown(found.f1):>5}  {shown(other.f1):>13}"
-            for label, found, other in self.rows()
+            f"{label:{width}}  {found.support:8}  {found.share:5.3f}  {ap:>5}  {f1:>5}  {other:>13}"
+            for label, found, (ap, f1, other) in self.rows()
         ]
         if self.lost:
             lines.append(f"WARNING: {VERDICT[0].lower()}{VERDICT[1:]}: {', '.join(self.lost)}")
@@ -108,28 +109,14 @@ class Comparison:
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
         table.writerow(["label", "pictures", "share", "average_precision", "f1", "majority_f1"])
-        for label, found, other in self.rows():
-            measured = (found.average_precision, found.f1, other.f1)
-            cells = ("" if value is None else f"{value:.4f}" for value in measured)
-            table.writerow([label, found.support, f"{found.share:.4f}", *cells])
+        for label, found, figures in self.rows(".4f", ""):
+            table.writerow([label, found.support, f"{found.share:.4f}", *figures])
         return text.getvalue()
-
-
-def shown(figure: float | None) -> str:
-    """A figure of a label as a table has it."""
-    return "–" if figure is None else f"{figure:.3f}"
-
-
-def _outcomes(card: ModelCard, classes: Classes) -> Outcomes:
-    """`[n, labels]` of 0 and 1, also where each picture has one class."""
-    if classes.ndim == 2:
-        return classes
-    return np.asarray(classes[:, None] == np.arange(len(card.labels)), dtype=np.int64)
 
 
 def _majority(card: ModelCard, train: Classes) -> npt.NDArray[np.int64]:
     """What is answered for every picture, `[labels]` of 0 and 1."""
-    shares = _outcomes(card, train).mean(axis=0)
+    shares = outcomes(train, len(card.labels)).mean(axis=0)
     is_majority = shares >= 0.5
     if card.head is not Head.SIGMOID:
         is_majority = np.arange(len(shares)) == shares.argmax()

@@ -11,22 +11,19 @@ import numpy as np
 from logitserve.inference import conformal, heads, ink
 from logitserve.inference.card import Calibration, Energy, Fit, Head, ModelCard, Scores
 from logitserve.inference.predictor import Predictions
-from logitserve_training.datasets.dataset import Images
+from logitserve_training.datasets.dataset import Groups, Images
 from logitserve_training.evaluate import Evaluation
 from logitserve_training.statistics import thresholds
-from logitserve_training.statistics.calibration import (
-    Calibrator,
-    Logits,
-    Truth,
-    energies,
-)
+from logitserve_training.statistics.calibration import Calibrator, Logits, Truth, energies
 
 KNOWN_SHARE: Final = 0.99
 """Of pictures like the held-out ones. At 0.95, as the literature likes to report it, one in twenty
 pictures that the network reads well would be called unknown."""
 
 
-def calibrate(card: ModelCard, logits: Logits, truth: Truth, images: Images) -> ModelCard:
+def calibrate(
+    card: ModelCard, logits: Logits, truth: Truth, images: Images, groups: Groups | None = None
+) -> ModelCard:
     """Complete a card by what held-out pictures say.
 
     Args:
@@ -34,15 +31,17 @@ def calibrate(card: ModelCard, logits: Logits, truth: Truth, images: Images) -> 
         logits: raw, `[n, k]`, of pictures that the weights were not fitted to.
         truth: `[n]`, or `[n, k]` for a sigmoid model.
         images: prepared pictures of the training, uint8 `[m, height, width, channels]`.
+        groups: `[n]`, as `LabeledImages` has them.
 
     Returns:
-        the card with `temperature` or `scaling`, `calibration`, `thresholds` where it is a sigmoid
-        head, and for the heads that have them `conformal`, `energy` and `ink`.
+        the card with `temperature` or `scaling` where that helps, `calibration`,
+        `thresholds` where it is a sigmoid head, and for the heads that have them `conformal`,
+        `energy` and `ink`.
 
     Raises:
         CalibrationError: the fit has failed.
     """
-    chosen = Calibrator.fitted(card.head, logits, truth)
+    chosen = Calibrator.fitted(card.head, logits, truth, groups)
     probabilities = heads.probabilities(card.head, chosen(logits))
     changes: dict[str, Any] = {
         "temperature": chosen.temperature,

@@ -27,9 +27,6 @@ SHARES: Final = (
     "accuracy", "precision", "recall", "f1", "exact_match", "macro_f1", "mean_average_precision",
 )  # fmt: skip
 """Metrics from 0 to 1 of which 1 is best."""
-_FEWEST_GROUPS: Final = 5
-"""With fewer, groups cannot tell how much groups differ: intervals are over pictures then, and
-speak of these groups only."""
 _BATCH: Final = 250
 
 
@@ -54,15 +51,13 @@ class Evaluation:
     def intervals(self) -> dict[str, Interval]:
         """95 % confidence interval of each metric: Wilson's for shares, else by bootstrap."""
         count = len(self.classes)
-        are_grouped = self.groups is not None and len(np.unique(self.groups)) >= _FEWEST_GROUPS
-        groups = self.groups if are_grouped else None
+        groups = intervals.enough(self.groups)
         found = intervals.bootstrap(self.figures, count, groups)
         for name in {"accuracy", "exact_match"} & found.keys():
             wilson = intervals.wilson(round(self.metrics[name] * count), count)
             found[name] = wilson if groups is None else _hull(wilson, found[name])
         for name in found.keys() & set(SHARES):
-            if found[name][0] > 1 - 1e-9:  # no resample can show what none has
-                found[name] = intervals.wilson(count, count)
+            found[name] = intervals.beyond(found[name], count)
         return {name: found[name] for name in self.metrics}
 
     def figures(self, weights: Floats) -> dict[str, float]:
@@ -72,8 +67,8 @@ class Evaluation:
         stated, came_true = stated_beside_truth(self.head, self.predictions, self.classes)
         repeated = np.repeat(weights, len(stated) // len(weights))
         figures["ece"] = reliability(stated, came_true, repeated).error
-        if self._labels is not None:
-            return self._labels.means(weights) | figures
+        if self.answers is not None:
+            return self.labelwise.means(weights) | figures
         if self.predictions.probabilities.shape[1] == 2:
             figures |= self._of_yes(weights)
         return figures
@@ -108,10 +103,11 @@ class Evaluation:
         return np.asarray(self.predictions.argmax == self.classes)
 
     @cached_property
-    def _labels(self) -> Labels | None:
-        if self.answers is None:
-            return None
-        return Labels(self.predictions.probabilities, self.answers, self.classes)
+    def labelwise(self) -> Labels:
+        """Each label on its own, also where one of them holds."""
+        each = (self.predictions.argmax if self.answers is None else self.answers, self.classes)
+        probabilities = self.predictions.probabilities
+        return Labels(probabilities, *(outcomes(one, probabilities.shape[1]) for one in each))
 
     def _of_yes(self, weights: Floats) -> dict[str, float]:
         """Of the second of two classes, "yes"; 0 where nothing is there to divide by."""
@@ -134,8 +130,13 @@ class Evaluation:
 
     @cached_property
     def by_label(self) -> tuple[LabelScores, ...]:
-        """Where many labels may hold."""
-        return () if self._labels is None else self._labels.scores()
+        """How well each label is found."""
+        return self.labelwise.scores(self.groups)
+
+
+def outcomes(classes: Classes, labels: int) -> Classes:
+    """`[n, labels]` of 0 and 1, also where each picture has one class."""
+    return classes if classes.ndim == 2 else np.eye(labels, dtype=np.int64)[classes]
 
 
 def stated_beside_truth(

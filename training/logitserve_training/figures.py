@@ -66,19 +66,25 @@ def svg(made: Figure) -> Markup:
     return Markup(text)  # noqa: S704 - made here, of numbers and of text that Matplotlib escapes
 
 
-def reliability_diagram(raw: Reliability, calibrated: Reliability, *, of: str = "") -> Figure:
+def reliability_diagram(
+    raw: Reliability, calibrated: Reliability, *, of: str = "", is_left_out: bool = False
+) -> Figure:
     """How often what was stated came true, above how many pictures stated so.
 
     Args:
         raw: without calibration.
         calibrated: as served.
         of: the label that probabilities are stated of; empty for each picture's own.
+        is_left_out: both are the same, as calibration would not help.
     """
     made = figure("Stated probability against what came true, on the test part", (4.6, 4.6))
     upper, lower = made.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color=GRID_COLOR, linewidth=3, label="perfect")
-    _bins(upper, raw, BEFORE_COLOR, f"raw, ECE {raw.error:.4f}")
-    _bins(upper, calibrated, MAIN_COLOR, f"calibrated, ECE {calibrated.error:.4f}")
+    if is_left_out:
+        _bins(upper, raw, MAIN_COLOR, f"found, ECE {raw.error:.4f}")
+    else:
+        _bins(upper, raw, BEFORE_COLOR, f"raw, ECE {raw.error:.4f}")
+        _bins(upper, calibrated, MAIN_COLOR, f"calibrated, ECE {calibrated.error:.4f}")
     upper.set(ylabel="came true", xlim=(0, 1), ylim=(0, 1))
     upper.legend(frameon=False, loc="upper left", fontsize=9)
     edges = np.linspace(0, 1, len(calibrated.counts) + 1)
@@ -189,7 +195,10 @@ def precision_recall_curves(labels: Sequence[str], evaluation: Evaluation) -> Fi
         least = min(least, float(np.minimum(precision, recall).max()))
         style: dict[str, Any] = {"color": BEFORE_COLOR, "linewidth": 0.7}
         if index < _MOST_CURVES:
-            style = {"color": colors[index], "label": f"{label}: {scores.average_precision:.3f}"}
+            style = {
+                "color": colors[index],
+                "label": f"{label}: {scores.average_precision.value:.3f}",
+            }
         axes.plot(recall, precision, **style)
         right = float((said * truth).sum())
         point = right / scores.support, right / max(said.sum(), 1)
@@ -212,10 +221,11 @@ def _bins(axes: Axes, bins: Reliability, color: str, label: str) -> None:
     few = bins.merged(_FEWEST)
     stated, came_true = few.stated / few.counts, few.came_true / few.counts
     axes.plot(stated, came_true, color=color, linewidth=1, label=label)
-    axes.scatter(stated, came_true, 8 + 6 * np.log10(few.counts), color=color)
+    # whole also on the edges, where the surest ones are
+    axes.scatter(stated, came_true, 8 + 6 * np.log10(few.counts), color=color, clip_on=False)
     shares = zip(few.came_true.astype(int).tolist(), few.counts.astype(int).tolist(), strict=True)
     low, high = np.transpose([intervals.wilson(*share) for share in shares])
-    axes.vlines(stated, low, high, color=color, linewidth=1)
+    axes.vlines(stated, low, high, color=color, linewidth=1, clip_on=False)
 
 
 def _plain(axes: Axes) -> None:

@@ -53,7 +53,7 @@ def finish(
     validation = dataset.validation
     logits = predict_all(Predictor.load(file), validation.images).logits
     prepared = np.concatenate([dataset.train.images, validation.images])
-    card = calibrate(card, logits, validation.classes, prepared)
+    card = calibrate(card, logits, validation.classes, prepared, validation.groups)
     reporter.line(_summary(card))
 
     export.write(proto, card, file)
@@ -87,6 +87,11 @@ def finish(
 def _summary(card: ModelCard) -> str:
     calibration = card.calibration
     assert calibration is not None  # noqa: S101 - `calibrate` has written it
+    if calibration.is_left_out:
+        return (
+            f"not calibrated: new pictures would not gain by it, as {calibration.pictures} of the "
+            "validation part say (tenfold cross-validation)"
+        )
     what = f"temperature {card.temperature:.3f}" if card.scaling is None else "a scaling a label"
     before, after = calibration.before.nll, calibration.after.nll
     found = f"calibrated with {what}: NLL of the validation part {before:.5f} to {after:.5f} nats"

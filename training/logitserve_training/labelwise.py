@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from logitserve_training.statistics import intervals
 from logitserve_training.statistics.calibration import Floats
+from logitserve_training.statistics.intervals import Estimate, Groups
 
 Outcomes = npt.NDArray[np.int64]
 """`[n, labels]`, 1 where the label holds, else 0."""
@@ -19,9 +21,9 @@ class LabelScores:
     """Pictures that have it."""
     share: float
     """Of the pictures that have it: the average precision of an order by chance."""
-    average_precision: float | None
+    average_precision: Estimate | None
     """Pictures of equal probability are one step, in any order."""
-    f1: float | None
+    f1: Estimate | None
     """Of what is answered."""
 
 
@@ -71,16 +73,32 @@ class Labels:
             "mean_average_precision": float(np.nanmean(self.average_precision(weights))),
         }
 
-    def scores(self) -> tuple[LabelScores, ...]:
-        """Of each label, each picture counting once."""
-        ones = np.ones(len(self._outcomes))
-        rows = zip(self._outcomes.T, self.average_precision(ones), self.f1(ones), strict=True)
-        return tuple(
-            LabelScores(
-                support=int(truth.sum()),
-                share=float(truth.mean()),
-                average_precision=float(precision) if truth.any() else None,
-                f1=float(f1) if truth.any() else None,
+    def scores(self, groups: Groups | None = None) -> tuple[LabelScores, ...]:
+        """Of each label, each picture counting once; intervals by bootstrap.
+
+        Args:
+            groups: `[n]`, as `LabeledImages` has them.
+        """
+        supports = self._outcomes.sum(axis=0)
+
+        def figures(weights: Floats) -> dict[tuple[str, int], float]:
+            columns = {"ap": self.average_precision(weights), "f1": self.f1(weights)}
+            return {
+                (name, label): float(column[label])
+                for name, column in columns.items()
+                for label in np.flatnonzero(supports).tolist()
+            }
+
+        count = len(self._outcomes)
+        found = {
+            (name, label): Estimate(value, *intervals.beyond(interval, int(supports[label])))
+            for ((name, label), value), interval in zip(
+                figures(np.ones(count)).items(),
+                intervals.bootstrap(figures, count, groups).values(),
+                strict=True,
             )
-            for truth, precision, f1 in rows
+        }
+        return tuple(
+            LabelScores(support, support / count, found.get(("ap", at)), found.get(("f1", at)))
+            for at, support in enumerate(supports.tolist())
         )

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from logitserve.inference import heads
 from logitserve.inference.card import Head, ModelCard, Scores
 from logitserve_training import figures
-from logitserve_training.baseline import MAJORITY, Comparison, shown
+from logitserve_training.baseline import MAJORITY, Comparison
 from logitserve_training.evaluate import SHARES, Evaluation
 from logitserve_training.figures import svg
 from logitserve_training.measure import Coverage, Measured
@@ -70,11 +70,10 @@ def render(
         mistakes=list(_mistakes(card, evaluation, confusion)),
         comparison=comparison,
         beside_majority=[] if comparison is None else list(_beside_majority(card, comparison)),
-        by_label=[] if comparison else list(_by_label(card, evaluation)),
-        method="temperature" if card.head is Head.SOFTMAX else "scale and bias of each logit",
+        by_label=[] if comparison or card.thresholds is None else list(_by_label(card, evaluation)),
+        method=_method(card),
         calibration_rows=list(_calibration_rows(card, evaluation, measured)),
         few=FEW,
-        shown=shown,
         null=measured.null,
         gain=measured.gain,
         coverage=measured.coverage,
@@ -86,6 +85,16 @@ def render(
     )
 
 
+def _method(card: ModelCard) -> str:
+    """Of calibration, in words."""
+    if card.head is Head.SOFTMAX:
+        return "temperature"
+    if card.head is Head.BINARY or card.scaling is None:
+        return "scale and bias of each logit"
+    scaled = sum((one.scale, one.bias) != (1, 0) for one in card.scaling)
+    return f"scale and bias of each logit that gains by it, {scaled} of {len(card.labels)},"
+
+
 def _drawn(card: ModelCard, measured: Measured) -> dict[str, Figure | None]:
     """What the template calls each figure; None where it was not measured."""
     drawn: dict[str, Figure | None] = {
@@ -93,6 +102,7 @@ def _drawn(card: ModelCard, measured: Measured) -> dict[str, Figure | None]:
             measured.raw,
             measured.calibrated,
             of=card.labels[1] if card.head is not Head.SIGMOID and len(card.labels) == 2 else "",
+            is_left_out=card.calibration is not None and card.calibration.is_left_out,
         ),
         "latency_plot": figures.latency_plot(measured.latency),
         "coverage_plot": None,
@@ -148,8 +158,8 @@ def _by_label(card: ModelCard, evaluation: Evaluation) -> Iterator[tuple[str, ..
     """Of a sigmoid model: label, pictures that have it, average precision, F1, threshold."""
     thresholds = np.broadcast_to(heads.thresholds(card), len(card.labels)).tolist()
     for label, found, threshold in zip(card.labels, evaluation.by_label, thresholds, strict=False):
-        measured = (shown(found.average_precision), shown(found.f1), shown(threshold))
-        yield label, f"{found.support:,}", *measured
+        figures = ("–" if one is None else str(one) for one in (found.average_precision, found.f1))
+        yield label, f"{found.support:,}", *figures, f"{threshold:.3f}"
 
 
 def _coverage_by_label(rows: Sequence[Coverage]) -> dict[str, dict[float, Coverage]]:
@@ -186,9 +196,11 @@ def _calibration_rows(
     assert card.calibration is not None  # noqa: S101 - the caller's card is calibrated
     metrics = evaluation.metrics
     yield "validation, raw", card.calibration.before
-    yield "validation, calibrated", card.calibration.after
+    if not card.calibration.is_left_out:
+        yield "validation, calibrated", card.calibration.after
     yield "test, raw", Scores.model_validate(measured.uncalibrated_scores)
-    yield "test, calibrated", Scores(**{name: metrics[name] for name in Scores.model_fields})
+    if not card.calibration.is_left_out:
+        yield "test, calibrated", Scores(**{name: metrics[name] for name in Scores.model_fields})
 
 
 def _facts(card: ModelCard) -> Iterator[tuple[str, str]]:

@@ -81,7 +81,7 @@ def measure() -> Lesson:
                 "Cross-entropy beside squared error of softmax and one-hot",
                 *(
                     Panel(title, logit, y, {n: (LOGITS, b[i]) for n, b in by_logit().items()})
-                    for i, (title, y) in enumerate((("loss", "loss"), ("it teaches", "gradient")))
+                    for i, (title, y) in enumerate((("loss", "loss"), ("gradient", "d loss / dz")))
                 ),
             ),
         },

@@ -46,8 +46,6 @@ def measure(dataset: Dataset, effort: Effort) -> Lesson:
         one, other = (_flat(runs[optimizer, way, _COMPARED])[0] for way in WAYS)
         return float(np.abs(one - other).max())
 
-    columns: dict[str, str] = {f"λ = {strength:g}": ".1%" for strength in STRENGTHS}
-    chosen = {", ".join(pair): [runs[*pair, strength] for strength in STRENGTHS] for pair in both}
     return Lesson(
         tables={
             "lone": Table(
@@ -55,14 +53,10 @@ def measure(dataset: Dataset, effort: Effort) -> Lesson:
                 [[", ".join(pair), *path[-1]] for pair, path in lone.items()],
             ),
             "decay": Table(
-                {"accuracy": ""} | columns,
-                [[name, *(run.accuracy for run in row)] for name, row in chosen.items()],
-            ),
-            "norms": Table(
-                {"norm of the weights": ""} | dict.fromkeys(columns, ".2f"),
+                {"accuracy": ""} | {f"λ = {strength:g}": ".1%" for strength in STRENGTHS},
                 [
-                    [name, *(np.linalg.norm(_flat(run), axis=1).mean() for run in row)]
-                    for name, row in chosen.items()
+                    [", ".join(pair), *(runs[*pair, strength].accuracy for strength in STRENGTHS)]
+                    for pair in both
                 ],
             ),
         },
@@ -76,10 +70,10 @@ def measure(dataset: Dataset, effort: Effort) -> Lesson:
                 ),
             ),
             "weight_decay": figure(
-                "Weight decay: decoupled, and as an L2 penalty",
+                "Weight decay under Adam: decoupled, and as an L2 penalty",
                 *(
                     Panel(
-                        f"Adam, {way}: a weight without slope", "step", "weight, mean of 256",
+                        f"{way}: a weight without slope", "step", "weight, mean of 256",
                         {
                             f"noise {noise:g}": (np.arange(LONE_STEPS + 1), left)
                             for noise, left in zip(NOISES, lone[ADAM, way].T, strict=True)
@@ -88,21 +82,13 @@ def measure(dataset: Dataset, effort: Effort) -> Lesson:
                     )
                     for way in WAYS
                 ),
-                Panel(
-                    "the 25-15-10 network", "strength λ", "validation accuracy",
-                    {
-                        name: (STRENGTHS, np.transpose([run.accuracy for run in row]))
-                        for name, row in chosen.items()
-                    },
-                    log="x", percent=True, overlaid=True, legend="lower left",
-                ),
             ),
         },
         numbers={
             "lone": {"steps": LONE_STEPS, "rate": LONE_RATE, "strength": LONE_STRENGTH},
             "left": shrunk(LONE_RATE * LONE_STRENGTH, LONE_STEPS)[-1],
             "left_twice": shrunk(2 * LONE_RATE * LONE_STRENGTH, LONE_STEPS)[-1],
-            "undecayed": {name: np.mean(runs[name, DECOUPLED, 0.0].accuracy) for name in RATES},
+            "undecayed": {name: runs[name, DECOUPLED, 0.0].accuracy for name in RATES},
             "compared": _COMPARED,
             "sgd_difference": difference(SGD),
             "adam_difference": difference(ADAM),

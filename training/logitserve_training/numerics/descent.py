@@ -107,17 +107,11 @@ def measure(dataset: Dataset, effort: Effort) -> Lesson:
                 ),
             ),
             "adam": figure(
-                "Adam gives each weight its own rate, by how its gradients agree in sign",
+                "How far Adam steps, by the signs of a weight's gradients",
                 Panel(
-                    "lone weights", "step", "size of a step / rate",
+                    "mean of 512 weights", "step", "size of a step / rate",
                     {n: (np.arange(100), signed_steps(q, 1.0)[:100]) for n, q in SIGNS.items()},
-                    y_range=(0, 1.05),
-                ),
-                Panel(
-                    "the weights of the 25-15-10 network", "size of a step / rate",
-                    "share of the weights that step less",
-                    {n: (np.sort(r), np.linspace(0, 1, len(r))) for n, r in ratios.items()},
-                    percent=True, x_range=(0, 1.05),
+                    y_range=(0, 1.75), legend="upper right",
                 ),
             ),
         },

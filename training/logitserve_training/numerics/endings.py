@@ -1,7 +1,6 @@
 """The lecture's network with other outputs and losses than a linear one and the fused loss."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -26,39 +25,24 @@ _CROSSENTROPY: Final = keras.losses.sparse_categorical_crossentropy
 _RATE: Final = 1e-3
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    """How the logits of the fresh network are."""
-
-    name: str
-    statistics: PixelStatistics | None = None
-    """With which the pixels are standardized; None measures them."""
-    head_start: float = 0.0
-    """Of the first class: what its bias begins with."""
-
-    def network(self, dataset: Dataset, seed: int) -> "keras.Model":
-        """The same weights for the same seed."""
-        network = loop.fresh(dataset.train, seed=seed, statistics=self.statistics)
-        network.get_layer(OUTPUT).bias.assign(self.head_start * np.eye(len(LABELS))[0])
-        return network
-
-
-STARTS: Final = (
-    Start("ordinary"),
-    Start("pixels left at 0 to 255", statistics=PixelStatistics(mean=0.0, deviation=1 / 255)),
-    Start("one class 30 logits ahead", head_start=30.0),
-)
+STARTS: Final = {
+    "ordinary": (None, 0.0),
+    "pixels left at 0 to 255": (PixelStatistics(mean=0.0, deviation=1 / 255), 0.0),
+    "one class 30 logits ahead": (None, 30.0),
+}
+"""With what pixels are standardized, None measures it; and what the bias of a class begins with."""
 
 
 def measure(dataset: Dataset, effort: Effort) -> Lesson:
     """Train from each of `STARTS` with each ending, and once on the class number."""
-    rows, panels, numbers = [], [], []
+    rows, numbers = [], []
+    panels: list[Panel] = []
     for start in STARTS:
         runs = {name: _trained(start, name, dataset, effort) for name in _ENDINGS}
-        fresh = [start.network(dataset, seed) for seed in range(effort.seeds)]
+        fresh = [_fresh(start, dataset, seed) for seed in range(effort.seeds)]
         looks = [_first_look(network, dataset.validation) for network in fresh]
         spread, silent = np.mean(looks, axis=0)
-        rows.append([f"{start.name} ({spread:.3g})", *(run.accuracy for run in runs.values())])
+        rows.append([f"{start} ({spread:.3g})", *(run.accuracy for run in runs.values())])
         numbers.append(
             {
                 "silent": silent,
@@ -71,11 +55,11 @@ def measure(dataset: Dataset, effort: Effort) -> Lesson:
         )
         panels.append(
             Panel(
-                f"{start.name}\n(logits of the fresh network: {spread:.3g})",
+                f"{start}\n(logits of the fresh network: {spread:.3g})",
                 "epoch", "validation accuracy",
                 {name: (effort.axis, run.accuracies) for name, run in runs.items()},
                 percent=True, overlaid=True, y_range=(-0.03, 1.0),
-                legend="lower right" if start is STARTS[0] else "",
+                legend="lower right" if not panels else "",
             )
         )  # fmt: skip
     number = loop.repeat(
@@ -85,7 +69,7 @@ def measure(dataset: Dataset, effort: Effort) -> Lesson:
     return Lesson(
         tables={"endings": Table(columns, rows)},
         figures={"endings": figure("The same networks with different endings", *panels)},
-        numbers={"starts": numbers, "rate": _RATE, "number": np.mean(number.accuracy)},
+        numbers={"starts": numbers, "rate": _RATE, "number": number.accuracy},
     )
 
 
@@ -103,11 +87,18 @@ def _adam() -> Any:
     return keras.optimizers.Adam(_RATE)
 
 
-def _trained(start: Start, ending: str, dataset: Dataset, effort: Effort) -> Runs:
+def _fresh(start: str, dataset: Dataset, seed: int) -> "keras.Model":
+    statistics, head_start = STARTS[start]
+    network = loop.fresh(dataset.train, seed=seed, statistics=statistics)
+    network.get_layer(OUTPUT).bias.assign(head_start * np.eye(len(LABELS))[0])
+    return network
+
+
+def _trained(start: str, ending: str, dataset: Dataset, effort: Effort) -> Runs:
     layers, loss = _ENDINGS[ending]
 
     def make(seed: int) -> "keras.Model":
-        body = start.network(dataset, seed)
+        body = _fresh(start, dataset, seed)
         return keras.Model(body.input, layers(body.output))
 
     return loop.repeat(dataset, effort, _adam, make=make, loss=loss)

@@ -37,8 +37,7 @@ _TIMED: Final = 15
 def measure(dataset: Dataset, effort: Effort) -> Lesson:
     """Train each pair of equal size on the same pictures, in the same order."""
     train = dataset.train
-    order = np.random.default_rng(0).permutation(train.images[0].size)
-    permuted = data.changed(dataset, partial(_permuted, order=order))
+    permuted = data.changed(dataset, _permuted)
     rows, shifts = [], []
     for size in SIZES:
         for kind in (DENSE, CONVOLUTIONAL):
@@ -52,14 +51,9 @@ def measure(dataset: Dataset, effort: Effort) -> Lesson:
             shifts.append([f"{kind}, {parameters:,}", *np.transpose(moved).tolist()])
     counts = [max(int(share * len(train)), 10) for share in _SHARES]
     steps = max(len(train) // loop.BATCH, 1)
+    fewer = [data.first(dataset, count) for count in counts]
     by_data = [
-        [
-            kind,
-            *(
-                _trained(kind, SIZES[1], data.first(dataset, n), effort, steps).accuracy
-                for n in counts
-            ),
-        ]
+        [kind, *(_trained(kind, SIZES[1], few, effort, steps).accuracy for few in fewer)]
         for kind in (DENSE, CONVOLUTIONAL)
     ]
     return Lesson(
@@ -115,9 +109,9 @@ def seconds(network: "keras.Model", *, training: bool) -> float:
 
 def shifted(part: LabeledImages, pixels: int) -> LabeledImages:
     """The pictures moved to the right, on the paper's color."""
-    images = np.zeros_like(part.images)
-    images[:, :, pixels:] = part.images[:, :, : images.shape[2] - pixels]
-    return replace(part, images=images)
+    width = part.images.shape[2]
+    moved = np.pad(part.images, ((0, 0), (0, 0), (pixels, 0), (0, 0)))[:, :, :width]
+    return replace(part, images=moved)
 
 
 def build(kind: str, size: Size, train: LabeledImages, seed: int) -> "keras.Model":
@@ -155,22 +149,24 @@ def _speed(train: LabeledImages) -> Table:
     """The lecture's size both ways, and dense layers with as many units as the convolutions."""
     (units, filters) = SIZES[1]
     places = (14 * 14 * filters, 7 * 7 * filters)
-    rows = []
-    for name, kind, size in (
-        (f"dense, {units[0]} and {units[1]} units", DENSE, SIZES[1]),
-        (f"convolutional, {filters} filters", CONVOLUTIONAL, SIZES[1]),
-        ("dense, as many units as the convolutions", DENSE, (places, 0)),
-    ):
-        network = build(kind, size, train, 0)
-        times = [seconds(network, training=training) * 1e6 for training in (False, True)]
-        rows.append([name, network.count_params(), multiplications(network), *times])
+    networks = {
+        f"dense, {units[0]} and {units[1]} units": build(DENSE, SIZES[1], train, 0),
+        f"convolutional, {filters} filters": build(CONVOLUTIONAL, SIZES[1], train, 0),
+        "dense, as many units as the convolutions": build(DENSE, (places, 0), train, 0),
+    }
+    rows = [
+        [name, network.count_params(), multiplications(network)]
+        + [seconds(network, training=training) * 1e6 for training in (False, True)]
+        for name, network in networks.items()
+    ]
     counts = dict.fromkeys(("parameters", "multiplications"), ",d")
     times_of = dict.fromkeys(("µs a picture", "with its gradient"), ".1f")
     return Table({"layers": ""} | counts | times_of, rows)
 
 
-def _permuted(part: LabeledImages, order: Any) -> LabeledImages:
+def _permuted(part: LabeledImages) -> LabeledImages:
     """Every pixel at another place, the same one in every picture."""
+    order = np.random.default_rng(0).permutation(part.images[0].size)
     flat = part.images.reshape(len(part), -1)
     return replace(part, images=flat[:, order].reshape(part.images.shape))
 

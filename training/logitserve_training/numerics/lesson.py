@@ -4,14 +4,12 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from string import Formatter
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
-
-TEMPLATE: Final = Path(__file__).with_name("page.md")
 
 _WORDS: Final = ("NaN", "∞", "−∞")
 
@@ -50,14 +48,21 @@ class Lesson:
         return document
 
 
-def render(numbers: Numbers) -> str:
+def render(numbers: Numbers, text: str) -> str:
     """Markdown: the text with the numbers of each lesson, as they are in `numbers.json`."""
     tables = {
         name: markdown(Table(**table))
         for lesson in numbers.values()
         for name, table in lesson.get("tables", {}).items()
     }
-    return TEMPLATE.read_text(encoding="utf-8").format(**numbers, tables=tables)
+    return _Text().format(text, **numbers, tables=tables)
+
+
+class _Text(Formatter):
+    """Sentences have their numbers as tables do."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        return shown(value, format_spec)
 
 
 def markdown(table: Table) -> str:

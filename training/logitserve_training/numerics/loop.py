@@ -37,7 +37,7 @@ class Effort:
 
     pictures: int
     epochs: int
-    seeds: int = 3
+    seeds: int = 5
 
     @property
     def axis(self) -> npt.NDArray[np.int64]:

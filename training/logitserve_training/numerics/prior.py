@@ -67,7 +67,7 @@ def measure() -> Lesson:
                     log="y",
                 ),
                 Panel(
-                    "Occam's razor", "degree", "log evidence (nats)",
+                    "Occam's razor (below 3: far lower)", "degree", "log evidence (nats)",
                     {"": (_DEGREES, by_degree[3])},
                     y_range=(by_degree[3].max() - 4, by_degree[3].max() + 0.5),
                 ),

@@ -29,6 +29,7 @@ from logitserve_training.numerics.lesson import Lesson, Numbers, finite, render
 from logitserve_training.numerics.loop import Effort
 from logitserve_training.progress import Reporter, Stopwatch
 
+TEMPLATE: Final = Path(__file__).with_name("page.md")
 PAGE: Final = "numerics.md"
 FOLDER: Final = "numerics"
 """Beside the page: the plots, and `NUMBERS`."""
@@ -82,7 +83,7 @@ def run(
     document = json.dumps(numbers, indent=1, allow_nan=False, ensure_ascii=False)
     (pictures / NUMBERS).write_text(document + "\n", encoding="utf-8")
     path = output / PAGE
-    path.write_text(render(numbers), encoding="utf-8")
+    path.write_text(render(numbers, TEMPLATE.read_text("utf-8")), encoding="utf-8")
     reporter.line(f"{path}, after {stopwatch.seconds:.0f} s")
     return path
 

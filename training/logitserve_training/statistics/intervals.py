@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,25 @@ _TAILS: Final = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 _RESAMPLES: Final = 400
 _SEED: Final = 20_240_601
 
+FEWEST_GROUPS: Final = 5
+"""With fewer, groups cannot tell how much groups differ: intervals are over pictures then, and
+speak of these groups only."""
+
+Name = TypeVar("Name")
 Interval = tuple[float, float]
 Groups = npt.NDArray[np.int64]
 """`[n]`, number of the group of each picture: pictures of one group are not independent."""
+
+
+class Estimate(NamedTuple):
+    """A figure in its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.4f} ({self.low:.4f} to {self.high:.4f})"
 
 
 def wilson(successes: int, trials: int) -> Interval:
@@ -57,16 +73,27 @@ def of_coverages(asked: float, calibrated: Sequence[int], tested: Sequence[int])
     return max(float(low / total), 0.0), min(float(high / total), 1.0)
 
 
+def beyond(interval: Interval, pictures: int) -> Interval:
+    """The interval of a share; Wilson's where all pictures are right, as all resamples are then."""
+    return wilson(pictures, pictures) if interval[0] > 1 - 1e-9 else interval
+
+
+def enough(groups: Groups | None) -> Groups | None:
+    """The groups of pictures, `[n]`, where they are not too few to resample; else None."""
+    return groups if groups is not None and len(np.unique(groups)) >= FEWEST_GROUPS else None
+
+
 def bootstrap(
-    figures: Callable[[Floats], Mapping[str, float]], pictures: int, groups: Groups | None = None
-) -> dict[str, Interval]:
+    figures: Callable[[Floats], Mapping[Name, float]], pictures: int, groups: Groups | None = None
+) -> dict[Name, Interval]:
     """Percentile intervals of figures over resampled pictures, whole groups at a time.
 
     Args:
         figures: takes how often each picture counts, `[n]`; gives each figure.
         pictures: n.
-        groups: None makes each picture one of its own.
+        groups: None, or too few, makes each picture one of its own.
     """
+    groups = enough(groups)
     _, unit_of = np.unique(np.arange(pictures) if groups is None else groups, return_inverse=True)
     units = int(unit_of.max()) + 1
     generator = np.random.default_rng(_SEED)
