@@ -1,6 +1,5 @@
 """One batch: the current parts of several jobs in, a result or an error for each out."""
 
-import math
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -50,6 +49,7 @@ class Batch:
         self._predictor = predictor
         self._jobs: list[Job] = []  # in the order of their images
         self._samples: list[Samples] = []
+        self._pixels = 0  # that were read
         self._empty: list[int] = []
         tensors = self._read(jobs, max_pixels)
         self._images: Tensor = _NO_IMAGES
@@ -65,9 +65,8 @@ class Batch:
         limit = min(IN_PLACE_PIXELS, max_pixels)
         tensors: list[Tensor] = []
         with_tensors: list[Job] = []
-        pixels = 0
         for position, job in enumerate(jobs):
-            if pixels > MOST_PIXELS_READ:
+            if self._pixels > MOST_PIXELS_READ:
                 self.later = jobs[position:]
                 break
             if isinstance(job.part, np.ndarray):
@@ -76,7 +75,6 @@ class Batch:
                 continue
             samples = self._samples_of(job, limit, max_pixels)
             if samples is not None:
-                pixels += sum(math.prod(image.shape[:2]) for image in samples)
                 self._samples += samples
                 self._jobs.append(job)
         self._jobs += with_tensors
@@ -85,14 +83,14 @@ class Batch:
     def _samples_of(self, job: Job, limit: int, max_pixels: int) -> list[Samples] | None:
         """The images of a job; None if it has failed, or is large."""
         samples: list[Samples] = []
-        pixels = 0
+        most = self._pixels + MOST_PIXELS_READ
         try:
             for image in job.part:
-                if pixels > MOST_PIXELS_READ:
+                if self._pixels > most:
                     self.large.append(job)
                     return None
-                samples.append(read(image, limit))
-                pixels += math.prod(samples[-1].shape[:2])
+                samples.append(sample := read(image, limit))
+                self._pixels += sample.shape[0] * sample.shape[1]
         except TooManyPixelsError as error:
             if limit < max_pixels:
                 self.large.append(job)
