@@ -45,8 +45,14 @@ class _Names(click.ParamType[tuple[str, ...]]):
 
 FOLDER_OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "head": {
-        "type": click.Choice(["softmax", "binary"]),
-        "help": "of two classes: two logits or one",
+        "type": click.Choice(["softmax", "sigmoid", "binary"]),
+        "help": "softmax: one class each; sigmoid: any number of labels, where a table may mean "
+        "either; binary: one logit for two classes",
+    },
+    "class_by": {
+        "metavar": "first|last|COLUMN|REGEX",
+        "help": "where the class stands, if that may be in two places: which of nested folders, "
+        "which column of the table, or a regular expression for the beginning of the file names",
     },
     "image_size": {
         "type": _ImageSize(),

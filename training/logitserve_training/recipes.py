@@ -119,7 +119,11 @@ class FolderOptions:
     """
 
     head: Head | None = None
-    """Softmax or binary, where each picture has one class of two."""
+    """Softmax or binary, where each picture has one class of two; of a table whose cells may be a
+    class of several words or several labels, softmax or sigmoid says which."""
+    class_by: str | None = None
+    """Where the class stands, if it may be in two places: `first` or `last` of nested folders, a
+    column of the table, or a regular expression for the beginning of the file names."""
     image_size: tuple[int, int] | None = None
     """Height and width that the network takes, pixels."""
     channels: Literal[1, 3] | None = None
@@ -141,7 +145,6 @@ class FolderOptions:
 
     def __post_init__(self) -> None:
         checks = {
-            "--head must be softmax or binary": self.head is not Head.SIGMOID,
             "--image-size must be 8 to 1024 pixels a side": all(
                 8 <= side <= 1024 for side in self.image_size or ()
             ),
@@ -315,7 +318,8 @@ def of_card(card: ModelCard) -> Recipe:
     if folder is not None:
         said: dict[str, Any] = dict(settings.get("folder", {}))  # type: ignore[arg-type]
         tuples = {key: tuple(value) for key, value in said.items() if isinstance(value, list)}
-        head = None if card.head is Head.SIGMOID else card.head
+        asked = said.get("head") and Head(said["head"])
+        head = asked if card.head is Head.SIGMOID else card.head
         folder = FolderOptions(**said | tuples | {"head": head})
     return replace(
         recipe,
