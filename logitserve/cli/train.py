@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from logitserve.cli.folder_options import FOLDER_OPTIONS, folder_options, with_folder_options
+from logitserve.cli.folder_options import (
+    BACKBONE_OPTIONS,
+    FOLDER_OPTIONS,
+    backbone_of,
+    folder_options,
+    with_folder_options,
+)
 from logitserve.cli.options import data_option, models_option, training_errors
 
 
@@ -63,6 +69,7 @@ class _WithRecipes(click.Command):
     is_flag=True,
     help="go on with the same training after it was interrupted",
 )
+@click.option("--dry-run", is_flag=True, help="say what would be read, and train nothing")
 @folder_options
 def command(
     recipe: str,
@@ -73,6 +80,7 @@ def command(
     *,
     if_better: bool,
     resume: bool,
+    dry_run: bool,
     **options: Any,
 ) -> None:
     """Train a model by a RECIPE and publish it.
@@ -80,6 +88,7 @@ def command(
     An option that is not given is the recipe's own.
     """
     of_folder = {key: options.pop(key) for key in FOLDER_OPTIONS}
+    of_backbone = {key: options.pop(key) for key in BACKBONE_OPTIONS}
     with training_errors():
         from logitserve_training import recipes
 
@@ -89,6 +98,23 @@ def command(
             given["optimizer"] = recipes.Optimizer(given["optimizer"])
         settings = replace(chosen.options, **given)
         chosen = with_folder_options(chosen, network, of_folder)
+        if of_backbone["backbone"] is not None and (
+            unused := [*given, *(["network"] if network else [])]
+        ):
+            raise click.UsageError(
+                f"--{unused[0].replace('_', '-')} is of a network from scratch; with --backbone, a "
+                "linear head is fitted, and its weight decay is cross-validated"
+            )
+        backbone = backbone_of(of_backbone, of_folder["image_size"])
+        if backbone is not None:
+            chosen = backbone.recipe_of(chosen)
+        if dry_run:
+            from logitserve_training.datasets import sources
+            from logitserve_training.progress import Reporter
+
+            sources.load(chosen, data, Reporter())
+            click.echo("read, and nothing trained (--dry-run)")
+            return
         click.echo("loading TensorFlow", err=True)
         from logitserve_training import (
             pipeline,  # after the options are checked: it imports TensorFlow
@@ -102,6 +128,7 @@ def command(
             name=name,
             if_better=if_better,
             resume=resume,
+            backbone=backbone,
         )
     click.echo(f"published {published.name} version {published.version}: {published.path}")
     click.echo(f"its report: {published.path.parent / 'report' / 'index.html'}")
