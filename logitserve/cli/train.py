@@ -69,6 +69,7 @@ class _WithRecipes(click.Command):
     is_flag=True,
     help="go on with the same training after it was interrupted",
 )
+@click.option("--finish", is_flag=True, help="folder, with --resume: publish the best epoch so far")
 @click.option("--dry-run", is_flag=True, help="say what would be read, and train nothing")
 @folder_options
 def command(
@@ -80,6 +81,7 @@ def command(
     *,
     if_better: bool,
     resume: bool,
+    finish: bool,
     dry_run: bool,
     **options: Any,
 ) -> None:
@@ -87,6 +89,8 @@ def command(
 
     An option that is not given is the recipe's own.
     """
+    if finish and not resume:
+        raise click.UsageError("--finish goes with --resume")
     of_folder = {key: options.pop(key) for key in FOLDER_OPTIONS}
     of_backbone = {key: options.pop(key) for key in BACKBONE_OPTIONS}
     with training_errors():
@@ -128,8 +132,11 @@ def command(
             name=name,
             if_better=if_better,
             resume=resume,
+            take_best=finish,
             backbone=backbone,
         )
     click.echo(f"published {published.name} version {published.version}: {published.path}")
     click.echo(f"its report: {published.path.parent / 'report' / 'index.html'}")
     click.echo(f"serve it: logitserve serve --models {models}")
+    for line in published.advice:
+        click.echo(line)

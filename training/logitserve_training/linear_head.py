@@ -23,7 +23,7 @@ _FOLDS: Final = 5
 _MOST: Final = 3_000
 """Pictures that decays are compared on."""
 _STEPS: Final = 200
-_RATE: Final = 0.03
+_RATE: Final = 0.1
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 _TINY: Final = 1e-6
 _LEAST_SCALE: Final = 0.1

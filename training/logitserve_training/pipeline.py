@@ -12,15 +12,15 @@ from rich.console import Console
 from logitserve.inference.card import DatasetInfo, Golden, Head, ModelCard, TrainingInfo
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import MODEL_FILE, ModelRepository
+from logitserve_training import advice, backend, export, linear_head, losses, networks
 from logitserve_training import backbone as on_top
-from logitserve_training import backend, export, linear_head, losses, networks
 from logitserve_training.backbone import Apart, Backbone
 from logitserve_training.datasets import scenes, sources
 from logitserve_training.datasets.dataset import Dataset
 from logitserve_training.errors import NotBetterError, OptionError, TrainingError
 from logitserve_training.evaluate import Evaluation, evaluate
 from logitserve_training.finish import finish
-from logitserve_training.fit import Epoch, fit
+from logitserve_training.fit import EPOCHS_FILE, Epoch, fit
 from logitserve_training.progress import Reporter
 from logitserve_training.recipes import Options, Recipe, Source
 from logitserve_training.statistics.intervals import Paired
@@ -52,6 +52,8 @@ class Published:
     """The ONNX file."""
     metrics: dict[str, float]
     """Measured on the test part."""
+    advice: tuple[str, ...] = ()
+    """What to do next, a line each."""
 
 
 def train(
@@ -64,6 +66,7 @@ def train(
     console: Console | None = None,
     if_better: bool = False,
     resume: bool = False,
+    take_best: bool = False,
     backbone: Backbone | None = None,
 ) -> Published:
     """Train a model and publish its next version, whole or not at all.
@@ -78,6 +81,7 @@ def train(
         if_better: publish only what has more right answers on the test part than the version
             before.
         resume: go on with a training that was interrupted, after its last whole epoch.
+        take_best: with `resume`, publish the best epoch so far instead of going on.
         backbone: of a folder: a head is learned on its features, instead of a network from scratch.
 
     Raises:
@@ -94,11 +98,17 @@ def train(
     with ModelRepository(models).publication(name or recipe.name) as draft:
         _require_space(draft.folder, backbone)
         recipe, dataset = sources.load(recipe, data, reporter)
+        chosen: linear_head.Chosen | None = None
         if backbone is None:
             checkpoint = _checkpoint(models / (name or recipe.name), recipe, options, resume=resume)
-            network, epochs = _from_scratch(recipe, options, dataset, reporter, checkpoint)
+            if take_best:
+                _require_an_epoch(recipe, checkpoint)
+            network, epochs = _from_scratch(
+                recipe, options, dataset, reporter, checkpoint=checkpoint, take_best=take_best
+            )
         else:
-            network, epochs = _headed(backbone, recipe, dataset, reporter), []
+            network, chosen = _headed(backbone, recipe, dataset, reporter)
+            epochs = []
         card = _card(
             recipe,
             options,
@@ -115,15 +125,17 @@ def train(
             proto = export.to_onnx(network, recipe.input)
         export.write(proto, card, draft.folder / MODEL_FILE)
         _compare(network, draft.folder / MODEL_FILE, dataset, reporter)
-        evaluation = finish(
+        finished = finish(
             draft.folder, proto, card, dataset=dataset, epochs=epochs, reporter=reporter
-        ).evaluation
+        )
+        evaluation = finished.evaluation
         _compare_versions(
             models / card.name, draft.version, evaluation, dataset, reporter, if_better=if_better
         )
     path = models / card.name / card.version / MODEL_FILE
     reporter.line(f"published {path}: {_summary(evaluation)}")
-    return Published(card.name, card.version, path, evaluation.metrics)
+    told = tuple(advice.lines(finished.card, evaluation, dataset, chosen))
+    return Published(card.name, card.version, path, evaluation.metrics, told)
 
 
 def _require_space(folder: Path, backbone: Backbone | None) -> None:
@@ -141,17 +153,33 @@ def _require_space(folder: Path, backbone: Backbone | None) -> None:
         )
 
 
+def _require_an_epoch(recipe: Recipe, checkpoint: Path) -> None:
+    if not recipe.keeps_best or not (checkpoint / EPOCHS_FILE).is_file():
+        raise OptionError(
+            f"{checkpoint} has no best epoch to publish (--finish): go on with --resume alone"
+        )
+
+
 def _from_scratch(
-    recipe: Recipe, options: Options, dataset: Dataset, reporter: Reporter, checkpoint: Path
+    recipe: Recipe,
+    options: Options,
+    dataset: Dataset,
+    reporter: Reporter,
+    *,
+    checkpoint: Path,
+    take_best: bool,
 ) -> tuple["backend.keras.Model", list[Epoch]]:
     info = dataset.info
     if recipe.source is Source.FOLDER and info.train + info.validation + info.test < _FEW:
         reporter.line(_HINT)
     reporter.line(f"{recipe.name}: {info.train} pictures, {options.epochs} epochs")
     try:
-        found = _fitted(recipe, options, dataset, reporter, checkpoint)
+        found = _fitted(
+            recipe, options, dataset, reporter, checkpoint=checkpoint, take_best=take_best
+        )
     except KeyboardInterrupt:
-        reporter.line("interrupted: with --resume the same command goes on after that epoch")
+        best = "; with --resume --finish it publishes the best so far" * recipe.keeps_best
+        reporter.line(f"interrupted: with --resume the same command goes on after that epoch{best}")
         raise
     except TrainingError:
         shutil.rmtree(checkpoint)
@@ -160,7 +188,9 @@ def _from_scratch(
     return found
 
 
-def _headed(backbone: Backbone, recipe: Recipe, dataset: Dataset, reporter: Reporter) -> Apart:
+def _headed(
+    backbone: Backbone, recipe: Recipe, dataset: Dataset, reporter: Reporter
+) -> tuple[Apart, linear_head.Chosen]:
     """The backbone with a linear head, whose weight decay is cross-validated."""
     train = dataset.train
     forms = on_top.forms(recipe.augmentation, len(train))
@@ -188,7 +218,7 @@ def _headed(backbone: Backbone, recipe: Recipe, dataset: Dataset, reporter: Repo
     )
     decays = np.array([chosen.decay])
     (head,) = linear_head.fit(recipe.head, found, train.classes, decays, logits)
-    return Apart(backbone, head)
+    return Apart(backbone, head), chosen
 
 
 def _checkpoint(folder: Path, recipe: Recipe, options: Options, *, resume: bool) -> Path:
@@ -211,7 +241,13 @@ def _checkpoint(folder: Path, recipe: Recipe, options: Options, *, resume: bool)
 
 
 def _fitted(
-    recipe: Recipe, options: Options, dataset: Dataset, reporter: Reporter, checkpoint: Path
+    recipe: Recipe,
+    options: Options,
+    dataset: Dataset,
+    reporter: Reporter,
+    *,
+    checkpoint: Path,
+    take_best: bool,
 ) -> tuple["backend.keras.Model", list[Epoch]]:
     backend.make_deterministic(options.seed)
     network = networks.build(
@@ -235,6 +271,7 @@ def _fitted(
         fresh=dataset.fresh,
         weights=weights,
         checkpoint=checkpoint,
+        take_best=take_best,
     )
     if weights is not None:
         losses.unweigh(network, weights)

@@ -186,6 +186,9 @@ class Recipe:
     augmentation: Augmentation | None = None
     is_weighed: bool = False
     """Whether rare labels count more in the loss; `logitserve_training.losses`."""
+    keeps_best: bool = False
+    """Whether the weights of the epoch with the least validation loss are taken, and training ends
+    when a third of the epochs has brought no better ones."""
     folder: FolderOptions | None = None
     """Of a folder of pictures, which completes labels, head, input and augmentation."""
 
@@ -278,6 +281,7 @@ RECIPES: Final = {
             schedule=Schedule.COSINE,
             averaged_epochs=5,
             is_weighed=True,
+            keeps_best=True,
             folder=FolderOptions(),
         ),
     )
