@@ -51,6 +51,8 @@ class Features:
     """Which numbers the bytes become."""
     license: str | None
     """As the file says."""
+    size: tuple[int, int]
+    """Height and width of a picture."""
 
 
 def read(
@@ -96,7 +98,9 @@ def read(
     )
     _require_same(graph, images, expected)
     licenses = [entry.value for entry in model.metadata_props if entry.key.lower() == "license"]
-    return Features(graph, found, preset, licenses[0] if licenses else None)
+    return Features(
+        graph, found, preset, licenses[0] if licenses else None, (taken.height, taken.width)
+    )
 
 
 def _picture_input(tidy: onnx.ModelProto, size: tuple[int, int] | None) -> PictureInput:

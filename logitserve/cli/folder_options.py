@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -110,8 +111,11 @@ def folder_options(command: Command) -> Command:
     return click.option("--network", type=click.Choice(NETWORKS), help="folder: which one")(command)
 
 
-def backbone_of(given: dict[str, Any], size: tuple[int, int] | None) -> "Backbone | None":
+def backbone_of(given: dict[str, Any], recipe: "Recipe", data: Path | None) -> "Backbone | None":
     """The backbone that was named, cut before its last linear layer.
+
+    It takes pictures of the size that was asked for, else a larger one of the pictures' aspect if
+    it runs on that, else its own.
 
     Raises:
         AdoptionError: it cannot be used.
@@ -124,18 +128,28 @@ def backbone_of(given: dict[str, Any], size: tuple[int, int] | None) -> "Backbon
         return None
     from logitserve.adoption import backbone
     from logitserve.adoption.terms import PRESETS
+    from logitserve.errors import AdoptionError
     from logitserve_training.backbone import Backbone
+    from logitserve_training.datasets import folder
 
     preset = given["preset"]
     if preset is not None and preset not in PRESETS:
         raise click.UsageError(f"--preset {preset}: there is {', '.join(PRESETS)}")
-    found = backbone.read(source, tensor=given["features"], preset=preset, size=size)
+    if recipe.folder is None or data is None:
+        raise click.UsageError("--backbone is for the recipe 'folder', with --data")
+    asked = recipe.folder.image_size
+    found = backbone.read(source, tensor=given["features"], preset=preset, size=asked)
+    if asked is None:
+        size = folder.enlarged(data, recipe.folder, found.size)
+        with suppress(AdoptionError):  # it takes none but its own
+            found = backbone.read(source, tensor=given["features"], preset=preset, size=size)
     name = source if source.startswith("keras:") else Path(source).name
     settings = {"file": name, "features": found.tensor, "preset": found.preset}
     license_name = given["license"] or found.license or "NOASSERTION"
     click.echo(
-        f"backbone {name}: features {found.tensor} (--features), bytes as {found.preset} "
-        f"(--preset), license {license_name} (--license)",
+        f"backbone {name}: {found.size[0]}×{found.size[1]} pixels (--image-size), features "
+        f"{found.tensor} (--features), bytes as {found.preset} (--preset), license {license_name} "
+        "(--license)",
         err=True,
     )
     made = Backbone(found.graph, dict(settings), license_name)

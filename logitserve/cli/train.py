@@ -109,7 +109,7 @@ def command(
                 f"--{unused[0].replace('_', '-')} is of a network from scratch; with --backbone, a "
                 "linear head is fitted, and its weight decay is cross-validated"
             )
-        backbone = backbone_of(of_backbone, of_folder["image_size"])
+        backbone = backbone_of(of_backbone, chosen, data)
         if backbone is not None:
             chosen = backbone.recipe_of(chosen)
         if dry_run:

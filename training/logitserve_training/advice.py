@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from logitserve.inference import heads
 from logitserve.inference.card import Head, ModelCard
 from logitserve_training.datasets.dataset import Classes, Dataset
 from logitserve_training.datasets.listing import named
@@ -16,6 +17,8 @@ from logitserve_training.labelwise import Labels, Outcomes
 from logitserve_training.linear_head import Chosen
 
 _WORST: Final = 3
+_DOUBTED: Final = 0.1
+"""Share of the pictures beyond which it is the model that is wrong, and not the labels."""
 _SURE: Final = 0.95
 """A probability that is so far from what a picture is said to show questions the label."""
 
@@ -29,11 +32,11 @@ def lines(
         card: of the published model.
         evaluation: of it on the test part.
         dataset: that it was trained on, of files.
-        chosen: what cross-validation said of the training part, where there was one.
+        chosen: what cross-validation said of the other parts, where there was one.
     """
     if dataset.files is None:
         return
-    tested, learned = dataset.files["test"], dataset.files["train"]
+    tested, learned = dataset.files["test"], dataset.files["train"] + dataset.files["validation"]
     picture = shlex.quote(str(tested[0]))
     yield f"try it: curl -F file=@{picture} http://localhost:8000/models/{card.name}/predict"
     probabilities = evaluation.predictions.probabilities
@@ -52,13 +55,12 @@ def lines(
     )
     doubted = list(_doubted(card, probabilities, truth, tested))
     if chosen is not None:
-        rows = chosen.rows
-        learned_truth = _outcomes(dataset.train.classes[rows], len(card.labels))
-        said = chosen.probabilities
-        if card.head is Head.BINARY:
-            said = np.concatenate([1 - said, said], axis=1)
-        doubted += _doubted(card, said, learned_truth, [learned[row] for row in rows])
-    if doubted:
+        classes = np.concatenate([dataset.train.classes, dataset.validation.classes])[chosen.rows]
+        said = heads.probabilities(card.head, heads.calibrated(chosen.logits, card))
+        files = [learned[row] for row in chosen.rows]
+        doubted += _doubted(card, said, _outcomes(classes, len(card.labels)), files)
+    asked = len(tested) + (0 if chosen is None else len(chosen.rows))
+    if 0 < len(doubted) <= _DOUBTED * asked:
         doubted.sort(key=lambda one: -one[0])
         yield f"labels that may be wrong, {len(doubted)}: {named([text for _, text in doubted])}"
 

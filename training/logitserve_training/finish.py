@@ -17,7 +17,7 @@ from logitserve_training.evaluate import Evaluation, evaluate, predict_all
 from logitserve_training.fit import Epoch
 from logitserve_training.measure import measure
 from logitserve_training.progress import Reporter
-from logitserve_training.statistics.calibration import FEW
+from logitserve_training.statistics.calibration import FEW, Logits, Truth
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ def finish(
     dataset: Dataset,
     epochs: list[Epoch],
     reporter: Reporter,
+    held_out: tuple[Logits, Truth] | None = None,
 ) -> Finished:
     """Calibrate on the validation part, measure on the test part, write file and report.
 
@@ -47,13 +48,17 @@ def finish(
         dataset: whose train part the weights were fitted to.
         epochs: how the fit went.
         reporter: told of what was found.
+        held_out: what to calibrate on in place of the validation part: logits of pictures that the
+            weights which gave them were not fitted to, and their truth.
     """
     file = folder / MODEL_FILE
     export.write(proto, card, file)
     validation = dataset.validation
-    logits = predict_all(Predictor.load(file), validation.images).logits
+    if held_out is None:
+        logits = predict_all(Predictor.load(file), validation.images).logits
+        held_out = logits, validation.classes
     prepared = np.concatenate([dataset.train.images, validation.images])
-    card = calibrate(card, logits, validation.classes, prepared)
+    card = calibrate(card, held_out[0], held_out[1], prepared)
     reporter.line(_summary(card))
 
     export.write(proto, card, file)

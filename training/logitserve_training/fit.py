@@ -26,7 +26,7 @@ _ESTIMATED: Final = 10_000
 """Pictures over which the statistics of batch normalization are estimated."""
 _ESTIMATED_BATCH: Final = 500
 EPOCHS_FILE: Final = "epochs.json"
-_BEST: Final = "best.weights.h5"
+_BEST: Final = "best.npz"
 _LEAST_PATIENCE: Final = 10
 """Epochs without a better one after which training ends, at least."""
 _AVERAGED_SHARE: Final = 0.1
@@ -208,7 +208,7 @@ class _Best(keras.callbacks.Callback):  # type: ignore[misc] # Keras is not type
             self._least, self.number = logs["loss"], epoch
             self._weights = self.model.get_weights()
             if self._file is not None:
-                self.model.save_weights(self._file)
+                np.savez(self._file, *self._weights)
         elif epoch - self.number >= self._patience:
             self.is_stopped = self.model.stop_training = True
 
@@ -217,7 +217,8 @@ class _Best(keras.callbacks.Callback):  # type: ignore[misc] # Keras is not type
         if self._weights:
             self.model.set_weights(self._weights)
         elif self._file is not None and self._file.is_file():
-            self.model.load_weights(self._file)
+            with np.load(self._file) as kept:
+                self.model.set_weights([kept[f"arr_{i}"] for i in range(len(kept))])
 
 
 class _EpochLog:

@@ -54,8 +54,8 @@ class Chosen:
     folds: int
     rows: npt.NDArray[np.int64]
     """Pictures that took part."""
-    probabilities: Floats
-    """`[rows, logits]`."""
+    logits: Floats
+    """Of these, `[rows, logits]`, each from a head that was not fitted to it."""
 
 
 def fit(
@@ -134,8 +134,7 @@ def choose(
             advance(1)
     losses = [_loss(head, said[:, index], outcomes) for index in range(len(DECAYS))]
     best = int(np.argmin(losses))
-    likely = softmax(said[:, best], axis=1) if head is Head.SOFTMAX else expit(said[:, best])
-    return Chosen(DECAYS[best], losses[best], folds, rows, likely)
+    return Chosen(DECAYS[best], losses[best], folds, rows, said[:, best])
 
 
 def _targets(head: Head, classes: Classes, logits: int) -> Array:

@@ -23,6 +23,7 @@ from logitserve_training.finish import finish
 from logitserve_training.fit import EPOCHS_FILE, Epoch, fit
 from logitserve_training.progress import Reporter
 from logitserve_training.recipes import Options, Recipe, Source
+from logitserve_training.statistics.calibration import Logits, Truth
 from logitserve_training.statistics.intervals import Paired
 
 _COMPARED: Final = 5_000
@@ -99,6 +100,7 @@ def train(
         _require_space(draft.folder, backbone)
         recipe, dataset = sources.load(recipe, data, reporter)
         chosen: linear_head.Chosen | None = None
+        held_out: tuple[Logits, Truth] | None = None
         if backbone is None:
             checkpoint = _checkpoint(models / (name or recipe.name), recipe, options, resume=resume)
             if take_best:
@@ -107,7 +109,7 @@ def train(
                 recipe, options, dataset, reporter, checkpoint=checkpoint, take_best=take_best
             )
         else:
-            network, chosen = _headed(backbone, recipe, dataset, reporter)
+            network, chosen, held_out = _headed(backbone, recipe, dataset, reporter)
             epochs = []
         card = _card(
             recipe,
@@ -126,7 +128,13 @@ def train(
         export.write(proto, card, draft.folder / MODEL_FILE)
         _compare(network, draft.folder / MODEL_FILE, dataset, reporter)
         finished = finish(
-            draft.folder, proto, card, dataset=dataset, epochs=epochs, reporter=reporter
+            draft.folder,
+            proto,
+            card,
+            dataset=dataset,
+            epochs=epochs,
+            reporter=reporter,
+            held_out=held_out,
         )
         evaluation = finished.evaluation
         _compare_versions(
@@ -190,35 +198,46 @@ def _from_scratch(
 
 def _headed(
     backbone: Backbone, recipe: Recipe, dataset: Dataset, reporter: Reporter
-) -> tuple[Apart, linear_head.Chosen]:
-    """The backbone with a linear head, whose weight decay is cross-validated."""
-    train = dataset.train
-    forms = on_top.forms(recipe.augmentation, len(train))
+) -> tuple[Apart, linear_head.Chosen, tuple[Logits, Truth]]:
+    """The backbone with a linear head, whose weight decay is cross-validated.
+
+    It is fitted to the validation part too, and calibrated by what the folds' heads said of the
+    pictures that they were not fitted to (as scikit-learn's CalibratedClassifierCV does without an
+    ensemble): few pictures are too dear to be held out for it.
+    """
+    parts = (dataset.train, dataset.validation)
+    images = np.concatenate([part.images for part in parts])
+    forms = on_top.forms(recipe.augmentation, len(images))
     reporter.line(
-        f"{backbone.settings['file']}: {backbone.width} features of {len(train)} pictures, each in "
-        f"{len(forms)} form{'s' * (len(forms) > 1)}; kept in {on_top.cache_folder()}"
+        f"{backbone.settings['file']}: {backbone.width} features of {len(images)} pictures of the "
+        f"training and validation parts, each in {len(forms)} form{'s' * (len(forms) > 1)}; kept "
+        f"in {on_top.cache_folder()}"
     )
     try:
         found = np.stack(
             [
-                on_top.features(backbone, train.images, on_top.cache_folder(), reporter, form=form)
+                on_top.features(backbone, images, on_top.cache_folder(), reporter, form=form)
                 for form in forms
             ]
         )
     except KeyboardInterrupt:
         reporter.line("interrupted: the same command goes on where this one stopped")
         raise
+    classes = np.concatenate([part.classes for part in parts])
+    groups = None
+    if dataset.train.groups is not None and dataset.validation.groups is not None:
+        groups = np.concatenate([dataset.train.groups, dataset.validation.groups])
     logits = 1 if recipe.head is Head.BINARY else len(recipe.labels)
     chosen = linear_head.choose(
-        recipe.head, found, train.classes, train.groups, logits=logits, reporter=reporter
+        recipe.head, found, classes, groups, logits=logits, reporter=reporter
     )
     reporter.line(
         f"weight decay {chosen.decay:g}: the least loss of {chosen.folds} cross-validated parts "
         f"({chosen.loss:.4f} nats)"
     )
     decays = np.array([chosen.decay])
-    (head,) = linear_head.fit(recipe.head, found, train.classes, decays, logits)
-    return Apart(backbone, head), chosen
+    (head,) = linear_head.fit(recipe.head, found, classes, decays, logits)
+    return Apart(backbone, head), chosen, (chosen.logits, classes[chosen.rows])
 
 
 def _checkpoint(folder: Path, recipe: Recipe, options: Options, *, resume: bool) -> Path:

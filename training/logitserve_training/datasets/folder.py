@@ -48,6 +48,12 @@ _FEWEST: Final = 2
 _FEW_OF_CLASS: Final = 10
 """Pictures of a class below which a person is told to take more."""
 
+_LARGER: Final = 1.25
+"""Of the side that a backbone was trained at."""
+_LONGEST_ASPECT: Final = 2.0
+_STEP: Final = 16
+"""Pixels: half of what most networks reduce to one place."""
+
 PART_NAMES: Final = ("training", "validation", "test")
 """As a message says them."""
 
@@ -187,6 +193,24 @@ def _input(listed: Listing, options: FolderOptions) -> InputSpec:
         channels=options.channels or channels,
         fit=Fit.STRETCH if high <= _ASPECT_SPREAD * low else Fit.PAD,
     )
+
+
+def enlarged(data: Path, options: FolderOptions, native: tuple[int, int]) -> tuple[int, int]:
+    """A height and width for a backbone: the pictures' aspect, and a little more than it learned.
+
+    Networks that were trained on random crops find things best that are shown larger (Touvron,
+    Vedaldi, Douze, Jégou 2019, "Fixing the train-test resolution discrepancy", arXiv:1906.06423).
+
+    Args:
+        data: the folder.
+        options: how it is read.
+        native: height and width that the backbone was exported for.
+    """
+    shown = _input(layouts.read(data, options), replace(options, image_size=None))
+    aspect = float(np.clip(shown.width / shown.height, 1 / _LONGEST_ASPECT, _LONGEST_ASPECT))
+    side = _LARGER * float(np.sqrt(native[0] * native[1]))
+    height, width = (_STEP * round(one / _STEP) for one in (side / aspect**0.5, side * aspect**0.5))
+    return max(height, _STEP), max(width, _STEP)
 
 
 def _samples(path: Path) -> codec.Samples | None:
