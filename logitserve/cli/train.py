@@ -42,10 +42,12 @@ class _WithRecipes(click.Command):
       logitserve train digits
       logitserve train digits-mlp --data mnist --name mine --epochs 60
       logitserve train folder --data pictures --name mine
+      logitserve train folder --data pictures --name mine --backbone resnet18.onnx
       logitserve train folder --data street --name street --group-by '[^_]+'
 
-    The recipe `folder` takes pictures in one folder a class, or with a labels.csv of
-    `filename,label…` and 0 or 1. What no option says is decided by the pictures.""",
+    The recipe `folder` takes pictures in a folder a class, in train/, val/ and test/, with the
+    class in the names of the files, or with a table; --dry-run says what it reads. What no option
+    says is decided by the pictures.""",
 )
 @click.argument("recipe")
 @data_option
@@ -101,6 +103,9 @@ def command(
         if "optimizer" in given:
             given["optimizer"] = recipes.Optimizer(given["optimizer"])
         settings = replace(chosen.options, **given)
+        if of_backbone["backbone"] is not None:  # features know of such variation already
+            plain = {"flip": False, "crop": 0.0, "color": 0.0}
+            of_folder |= {name: value for name, value in plain.items() if of_folder[name] is None}
         chosen = with_folder_options(chosen, network, of_folder)
         if of_backbone["backbone"] is not None and (
             unused := [*given, *(["network"] if network else [])]

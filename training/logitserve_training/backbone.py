@@ -67,8 +67,6 @@ class Backbone:
             recipe.folder,
             image_size=(height, width),
             channels=3 if channels == 3 else 1,
-            flip=recipe.folder.flip is True,
-            color=0.0,
         )
         return replace(recipe, folder=folder)
 

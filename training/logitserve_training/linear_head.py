@@ -15,7 +15,7 @@ from logitserve_training.progress import Reporter
 Array = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
 
-DECAYS: Final = (1e-3, 3e-3, 1e-2, 3e-2)
+DECAYS: Final = (1e-3, 3e-3, 1e-2)
 """Half of it × the sum of the squared weights, of features with a deviation of 1, is added to the
 loss. More lowers the loss on pictures of the same sources a little further, by less confidence,
 which calibration gives too; it orders pictures of other sources worse (docs/folder.md)."""
@@ -26,7 +26,7 @@ _STEPS: Final = 200
 _RATE: Final = 0.1
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 _TINY: Final = 1e-6
-_LEAST_SCALE: Final = 0.1
+_LEAST_SCALE: Final = 0.01
 """Of the mean deviation: a feature that hardly varied in training is not blown up where it does."""
 
 
