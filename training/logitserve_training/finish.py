@@ -94,7 +94,7 @@ def _summary(card: ModelCard) -> str:
     assert calibration is not None  # noqa: S101 - `calibrate` has written it
     what = f"temperature {card.temperature:.3f}" if card.scaling is None else "a scaling a label"
     before, after = calibration.before.nll, calibration.after.nll
-    found = f"calibrated with {what}: NLL of the validation part {before:.5f} to {after:.5f} nats"
+    found = f"calibrated with {what}: NLL of held-out pictures {before:.5f} to {after:.5f} nats"
     if calibration.pictures < FEW:
         found += (
             f"; {calibration.pictures} pictures are too few to calibrate: the probabilities are "

@@ -100,7 +100,7 @@ def fit(
         callbacks.insert(0, best)  # before the weights are swapped back from their average
         best.set_model(network)
     if take_best and best is not None:
-        best.restore()
+        best.restore(reporter)
         estimate_statistics(network, train.images)
         return log.epochs
     if checkpoint is not None:
@@ -119,8 +119,7 @@ def fit(
         )
     _require_convergence(log.epochs, options, is_stopped=best is not None and best.is_stopped)
     if best is not None:
-        best.restore()
-        reporter.line(f"the weights of epoch {best.number} are taken: the least validation loss")
+        best.restore(reporter)
     estimate_statistics(network, train.images)
     return log.epochs
 
@@ -212,8 +211,9 @@ class _Best(keras.callbacks.Callback):  # type: ignore[misc] # Keras is not type
         elif epoch - self.number >= self._patience:
             self.is_stopped = self.model.stop_training = True
 
-    def restore(self) -> None:
+    def restore(self, reporter: Reporter) -> None:
         """Give the network the best weights, also of before an interruption."""
+        reporter.line(f"the weights of epoch {self.number} are taken: the least validation loss")
         if self._weights:
             self.model.set_weights(self._weights)
         elif self._file is not None and self._file.is_file():
