@@ -351,6 +351,8 @@ def test_many_labels_are_published_with_thresholds_and_a_table(
     assert card.thresholds is not None
     assert {"macro_f1", "mean_average_precision", "majority_macro_f1"} <= card.metrics.keys()
     assert "weights in the loss: " in log
+    assert "fewer than 2000 pictures" in log
+    assert "Give one with --backbone" in log
     with (path.parent / "report" / "labels.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["label"] for row in rows] == list(SHAPES)
