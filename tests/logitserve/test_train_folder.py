@@ -30,7 +30,8 @@ def test_what_is_given_reaches_the_recipe(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(pipeline, "train", train)
     arguments = (
-        "--head binary --class-by last --image-size 60x80 --channels 1 --group-by [^_]+ --test-groups a,b "
+        "--head binary --class-by last --image-size 60x80 --channels 1 --group-by [^_]+ "
+        "--test-groups a,b "
         "--test-split 0.2 --validation-split 0.1 --flip no --crop 0.1 --color 0 --network cnn"
     )
     done = CliRunner().invoke(main, ["train", "folder", "--data", "x", *arguments.split()])
