@@ -156,6 +156,7 @@ def test_a_grouping_that_does_not_fit(tmp_path: Path) -> None:
         ("001_cat.png 002_cat.png 003-dog.png 004-dog.png", "one of 2: cat cat dog dog"),
         ("a/1.png b/2.png README.md", "one of 2: a b"),
         ("a/1.png b/2.png empty/", "one of 2: a b"),
+        ("images/a/1.png images/b/2.png annotations/1.xml", "one of 2: a b"),
         ("animals/cat/1.png animals/dog/2.png cars/vw/3.png", "two ways: 2 .*or 3 .*--class-by"),
         ("a/x/1.png a/y/2.png b/x/3.png b/y/4.png", "two ways: 2 classes .*--class-by last"),
         (
@@ -166,7 +167,7 @@ def test_a_grouping_that_does_not_fit(tmp_path: Path) -> None:
         ("1.png 2.png 3.png", "it has no folder at all and 3 .png"),
         ("cat/1.png", "has neither .* it has cat"),
         ("cat_1.png cat_2.png", "has neither"),
-        ("train/a/1.png train/b/2.png val/c/3.png", "train has no picture of c"),
+        ("train/a/1.png train/b/2.png val/c/3.png", "training part of .* has no picture of c"),
     ],
 )
 def test_layouts_of_folders(tmp_path: Path, files: str, expected: str) -> None:
@@ -276,6 +277,20 @@ def test_a_table_beside_class_folders(tmp_path: Path) -> None:
         read(tmp_path)
     assert shown(read(tmp_path, class_by="first")) == "one of 2: b a b"
     assert shown(read(tmp_path / "sports.csv")) == "one of 2: a a b"
+
+
+def test_tables_of_a_competition_and_of_parts(tmp_path: Path) -> None:
+    touch(tmp_path, "train/1.jpg", "train/2.jpg", "test/3.jpg")
+    (tmp_path / "train.csv").write_text(",Id,Label\n0,1,cat\n1,2,dog\n")
+    (tmp_path / "test.csv").write_text("Id\n3\n")
+    (tmp_path / "sample_submission.csv").write_text("Id,Label\n3,cat\n")
+    assert shown(read(tmp_path)) == "one of 2: cat dog"
+    (tmp_path / "test.csv").write_text("Id,Label\n3,dog\n")
+    found = read(tmp_path)
+    assert (shown(found), found.parts) == ("one of 2: dog cat dog", ("test", "train", "train"))
+    (tmp_path / "train.csv").unlink()
+    with pytest.raises(DataFormatError, match="several tables that name its pictures"):
+        read(tmp_path)
 
 
 def test_the_parts_that_a_folder_gives_are_said_and_kept(tmp_path: Path) -> None:

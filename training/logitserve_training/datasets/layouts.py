@@ -19,6 +19,7 @@ from logitserve_training.datasets.listing import (
     SPLITS,
     Listing,
     is_shown,
+    joined,
     matched,
     named,
     of_classes,
@@ -72,7 +73,7 @@ def _unwrapped(data: Path) -> Path:
     """The folder itself, without folders around it that hold nothing else."""
     while data.is_dir():
         shown = [entry for entry in data.iterdir() if is_shown(entry)]
-        inside = [entry for entry in shown if entry.is_dir()]
+        inside = [one for one in shown if one.is_dir() and any(map(_is_picture, one.rglob("*")))]
         if len(inside) != 1 or any(map(_is_content, shown)):
             break
         data = inside[0]
@@ -81,6 +82,10 @@ def _unwrapped(data: Path) -> Path:
 
 def _is_content(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES | tables.SUFFIXES
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -147,30 +152,14 @@ def _of_splits(folder: Path, options: FolderOptions) -> Listing | None:
     train = read_parts.get("train")
     if train is None:
         return None
-    labels = ordered({label for one in read_parts.values() for label in one.labels})
-    if unlearned := set(labels) - set(train.labels):
-        raise DataFormatError(
-            f"{given['train']} has no picture of {named(sorted(unlearned))}, which other parts "
-            f"have; it has {named(train.labels)}"
-        )
-    if len({one.is_exclusive for one in read_parts.values()}) > 1:
-        raise DataFormatError(f"the parts of {folder} are laid out in different ways")
     unlabeled = [f"{given[part].name}/" for part in given if part not in read_parts]
     left_out = f"; {', '.join(unlabeled)} has no classes and is left out" if unlabeled else ""
     split = " and ".join(f"{given[part].name}/" for part in read_parts)
-    columns = [[one.labels.index(label) if label in one.labels else -1 for label in labels]
-               for one in read_parts.values()]  # fmt: skip
-    padded = [np.pad(one.outcomes, ((0, 0), (0, 1))) for one in read_parts.values()]
-    names = (f"{given[p].name}/{name}" for p, one in read_parts.items() for name in one.names)
-    return Listing(
-        tuple(names),
-        tuple(path for one in read_parts.values() for path in one.paths),
-        labels,
-        np.concatenate([rows[:, at] for rows, at in zip(padded, columns, strict=True)]),
-        train.is_exclusive,
-        f"{train.layout}, split given by folders {split}{left_out}",
-        parts=tuple(part for part, one in read_parts.items() for _ in one.paths),
-    )
+    below = {
+        part: replace(one, names=tuple(f"{given[part].name}/{name}" for name in one.names))
+        for part, one in read_parts.items()
+    }
+    return joined(folder, below, f"{train.layout}, split given by folders {split}{left_out}")
 
 
 def _part(folder: Path) -> Part | None:
@@ -186,8 +175,10 @@ def _of_class_folders(folder: Path, options: FolderOptions) -> Listing | None:
 def _class_folders(folder: Path, options: FolderOptions, *, least: int) -> Listing | None:
     """The same with `least` classes."""
     tops = {entry: _pictures(entry) for entry in _folders(folder)}
+    filled = [entry.name for entry, found in tops.items() if any(map(_is_picture, found))]
+    filled = filled or [entry.name for entry, found in tops.items() if found]  # without endings
+    tops = {entry: found for entry, found in tops.items() if entry.name in filled or not found}
     paths = [path for found in tops.values() for path in found]
-    filled = [entry.name for entry, found in tops.items() if found]
     if len(filled) < least or all(_part(entry) for entry, found in tops.items() if found):
         return None
     if options.class_by not in (None, FIRST, LAST):

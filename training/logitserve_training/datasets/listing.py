@@ -1,7 +1,7 @@
 """The files of a folder of pictures, and what each shows."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from logitserve_training.datasets.dataset import Part
-from logitserve_training.errors import OptionError
+from logitserve_training.errors import DataFormatError, OptionError
 
 SPLITS: Final[dict[str, Part]] = {
     "train": "train", "training": "train",
@@ -67,6 +67,46 @@ def of_classes(folder: Path, paths: Sequence[Path], classes: Sequence[str], layo
         np.eye(len(labels), dtype=np.int64)[index],
         is_exclusive=True,
         layout=layout,
+    )
+
+
+def joined(folder: Path, parts: Mapping[Part, Listing], layout: str) -> Listing:
+    """The listings of a folder's parts as one.
+
+    Raises:
+        DataFormatError: they differ in kind, or the training part lacks a label of the others.
+    """
+    train = parts["train"]
+    labels = ordered({label for one in parts.values() for label in one.labels})
+    if unlearned := set(labels) - set(train.labels):
+        raise DataFormatError(
+            f"the training part of {folder} has no picture of {named(sorted(unlearned))}, which "
+            f"other parts have; it has {named(train.labels)}"
+        )
+    if len({one.is_exclusive for one in parts.values()}) > 1:
+        raise DataFormatError(f"the parts of {folder} are laid out in different ways")
+    groups = [one.groups for one in parts.values() if one.groups is not None]
+    outcomes = [
+        np.stack(
+            [
+                one.outcomes[:, one.labels.index(label)]
+                if label in one.labels
+                else np.zeros(len(one.paths), np.int64)
+                for label in labels
+            ],
+            axis=1,
+        )
+        for one in parts.values()
+    ]
+    return Listing(
+        tuple(name for one in parts.values() for name in one.names),
+        tuple(path for one in parts.values() for path in one.paths),
+        labels,
+        np.concatenate(outcomes),
+        train.is_exclusive,
+        layout,
+        tuple(sum(groups, ())) if len(groups) == len(parts) else None,
+        tuple(part for part, one in parts.items() for _ in one.paths),
     )
 
 

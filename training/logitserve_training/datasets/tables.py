@@ -12,7 +12,7 @@ from typing import Any, Final
 from logitserve.inference.images import PICTURE_SUFFIXES
 from logitserve_training.datasets import columns
 from logitserve_training.datasets.dataset import Part
-from logitserve_training.datasets.listing import SPLITS, Listing, is_shown, named
+from logitserve_training.datasets.listing import SPLITS, Listing, is_shown, joined, named
 from logitserve_training.errors import DataFormatError, DataMissingError
 from logitserve_training.recipes import FolderOptions
 
@@ -59,21 +59,29 @@ def read(data: Path, options: FolderOptions) -> Listing | None:
     if folder / LABELS_FILE in paths:
         paths = [folder / LABELS_FILE] if data.is_dir() else paths
     files = _Files(folder)
-    found = []
+    found: dict[Path, Listing] = {}
     for path in paths:
         try:
-            found.append(_listing(_cells(path), files, options))
+            one = _listing(_cells(path), files, options)
         except DataFormatError:
             if is_named or len(paths) == 1:
                 raise
-    listings = [one for one in found if one is not None]
+        else:
+            found |= {} if one is None else {path: one}
+    parts = {part: one for path, one in found.items() if (part := SPLITS.get(path.stem.lower()))}
+    if len(found) > 1 and "train" in parts:  # beside them, competitions have a sample_submission
+        if len(parts) == 1:
+            return parts["train"]
+        names = " and ".join(path.name for path in found if path.stem.lower() in SPLITS)
+        return joined(folder, parts, f"{parts['train'].layout}, split given by tables {names}")
+    listings = list(found.values())
     if not listings and is_named:
         raise DataFormatError(f"{paths[0]} has no column that names pictures beside it")
     if len(listings) < 2:
         return listings[0] if listings else None
     raise DataFormatError(
-        f"{folder} has several tables that name its pictures ({named([p.name for p in paths])}): "
-        f"say which with --data {paths[0]}, or name one {LABELS_FILE}"
+        f"{folder} has several tables that name its pictures ({named([p.name for p in found])}): "
+        f"say which with --data {next(iter(found))}, or name one {LABELS_FILE}"
     )
 
 
@@ -86,7 +94,8 @@ def _listing(table: Table, files: "_Files", options: FolderOptions) -> Listing |
     group_by = (options.group_by or "").lower()
     group_at = names.index(group_by) if group_by in names[1:] else None
     split_at = next((i for i, name in enumerate(names) if _is_split(name, table.column(i))), None)
-    rest = [i for i in range(len(names)) if i not in (at, group_at, split_at)]
+    index = {i for i, name in enumerate(names) if not i and name in ("", "unnamed: 0")}  # pandas'
+    rest = [i for i in range(len(names)) if i not in {at, group_at, split_at, *index}]
     described = columns.read(
         table.path,
         [table.header[i] for i in rest],
