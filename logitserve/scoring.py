@@ -19,12 +19,6 @@ from logitserve.inference.rendering import OutputOptions, render
 CHUNK: Final = 64
 """Pictures that are in memory at a time."""
 
-PICTURE_SUFFIXES: Final = frozenset(
-    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif"}
-    | {".bmp", ".dib", ".gif", ".tif", ".tiff"}
-)
-"""Of the files that are taken from folders and tar files; one that is named may have any."""
-
 NOT_FINITE: Final = str(NonFiniteLogitsError())
 
 

@@ -18,7 +18,22 @@ _CONVERT: Final = f"""
 import sys
 import keras, tensorflow as tf, tf2onnx
 source, target = sys.argv[1:]
-if tf.io.gfile.isdir(source):
+def refuse(url, *_, **__):
+    sys.exit(f"its weights are not where Keras keeps them; fetch them once: {{url}}")
+if source.startswith("keras:"):
+    import difflib
+    from keras.src.utils import file_utils
+    file_utils.urlretrieve = refuse
+    name = source.removeprefix("keras:")
+    make = getattr(keras.applications, name, None)
+    if make is None or isinstance(make, type(sys)):
+        known = [one for one in dir(keras.applications) if one[0].isupper()]
+        near = difflib.get_close_matches(name, known, 3, 0.3) or known
+        sys.exit(f"keras.applications has no {{name}}; near it: {{', '.join(near)}}")
+    network = make(weights="imagenet")
+    signature = [tf.TensorSpec((None, *one.shape[1:]), one.dtype) for one in network.inputs]
+    function = tf.function(lambda one: network(one, training=False))
+elif tf.io.gfile.isdir(source):
     loaded = tf.saved_model.load(source)
     network = loaded.signatures["serving_default"]
     names, signature = zip(*network.structured_input_signature[1].items())
@@ -34,16 +49,16 @@ tf2onnx.convert.from_function(function, list(signature), opset={OPSET},
 """
 
 
-def convert(path: Path) -> onnx.ModelProto:
-    """Export a .keras or .h5 file or a SavedModel.
+def convert(path: Path | str) -> onnx.ModelProto:
+    """Export a .keras or .h5 file, a SavedModel, or `keras:NAME` of `keras.applications`.
+
+    Of the latter the weights must be in Keras's cache: nothing is downloaded.
 
     Raises:
         AdoptionError: TensorFlow or tf2onnx is not installed, or they do not take it.
     """
-    source = path.parent if path.name == "saved_model.pb" else path
     with tempfile.TemporaryDirectory() as folder:
-        link = Path(folder) / f"source{'' if source.is_dir() else _suffix(source)}"
-        link.symlink_to(source.resolve())
+        link = path if isinstance(path, str) else _linked(path, Path(folder))
         target = Path(folder) / "model.onnx"
         quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
         done = subprocess.run(  # noqa: S603 - our own interpreter and text
@@ -62,6 +77,14 @@ def convert(path: Path) -> onnx.ModelProto:
             "pip install 'logitserve[training]', or export it to ONNX yourself with tf2onnx"
         )
     raise AdoptionError(f"Keras and tf2onnx cannot export {path}: {reason}")
+
+
+def _linked(path: Path, folder: Path) -> Path:
+    """The file or folder under a name that Keras takes."""
+    source = path.parent if path.name == "saved_model.pb" else path
+    link = folder / f"source{'' if source.is_dir() else _suffix(source)}"
+    link.symlink_to(source.resolve())
+    return link
 
 
 def _suffix(path: Path) -> str:

@@ -41,7 +41,12 @@ def is_half(model: onnx.ModelProto) -> bool:
     )
 
 
-def _open(model: onnx.ModelProto, *, optimized: bool = True) -> "onnxruntime.InferenceSession":
+def open_graph(model: onnx.ModelProto, *, optimized: bool = True) -> "onnxruntime.InferenceSession":
+    """A graph in onnxruntime.
+
+    Raises:
+        AdoptionError: it cannot be loaded.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.onnx"
         try:
@@ -73,7 +78,7 @@ class Network:
             onnx.ValueInfoProto(name=name) for name in tensors if name not in known
         )
         self._model = model
-        self._session = _open(exposed, optimized=optimized)
+        self._session = open_graph(exposed, optimized=optimized)
         self._source = source
         self._tensors = list(tensors)
         self._raw: dict[str, npt.NDArray[Any]] = {}
@@ -131,7 +136,7 @@ class Network:
         dtype = onnx.helper.np_dtype_to_tensor_dtype(like.dtype)
         value = onnx.helper.make_tensor_value_info(tensor, dtype, list(like.shape))
         part.graph.input[0].CopyFrom(value)
-        session = _open(part)
+        session = open_graph(part)
         answers = []
         for row in rows.astype(like.dtype):
             (found,) = session.run([output], {tensor: np.tile(row, batch).reshape(like.shape)})

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from logitserve.errors import SourceError
-from logitserve.scoring import PICTURE_SUFFIXES, Picture, shown, unreadable
+from logitserve.inference.images import PICTURE_SUFFIXES
+from logitserve.scoring import Picture, shown, unreadable
 
 SUFFIXES: Final = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 

@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from logitserve_training.backbone import Backbone
     from logitserve_training.recipes import Recipe
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -45,8 +48,14 @@ class _Names(click.ParamType[tuple[str, ...]]):
 
 FOLDER_OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "head": {
-        "type": click.Choice(["softmax", "binary"]),
-        "help": "of two classes: two logits or one",
+        "type": click.Choice(["softmax", "sigmoid", "binary"]),
+        "help": "softmax: one class each; sigmoid: any number of labels, where a table may mean "
+        "either; binary: one logit for two classes",
+    },
+    "class_by": {
+        "metavar": "first|last|COLUMN|REGEX",
+        "help": "where the class stands, if that may be in two places: which of nested folders, "
+        "which column of the table, or a regular expression for the beginning of the file names",
     },
     "image_size": {
         "type": _ImageSize(),
@@ -76,12 +85,76 @@ FOLDER_OPTIONS: Final[dict[str, dict[str, Any]]] = {
 """By the names of `logitserve_training.recipes.FolderOptions`, where their meaning is told."""
 
 
+BACKBONE_OPTIONS: Final[dict[str, dict[str, Any]]] = {
+    "backbone": {
+        "metavar": "FILE|keras:NAME",
+        "help": "learn on the features of a trained network: an ONNX file, what Keras saved, or "
+        "keras:EfficientNetV2B0 and the like, whose weights must be in Keras's cache",
+    },
+    "features": {
+        "metavar": "TENSOR",
+        "help": "of the backbone; by default what its last linear layer takes",
+    },
+    "preset": {
+        "help": "what the bytes become for the backbone, as for `adopt`; by default imagenet, or "
+        "what keras:NAME expects",
+    },
+    "license": {"help": "SPDX identifier of the backbone's license [NOASSERTION]"},
+}
+
+
 def folder_options(command: Command) -> Command:
     """Give a command the options of the recipe `folder`."""
-    for name, settings in reversed(FOLDER_OPTIONS.items()):
+    for name, settings in reversed((FOLDER_OPTIONS | BACKBONE_OPTIONS).items()):
         text = f"folder: {settings['help']}"
         command = click.option(f"--{name.replace('_', '-')}", **settings | {"help": text})(command)
     return click.option("--network", type=click.Choice(NETWORKS), help="folder: which one")(command)
+
+
+def backbone_of(given: dict[str, Any], recipe: "Recipe", data: Path | None) -> "Backbone | None":
+    """The backbone that was named, cut before its last linear layer.
+
+    It takes pictures of the size that was asked for, else a larger one of the pictures' aspect if
+    it runs on that, else its own.
+
+    Raises:
+        AdoptionError: it cannot be used.
+        click.UsageError: an option about a backbone, and none is named.
+    """
+    source = given.pop("backbone")
+    if source is None:
+        if told := [name for name, value in given.items() if value is not None]:
+            raise click.UsageError(f"--{told[0]} is of a backbone: name one with --backbone")
+        return None
+    from logitserve.adoption import backbone
+    from logitserve.adoption.terms import PRESETS
+    from logitserve.errors import AdoptionError
+    from logitserve_training.backbone import Backbone
+    from logitserve_training.datasets import folder
+
+    preset = given["preset"]
+    if preset is not None and preset not in PRESETS:
+        raise click.UsageError(f"--preset {preset}: there is {', '.join(PRESETS)}")
+    if recipe.folder is None or data is None:
+        raise click.UsageError("--backbone is for the recipe 'folder', with --data")
+    asked = recipe.folder.image_size
+    found = backbone.read(source, tensor=given["features"], preset=preset, size=asked)
+    if asked is None:
+        size = folder.enlarged(data, recipe.folder, found.size)
+        with suppress(AdoptionError):  # it takes none but its own
+            found = backbone.read(source, tensor=given["features"], preset=preset, size=size)
+    name = source if source.startswith("keras:") else Path(source).name
+    settings = {"file": name, "features": found.tensor, "preset": found.preset}
+    license_name = given["license"] or found.license or "NOASSERTION"
+    click.echo(
+        f"backbone {name}: {found.size[0]}×{found.size[1]} pixels (--image-size), features "
+        f"{found.tensor} (--features), bytes as {found.preset} (--preset), license {license_name} "
+        "(--license)",
+        err=True,
+    )
+    made = Backbone(found.graph, dict(settings), license_name)
+    made.settings["sha256"] = made.digest
+    return made
 
 
 def with_folder_options(recipe: "Recipe", network: str | None, options: dict[str, Any]) -> "Recipe":

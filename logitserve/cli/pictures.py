@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from logitserve.scoring import PICTURE_SUFFIXES
+from logitserve.inference.images import PICTURE_SUFFIXES
 
 
 def in_folder(

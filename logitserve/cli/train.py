@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from logitserve.cli.folder_options import FOLDER_OPTIONS, folder_options, with_folder_options
+from logitserve.cli.folder_options import (
+    BACKBONE_OPTIONS,
+    FOLDER_OPTIONS,
+    backbone_of,
+    folder_options,
+    with_folder_options,
+)
 from logitserve.cli.options import data_option, models_option, training_errors
 
 
@@ -36,10 +42,12 @@ class _WithRecipes(click.Command):
       logitserve train digits
       logitserve train digits-mlp --data mnist --name mine --epochs 60
       logitserve train folder --data pictures --name mine
+      logitserve train folder --data pictures --name mine --backbone resnet18.onnx
       logitserve train folder --data street --name street --group-by '[^_]+'
 
-    The recipe `folder` takes pictures in one folder a class, or with a labels.csv of
-    `filename,label…` and 0 or 1. What no option says is decided by the pictures.""",
+    The recipe `folder` takes pictures in a folder a class, in train/, val/ and test/, with the
+    class in the names of the files, or with a table; --dry-run says what it reads. What no option
+    says is decided by the pictures.""",
 )
 @click.argument("recipe")
 @data_option
@@ -63,6 +71,8 @@ class _WithRecipes(click.Command):
     is_flag=True,
     help="go on with the same training after it was interrupted",
 )
+@click.option("--finish", is_flag=True, help="folder, with --resume: publish the best epoch so far")
+@click.option("--dry-run", is_flag=True, help="say what would be read, and train nothing")
 @folder_options
 def command(
     recipe: str,
@@ -73,13 +83,18 @@ def command(
     *,
     if_better: bool,
     resume: bool,
+    finish: bool,
+    dry_run: bool,
     **options: Any,
 ) -> None:
     """Train a model by a RECIPE and publish it.
 
     An option that is not given is the recipe's own.
     """
+    if finish and not resume:
+        raise click.UsageError("--finish goes with --resume")
     of_folder = {key: options.pop(key) for key in FOLDER_OPTIONS}
+    of_backbone = {key: options.pop(key) for key in BACKBONE_OPTIONS}
     with training_errors():
         from logitserve_training import recipes
 
@@ -88,7 +103,27 @@ def command(
         if "optimizer" in given:
             given["optimizer"] = recipes.Optimizer(given["optimizer"])
         settings = replace(chosen.options, **given)
+        if of_backbone["backbone"] is not None:  # features know of such variation already
+            plain = {"flip": False, "crop": 0.0, "color": 0.0}
+            of_folder |= {name: value for name, value in plain.items() if of_folder[name] is None}
         chosen = with_folder_options(chosen, network, of_folder)
+        if of_backbone["backbone"] is not None and (
+            unused := [*given, *(["network"] if network else [])]
+        ):
+            raise click.UsageError(
+                f"--{unused[0].replace('_', '-')} is of a network from scratch; with --backbone, a "
+                "linear head is fitted, and its weight decay is cross-validated"
+            )
+        backbone = backbone_of(of_backbone, chosen, data)
+        if backbone is not None:
+            chosen = backbone.recipe_of(chosen)
+        if dry_run:
+            from logitserve_training.datasets import sources
+            from logitserve_training.progress import Reporter
+
+            sources.load(chosen, data, Reporter())
+            click.echo("read, and nothing trained (--dry-run)")
+            return
         click.echo("loading TensorFlow", err=True)
         from logitserve_training import (
             pipeline,  # after the options are checked: it imports TensorFlow
@@ -102,7 +137,11 @@ def command(
             name=name,
             if_better=if_better,
             resume=resume,
+            take_best=finish,
+            backbone=backbone,
         )
     click.echo(f"published {published.name} version {published.version}: {published.path}")
     click.echo(f"its report: {published.path.parent / 'report' / 'index.html'}")
     click.echo(f"serve it: logitserve serve --models {models}")
+    for line in published.advice:
+        click.echo(line)

@@ -29,6 +29,11 @@ Samples = npt.NDArray[np.uint8]
 """`[h, w]` luminance, `[h, w, 2]` luminance and opacity, `[h, w, 3]` RGB or `[h, w, 4]` RGBA."""
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
+PICTURE_SUFFIXES: Final = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif"}
+    | {".bmp", ".dib", ".gif", ".tif", ".tiff"}
+)
+"""Of the files that are taken from folders and tar files; one that is named may have any."""
 DEFAULT_MAX_PIXELS: Final = 50_000_000
 MOST_PIXELS: Final = 178_956_970
 """Pillow opens no image with more, whatever is allowed (twice its `MAX_IMAGE_PIXELS`)."""

@@ -30,7 +30,8 @@ def test_what_is_given_reaches_the_recipe(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(pipeline, "train", train)
     arguments = (
-        "--head binary --image-size 60x80 --channels 1 --group-by [^_]+ --test-groups a,b "
+        "--head binary --class-by last --image-size 60x80 --channels 1 --group-by [^_]+ "
+        "--test-groups a,b "
         "--test-split 0.2 --validation-split 0.1 --flip no --crop 0.1 --color 0 --network cnn"
     )
     done = CliRunner().invoke(main, ["train", "folder", "--data", "x", *arguments.split()])
@@ -39,6 +40,7 @@ def test_what_is_given_reaches_the_recipe(monkeypatch: pytest.MonkeyPatch) -> No
     assert recipe.network is NetworkName.CNN
     assert recipe.folder == FolderOptions(
         head=Head.BINARY,
+        class_by="last",
         image_size=(60, 80),
         channels=1,
         group_by="[^_]+",
@@ -62,6 +64,8 @@ def test_what_is_given_reaches_the_recipe(monkeypatch: pytest.MonkeyPatch) -> No
         ("folder --image-size 4", "--image-size must be 8 to 1024 pixels a side"),
         ("folder --test-groups a", "--test-groups needs --group-by"),
         ("folder", "needs --data"),
+        ("folder --finish", "--finish goes with --resume"),
+        ("folder --backbone b.onnx", "--backbone is for the recipe 'folder', with --data"),
         ("folder --data nowhere", "nowhere is not a folder"),
     ],
 )

@@ -107,6 +107,27 @@ def test_a_line_is_written_about_each_epoch(dataset: Dataset) -> None:
     assert lines[-1].endswith("left 0:00:00")
 
 
+@pytest.mark.parametrize("averaged", [None, 0.5])
+def test_the_best_epoch_is_kept(dataset: Dataset, averaged: float | None) -> None:
+    """Steps that are too long, so that validation gets better and worse; also of the average."""
+    recipe = replace(recipes.find("digits-mlp"), keeps_best=True, averaged_epochs=averaged)
+    log = io.StringIO()
+    options = replace(OPTIONS, epochs=8, learning_rate=0.1)
+    network, epochs = fitted_network(dataset, recipe, options, log)
+    logits = network.predict(dataset.validation.images, verbose=0)
+    losses = [epoch.validation_loss for epoch in epochs]
+    found = float(np.mean(nll(Head.SOFTMAX, logits, dataset.validation.classes)))
+    assert found == pytest.approx(min(losses), rel=1e-4)
+    assert f"the weights of epoch {1 + int(np.argmin(losses))} are taken" in log.getvalue()
+
+
+def test_training_ends_when_validation_gets_no_better(dataset: Dataset) -> None:
+    recipe = replace(recipes.find("softmax-regression"), keeps_best=True, averaged_epochs=None)
+    options = replace(OPTIONS, epochs=30, optimizer=Optimizer.SGD, learning_rate=1e-12)
+    _, epochs = fitted(dataset, recipe, options)
+    assert len(epochs) == 11
+
+
 def test_the_convolutional_recipe_takes_a_step(dataset: Dataset) -> None:
     small = replace(dataset, train=dataset.train[:64], validation=dataset.validation[:20])
     _, epochs = fitted(small, recipes.find("digits"), replace(OPTIONS, epochs=1))

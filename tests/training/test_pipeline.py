@@ -190,6 +190,22 @@ def test_mistakes_are_found_before_anything_is_trained(data: Path, tmp_path: Pat
         )
 
 
+def test_too_little_space_is_found_before_anything_is_trained(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=5_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(OptionError, match="has 5 MB free, and a training needs 100"):
+        pipeline.train(
+            recipes.find("digits-mlp"),
+            QUICK,
+            data=data,
+            models=tmp_path,
+            console=Console(quiet=True),
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_model_of_an_unknown_recipe_has_no_test_set(
     published: Published, tmp_path: Path, data: Path
 ) -> None:

@@ -74,7 +74,6 @@ def test_an_option_that_cannot_be_used_is_named(change: dict[str, Any], option: 
 @pytest.mark.parametrize(
     ("change", "option"),
     [
-        ({"head": Head.SIGMOID}, "--head"),
         ({"image_size": (7, 60)}, "--image-size"),
         ({"image_size": (60, 1025)}, "--image-size"),
         ({"test_split": 0.0}, "--test-split"),

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -12,12 +13,21 @@ from logitserve.inference.repository import MODEL_FILE, REPORT_FOLDER
 from logitserve_training import export, report
 from logitserve_training.baseline import Comparison
 from logitserve_training.calibrate import calibrate
-from logitserve_training.datasets.dataset import Dataset
+from logitserve_training.datasets.dataset import Dataset, Groups
 from logitserve_training.evaluate import Evaluation, evaluate, predict_all
 from logitserve_training.fit import Epoch
 from logitserve_training.measure import measure
 from logitserve_training.progress import Reporter
-from logitserve_training.statistics.calibration import FEW
+from logitserve_training.statistics.calibration import FEW, Logits, Truth
+
+
+class HeldOut(NamedTuple):
+    """What the network said of pictures that the weights which said it were not fitted to."""
+
+    logits: Logits
+    truth: Truth
+    groups: Groups | None
+    """As `LabeledImages` has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +47,7 @@ def finish(
     dataset: Dataset,
     epochs: list[Epoch],
     reporter: Reporter,
+    held_out: HeldOut | None = None,
 ) -> Finished:
     """Calibrate on the validation part, measure on the test part, write file and report.
 
@@ -47,13 +58,16 @@ def finish(
         dataset: whose train part the weights were fitted to.
         epochs: how the fit went.
         reporter: told of what was found.
+        held_out: what to calibrate on in place of the validation part.
     """
     file = folder / MODEL_FILE
     export.write(proto, card, file)
     validation = dataset.validation
-    logits = predict_all(Predictor.load(file), validation.images).logits
+    if held_out is None:
+        logits = predict_all(Predictor.load(file), validation.images).logits
+        held_out = HeldOut(logits, validation.classes, validation.groups)
     prepared = np.concatenate([dataset.train.images, validation.images])
-    card = calibrate(card, logits, validation.classes, prepared, validation.groups)
+    card = calibrate(card, held_out.logits, held_out.truth, prepared, held_out.groups)
     reporter.line(_summary(card))
 
     export.write(proto, card, file)
@@ -94,7 +108,7 @@ def _summary(card: ModelCard) -> str:
         )
     what = f"temperature {card.temperature:.3f}" if card.scaling is None else "a scaling a label"
     before, after = calibration.before.nll, calibration.after.nll
-    found = f"calibrated with {what}: NLL of the validation part {before:.5f} to {after:.5f} nats"
+    found = f"calibrated with {what}: NLL of held-out pictures {before:.5f} to {after:.5f} nats"
     if calibration.pictures < FEW:
         found += (
             f"; {calibration.pictures} pictures are too few to calibrate: the probabilities are "

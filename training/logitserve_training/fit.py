@@ -25,6 +25,10 @@ _MOMENTUM: Final = 0.9
 _ESTIMATED: Final = 10_000
 """Pictures over which the statistics of batch normalization are estimated."""
 _ESTIMATED_BATCH: Final = 500
+EPOCHS_FILE: Final = "epochs.json"
+_BEST: Final = "best.npz"
+_LEAST_PATIENCE: Final = 10
+"""Epochs without a better one after which training ends, at least."""
 _AVERAGED_SHARE: Final = 0.1
 """Of the training, at most: or the average of a short one would still hold the fresh weights."""
 
@@ -59,6 +63,7 @@ def fit(
     fresh: Callable[[int], LabeledImages] | None = None,
     weights: losses.Weights | None = None,
     checkpoint: Path | None = None,
+    take_best: bool = False,
 ) -> list[Epoch]:
     """Fit the network's weights in place.
 
@@ -72,6 +77,7 @@ def fit(
         fresh: pictures of each epoch, as many as `train` has; None takes those of `train`.
         weights: of the labels in the loss; None counts every picture once.
         checkpoint: folder where each epoch's state is kept until the last, and gone on from.
+        take_best: take the best epoch of the checkpoint, and train no further.
 
     Returns:
         one entry an epoch.
@@ -89,6 +95,14 @@ def fit(
     log = _EpochLog(reporter, options.epochs, checkpoint)
     done = len(log.epochs)
     callbacks = _callbacks(recipe, optimizer)
+    best = _Best(log, options.epochs, checkpoint) if recipe.keeps_best else None
+    if best is not None:
+        callbacks.insert(0, best)  # before the weights are swapped back from their average
+        best.set_model(network)
+    if take_best and best is not None:
+        best.restore(reporter)
+        estimate_statistics(network, train.images)
+        return log.epochs
     if checkpoint is not None:
         callbacks.append(keras.callbacks.BackupAndRestore(checkpoint / "state"))
     with reporter.steps("fit", steps * (options.epochs - done)) as advance:
@@ -103,7 +117,9 @@ def fit(
             callbacks=[*callbacks, log.callback, count_steps],
             verbose=0,
         )
-    _require_convergence(log.epochs, options)
+    _require_convergence(log.epochs, options, is_stopped=best is not None and best.is_stopped)
+    if best is not None:
+        best.restore(reporter)
     estimate_statistics(network, train.images)
     return log.epochs
 
@@ -135,8 +151,9 @@ def estimate_statistics(network: "keras.Model", images: Images) -> None:
         layer.momentum = momentum
 
 
-def _require_convergence(epochs: list[Epoch], options: Options) -> None:
-    if len(epochs) < options.epochs or not math.isfinite(epochs[-1].loss):
+def _require_convergence(epochs: list[Epoch], options: Options, *, is_stopped: bool) -> None:
+    is_short = len(epochs) < options.epochs and not is_stopped
+    if is_short or not math.isfinite(epochs[-1].loss):
         raise DivergedError(
             f"the loss became NaN or infinite in epoch {len(epochs)}; "
             f"try a --learning-rate below {options.learning_rate:g}"
@@ -169,11 +186,46 @@ def _callbacks(recipe: Recipe, optimizer: Any) -> list[Any]:
     ]
 
 
+class _Best(keras.callbacks.Callback):  # type: ignore[misc] # Keras is not typed
+    """Keeps the weights that validation was best with, and stops when better ones stay away."""
+
+    def __init__(self, log: "_EpochLog", total: int, checkpoint: Path | None) -> None:
+        super().__init__()
+        self._log, self._file = log, None if checkpoint is None else checkpoint / _BEST
+        self._patience = max(_LEAST_PATIENCE, math.ceil(total / 3))
+        self._weights: list[Any] = []
+        losses = [epoch.validation_loss for epoch in log.epochs]
+        self._least = min(losses, default=math.inf)
+        self.number = 1 + losses.index(self._least) if losses else 0
+        """Of the best epoch."""
+        self.is_stopped = False
+
+    def on_test_end(self, logs: Any = None) -> None:
+        """Validation is over: these are the weights that it was run with."""
+        epoch = len(self._log.epochs) + 1
+        if logs["loss"] < self._least:
+            self._least, self.number = logs["loss"], epoch
+            self._weights = self.model.get_weights()
+            if self._file is not None:
+                np.savez(self._file, *self._weights)
+        elif epoch - self.number >= self._patience:
+            self.is_stopped = self.model.stop_training = True
+
+    def restore(self, reporter: Reporter) -> None:
+        """Give the network the best weights, also of before an interruption."""
+        reporter.line(f"the weights of epoch {self.number} are taken: the least validation loss")
+        if self._weights:
+            self.model.set_weights(self._weights)
+        elif self._file is not None and self._file.is_file():
+            with np.load(self._file) as kept:
+                self.model.set_weights([kept[f"arr_{i}"] for i in range(len(kept))])
+
+
 class _EpochLog:
     """Keeps each epoch's figures and writes a line about it."""
 
     def __init__(self, reporter: Reporter, total: int, checkpoint: Path | None) -> None:
-        self._file = None if checkpoint is None else checkpoint / "epochs.json"
+        self._file = None if checkpoint is None else checkpoint / EPOCHS_FILE
         self.epochs: list[Epoch] = []
         """Of the network's training; also those before it was interrupted."""
         if self._file is not None and self._file.is_file():

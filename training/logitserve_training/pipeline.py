@@ -4,7 +4,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from rich.console import Console
@@ -12,13 +12,15 @@ from rich.console import Console
 from logitserve.inference.card import DatasetInfo, Golden, Head, ModelCard, TrainingInfo
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import MODEL_FILE, ModelRepository
-from logitserve_training import backend, export, losses, networks
+from logitserve_training import advice, backend, export, linear_head, losses, networks
+from logitserve_training import backbone as on_top
+from logitserve_training.backbone import Apart, Backbone
 from logitserve_training.datasets import scenes, sources
 from logitserve_training.datasets.dataset import Dataset
 from logitserve_training.errors import NotBetterError, OptionError, TrainingError
 from logitserve_training.evaluate import Evaluation, evaluate
-from logitserve_training.finish import finish
-from logitserve_training.fit import Epoch, fit
+from logitserve_training.finish import HeldOut, finish
+from logitserve_training.fit import EPOCHS_FILE, Epoch, fit
 from logitserve_training.progress import Reporter
 from logitserve_training.recipes import Options, Recipe, Source
 from logitserve_training.statistics.intervals import Paired
@@ -26,7 +28,18 @@ from logitserve_training.statistics.intervals import Paired
 _COMPARED: Final = 5_000
 """Pictures; fewer where the data set has fewer."""
 
+_COMPARED_ON_TOP: Final = 300
+"""Where a backbone makes each slow."""
 _GOLDEN_SCENES: Final = 10
+_SPACE: Final = 100_000_000
+"""Bytes for checkpoints, model and report."""
+_FEW: Final = 2_000
+"""Pictures below which a backbone is worth more than a network of one's own."""
+_HINT: Final = (
+    f"fewer than {_FEW} pictures: a network that was trained on many others finds more in them "
+    "than one from scratch. Give one with --backbone: torchvision's or timm's exported to ONNX, or "
+    "keras:EfficientNetV2B0 once its weights are in Keras's cache (docs/folder.md)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +52,8 @@ class Published:
     """The ONNX file."""
     metrics: dict[str, float]
     """Measured on the test part."""
+    advice: tuple[str, ...] = ()
+    """What to do next, a line each."""
 
 
 def train(
@@ -51,6 +66,8 @@ def train(
     console: Console | None = None,
     if_better: bool = False,
     resume: bool = False,
+    take_best: bool = False,
+    backbone: Backbone | None = None,
 ) -> Published:
     """Train a model and publish its next version, whole or not at all.
 
@@ -64,6 +81,8 @@ def train(
         if_better: publish only what has more right answers on the test part than the version
             before.
         resume: go on with a training that was interrupted, after its last whole epoch.
+        take_best: with `resume`, publish the best epoch so far instead of going on.
+        backbone: of a folder: a head is learned on its features, instead of a network from scratch.
 
     Raises:
         OptionError: there is nothing to resume, or it was another training.
@@ -74,19 +93,23 @@ def train(
         PublishError: the version cannot be put into the folder of models.
     """
     reporter = Reporter(console)
-    recipe, dataset = sources.load(recipe, data, reporter)
+    if backbone is not None:
+        recipe = backbone.recipe_of(recipe)
     with ModelRepository(models).publication(name or recipe.name) as draft:
-        reporter.line(f"{recipe.name}: {dataset.info.train} pictures, {options.epochs} epochs")
-        checkpoint = _checkpoint(models / (name or recipe.name), recipe, options, resume=resume)
-        try:
-            network, epochs = _fitted(recipe, options, dataset, reporter, checkpoint)
-        except KeyboardInterrupt:
-            reporter.line("interrupted: with --resume the same command goes on after that epoch")
-            raise
-        except TrainingError:
-            shutil.rmtree(checkpoint)
-            raise
-        shutil.rmtree(checkpoint)
+        _require_space(draft.folder, backbone)
+        recipe, dataset = sources.load(recipe, data, reporter)
+        chosen: linear_head.Chosen | None = None
+        held_out: HeldOut | None = None
+        if backbone is None:
+            checkpoint = _checkpoint(models / (name or recipe.name), recipe, options, resume=resume)
+            if take_best:
+                _require_an_epoch(recipe, checkpoint)
+            network, epochs = _from_scratch(
+                recipe, options, dataset, reporter, checkpoint=checkpoint, take_best=take_best
+            )
+        else:
+            network, chosen, held_out = _headed(backbone, recipe, dataset, reporter)
+            epochs = []
         card = _card(
             recipe,
             options,
@@ -94,20 +117,127 @@ def train(
             version=draft.version,
             goldens=_goldens(network, recipe),
             dataset=dataset.info,
+            backbone=backbone,
         )
         reporter.line("export to ONNX")
-        proto = export.to_onnx(network, recipe.input)
+        if isinstance(network, Apart):
+            proto = network.backbone.with_head(network.head)
+        else:
+            proto = export.to_onnx(network, recipe.input)
         export.write(proto, card, draft.folder / MODEL_FILE)
         _compare(network, draft.folder / MODEL_FILE, dataset, reporter)
-        evaluation = finish(
-            draft.folder, proto, card, dataset=dataset, epochs=epochs, reporter=reporter
-        ).evaluation
+        finished = finish(
+            draft.folder,
+            proto,
+            card,
+            dataset=dataset,
+            epochs=epochs,
+            reporter=reporter,
+            held_out=held_out,
+        )
+        evaluation = finished.evaluation
         _compare_versions(
             models / card.name, draft.version, evaluation, dataset, reporter, if_better=if_better
         )
     path = models / card.name / card.version / MODEL_FILE
     reporter.line(f"published {path}: {_summary(evaluation)}")
-    return Published(card.name, card.version, path, evaluation.metrics)
+    told = tuple(advice.lines(finished.card, evaluation, dataset, chosen))
+    return Published(card.name, card.version, path, evaluation.metrics, told)
+
+
+def _require_space(folder: Path, backbone: Backbone | None) -> None:
+    """Refuse before the first epoch what could not be written after the last.
+
+    Raises:
+        OptionError: the file system has too little space.
+    """
+    needed = _SPACE + (0 if backbone is None else 2 * backbone.graph.ByteSize())
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OptionError(
+            f"{folder.parent} has {free / 1e6:.0f} MB free, and a training needs "
+            f"{needed / 1e6:.0f}: free some, or choose another place with --models"
+        )
+
+
+def _require_an_epoch(recipe: Recipe, checkpoint: Path) -> None:
+    if not recipe.keeps_best or not (checkpoint / EPOCHS_FILE).is_file():
+        raise OptionError(
+            f"{checkpoint} has no best epoch to publish (--finish): go on with --resume alone"
+        )
+
+
+def _from_scratch(
+    recipe: Recipe,
+    options: Options,
+    dataset: Dataset,
+    reporter: Reporter,
+    *,
+    checkpoint: Path,
+    take_best: bool,
+) -> tuple["backend.keras.Model", list[Epoch]]:
+    info = dataset.info
+    if recipe.source is Source.FOLDER and info.train + info.validation + info.test < _FEW:
+        reporter.line(_HINT)
+    reporter.line(f"{recipe.name}: {info.train} pictures, {options.epochs} epochs")
+    try:
+        found = _fitted(
+            recipe, options, dataset, reporter, checkpoint=checkpoint, take_best=take_best
+        )
+    except KeyboardInterrupt:
+        best = "; with --resume --finish it publishes the best so far" * recipe.keeps_best
+        reporter.line(f"interrupted: with --resume the same command goes on after that epoch{best}")
+        raise
+    except TrainingError:
+        shutil.rmtree(checkpoint)
+        raise
+    shutil.rmtree(checkpoint)
+    return found
+
+
+def _headed(
+    backbone: Backbone, recipe: Recipe, dataset: Dataset, reporter: Reporter
+) -> tuple[Apart, linear_head.Chosen, HeldOut]:
+    """The backbone with a linear head, whose weight decay is cross-validated.
+
+    It is fitted to the validation part too, and calibrated by what the folds' heads said of the
+    pictures that they were not fitted to (as scikit-learn's CalibratedClassifierCV does without an
+    ensemble): few pictures are too dear to be held out for it.
+    """
+    parts = (dataset.train, dataset.validation)
+    images = np.concatenate([part.images for part in parts])
+    forms = on_top.forms(recipe.augmentation, len(images))
+    reporter.line(
+        f"{backbone.settings['file']}: {backbone.width} features of {len(images)} pictures of the "
+        f"training and validation parts, each in {len(forms)} form{'s' * (len(forms) > 1)}; kept "
+        f"in {on_top.cache_folder()}"
+    )
+    try:
+        found = np.stack(
+            [
+                on_top.features(backbone, images, on_top.cache_folder(), reporter, form=form)
+                for form in forms
+            ]
+        )
+    except KeyboardInterrupt:
+        reporter.line("interrupted: the same command goes on where this one stopped")
+        raise
+    classes = np.concatenate([part.classes for part in parts])
+    groups = None
+    if dataset.train.groups is not None and dataset.validation.groups is not None:
+        groups = np.concatenate([dataset.train.groups, dataset.validation.groups])
+    logits = 1 if recipe.head is Head.BINARY else len(recipe.labels)
+    chosen = linear_head.choose(
+        recipe.head, found, classes, groups, logits=logits, reporter=reporter
+    )
+    reporter.line(
+        f"weight decay {chosen.decay:g}: the least loss of {chosen.folds} cross-validated parts "
+        f"({chosen.loss:.4f} nats)"
+    )
+    decays = np.array([chosen.decay])
+    (head,) = linear_head.fit(recipe.head, found, classes, decays, logits)
+    units = None if groups is None else groups[chosen.rows]
+    return Apart(backbone, head), chosen, HeldOut(chosen.logits, classes[chosen.rows], units)
 
 
 def _checkpoint(folder: Path, recipe: Recipe, options: Options, *, resume: bool) -> Path:
@@ -130,7 +260,13 @@ def _checkpoint(folder: Path, recipe: Recipe, options: Options, *, resume: bool)
 
 
 def _fitted(
-    recipe: Recipe, options: Options, dataset: Dataset, reporter: Reporter, checkpoint: Path
+    recipe: Recipe,
+    options: Options,
+    dataset: Dataset,
+    reporter: Reporter,
+    *,
+    checkpoint: Path,
+    take_best: bool,
 ) -> tuple["backend.keras.Model", list[Epoch]]:
     backend.make_deterministic(options.seed)
     network = networks.build(
@@ -154,13 +290,14 @@ def _fitted(
         fresh=dataset.fresh,
         weights=weights,
         checkpoint=checkpoint,
+        take_best=take_best,
     )
     if weights is not None:
         losses.unweigh(network, weights)
     return network, epochs
 
 
-def _goldens(network: "backend.keras.Model", recipe: Recipe) -> tuple[Golden, ...]:
+def _goldens(network: Any, recipe: Recipe) -> tuple[Golden, ...]:
     pictures = scenes.drawn(count=_GOLDEN_SCENES) if recipe.source is Source.SCENES else None
     return export.draw_goldens(network, recipe.input, pictures)
 
@@ -173,6 +310,7 @@ def _card(
     version: str,
     goldens: tuple[Golden, ...],
     dataset: DatasetInfo,
+    backbone: Backbone | None,
 ) -> ModelCard:
     """The card of a model that has not been measured yet."""
     settings = asdict(options) | {
@@ -186,10 +324,14 @@ def _card(
             key: list(value) if isinstance(value, tuple) else value  # as JSON gives it back
             for key, value in asdict(recipe.folder).items()
         }
+    description = recipe.description
+    if backbone is not None:
+        settings = {"folder": settings["folder"], "backbone": backbone.settings}
+        description = f"{description[:-1]}, on the features of {backbone.settings['file']}."
     return ModelCard(
         name=name,
         version=version,
-        description=recipe.description,
+        description=description,
         head=recipe.head,
         labels=recipe.labels,
         input=recipe.input,
@@ -204,17 +346,17 @@ def _card(
             libraries=export.libraries(),
         ),
         created=datetime.now(UTC),
-        license="Apache-2.0",
+        license="Apache-2.0" if backbone is None else backbone.license,
     )
 
 
-def _compare(
-    network: "backend.keras.Model", file: Path, dataset: Dataset, reporter: Reporter
-) -> None:
+def _compare(network: Any, file: Path, dataset: Dataset, reporter: Reporter) -> None:
     """Prove that the exported file answers as the network does, on the validation part first."""
     images = np.concatenate([dataset.validation.images, dataset.train.images[:_COMPARED]])
-    difference = export.check_agreement(network, Predictor.load(file), images[:_COMPARED])
-    reporter.line(f"Keras and onnxruntime agree to {difference:.1e} in probability")
+    compared = images[: _COMPARED_ON_TOP if isinstance(network, Apart) else _COMPARED]
+    difference = export.check_agreement(network, Predictor.load(file), compared)
+    what = "backbone and head apart" if isinstance(network, Apart) else "Keras"
+    reporter.line(f"{what} and onnxruntime agree to {difference:.1e} in probability")
 
 
 def _compare_versions(

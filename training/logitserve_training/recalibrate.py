@@ -55,6 +55,11 @@ def recalibrate(
     repository = ModelRepository(models)
     file = repository.model_file(name)
     card = Predictor.load(file).card
+    if card.training is not None and "backbone" in card.training.settings:
+        raise OptionError(
+            f"model {name!r} is a head on a backbone, which was fitted to its validation part too, "
+            "and calibrated by cross-validation: train it again, its features are kept"
+        )
     _, dataset = sources.load(recipes.of_card(card), data, reporter)
     _require_same_data(card, dataset)
     making = _replacement(file.parent) if in_place else repository.publication(name)

@@ -120,7 +120,11 @@ class FolderOptions:
     """
 
     head: Head | None = None
-    """Softmax or binary, where each picture has one class of two."""
+    """Softmax or binary, where each picture has one class of two; of a table whose cells may be a
+    class of several words or several labels, softmax or sigmoid says which."""
+    class_by: str | None = None
+    """Where the class stands, if it may be in two places: `first` or `last` of nested folders, a
+    column of the table, or a regular expression for the beginning of the file names."""
     image_size: tuple[int, int] | None = None
     """Height and width that the network takes, pixels."""
     channels: Literal[1, 3] | None = None
@@ -142,7 +146,6 @@ class FolderOptions:
 
     def __post_init__(self) -> None:
         checks = {
-            "--head must be softmax or binary": self.head is not Head.SIGMOID,
             "--image-size must be 8 to 1024 pixels a side": all(
                 8 <= side <= 1024 for side in self.image_size or ()
             ),
@@ -184,6 +187,9 @@ class Recipe:
     augmentation: Augmentation | None = None
     is_weighed: bool = False
     """Whether rare labels count more in the loss; `logitserve_training.losses`."""
+    keeps_best: bool = False
+    """Whether the weights of the epoch with the least validation loss are taken, and training ends
+    when a third of the epochs has brought no better ones."""
     folder: FolderOptions | None = None
     """Of a folder of pictures, which completes labels, head, input and augmentation."""
 
@@ -276,6 +282,7 @@ RECIPES: Final = {
             schedule=Schedule.COSINE,
             averaged_epochs=5,
             is_weighed=True,
+            keeps_best=True,
             folder=FolderOptions(),
         ),
     )
@@ -316,7 +323,8 @@ def of_card(card: ModelCard) -> Recipe:
     if folder is not None:
         said: dict[str, Any] = dict(settings.get("folder", {}))  # type: ignore[arg-type]
         tuples = {key: tuple(value) for key, value in said.items() if isinstance(value, list)}
-        head = None if card.head is Head.SIGMOID else card.head
+        asked = said.get("head") and Head(said["head"])
+        head = asked if card.head is Head.SIGMOID else card.head
         folder = FolderOptions(**said | tuples | {"head": head})
     return replace(
         recipe,

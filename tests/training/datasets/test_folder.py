@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -155,7 +156,7 @@ def test_too_few_pictures_and_heads_that_do_not_suit(tmp_path: Path) -> None:
     three = class_folder(tmp_path / "three", count=6, classes=SHAPES)
     with pytest.raises(OptionError, match="--head binary is for two classes; there are 3"):
         load(three, head=Head.BINARY)
-    with pytest.raises(OptionError, match=r"labels.csv has many labels"):
+    with pytest.raises(OptionError, match=r"labels.csv.* have many labels"):
         load(label_folder(tmp_path / "labels"), head=Head.BINARY)
     with pytest.raises(OptionError, match="needs --data"):
         folder.load(recipes.find("folder"), None, Reporter())
@@ -231,6 +232,90 @@ def test_training_without_a_class_is_refused_with_the_number_needed(tmp_path: Pa
         load(path, group_by="[a-z]+")
 
 
+def drawn(path: Path, counts: dict[str, int]) -> Path:
+    """A folder a class, of so many pictures."""
+    for number, (shape, count) in enumerate(counts.items()):
+        (path / shape).mkdir(parents=True)
+        for index in range(count):
+            picture([shape], 100 * number + index).save(path / shape / f"{index}.png")
+    return path
+
+
+def test_a_rare_class_is_in_each_part(tmp_path: Path) -> None:
+    _, dataset, log = load(drawn(tmp_path / "rare", {"circle": 60, "square": 3, "line": 4}))
+    for part in (dataset.train, dataset.validation, dataset.test):
+        assert np.bincount(part.classes, minlength=3).min() >= 1
+    assert "WARNING: fewer than 10 pictures of line (4), square (3): too few to learn" in log
+
+
+def test_a_class_of_one_picture_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(DataFormatError, match="one picture is too few for a class: line"):
+        load(drawn(tmp_path / "one", {"circle": 12, "line": 1}))
+
+
+def test_parts_that_the_folder_gives_are_taken_and_the_rest_is_torn_out(tmp_path: Path) -> None:
+    drawn(tmp_path / "data" / "train", {"circle": 20, "square": 20})
+    drawn(tmp_path / "data" / "test", {"circle": 4, "square": 3})
+    _, dataset, log = load(tmp_path / "data")
+    assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [34, 6, 7]
+    assert "47 pictures, 2 classes (circle, square): a class folder each, split given by" in log
+    assert dataset.files is not None
+    assert all("test" in file.parts for file in dataset.files["test"])
+
+
+def test_few_pictures_are_trained_on_with_a_sane_temperature(tmp_path: Path) -> None:
+    """Two of a class are both learned, so that neither validation nor test has one."""
+    done = pipeline.train(
+        replace(recipes.find("folder"), network=NetworkName.LINEAR),
+        replace(QUICK, epochs=4),
+        data=drawn(tmp_path / "few", {"circle": 14, "square": 9, "line": 2}),
+        models=tmp_path / "models",
+        name="few",
+        console=Console(quiet=True),
+    )
+    card = Predictor.load(done.path).card
+    assert 0.2 < card.temperature < 5
+    assert card.labels == ("circle", "line", "square")
+
+
+def test_the_best_epoch_of_an_interrupted_training_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = class_folder(tmp_path / "shapes")
+    log = io.StringIO()
+
+    def train(*, resume: bool = False) -> pipeline.Published:
+        return pipeline.train(
+            replace(recipes.find("folder"), network=NetworkName.LINEAR),
+            replace(QUICK, epochs=30),
+            data=data,
+            models=tmp_path / "models",
+            name="mine",
+            console=Console(file=log, width=400),
+            resume=resume,
+            take_best=resume,
+        )
+
+    line = Reporter.line
+
+    def interrupted(self: Reporter, text: str) -> None:
+        line(self, text)
+        if text.startswith("epoch 3/"):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Reporter, "line", interrupted)
+        train()
+    assert "with --resume --finish it publishes the best so far" in log.getvalue()
+    assert not list((tmp_path / "models").rglob("model.onnx"))
+    done = train(resume=True)
+    assert (
+        len(json.loads((done.path.parent / "report" / "metrics.json").read_text())["epochs"]) == 3
+    )
+    with pytest.raises(OptionError, match="no training to resume"):
+        train(resume=True)
+
+
 def test_what_is_done_to_training_pictures_is_said(tmp_path: Path) -> None:
     path = class_folder(tmp_path / "shapes")
     assert "training pictures are mirrored" in load(path)[2]
@@ -266,6 +351,8 @@ def test_many_labels_are_published_with_thresholds_and_a_table(
     assert card.thresholds is not None
     assert {"macro_f1", "mean_average_precision", "majority_macro_f1"} <= card.metrics.keys()
     assert "weights in the loss: " in log
+    assert "fewer than 2000 pictures" in log
+    assert "Give one with --backbone" in log
     with (path.parent / "report" / "labels.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["label"] for row in rows] == list(SHAPES)

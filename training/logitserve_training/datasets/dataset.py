@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Final, Literal, Self
 
 import numpy as np
@@ -61,6 +62,8 @@ class Dataset:
     """What tells the pictures of each part, where not their pixels: names and digests of files.
 
     A decoder of another version gives other pixels of the same file."""
+    files: dict[Part, tuple[Path, ...]] | None = None
+    """Where the pictures of each part lie, if each is a file."""
 
     @cached_property
     def digests(self) -> dict[Part, str]:

@@ -13,9 +13,9 @@ from logitserve.inference import images as codec
 from logitserve.inference import preprocessing
 from logitserve.inference.card import DatasetInfo, Fit, Head, InputSpec
 from logitserve.inference.errors import ImageError
-from logitserve_training.datasets import duplicates, listing
+from logitserve_training.datasets import duplicates, layouts
 from logitserve_training.datasets.dataset import PARTS, Dataset, Groups, Images, LabeledImages
-from logitserve_training.datasets.listing import Listing
+from logitserve_training.datasets.listing import Listing, named
 from logitserve_training.datasets.splits import Rows, stratified
 from logitserve_training.errors import DataFormatError, OptionError
 from logitserve_training.progress import Reporter
@@ -43,6 +43,16 @@ _REMEDY: Final = (
 )
 _FEW_OF_LABEL: Final = 5
 """Pictures of a label in a part below which a figure of it says next to nothing."""
+_FEWEST: Final = 2
+"""Pictures of a class: one to learn from and one to test on, or nothing can be said of it."""
+_FEW_OF_CLASS: Final = 10
+"""Pictures of a class below which a person is told to take more."""
+
+_LARGER: Final = 1.25
+"""Of the side that a backbone was trained at."""
+_LONGEST_ASPECT: Final = 2.0
+_STEP: Final = 16
+"""Pixels: half of what most networks reduce to one place."""
 
 PART_NAMES: Final = ("training", "validation", "test")
 """As a message says them."""
@@ -58,7 +68,12 @@ def load(recipe: Recipe, data: Path | None, reporter: Reporter) -> tuple[Recipe,
     options = recipe.folder or FolderOptions()
     if data is None:
         raise OptionError("the recipe 'folder' needs --data, the folder with the pictures")
-    listed = listing.read(data, options.group_by)
+    listed = layouts.read(data, options)
+    reporter.line(
+        f"{len(listed.paths)} pictures, {len(listed.labels)} "
+        f"{'classes' if listed.is_exclusive else 'labels'} ({named(listed.labels)}): "
+        f"{listed.layout}"
+    )
     head, labels = _head(listed, options)
     spec = recipe.input if recipe.labels else _input(listed, options)
     _require_same_labels(recipe, data, head, labels)
@@ -75,12 +90,18 @@ def load(recipe: Recipe, data: Path | None, reporter: Reporter) -> tuple[Recipe,
     )
     if head is Head.SIGMOID and (listed.outcomes.sum(axis=1) == 1).all():
         reporter.line(
-            f"WARNING: each row of {listing.LABELS_FILE} has one 1, but its labels are taken to be "
-            "independent (sigmoid head); for one class each, put the pictures in a folder a class"
+            "WARNING: each picture has one label, but the labels are taken to be independent "
+            "(sigmoid head); for one class each, say --head softmax"
         )
     recipe = replace(recipe, head=head, labels=labels, input=spec, augmentation=augmentation)
     names = {part: _lines(listed[rows]) for part, rows in zip(PARTS, parts, strict=True)}
-    dataset = Dataset(data.resolve().name, _digest(listed), train, validation, test, names=names)
+    files = {
+        part: tuple(listed.paths[row] for row in rows)
+        for part, rows in zip(PARTS, parts, strict=True)
+    }
+    dataset = Dataset(
+        data.resolve().name, _digest(listed), train, validation, test, names=names, files=files
+    )
     return recipe, dataset
 
 
@@ -101,9 +122,9 @@ def of_model(
     """
     options = recipe.folder or FolderOptions()
     try:
-        listed = listing.read(data, options.group_by)
-    except OptionError:  # names of another folder have no groups
-        listed = listing.read(data, None)
+        listed = layouts.read(data, options)
+    except OptionError:  # another folder has other names, columns and levels
+        listed = layouts.read(data, replace(options, group_by=None, class_by=None, test_groups=()))
     head, labels = _head(listed, options)
     _require_same_labels(recipe, data, head, labels)
     images, listed = _decoded(listed, recipe.input, reporter)
@@ -129,9 +150,13 @@ def _head(listed: Listing, options: FolderOptions) -> tuple[Head, tuple[str, ...
     if len(listed.labels) == 1:
         return Head.BINARY, (f"no {listed.labels[0]}", listed.labels[0])
     if not listed.is_exclusive:
-        if options.head is not None:
-            raise OptionError(f"--head {options.head}: {listing.LABELS_FILE} has many labels")
+        if options.head not in (None, Head.SIGMOID):
+            raise OptionError(
+                f"--head {options.head}: pictures of {listed.layout} have many labels"
+            )
         return Head.SIGMOID, listed.labels
+    if options.head is Head.SIGMOID:
+        raise OptionError(f"--head sigmoid: each picture has one class ({listed.layout})")
     if options.head is Head.BINARY and len(listed.labels) != 2:
         raise OptionError(f"--head binary is for two classes; there are {len(listed.labels)}")
     return options.head or Head.SOFTMAX, listed.labels
@@ -153,9 +178,7 @@ def _input(listed: Listing, options: FolderOptions) -> InputSpec:
     rows = np.unique(np.linspace(0, len(listed.paths) - 1, _SAMPLE).astype(np.int64))
     sample = [found for row in rows if (found := _samples(listed.paths[row])) is not None]
     if not sample:
-        raise DataFormatError(
-            f"none of the files can be read as a picture: {listing.named(listed.names)}"
-        )
+        raise DataFormatError(f"none of the files can be read as a picture: {named(listed.names)}")
     heights, widths = np.array([found.shape[:2] for found in sample], dtype=np.float64).T
     aspects = np.sort(widths / heights)
     low, high = np.quantile(aspects, [0.1, 0.9])
@@ -170,6 +193,24 @@ def _input(listed: Listing, options: FolderOptions) -> InputSpec:
         channels=options.channels or channels,
         fit=Fit.STRETCH if high <= _ASPECT_SPREAD * low else Fit.PAD,
     )
+
+
+def enlarged(data: Path, options: FolderOptions, native: tuple[int, int]) -> tuple[int, int]:
+    """A height and width for a backbone: the pictures' aspect, and a little more than it learned.
+
+    Networks that were trained on random crops find things best that are shown larger (Touvron,
+    Vedaldi, Douze, Jégou 2019, "Fixing the train-test resolution discrepancy", arXiv:1906.06423).
+
+    Args:
+        data: the folder.
+        options: how it is read.
+        native: height and width that the backbone was exported for.
+    """
+    shown = _input(layouts.read(data, options), replace(options, image_size=None))
+    aspect = float(np.clip(shown.width / shown.height, 1 / _LONGEST_ASPECT, _LONGEST_ASPECT))
+    side = _LARGER * float(np.sqrt(native[0] * native[1]))
+    height, width = (_STEP * round(one / _STEP) for one in (side / aspect**0.5, side * aspect**0.5))
+    return max(height, _STEP), max(width, _STEP)
 
 
 def _samples(path: Path) -> codec.Samples | None:
@@ -201,7 +242,7 @@ def _decoded(listed: Listing, spec: InputSpec, reporter: Reporter) -> tuple[Imag
     if broken:
         reporter.line(
             f"left out {len(broken)} of {len(listed.paths)} files that are no whole pictures: "
-            f"{listing.named(list(broken.values()))}"
+            f"{named(list(broken.values()))}"
         )
     rows = np.setdiff1d(np.arange(len(listed.paths)), list(broken))
     listed = listed[rows]
@@ -211,29 +252,62 @@ def _decoded(listed: Listing, spec: InputSpec, reporter: Reporter) -> tuple[Imag
         if not outcomes.any()
     ]
     if lost:
-        raise DataFormatError(f"no picture that can be read shows {listing.named(lost)}")
+        raise DataFormatError(f"no picture that can be read shows {named(lost)}")
     return images[rows], listed
 
 
 def _parts(listed: Listing, options: FolderOptions) -> list[Rows]:
     """The rows to train on, to choose on and to test on."""
     everything = np.arange(len(listed.names))
-    if listed.groups is None:
+    if listed.is_exclusive and not (counts := listed.outcomes.sum(axis=0)).min() >= _FEWEST:
+        lone = [
+            label for label, count in zip(listed.labels, counts, strict=True) if count < _FEWEST
+        ]
+        raise DataFormatError(
+            f"one picture is too few for a class: {named(lone)}; add pictures, or remove the class"
+        )
+    if listed.parts is not None:
+        parts = _given_parts(listed, np.array(listed.parts), options)
+    elif listed.groups is None:
         parts = _split(listed, everything, options.test_split, options.validation_split)
     else:
         parts = _grouped_parts(listed, listed.groups, options)
     for rows, name in zip(parts, PART_NAMES, strict=True):
         if not len(rows):
             raise DataFormatError(f"no picture is left for the {name} part; {_REMEDY}")
-        counts = listed.outcomes[rows].sum(axis=0)
-        missing = [label for label, count in zip(listed.labels, counts, strict=True) if not count]
-        # One class each: all are needed. Any number of labels: those that nothing is learned of.
-        if missing and (listed.is_exclusive or name == "training"):
-            raise DataFormatError(
-                f"the {name} part has no picture of {listing.named(missing)}: each class needs one "
-                f"there at least, {_LEAST} in all with the default shares; {_REMEDY}"
-            )
+    missing = _lacking(listed, parts[0])
+    if missing:
+        raise DataFormatError(
+            f"the training part has no picture of {named(missing)}: each class needs one "
+            f"there at least, {_LEAST} in all with the default shares; {_REMEDY}"
+        )
     return parts
+
+
+def _lacking(listed: Listing, rows: Rows) -> list[str]:
+    """The labels that none of these pictures has."""
+    counts = listed.outcomes[rows].sum(axis=0)
+    return [label for label, count in zip(listed.labels, counts, strict=True) if not count]
+
+
+def _given_parts(
+    listed: Listing, part_of: npt.NDArray[np.str_], options: FolderOptions
+) -> list[Rows]:
+    """The parts that the folder says; what it does not say is torn out of its training part."""
+    found = {part: np.flatnonzero(part_of == part) for part in PARTS}
+    shares = {"validation": options.validation_split, "test": options.test_split}
+    absent = [part for part in PARTS[1:] if not len(found[part])]
+    if absent and len(found["train"]):
+        torn = [shares[part] for part in absent]
+        numbers = _group_numbers(listed)
+        rows = found["train"]
+        pieces = stratified(
+            listed.outcomes[rows],
+            [1 - sum(torn), *torn],
+            groups=None if numbers is None else numbers[rows],
+        )
+        found |= {part: rows[piece] for part, piece in zip(["train", *absent], pieces, strict=True)}
+    return [found[part] for part in PARTS]
 
 
 def _grouped_parts(listed: Listing, groups: tuple[str, ...], options: FolderOptions) -> list[Rows]:
@@ -301,6 +375,17 @@ def _report(
         held = Counter() if listed.groups is None else Counter(listed.groups[row] for row in rows)
         of_groups = ", ".join(f"{group} ({count})" for group, count in held.most_common(8))
         reporter.line(f"  {name}: {len(rows)} pictures" + (f", groups {of_groups}" if held else ""))
+    totals = listed.outcomes.sum(axis=0).tolist()
+    scarce = [
+        f"{label} ({count})"
+        for label, count in zip(listed.labels, totals, strict=True)
+        if count < _FEW_OF_CLASS
+    ]
+    if scarce:
+        reporter.line(
+            f"WARNING: fewer than {_FEW_OF_CLASS} pictures of {named(scarce)}: too few to learn "
+            "from reliably; add pictures of them"
+        )
     for rows, name in zip(parts[1:], PART_NAMES[1:], strict=True):
         counts = listed.outcomes[rows].sum(axis=0).tolist()
         few = [
@@ -310,7 +395,7 @@ def _report(
         ]
         if few:
             reporter.line(
-                f"WARNING: the {name} part has few pictures of {listing.named(few)}: what is said "
+                f"WARNING: the {name} part has few pictures of {named(few)}: what is said "
                 f"of them there is a guess below {_FEW_OF_LABEL}; {_REMEDY}"
             )
     _warn_of_twins(listed, parts, images, reporter)

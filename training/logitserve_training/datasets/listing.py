@@ -1,8 +1,7 @@
-"""What a folder of pictures says about itself: which files there are, and what each shows."""
+"""The files of a folder of pictures, and what each shows."""
 
-import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -10,28 +9,37 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from logitserve_training.errors import DataFormatError, DataMissingError, OptionError
+from logitserve_training.datasets.dataset import Part
+from logitserve_training.errors import DataFormatError, OptionError
 
-LABELS_FILE: Final = "labels.csv"
-_IMAGES: Final = "images"
+SPLITS: Final[dict[str, Part]] = {
+    "train": "train", "training": "train",
+    "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+"""What people call the three parts, as folders and in tables."""
 _NAMED: Final = 5
 """Files that a message names before it says how many more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The files of a folder, in the order of their names."""
+    """The files of a folder."""
 
     names: tuple[str, ...]
-    """As they are spoken of."""
+    """As they are spoken of: below the folder."""
     paths: tuple[Path, ...]
     labels: tuple[str, ...]
     outcomes: npt.NDArray[np.int64]
     """`[files, labels]`, 1 where the label holds."""
     is_exclusive: bool
     """Whether each file has one class, rather than any number of labels."""
-    groups: tuple[str, ...] | None
+    layout: str
+    """What was recognized, for the person whose pictures they are."""
+    groups: tuple[str, ...] | None = None
     """Of each file."""
+    parts: tuple[Part, ...] | None = None
+    """Of each file, where the folder says it."""
 
     def __getitem__(self, rows: npt.NDArray[np.int64]) -> "Listing":
         return Listing(
@@ -40,27 +48,72 @@ class Listing:
             self.labels,
             self.outcomes[rows],
             self.is_exclusive,
+            self.layout,
             None if self.groups is None else tuple(self.groups[row] for row in rows),
+            None if self.parts is None else tuple(self.parts[row] for row in rows),
         )
 
 
-def read(folder: Path, group_by: str | None) -> Listing:
-    """Look at a folder.
+def of_classes(folder: Path, paths: Sequence[Path], classes: Sequence[str], layout: str) -> Listing:
+    """Files that have one class each, by their paths; labels of digits in the order of numbers."""
+    order = np.argsort([path.as_posix() for path in paths], kind="stable")
+    labels = ordered(set(classes))
+    index = [labels.index(classes[row]) for row in order]
+    found = tuple(paths[row] for row in order)
+    return Listing(
+        tuple(path.relative_to(folder).as_posix() for path in found),
+        found,
+        labels,
+        np.eye(len(labels), dtype=np.int64)[index],
+        is_exclusive=True,
+        layout=layout,
+    )
 
-    Args:
-        folder: with one folder a class, or with `labels.csv`.
-        group_by: a column of `labels.csv`, or a regular expression for the beginning of the file
-            names, whose first bracket (or all of it) names the group.
+
+def joined(folder: Path, parts: Mapping[Part, Listing], layout: str) -> Listing:
+    """The listings of a folder's parts as one.
 
     Raises:
-        DataMissingError: there is no such folder, or it lacks files that it names.
-        DataFormatError: it is laid out in neither way, or `labels.csv` cannot be read.
-        OptionError: `group_by` does not group every file.
+        DataFormatError: they differ in kind, or the training part lacks a label of the others.
     """
-    if not folder.is_dir():
-        raise DataMissingError(f"{folder} is not a folder; name the one with the pictures: --data")
-    table = folder / LABELS_FILE
-    return _of_table(table, group_by) if table.is_file() else _of_classes(folder, group_by)
+    train = parts["train"]
+    labels = ordered({label for one in parts.values() for label in one.labels})
+    if unlearned := set(labels) - set(train.labels):
+        raise DataFormatError(
+            f"the training part of {folder} has no picture of {named(sorted(unlearned))}, which "
+            f"other parts have; it has {named(train.labels)}"
+        )
+    if len({one.is_exclusive for one in parts.values()}) > 1:
+        raise DataFormatError(f"the parts of {folder} are laid out in different ways")
+    groups = [one.groups for one in parts.values() if one.groups is not None]
+    outcomes = [
+        np.stack(
+            [
+                one.outcomes[:, one.labels.index(label)]
+                if label in one.labels
+                else np.zeros(len(one.paths), np.int64)
+                for label in labels
+            ],
+            axis=1,
+        )
+        for one in parts.values()
+    ]
+    return Listing(
+        tuple(name for one in parts.values() for name in one.names),
+        tuple(path for one in parts.values() for path in one.paths),
+        labels,
+        np.concatenate(outcomes),
+        train.is_exclusive,
+        layout,
+        tuple(sum(groups, ())) if len(groups) == len(parts) else None,
+        tuple(part for part, one in parts.items() for _ in one.paths),
+    )
+
+
+def ordered(labels: Iterable[str]) -> tuple[str, ...]:
+    """Sorted; as numbers, where all are."""
+    found = sorted(labels)
+    return tuple(sorted(found, key=int) if all(map(str.isdecimal, found)) else found)
 
 
 def named(names: Sequence[str]) -> str:
@@ -69,134 +122,35 @@ def named(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + more
 
 
-def _of_classes(folder: Path, group_by: str | None) -> Listing:
-    """`<class>/<picture>`."""
-    classes = sorted(path for path in folder.iterdir() if path.is_dir() and _is_shown(path))
-    files = {path.name: sorted(filter(_is_picture, path.iterdir())) for path in classes}
-    if len(classes) < 2:
-        raise DataFormatError(
-            f"{folder} has neither {LABELS_FILE} nor two folders or more, one for each class; "
-            f"it has {named([path.name for path in classes]) or 'no folder at all'}"
-        )
-    empty = [name for name, found in files.items() if not found]
-    if empty:
-        raise DataFormatError(
-            f"no pictures in the class folders {named(empty)} of {folder}; fill or remove them"
-        )
-    paths = [path for found in files.values() for path in found]
-    names = [str(path.relative_to(folder)) for path in paths]
-    class_of = np.repeat(np.arange(len(files)), [len(found) for found in files.values()])
-    return Listing(
-        tuple(names),
-        tuple(paths),
-        tuple(files),
-        np.eye(len(files), dtype=np.int64)[class_of],
-        is_exclusive=True,
-        groups=_matched(group_by, names),
-    )
+def is_shown(path: Path) -> bool:
+    """Whether it is neither hidden nor what systems leave behind."""
+    return not path.name.startswith((".", "__")) and path.name != "Thumbs.db"
 
 
-def _of_table(table: Path, group_by: str | None) -> Listing:
-    """`filename,label…` with 0 and 1."""
-    header, rows = _cells(table)
-    is_column = group_by in header[1:]
-    label_columns = [
-        index for index, name in enumerate(header) if index and not (is_column and name == group_by)
-    ]
-    labels = tuple(header[index] for index in label_columns)
-    if not labels or not all(labels) or len(set(labels)) < len(labels):
-        raise DataFormatError(
-            f"{table}, line 1: after 'filename' there must be one column or more, each with a "
-            f"label of its own; there is {','.join(header)!r}"
-        )
-    names = [row[0] for _, row in rows]
-    outcomes = [
-        [_outcome(table, line, row[i], header[i]) for i in label_columns] for line, row in rows
-    ]
-    groups = (
-        tuple(row[header.index(group_by)] for _, row in rows) if is_column and group_by else None
-    )
-    return Listing(
-        tuple(names),
-        tuple(_found(table, names)),
-        labels,
-        np.array(outcomes, dtype=np.int64),
-        is_exclusive=False,
-        groups=groups or _matched(group_by, names),
-    )
+def matched(option: str, pattern: str, names: Sequence[str]) -> tuple[str, ...]:
+    """What a regular expression finds at the beginning of each file name, without its folders.
 
+    Args:
+        option: that it was given with.
+        pattern: its first bracket, or all of it.
+        names: of the files.
 
-def _cells(table: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The header, and the other rows with the numbers of their lines."""
+    Raises:
+        OptionError: it is no regular expression, or does not match each.
+    """
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:  # as spreadsheets write it
-            reader = csv.reader(file, strict=True)
-            lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataFormatError(f"{table} cannot be read as CSV in UTF-8: {error}") from error
-    if not lines or lines[0][1][0] != "filename":
-        raise DataFormatError(f"{table}, line 1: it must be 'filename,' and the labels")
-    header, rows = lines[0][1], lines[1:]
-    seen: dict[str, int] = {}
-    for line, row in rows:
-        if len(row) != len(header):
-            raise DataFormatError(
-                f"{table}, line {line}: {len(row)} cells where the first line has {len(header)}"
-            )
-        if row[0] in seen:
-            raise DataFormatError(
-                f"{table}, line {line}: {row[0]!r} stands in line {seen[row[0]]} already"
-            )
-        seen[row[0]] = line
-    if not rows:
-        raise DataFormatError(f"{table} has a first line and nothing below it")
-    return header, rows
-
-
-def _outcome(table: Path, line: int, cell: str, label: str) -> int:
-    if cell not in ("0", "1"):
-        raise DataFormatError(f"{table}, line {line}: {label!r} is {cell!r}, neither 0 nor 1")
-    return int(cell)
-
-
-def _found(table: Path, names: Sequence[str]) -> Iterator[Path]:
-    """The file of each name: beside the table, or in the folder `images` there."""
-    places = [table.parent, table.parent / _IMAGES]
-    missing = [name for name in names if not any((place / name).is_file() for place in places)]
-    if missing:
-        raise DataMissingError(
-            f"{table} names {len(missing)} files that are not there: {named(missing)}; they are "
-            f"looked for beside it and in {_IMAGES}/"
-        )
-    for name in names:
-        yield next(place / name for place in places if (place / name).is_file())
-
-
-def _matched(group_by: str | None, names: Sequence[str]) -> tuple[str, ...] | None:
-    """The group of each file by the beginning of its name, without its folders."""
-    if group_by is None:
-        return None
-    try:
-        pattern = re.compile(group_by)
+        compiled = re.compile(pattern)
     except re.error as error:
         raise OptionError(
-            f"--group-by {group_by!r} is neither a column of {LABELS_FILE} nor a regular "
+            f"{option} {pattern!r} is neither a column of the table nor a regular "
             f"expression: {error}"
         ) from error
-    matches = [pattern.match(Path(name).name) for name in names]
-    groups = [match.group(1 if pattern.groups else 0) if match else None for match in matches]
-    without = [name for name, group in zip(names, groups, strict=True) if not group]
+    matches = [compiled.match(Path(name).name) for name in names]
+    found = [match.group(1 if compiled.groups else 0) if match else None for match in matches]
+    without = [name for name, one in zip(names, found, strict=True) if not one]
     if without:
         raise OptionError(
-            f"--group-by {group_by!r} is no column of {LABELS_FILE}, and does not match the "
+            f"{option} {pattern!r} is no column of a table, and does not match the "
             f"beginning of {len(without)} file names: {named(without)}"
         )
-    return tuple(group for group in groups if group)
-
-
-def _is_shown(path: Path) -> bool:
-    return not path.name.startswith((".", "__"))
-
-
-def _is_picture(path: Path) -> bool:
-    return path.is_file() and _is_shown(path) and path.name != "Thumbs.db"
+    return tuple(one for one in found if one)

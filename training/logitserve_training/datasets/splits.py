@@ -38,6 +38,10 @@ def stratified(
     np.add.at(units, unit_of, counted)
 
     wanted = np.outer(shares, units.sum(axis=0))  # [parts, columns]
+    # A label with units enough is in each part, however small its share there would be.
+    are_enough = (units[:, :-1] > 0).sum(axis=0) >= len(shares)
+    wanted[1:, :-1] = np.where(are_enough, np.maximum(wanted[1:, :-1], 1), wanted[1:, :-1])
+    wanted[0] = units.sum(axis=0) - wanted[1:].sum(axis=0)
     part_of = np.full(len(units), -1)
     order = np.random.default_rng(SPLIT_SEED).permutation(len(units))
     while (part_of < 0).any():

@@ -1,0 +1,260 @@
+"""A folder on top of a trained network: tiny convolutions stand for it."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import pytest
+from click.testing import CliRunner
+from onnx import TensorProto, helper, numpy_helper
+from rich.console import Console
+from sklearn.linear_model import LogisticRegression
+
+from logitserve.adoption import backbone as cutting
+from logitserve.adoption import keras
+from logitserve.cli.main import main
+from logitserve.errors import AdoptionError
+from logitserve.inference.card import Head
+from logitserve.inference.predictor import Predictor
+from logitserve_training import backbone, linear_head
+from logitserve_training.backbone import Backbone
+from logitserve_training.progress import Reporter
+from logitserve_training.recipes import Augmentation
+from tests.training.datasets.test_folder import class_folder, label_folder
+
+SIDE = 24
+MEAN = np.array([0.485, 0.456, 0.406])
+DEVIATION = np.array([0.229, 0.224, 0.225])
+
+
+def write_backbone(path: Path, *, batch: int | str = "batch", headless: bool = False) -> Path:
+    """Convolution, rectifier, mean, linear layer, softmax, as torch exports them."""
+    generator = np.random.default_rng(3)
+    constants = {
+        "conv.weight": generator.normal(0, 0.3, (12, 3, 4, 4)),
+        "fc.weight": generator.normal(0, 1, (5, 12)),
+        "fc.bias": generator.normal(0, 1, 5),
+    }
+    nodes = [
+        helper.make_node("Conv", ["input", "conv.weight"], ["conv"], strides=[4, 4]),
+        helper.make_node("Relu", ["conv"], ["relu"]),
+        helper.make_node("GlobalAveragePool", ["relu"], ["pool"]),
+        helper.make_node("Flatten", ["pool"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "fc.weight", "fc.bias"], ["scores"], transB=1),
+        helper.make_node("Softmax", ["scores"], ["probabilities"]),
+    ]
+    output = "relu" if headless else "probabilities"
+    shape = [batch, 12, 6, 6] if headless else [batch, 5]
+    graph = helper.make_graph(
+        nodes[:2] if headless else nodes,
+        "tiny",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [batch, 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(v.astype(np.float32), k) for k, v in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {"license": "MIT"})
+    onnx.save(model, path)
+    return path
+
+
+def pooled(path: Path, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """The features of the original file, each picture alone, its pixels prepared by numpy."""
+    model = onnx.load(path)
+    model.graph.output.append(onnx.ValueInfoProto(name="pool"))
+    for axis in (2, 3):
+        size = model.graph.input[0].type.tensor_type.shape.dim[axis]
+        size.dim_value = images.shape[axis - 1]
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    numbers = ((images / 255 - MEAN) / DEVIATION).astype(np.float32).transpose(0, 3, 1, 2)
+    return np.concatenate([session.run(["pool"], {"input": one[None]})[0] for one in numbers])[
+        :, :, 0, 0
+    ]
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_backbone(tmp_path_factory.mktemp("backbone") / "tiny.onnx")
+
+
+def images(count: int = 7, side: int = SIDE) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+
+
+def of(path: Path) -> Backbone:
+    found = cutting.read(str(path), tensor=None, preset=None, size=None)
+    return Backbone(found.graph, {"file": path.name}, "MIT")
+
+
+def test_the_features_before_the_last_linear_layer_are_found(file: Path, tmp_path: Path) -> None:
+    found = cutting.read(str(file), tensor=None, preset=None, size=None)
+    assert (found.tensor, found.preset, found.license) == ("flat", "imagenet", "MIT")
+    np.testing.assert_allclose(of(file).run(images()), pooled(file, images()), atol=1e-5)
+    fixed = write_backbone(tmp_path / "fixed.onnx", batch=1)
+    np.testing.assert_allclose(of(fixed).run(images()), pooled(file, images()), atol=1e-5)
+    headless = write_backbone(tmp_path / "headless.onnx", headless=True)
+    np.testing.assert_allclose(of(headless).run(images()), pooled(file, images()), atol=1e-5)
+
+
+def test_features_and_sizes_may_be_said(file: Path) -> None:
+    found = cutting.read(str(file), tensor="relu", preset="0-1", size=(32, 48))
+    made = Backbone(found.graph, {"file": "tiny"}, "MIT")
+    assert (made.shape, made.width) == ((32, 48, 3), 12)
+    with pytest.raises(AdoptionError, match=r"--features rulo: the graph has none; near it: relu"):
+        cutting.read(str(file), tensor="rulo", preset=None, size=None)
+
+
+def test_features_are_kept_by_content(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, reporter = of(file), Reporter(Console(quiet=True))
+    first = backbone.features(made, images(), tmp_path, reporter)
+    (folder,) = tmp_path.iterdir()
+    kept = sorted(folder.iterdir())
+    assert len(kept) == 7
+    kept[0].write_bytes(b"damaged")
+    asked = []
+    run = made.run
+
+    def counted(some: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        asked.append(len(some))
+        return run(some)
+
+    monkeypatch.setitem(made.__dict__, "run", counted)
+    np.testing.assert_allclose(backbone.features(made, images(), tmp_path, reporter), first)
+    assert asked == [1]
+    cut = backbone.features(made, images(), tmp_path, reporter, form=(True, 0.2))
+    assert np.abs(cut - first).max() > 1e-3
+    assert sum(asked) == 8
+
+
+def test_forms_are_fewer_where_pictures_are_many() -> None:
+    varied = Augmentation(rotation=0, scale=0.2, shear=0, shift=0, elastic=0, flip=True, color=0)
+    assert backbone.forms(varied, 100) == [(False, 0.0), (False, 0.2), (True, 0.0), (True, 0.2)]
+    assert backbone.forms(varied, 9_000) == [(False, 0.0)]
+    assert backbone.forms(None, 100) == [(False, 0.0)]
+
+
+@pytest.mark.parametrize("head", [Head.SOFTMAX, Head.SIGMOID])
+def test_the_head_is_the_regression_of_scikit_learn(head: Head) -> None:
+    """With the same penalty; Adam comes within 0.01 of a probability of the optimum."""
+    generator = np.random.default_rng(1)
+    features = (generator.normal(0, 1, (90, 6)) * [1, 2, 3, 1, 1, 9] + 4).astype(np.float32)
+    scores = features @ generator.normal(0, 0.4, (6, 3)) + generator.normal(0, 1, (90, 3))
+    scores -= scores.mean(axis=0)
+    classes = scores.argmax(axis=1)
+    if head is Head.SIGMOID:
+        classes = (scores > np.median(scores, axis=0)).astype(np.int64)
+    decay = 0.03
+    (found,) = linear_head.fit(head, features[None], classes, np.array([decay]), 3)
+    scaled = (features - features.mean(axis=0)) / features.std(axis=0)
+    reference = LogisticRegression(C=1 / (decay * 90), max_iter=1000)
+    logits = found.logits(features).astype(np.float64)
+    if head is Head.SOFTMAX:
+        expected = reference.fit(scaled, classes).predict_proba(scaled)
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        said = odds / odds.sum(axis=1, keepdims=True)
+    else:
+        expected = np.stack(
+            [reference.fit(scaled, column).predict_proba(scaled)[:, 1] for column in classes.T], 1
+        )
+        said = 1 / (1 + np.exp(-logits))
+    np.testing.assert_allclose(said, expected, atol=0.01)
+
+
+def test_a_decay_is_chosen_with_groups_held_out() -> None:
+    generator = np.random.default_rng(2)
+    features = generator.normal(0, 1, (1, 60, 40)).astype(np.float32)
+    classes = (features[0, :, 0] > 0).astype(np.int64)
+    groups = np.arange(60) // 20
+    chosen = linear_head.choose(
+        Head.SOFTMAX, features, classes, groups, logits=2, reporter=Reporter(Console(quiet=True))
+    )
+    assert chosen.folds == 3
+    assert chosen.decay in linear_head.DECAYS
+    assert np.mean(chosen.logits.argmax(axis=1) == classes) > 0.6
+
+
+@pytest.fixture
+def _cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.mark.usefixtures("_cached")
+@pytest.mark.parametrize("kind", ["classes", "labels"])
+def test_backbone_and_head_are_published_as_one_file(file: Path, tmp_path: Path, kind: str) -> None:
+    data = tmp_path / "data"
+    _ = class_folder(data) if kind == "classes" else label_folder(data)
+    arguments = f"--data {data} --name mine --models {tmp_path / 'models'} --backbone {file}"
+    done = CliRunner().invoke(main, ["train", "folder", *arguments.split()])
+    assert done.exit_code == 0, done.output
+    assert "curl -F file=@" in done.output
+    assert "weakest: " in done.output
+    path = tmp_path / "models" / "mine" / "1" / "model.onnx"
+    predictor = Predictor.load(path)
+    card = predictor.card
+    assert card.license == "MIT"
+    assert card.training is not None
+    assert card.training.settings["backbone"]["file"] == "tiny.onnx"  # type: ignore[index, call-overload]
+    graph = onnx.load(path).graph
+    kernel, bias = (
+        numpy_helper.to_array(tensor)
+        for tensor in graph.initializer
+        if tensor.name in ("head/kernel", "head/bias")
+    )
+    height, width, _ = card.input.shape
+    shown = images(side=max(height, width))[:, :height, :width]
+    apart = pooled(file, shown) @ kernel + bias
+    np.testing.assert_allclose(predictor.run(shown), apart, rtol=1e-5, atol=1e-5)
+    name = "accuracy" if kind == "classes" else "mean_average_precision"
+    assert card.metrics[name] > 0.7
+    again = CliRunner().invoke(
+        main, ["calibrate", "mine", "--data", str(data), "--models", str(tmp_path / "models")]
+    )
+    assert "train it again" in again.output
+    evaluated = CliRunner().invoke(
+        main, ["evaluate", "mine", "--data", str(data), "--models", str(tmp_path / "models")]
+    )
+    assert f"{name}: {card.metrics[name]:.4f}" in evaluated.output
+
+
+@pytest.mark.usefixtures("_cached")
+def test_mistakes_about_backbones_are_one_line(file: Path, tmp_path: Path) -> None:
+    data = class_folder(tmp_path / "data", count=6)
+    for arguments, reason in (
+        (f"--backbone {file} --epochs 3", "--epochs is of a network from scratch"),
+        ("--license MIT", "--license is of a backbone: name one with --backbone"),
+        (f"--backbone {file} --preset none", "--preset none: there is imagenet"),
+        (f"--backbone {tmp_path / 'none.onnx'}", "none.onnx cannot be read"),
+        (f"--backbone {file} --name Mine", "'Mine' is not a model name"),
+    ):
+        done = CliRunner().invoke(
+            main,
+            ["train", "folder", "--data", str(data), "--models", str(tmp_path / "m"),
+             *arguments.split()],
+        )  # fmt: skip
+        assert done.exit_code in (1, 2)
+        assert reason in done.output.splitlines()[-1]
+    assert not list((tmp_path / "m").rglob("*.onnx"))
+
+
+def test_a_dry_run_says_what_would_be_read(file: Path, tmp_path: Path) -> None:
+    data = class_folder(tmp_path / "data", count=6)
+    arguments = f"--data {data} --models {tmp_path / 'm'} --backbone {file} --dry-run"
+    done = CliRunner().invoke(main, ["train", "folder", *arguments.split()])
+    assert done.exit_code == 0, done.output
+    assert "12 pictures, 2 classes (circle, square): a class folder each" in done.output
+    assert "fit stretch to 32×32×3" in done.output  # larger than 24×24, of the pictures' aspect
+    assert not (tmp_path / "m").exists()
+
+
+def test_weights_that_are_not_there_are_not_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    with pytest.raises(AdoptionError, match=r"not where Keras keeps them.*mobilenet"):
+        keras.convert("keras:MobileNetV2")
+    with pytest.raises(AdoptionError, match="has no MobileNetV4; near it: MobileNetV"):
+        keras.convert("keras:MobileNetV4")

@@ -1,0 +1,88 @@
+"""What a person does after a training: try it, look at its worst answers, mend labels."""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from logitserve.inference import heads
+from logitserve.inference.card import Head, ModelCard
+from logitserve_training.datasets.dataset import Classes, Dataset
+from logitserve_training.datasets.listing import named
+from logitserve_training.evaluate import Evaluation
+from logitserve_training.labelwise import Labels, Outcomes
+from logitserve_training.linear_head import Chosen
+
+_WORST: Final = 3
+_DOUBTED: Final = 0.1
+"""Share of the pictures beyond which it is the model that is wrong, and not the labels."""
+_SURE: Final = 0.95
+"""A probability that is so far from what a picture is said to show questions the label."""
+
+
+def lines(
+    card: ModelCard, evaluation: Evaluation, dataset: Dataset, chosen: Chosen | None
+) -> Iterator[str]:
+    """Advice, a line each.
+
+    Args:
+        card: of the published model.
+        evaluation: of it on the test part.
+        dataset: that it was trained on, of files.
+        chosen: what cross-validation said of the other parts, where there was one.
+    """
+    if dataset.files is None:
+        return
+    tested, learned = dataset.files["test"], dataset.files["train"] + dataset.files["validation"]
+    picture = shlex.quote(str(tested[0]))
+    yield f"try it: curl -F file=@{picture} http://localhost:8000/models/{card.name}/predict"
+    probabilities = evaluation.predictions.probabilities
+    truth = _outcomes(evaluation.classes, len(card.labels))
+    answers = evaluation.answers
+    if answers is None:
+        answers = _outcomes(evaluation.predictions.argmax, len(card.labels))
+    scores = Labels(probabilities, answers, truth).scores()
+    measured = [i for i, one in enumerate(scores) if one.average_precision is not None]
+    weakest = min(measured, key=lambda i: scores[i].average_precision or 0.0)
+    miss = np.abs(truth[:, weakest] - probabilities[:, weakest])
+    worst = [tested[row] for row in np.argsort(-miss, kind="stable")[:_WORST]]
+    yield (
+        f"weakest: {card.labels[weakest]}, average precision "
+        f"{scores[weakest].average_precision:.3f}; worst of the test part: {_paths(worst)}"
+    )
+    doubted = list(_doubted(card, probabilities, truth, tested))
+    if chosen is not None:
+        classes = np.concatenate([dataset.train.classes, dataset.validation.classes])[chosen.rows]
+        said = heads.probabilities(card.head, heads.calibrated(chosen.logits, card))
+        files = [learned[row] for row in chosen.rows]
+        doubted += _doubted(card, said, _outcomes(classes, len(card.labels)), files)
+    asked = len(tested) + (0 if chosen is None else len(chosen.rows))
+    if 0 < len(doubted) <= _DOUBTED * asked:
+        doubted.sort(key=lambda one: -one[0])
+        yield f"labels that may be wrong, {len(doubted)}: {named([text for _, text in doubted])}"
+
+
+def _outcomes(classes: Classes, labels: int) -> Outcomes:
+    return classes if classes.ndim == 2 else np.eye(labels, dtype=np.int64)[classes]
+
+
+def _doubted(
+    card: ModelCard, said: npt.NDArray[Any], truth: Outcomes, files: Sequence[Path]
+) -> Iterator[tuple[float, str]]:
+    """Pictures whose labels are confidently contradicted: by how much, and in words."""
+    miss = np.abs(truth - said)
+    for row in np.flatnonzero(miss.max(axis=1) > _SURE).tolist():
+        label = int(miss[row].argmax())
+        if card.head is not Head.SIGMOID:
+            given, found = int(truth[row].argmax()), int(said[row].argmax())
+            text = f"{card.labels[given]}, said {card.labels[found]} {said[row, found]:.3f}"
+        else:
+            text = f"{card.labels[label]} {truth[row, label]}, said {said[row, label]:.3f}"
+        yield float(miss[row, label]), f"{files[row]} ({text})"
+
+
+def _paths(files: Sequence[Path]) -> str:
+    return ", ".join(map(str, files))

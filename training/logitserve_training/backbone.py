@@ -1,0 +1,206 @@
+"""On top of somebody's trained network: its features, kept by content, and one file of both."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper, numpy_helper
+from PIL import Image
+from pydantic import JsonValue
+
+from logitserve.inference import runtime
+from logitserve.inference.predictor import INPUT, OUTPUT
+from logitserve_training.datasets.dataset import Images
+from logitserve_training.errors import OptionError
+from logitserve_training.linear_head import Array, LinearHead
+from logitserve_training.progress import Reporter
+from logitserve_training.recipes import Augmentation, Recipe
+
+Form = tuple[bool, float]
+"""Whether a picture is mirrored, and which share of its sides is cut off."""
+
+_BATCH: Final = 16
+_MOST: Final = 10_000
+"""Pictures and their varied forms that features are computed of, where the pictures are fewer."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network whose features a head is learned on."""
+
+    graph: onnx.ModelProto
+    """`image`, uint8 `[batch, height, width, channels]` → float32 `[batch, k]`."""
+    settings: dict[str, JsonValue]
+    """Where it comes from, for the card; `file` is its name."""
+    license: str
+    """SPDX identifier of its weights' license."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of a picture: height, width, channels."""
+        _, height, width, channels = self.graph.graph.input[0].type.tensor_type.shape.dim
+        return height.dim_value, width.dim_value, channels.dim_value
+
+    @property
+    def width(self) -> int:
+        """Features of a picture."""
+        return int(self.graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value)
+
+    def recipe_of(self, recipe: Recipe) -> Recipe:
+        """The recipe of a folder, with pictures as the backbone takes them.
+
+        Raises:
+            OptionError: it is another recipe.
+        """
+        if recipe.folder is None:
+            raise OptionError(f"--backbone is for the recipe 'folder', not for {recipe.name!r}")
+        height, width, channels = self.shape
+        folder = replace(
+            recipe.folder,
+            image_size=(height, width),
+            channels=3 if channels == 3 else 1,
+        )
+        return replace(recipe, folder=folder)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the graph, hexadecimal."""
+        return hashlib.sha256(self.graph.SerializeToString(deterministic=True)).hexdigest()
+
+    @cached_property
+    def run(self) -> Callable[[Images], Array]:
+        """Features of pictures, float32 `[n, k]`, by onnxruntime on all CPUs."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "backbone.onnx"
+            onnx.save(self.graph, path)
+            session = runtime.open_session(path, threads=runtime.available_cpus())
+        name = self.graph.graph.output[0].name
+
+        def run(images: Images) -> Array:
+            starts = range(0, len(images), _BATCH)
+            parts = [session.run([name], {INPUT: images[at : at + _BATCH]})[0] for at in starts]
+            return np.concatenate(parts)
+
+        return run
+
+    def with_head(self, head: LinearHead) -> onnx.ModelProto:
+        """One graph: `image` → `logits`, float32 `[batch, logits]`."""
+        both = onnx.ModelProto()
+        both.CopyFrom(self.graph)
+        features = both.graph.output.pop()
+        both.graph.initializer.extend(
+            [
+                numpy_helper.from_array(head.kernel, "head/kernel"),
+                numpy_helper.from_array(head.bias, "head/bias"),
+            ]
+        )
+        inputs = [features.name, "head/kernel", "head/bias"]
+        both.graph.node.append(helper.make_node("Gemm", inputs, [OUTPUT]))
+        shape = ["batch", len(head.bias)]
+        both.graph.output.append(
+            helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.FLOAT, shape)
+        )
+        return both
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """Backbone and head run one after the other: what the published file is compared with."""
+
+    backbone: Backbone
+    head: LinearHead
+
+    def predict(self, images: Images, **_: Any) -> npt.NDArray[np.float32]:
+        """Logits, `[n, logits]`, as a network of Keras would give them."""
+        return self.head.logits(self.backbone.run(images)).astype(np.float32)
+
+
+def forms(augmentation: Augmentation | None, pictures: int) -> list[Form]:
+    """In which forms each training picture is learned.
+
+    The picture itself is the first; of many pictures it is the only one.
+    """
+    found: list[Form] = [(False, 0.0)]
+    if augmentation is not None and augmentation.scale:
+        found.append((False, augmentation.scale))
+    if augmentation is not None and augmentation.flip:
+        found += [(True, cut) for _, cut in tuple(found)]
+    return found[: max(1, _MOST // pictures)]
+
+
+def features(
+    backbone: Backbone,
+    images: Images,
+    cache: Path,
+    reporter: Reporter,
+    *,
+    form: Form = (False, 0.0),
+) -> Array:
+    """Features of pictures in one form, computed once and kept by content.
+
+    Args:
+        backbone: what computes them.
+        images: uint8, `[n, height, width, channels]`.
+        cache: folder where they are kept, a file a picture.
+        reporter: shows how far it is.
+        form: as `forms` gives it.
+
+    Returns:
+        float32, `[n, k]`.
+    """
+    folder = cache / backbone.digest[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    found = np.zeros((len(images), backbone.width), np.float32)
+    paths = [folder / f"{hashlib.sha256(repr(form).encode() + one.tobytes()).hexdigest()}.npy"
+             for one in images]  # fmt: skip
+    waiting = [row for row, path in enumerate(paths) if not _kept(path, found[row])]
+    with reporter.steps("features", len(waiting)) as advance:
+        for at in range(0, len(waiting), _BATCH):
+            rows = waiting[at : at + _BATCH]
+            found[rows] = backbone.run(np.stack([_varied(images[row], form) for row in rows]))
+            for row in rows:
+                _keep(paths[row], found[row])
+            advance(len(rows))
+    return found
+
+
+def _kept(path: Path, row: Array) -> bool:
+    """Fill in what was kept of a picture, if it is there and whole."""
+    try:
+        row[:] = np.load(path)
+    except (OSError, ValueError, EOFError):
+        return False
+    return True
+
+
+def _keep(path: Path, row: Array) -> None:
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        np.save(file, row)
+    Path(file.name).replace(path)
+
+
+def _varied(image: npt.NDArray[np.uint8], form: Form) -> npt.NDArray[np.uint8]:
+    is_mirrored, cut = form
+    if is_mirrored:
+        image = image[:, ::-1]
+    if not cut:
+        return image
+    height, width = image.shape[:2]
+    box = (width * cut / 2, height * cut / 2, width * (1 - cut / 2), height * (1 - cut / 2))
+    shown = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else np.ascontiguousarray(image))
+    resized = shown.resize((width, height), Image.Resampling.BILINEAR, box)
+    return np.asarray(resized).reshape(image.shape)
+
+
+def cache_folder() -> Path:
+    """Where features are kept: below `XDG_CACHE_HOME`, else below `~/.cache`."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "logitserve" / "features"

@@ -1,0 +1,181 @@
+"""What the columns of a table say of its pictures: one class, or any number of labels."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from logitserve.inference.card import Head
+from logitserve_training.datasets.listing import named, ordered
+from logitserve_training.errors import DataFormatError, OptionError
+from logitserve_training.recipes import FolderOptions
+
+LISTED: Final = "\x1f"
+"""Between the labels of a list in JSON, and before the first."""
+_YES: Final = frozenset({"1", "1.0", "true", "yes", "y", "t"})
+_NO: Final = frozenset({"0", "0.0", "-1", "false", "no", "n", "f"})
+_CLASS_COLUMNS: Final = frozenset(
+    {"label", "labels", "class", "classes", "class_name", "class_id", "label_name", "category"}
+    | {"categories", "target", "targets", "tag", "tags", "species", "breed", "diagnosis", "y"}
+)
+"""What people call a column of classes or of labels."""
+_SEPARATORS: Final = (LISTED, "|", ";", ",")
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What the columns say."""
+
+    labels: tuple[str, ...]
+    outcomes: npt.NDArray[np.int64]
+    """`[rows, labels]`, 1 where the label holds."""
+    is_exclusive: bool
+    layout: str
+
+
+def read(
+    table: Path,
+    header: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    lines: Sequence[int],
+    options: FolderOptions,
+) -> Described:
+    """Say what the columns beside the file names are.
+
+    Args:
+        table: for messages.
+        header: names of the columns.
+        cells: of each column.
+        lines: the numbers of the rows' lines.
+        options: `class_by` names the column of the classes; `head` says whether one holds or many.
+
+    Raises:
+        DataFormatError: there are none, or they may be two things.
+    """
+    if not header or not all(header) or len(set(header)) < len(header):
+        raise DataFormatError(
+            f"{table}, line 1: after 'filename' there must be one column or more, each with a "
+            f"label of its own; there is {','.join(header)!r}"
+        )
+    generic = [i for i, name in enumerate(header) if name.lower() in _CLASS_COLUMNS]
+    flags = [i for i, column in enumerate(cells) if all(_flag(cell) is not None for cell in column)]
+    if options.class_by is not None:
+        if options.class_by not in header:
+            raise OptionError(
+                f"--class-by {options.class_by}: {table} has no such column; it has "
+                f"{', '.join(header)}"
+            )
+        generic = [header.index(options.class_by)]
+    chosen = _of_generic(cells, generic)
+    if chosen is None and len(header) == 1 and not flags and not _is_almost_flag(cells[0]):
+        chosen = 0
+    if chosen is not None and not (len(flags) == len(header) > 1 and options.class_by is None):
+        return _of_column(table, header[chosen], cells[chosen], lines, options)
+    if not flags and not any(map(_is_almost_flag, cells)):
+        raise DataFormatError(
+            f"{table} can be read in {len(header)} ways: the classes may stand in "
+            f"{' or in '.join(map(repr, header))}; say --class-by COLUMN"
+        )
+    for i in range(len(header)):
+        for line, cell in zip(lines, cells[i], strict=True):
+            if _flag(cell) is None:
+                raise DataFormatError(
+                    f"{table}, line {line}: {header[i]!r} is {cell!r}, neither 0 nor 1 (nor yes or "
+                    "no, True or False); a column of classes is named with --class-by, one of "
+                    "drives, persons … with --group-by"
+                )
+    return _of_flags(header, cells, options)
+
+
+def _flag(cell: str) -> int | None:
+    return 1 if cell.lower() in _YES else 0 if cell.lower() in _NO else None
+
+
+def _is_almost_flag(column: Sequence[str]) -> bool:
+    """Whether most of it is yes and no, so that the rest are mistakes."""
+    return sum(_flag(cell) is not None for cell in column) > len(column) / 2
+
+
+def _of_generic(cells: Sequence[Sequence[str]], generic: Sequence[int]) -> int | None:
+    """The column of classes; of a number and a name of the same, the name."""
+    if len(generic) < 2:
+        return generic[0] if generic else None
+    kinds = {len(set(cells[i])) for i in generic}
+    pairs = set(zip(*(cells[i] for i in generic), strict=True))
+    if len(kinds | {len(pairs)}) > 1:
+        return None
+    return max(generic, key=lambda i: sum(not _is_number(cell) for cell in cells[i]))
+
+
+def _is_number(cell: str) -> bool:
+    return re.fullmatch(r"[-+]?\d+(\.\d+)?", cell) is not None
+
+
+def _of_flags(
+    header: Sequence[str], cells: Sequence[Sequence[str]], options: FolderOptions
+) -> Described:
+    outcomes = np.array([[_flag(cell) for cell in column] for column in cells], np.int64).T
+    is_one_hot = len(header) > 1 and bool((outcomes.sum(axis=1) == 1).all())
+    if is_one_hot and options.head in (Head.SOFTMAX, Head.BINARY):
+        return Described(tuple(header), outcomes, True, "one 1 a row: its class")  # noqa: FBT003
+    return Described(tuple(header), outcomes, False, "a column a label")  # noqa: FBT003
+
+
+def _of_column(
+    table: Path, name: str, cells: Sequence[str], lines: Sequence[int], options: FolderOptions
+) -> Described:
+    """Classes, or several labels in a cell."""
+    for separator in _SEPARATORS:
+        if any(separator in cell for cell in cells) and options.head is not Head.SOFTMAX:
+            shown = "as lists" if separator == LISTED else f"with {separator!r} between them"
+            return _of_tags(cells, separator, f"labels in its column {name!r}, {shown}")
+    if options.head is Head.SIGMOID or (options.head is None and _are_words(table, name, cells)):
+        return _of_tags(cells, " ", f"labels in its column {name!r}, with spaces between them")
+    for line, cell in zip(lines, cells, strict=True):
+        if not cell:
+            raise DataFormatError(f"{table}, line {line}: {name!r} is empty; give it a class")
+    if all(re.fullmatch(r"-?\d+(\.0+)?", cell) for cell in cells):
+        cells = [cell.partition(".")[0] for cell in cells]
+    elif all(map(_is_number, cells)):
+        raise DataFormatError(
+            f"{table}: {name!r} has numbers such as {cells[0]}, which are no classes; say which "
+            "column has the classes with --class-by COLUMN"
+        )
+    labels = ordered(set(cells))
+    if 2 * len(labels) > len(cells) > 3:
+        raise DataFormatError(
+            f"{table}: {name!r} has {len(labels)} classes in {len(cells)} rows "
+            f"({named(labels)}), too many to be learned; say which column has the classes with "
+            "--class-by COLUMN"
+        )
+    index = [labels.index(cell) for cell in cells]
+    outcomes = np.eye(len(labels), dtype=np.int64)[index]
+    return Described(labels, outcomes, True, f"a class a row in its column {name!r}")  # noqa: FBT003
+
+
+def _are_words(table: Path, name: str, cells: Sequence[str]) -> bool:
+    """Whether the words of a cell are labels, rather than one class of several words."""
+    kinds = {tuple(cell.split()) for cell in cells if cell}
+    several = [kind for kind in kinds if len(kind) > 1]
+    words = {word for kind in kinds for word in kind}
+    if not several or len(words) == sum(map(len, kinds)):
+        return False  # no word in two of them
+    alone = {kind[0] for kind in kinds if len(kind) == 1}
+    if len(words) < len(kinds) or (len(words) == len(kinds) and words & alone):
+        return True
+    raise DataFormatError(
+        f"{table} can be read in two ways: {name!r} has {len(kinds)} classes "
+        f"({named(ordered(' '.join(kind) for kind in kinds))}), or {len(words)} labels with spaces "
+        f"between them ({named(ordered(words))}); say --head softmax or --head sigmoid"
+    )
+
+
+def _of_tags(cells: Sequence[str], separator: str, layout: str) -> Described:
+    tags = [{tag.strip() for tag in cell.split(separator)} - {""} for cell in cells]
+    labels = ordered(set().union(*tags))
+    rows = [[int(label in one) for label in labels] for one in tags]
+    return Described(labels, np.array(rows, np.int64), False, layout)  # noqa: FBT003
