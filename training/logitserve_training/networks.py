@@ -81,7 +81,8 @@ def _mlp(x: Tensor) -> Tensor:
 def _residual_cnn(x: Tensor) -> Tensor:
     x = _convolution(x, filters=32, size=5, strides=2)  # [14, 14, 32]
     x = keras.layers.ReLU()(x)
-    x = _residual_block(x, filters=64, strides=2)  # [7, 7, 64]
+    x = _residual_block(x, filters=48, strides=2)  # [7, 7, 48]
+    x = _residual_block(x, filters=64)
     x = _residual_block(x, filters=64)
     return keras.layers.GlobalAveragePooling2D()(x)  # [64]
 

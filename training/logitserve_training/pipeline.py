@@ -136,7 +136,7 @@ def _fitted(
     network = networks.build(
         recipe.network,
         shape=recipe.input.shape,
-        logits=1 if recipe.head is Head.BINARY else len(recipe.labels),
+        logits=1 if recipe.head is Head.BINARY else len(recipe.labels) + bool(recipe.strangers),
         statistics=networks.PixelStatistics.of(dataset.train.images),
     )
     weights = None

@@ -181,6 +181,12 @@ class Recipe:
     A tenth of all epochs where that is less.
     """
     augmentation: Augmentation | None = None
+    disturbed: float = 0.0
+    """Share of each batch that is disturbed too; `logitserve_training.disturb`."""
+    strangers: float = 0.0
+    """Pictures of no label, for each picture of a batch; `logitserve_training.made_up`.
+
+    The network learns them as one class more, and so to tell what is none of the labels."""
     is_weighed: bool = False
     """Whether rare labels count more in the loss; `logitserve_training.losses`."""
     folder: FolderOptions | None = None
@@ -222,7 +228,7 @@ RECIPES: Final = {
         Recipe(
             name="digits",
             description="Which digit is it? A small residual convolutional network.",
-            takes="25 minutes",
+            takes="35 minutes",
             network=NetworkName.RESIDUAL_CNN,
             head=Head.SOFTMAX,
             labels=DIGITS,
@@ -234,6 +240,8 @@ RECIPES: Final = {
             augmentation=Augmentation(
                 rotation=12.0, scale=0.12, shear=0.15, shift=1.5, elastic=0.6, until=0.85
             ),
+            disturbed=0.5,
+            strangers=0.125,
         ),
         Recipe(
             name="zero",
