@@ -9,13 +9,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
 from logitserve_training.datasets.dataset import Images
 
-Floats = npt.NDArray[np.float32]
-"""`[n, h, w]`, 0 to 1."""
+Floats = Any
+"""A float array: pictures, `[n, h, w]`, 0 to 1, or what broadcasts against them."""
 Disturbance = Callable[[Floats, np.random.Generator], Floats]
 """Disturbs each picture in its own way; what comes out may lie beyond 0 and 1."""
 
@@ -53,7 +52,22 @@ def disturb(images: Images, generator: np.random.Generator) -> Images:
     disturbed = share * disturbed + (1 - share) * clean
     inverted = generator.random(len(images)) < _INVERTED
     disturbed[inverted] = 1 - disturbed[inverted]
-    return np.rint(disturbed * 255).astype(np.uint8)[..., None]
+    return np.asarray(np.rint(disturbed * 255), np.uint8)[..., None]
+
+
+def by_family(family: str, images: Images, seed: int = 0) -> Images:
+    """Pictures disturbed in one way, each in its own.
+
+    Args:
+        family: of `FAMILIES`.
+        images: uint8, `[n, h, w, 1]`, light on dark.
+        seed: of what is done to each.
+    """
+    generator = np.random.default_rng([seed, _NAMES.index(family)])
+    clean = images[..., 0].astype(np.float32) / 255
+    parts = [clean[start : start + _GROUP] for start in range(0, len(clean), _GROUP)]
+    found = np.concatenate([FAMILIES[family](part, generator) for part in parts]).clip(0, 1)
+    return np.asarray(np.rint(found * 255), np.uint8)[..., None]
 
 
 def _each(generator: np.random.Generator, count: int, low: float, high: float) -> Floats:
@@ -77,8 +91,9 @@ def _across(images: Floats, generator: np.random.Generator) -> tuple[Floats, Flo
     return rows * cos - columns * sin, rows * sin + columns * cos
 
 
-def _sampled(images: Floats, rows: Floats, columns: Floats) -> Floats:
-    """Bilinear samples at rows and columns, `[n, h, w]`; 0 outside."""
+def sampled(images: Floats, rows: Floats, columns: Floats) -> Floats:
+    """Bilinear samples of each picture at rows and columns, `[n, h, w]`; 0 outside."""
+    rows, columns = np.broadcast_to(rows, images.shape), np.broadcast_to(columns, images.shape)
     number = np.broadcast_to(np.arange(len(images), dtype=np.float32)[:, None, None], rows.shape)
     return ndimage.map_coordinates(images, [number, rows, columns], order=1, mode="constant")
 
@@ -269,7 +284,7 @@ def _affine(images: Floats, generator: np.random.Generator) -> Floats:
     y, x = rows - _each(generator, count, -4, 4), columns - _each(generator, count, -4, 4)
     x = x + slant * y
     half = (images.shape[1] - 1) / 2, (images.shape[2] - 1) / 2
-    return _sampled(images, cos * y - sin * x + half[0], sin * y + cos * x + half[1])
+    return sampled(images, cos * y - sin * x + half[0], sin * y + cos * x + half[1])
 
 
 def _elastic(images: Floats, generator: np.random.Generator) -> Floats:
@@ -278,7 +293,7 @@ def _elastic(images: Floats, generator: np.random.Generator) -> Floats:
     smooth = generator.uniform(1.5, 4)
     fields = ndimage.gaussian_filter(fields, (0, 0, smooth, smooth))
     fields *= generator.uniform(0.6, 1.5) / fields.std()
-    return _sampled(
+    return sampled(
         images,
         np.arange(height, dtype=np.float32)[:, None] + fields[0],
         np.arange(width, dtype=np.float32)[None] + fields[1],

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx
 
 from logitserve.inference import heads, preprocessing
-from logitserve.inference.card import METADATA_KEY, Golden, Head, InputSpec, ModelCard
+from logitserve.inference.card import METADATA_KEY, Golden, InputSpec, ModelCard
 from logitserve.inference.predictor import INPUT, LOGIT_TOLERANCE, OUTPUT, Predictor
 from logitserve_training import drawings
 from logitserve_training.backend import keras, tf
@@ -122,14 +122,14 @@ def check_agreement(network: "keras.Model", predictor: Predictor, images: Images
         DisagreementError: it is above `TOLERANCE`, or a logit differs by more than a golden's may.
         NonFiniteLogitsError: one of them answered NaN or infinity.
     """
-    head = predictor.card.head
+    card = predictor.card
     expected_logits = keras_logits(network, images)
-    expected = _probabilities(head, expected_logits)
+    expected = _probabilities(card, expected_logits)
     worst = 0.0
     for batch in BATCHES:
         starts = range(0, len(images), batch)
         logits = np.concatenate([predictor.run(images[start : start + batch]) for start in starts])
-        difference = np.abs(_probabilities(head, logits) - expected).max()
+        difference = np.abs(_probabilities(card, logits) - expected).max()
         worst = max(worst, float(difference))
         if difference > TOLERANCE:
             raise DisagreementError(
@@ -161,5 +161,5 @@ def libraries() -> dict[str, str]:
     return {name: library_version(name) for name in names}
 
 
-def _probabilities(head: Head, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    return heads.probabilities(head, heads.scaled(logits, 1.0))
+def _probabilities(card: ModelCard, output: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    return heads.probabilities(card.head, heads.scaled(output, 1.0)[:, : card.logit_count])

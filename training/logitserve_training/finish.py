@@ -9,7 +9,7 @@ import onnx
 from logitserve.inference.card import ModelCard
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import MODEL_FILE, REPORT_FOLDER
-from logitserve_training import export, report
+from logitserve_training import export, report, robustness
 from logitserve_training.baseline import Comparison
 from logitserve_training.calibrate import calibrate
 from logitserve_training.datasets.dataset import Dataset
@@ -51,9 +51,10 @@ def finish(
     file = folder / MODEL_FILE
     export.write(proto, card, file)
     validation = dataset.validation
-    logits = predict_all(Predictor.load(file), validation.images).logits
+    said = predict_all(Predictor.load(file), validation.images)
     prepared = np.concatenate([dataset.train.images, validation.images])
-    card = calibrate(card, logits, validation.classes, prepared)
+    novelty = None if card.novelty is None else np.asarray(said.novelty, np.float64)
+    card = calibrate(card, said.logits, validation.classes, prepared, novelty)
     reporter.line(_summary(card))
 
     export.write(proto, card, file)
@@ -61,6 +62,11 @@ def finish(
     reporter.line("measure: figures and their intervals, prediction sets, strangers, speed")
     evaluation = evaluate(predictor, dataset.test)
     measured = measure(predictor, evaluation)
+
+    rows: list[robustness.Row] = []
+    if card.training is not None and card.training.settings.get("disturbed"):
+        reporter.line("measure: disturbed pictures")
+        rows = robustness.measure(predictor, dataset.test)
 
     figures = {"metrics": evaluation.metrics, "intervals": evaluation.intervals}
     card = card.model_copy(update=figures)
@@ -80,6 +86,7 @@ def finish(
         images=dataset.test.images,
         measured=measured,
         comparison=comparison,
+        robustness=rows,
     )
     return Finished(card, evaluation)
 

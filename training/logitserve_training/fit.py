@@ -96,7 +96,7 @@ def fit(
     with reporter.steps("fit", steps * (options.epochs - done)) as advance:
         count_steps = keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: advance(1))  # noqa: ARG005
         network.fit(
-            _batches(train, fresh, recipe, options, done, strange),
+            _batches(train, fresh, recipe, options, done=done, strange=strange),
             shuffle=False,  # the stream already is
             steps_per_epoch=steps,
             epochs=options.epochs,
@@ -107,7 +107,7 @@ def fit(
         )
     _require_convergence(log.epochs, options)
     if recipe.disturbed:
-        batches = _batches(train, fresh, recipe, options, options.epochs, strange)
+        batches = _batches(train, fresh, recipe, options, done=options.epochs, strange=strange)
         estimate_statistics(network, _pictures(batches, math.ceil(_ESTIMATED / options.batch_size)))
     else:
         estimate_statistics(network, train.images)
@@ -237,6 +237,7 @@ def _batches(
     fresh: Callable[[int], LabeledImages] | None,
     recipe: Recipe,
     options: Options,
+    *,
     done: int = 0,
     strange: Images | None = None,
 ) -> Any:

@@ -151,7 +151,7 @@ def _texture(generator: np.random.Generator) -> Gray:
     if generator.random() < 0.4:
         middle, depth = 127.5, 127.5
     grain = generator.choice([0, 0, 4, 20]) * generator.standard_normal((side, side))
-    return (middle + depth * np.clip(drawn, -1, 1) + grain).clip(0, 255).astype(np.uint8)
+    return np.asarray((middle + depth * np.clip(drawn, -1, 1) + grain).clip(0, 255), np.uint8)
 
 
 def _scene(generator: np.random.Generator) -> Gray:

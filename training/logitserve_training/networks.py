@@ -68,6 +68,16 @@ def build(
     return keras.Model(image, keras.layers.Dense(logits, name=OUTPUT)(x), name=name.value)
 
 
+def with_novelty(network: "keras.Model") -> "keras.Model":
+    """The network whose last logit, of no label, is replaced by its log-odds against the others."""
+    logits = network.output
+    others = keras.ops.logsumexp(logits[:, :-1], axis=1, keepdims=True)
+    output = keras.layers.Concatenate(name="with_novelty")(
+        [logits[:, :-1], logits[:, -1:] - others]
+    )
+    return keras.Model(network.input, output, name=network.name)
+
+
 def _linear(x: Tensor) -> Tensor:
     return keras.layers.Flatten()(x)
 

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from rich.console import Console
 
-from logitserve.inference.card import DatasetInfo, Golden, Head, ModelCard, TrainingInfo
+from logitserve.inference.card import DatasetInfo, Golden, Head, ModelCard, Novelty, TrainingInfo
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import MODEL_FILE, ModelRepository
 from logitserve_training import backend, export, losses, networks
@@ -157,7 +157,7 @@ def _fitted(
     )
     if weights is not None:
         losses.unweigh(network, weights)
-    return network, epochs
+    return networks.with_novelty(network) if recipe.strangers else network, epochs
 
 
 def _goldens(network: "backend.keras.Model", recipe: Recipe) -> tuple[Golden, ...]:
@@ -180,6 +180,8 @@ def _card(
         "schedule": recipe.schedule,
         "averaged_epochs": recipe.averaged_epochs,
         "augmentation": asdict(recipe.augmentation) if recipe.augmentation else None,
+        "disturbed": recipe.disturbed,
+        "strangers": recipe.strangers,
     }
     if recipe.folder is not None:
         settings["folder"] = {
@@ -195,6 +197,7 @@ def _card(
         input=recipe.input,
         # until it is calibrated
         thresholds=(0.5,) * len(recipe.labels) if recipe.head is Head.SIGMOID else None,
+        novelty=Novelty(threshold=0, known_share=1, pictures=1) if recipe.strangers else None,
         goldens=goldens,
         dataset=dataset,
         training=TrainingInfo(

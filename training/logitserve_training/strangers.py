@@ -14,11 +14,11 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.stats import rankdata
 
-from logitserve.inference import heads, preprocessing
+from logitserve.inference import preprocessing
 from logitserve.inference.card import InputSpec
 from logitserve.inference.predictor import Predictions, Predictor
 from logitserve_training.drawings import MNIST_LIKE, SHEET, Stroke, arc, draw_strokes
-from logitserve_training.statistics.calibration import Floats, energies
+from logitserve_training.statistics.calibration import Floats
 
 COUNT: Final = 200
 """Pictures of each kind."""
@@ -52,13 +52,13 @@ LETTERS: Final[dict[str, list[Stroke]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Strangers:
-    """How a model's energies tell strangers from what it knows."""
+    """How a model's novelties tell strangers from what it knows."""
 
-    energies: dict[str, Floats]
+    novelties: dict[str, Floats]
     """By kind, `[n]`; those of the test part are `at_home`."""
     at_home: Floats
     auroc: dict[str, float]
-    """By kind, the chance that a stranger has a higher energy than a test picture."""
+    """By kind, the chance that a stranger has a higher novelty than a test picture."""
     unknown: dict[str, float]
     """By kind, the share that the card's threshold calls unknown."""
     unknown_at_home: float
@@ -69,19 +69,19 @@ def measure(predictor: Predictor, at_home: Predictions, *, count: int) -> Strang
     """Show a model what it was not made for.
 
     Args:
-        predictor: of a softmax model with an energy threshold.
+        predictor: of a softmax model that tells what is known.
         at_home: what it said of the test part.
         count: pictures of each kind.
     """
     predictions = {
         kind: predictor.predict(pictures(kind, predictor.card.input, count=count)) for kind in KINDS
     }
-    energies = {kind: _energies(predictor, said) for kind, said in predictions.items()}
-    home = _energies(predictor, at_home)
+    novelties = {kind: _novelties(said) for kind, said in predictions.items()}
+    home = _novelties(at_home)
     return Strangers(
-        energies=energies,
+        novelties=novelties,
         at_home=home,
-        auroc={kind: auroc(strange, home) for kind, strange in energies.items()},
+        auroc={kind: auroc(strange, home) for kind, strange in novelties.items()},
         unknown={kind: _unknown(said) for kind, said in predictions.items()},
         unknown_at_home=_unknown(at_home),
     )
@@ -104,9 +104,9 @@ def auroc(positive: Floats, negative: Floats) -> float:
     return float(above / (len(positive) * len(negative)))
 
 
-def _energies(predictor: Predictor, said: Predictions) -> Floats:
-    temperature = predictor.card.temperature
-    return energies(heads.scaled(said.logits, temperature), temperature)
+def _novelties(said: Predictions) -> Floats:
+    assert said.novelty is not None  # noqa: S101 - asked of the caller
+    return said.novelty.astype(np.float64)
 
 
 def _unknown(said: Predictions) -> float:
