@@ -80,6 +80,11 @@ class InputSpec(CardPart):
     width: PositiveInt = Field(description="pixels")
     channels: Literal[1, 3] = Field(description="1: luminance; 3: red, green, blue")
     fit: Fit = Field(description="how a picture of another size is made to fit")
+    as_sent: bool = Field(
+        default=False,
+        description="fit 'digit' only: a light-on-dark or noisy picture of the network's own size "
+        "is not cut out, for the network has learned to read such",
+    )
     shorter_side: PositiveInt | None = Field(
         default=None,
         description="fit 'crop' only: pixels that the shorter side is scaled to; null: the larger "
@@ -95,6 +100,8 @@ class InputSpec(CardPart):
     def _fit_suits_channels(self) -> Self:
         if self.fit is Fit.DIGIT and self.channels != 1:
             raise ValueError("channels: fit 'digit' makes luminance pictures, so 1")
+        if self.as_sent and self.fit is not Fit.DIGIT:
+            raise ValueError(f"as_sent: fit {self.fit.value!r} has none")
         if self.shorter_side is not None and self.fit is not Fit.CROP:
             raise ValueError(f"shorter_side: fit 'crop' has one, and {self.fit.value!r} has none")
         if self.shorter_side is not None and self.shorter_side < max(self.height, self.width):

@@ -286,7 +286,7 @@ KINDS: Final[dict[str, Corruption]] = {
     "spatter": Corruption(_spatter, "blots"),
     "dotted line": Corruption(_dotted_line, "bars"),
     "zigzag": Corruption(_zigzag, "bars"),
-    "canny edges": Corruption(_canny_edges),
+    "canny edges": Corruption(_canny_edges, "outline"),
     "missing pixels": Corruption(_missing_pixels, of_mnist_c=False),
     "swirl": Corruption(_swirl, of_mnist_c=False),
     "shaken rows": Corruption(_shaken_rows, of_mnist_c=False),

@@ -184,6 +184,16 @@ def _stroke(images: Floats, generator: np.random.Generator) -> Floats:
     return share * extreme(images, size=size) + (1 - share) * images
 
 
+def _outline(images: Floats, generator: np.random.Generator) -> Floats:
+    """Only the edges."""
+    width = generator.uniform(0.3, 1.2)
+    smooth = ndimage.gaussian_filter(images, (0, width, width))
+    edges = _unit(np.hypot(ndimage.sobel(smooth, 1), ndimage.sobel(smooth, 2)))
+    level = _each(generator, len(images), 0.1, 0.6)
+    is_drawn = generator.random((len(images), 1, 1)) < 0.6
+    return np.where(is_drawn, (20 * (edges - level)).clip(0, 1), edges).astype(np.float32)
+
+
 def _threshold(images: Floats, generator: np.random.Generator) -> Floats:
     level = _each(generator, len(images), 0.15, 0.8)
     softness = np.exp(_each(generator, len(images), -4, -1.5))
@@ -342,6 +352,7 @@ FAMILIES: Final[dict[str, Disturbance]] = {
     "brightest of texture": _brightest_texture,
     "tone": _tone,
     "stroke width": _stroke,
+    "outline": _outline,
     "threshold": _threshold,
     "blur": _blur,
     "rescaling": _rescaled,

@@ -23,7 +23,7 @@ from logitserve_training.drawings import Stroke, arc, draw_strokes
 Gray = npt.NDArray[np.uint8]
 
 COUNT: Final = 2_500
-"""Pictures of each kind; three times as many of signs."""
+"""Pictures of each kind; two or three times as many of some."""
 SIGNS: Final = (
     "ACEFHKMNPRTUVWXYacefhkmnprtuvwxydp"
     "ΓΔΘΛΞΠΣΦΨΩαγδηκλμνξπρφχψωЖИЙЛПФЦШЩЮЯгджиклмнптфхцшщюя#%&@$?+=*<>~^¥€§¶÷±≠≈∞∂∑∫√"
@@ -46,13 +46,10 @@ def make(digits: Images, spec: InputSpec, seed: int, *, count: int = COUNT) -> I
         uint8, `[n, height, width, 1]`.
     """
     generator = np.random.default_rng([seed, 411])
-    kinds = [_sign] * 3 + [_scrawl, _pairs(digits[..., 0]), _halves(digits[..., 0])]
+    kinds = [_sign, _sign, _sign, _scrawl, _pairs(digits[..., 0]), _halves(digits[..., 0])]
+    kinds += [_texture, _texture, _scene]
     pictures = [kind(generator) for kind in kinds for _ in range(count)]
-    textures = [kind(generator) for kind in (_texture, _scene) for _ in range(count)]
-    # As they are too: what is cut out of them is hardly ever a texture any more.
-    small = [texture for texture in textures if texture.shape == (spec.height, spec.width)]
-    prepared = preprocessing.prepare([*pictures, *textures], spec).images
-    return np.concatenate([prepared, np.stack(small)[..., None]])
+    return preprocessing.prepare(pictures, spec).images
 
 
 def _sign(generator: np.random.Generator) -> Gray:

@@ -233,8 +233,8 @@ RECIPES: Final = {
             head=Head.SOFTMAX,
             labels=DIGITS,
             class_of=tuple(range(10)),
-            input=DIGIT_INPUT,
-            options=Options(learning_rate=3e-3, epochs=18, weight_decay=0.05),
+            input=DIGIT_INPUT.model_copy(update={"as_sent": True}),
+            options=Options(learning_rate=3e-3, epochs=16, weight_decay=0.05),
             schedule=Schedule.COSINE,
             averaged_epochs=1,
             augmentation=Augmentation(

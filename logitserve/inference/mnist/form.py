@@ -15,6 +15,9 @@ CENTER_TOLERANCE: Final = 0.52
 """Pixels. Centering is by whole pixels, so half of one, and MNIST keeps to it but for rounding
 (measured: 0.5001; 0.520 where a copy has lost its gray level 1)."""
 
+EVEN: Final = 8
+"""Gray levels by which even paper varies (JPEG moves them by 1-4 either way)."""
+
 Weights = npt.NDArray[np.floating[Any]]
 
 
@@ -49,6 +52,16 @@ def are_normalized(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
             and (abs(x / mass) <= CENTER_TOLERANCE or inked_columns[0 if x > 0 else -1] != 0)
         )
     return np.array(normalized, np.bool_)
+
+
+def are_dark_on_even(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Whether each image, uint8 `[n, h, w]`, is of darker ink on evenly light paper: bool `[n]`."""
+    border = np.concatenate(
+        [images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]], axis=1
+    )
+    paper = border.min(axis=1).astype(np.int16)
+    is_even = border.max(axis=1) - paper <= EVEN
+    return np.asarray(is_even & (images.mean(axis=(1, 2)) < paper))
 
 
 @lru_cache(maxsize=8)
