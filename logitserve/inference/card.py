@@ -82,8 +82,8 @@ class InputSpec(CardPart):
     fit: Fit = Field(description="how a picture of another size is made to fit")
     as_sent: bool = Field(
         default=False,
-        description="fit 'digit' only: a light-on-dark or noisy picture of the network's own size "
-        "is not cut out, for the network has learned to read such",
+        description="fit 'digit' only: of pictures of the network's own size only dark ink on even "
+        "paper is cut out, for the network has learned to read all others as they are",
     )
     shorter_side: PositiveInt | None = Field(
         default=None,
