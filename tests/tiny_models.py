@@ -164,7 +164,8 @@ def publish(
     **fields: Any,
 ) -> npt.NDArray[np.float32]:
     """Put a linear model into the folder of models; returns its weight matrix."""
-    matrix = weights(spec, 1 if head is Head.BINARY else len(labels), seed)
+    width = 1 if head is Head.BINARY else len(labels) + (fields.get("novelty") is not None)
+    matrix = weights(spec, width, seed)
     card = card_for(
         matrix, name=name, version=version, head=head, labels=labels, spec=spec, **fields
     )

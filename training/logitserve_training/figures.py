@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Mapping, Sequence
+from itertools import chain, cycle
 from typing import Any, Final
 
 import matplotlib as mpl
@@ -131,7 +132,7 @@ def novelty_histogram(kinds: Mapping[str, Floats], name: str, threshold: float) 
     )
     edges = np.linspace(min(low, threshold - 0.5), max(high, threshold) + 0.5, 50)
     for axes, (kind, novelties), color in zip(
-        rows, kinds.items(), (MAIN_COLOR, *_KIND_COLORS), strict=False
+        rows, kinds.items(), chain([MAIN_COLOR], cycle(_KIND_COLORS)), strict=False
     ):
         axes.hist(np.clip(novelties, edges[0], edges[-1]), edges, color=color)
         axes.axvline(threshold, color=_INK, linewidth=1)

@@ -26,6 +26,8 @@ _MOMENTUM: Final = 0.9
 _ESTIMATED: Final = 10_000
 """Pictures over which the statistics of batch normalization are estimated."""
 _ESTIMATED_BATCH: Final = 500
+_PICTURES_A_STRANGER: Final = 22
+"""Of the training part, for each stranger of a kind."""
 _AVERAGED_SHARE: Final = 0.1
 """Of the training, at most: or the average of a short one would still hold the fresh weights."""
 
@@ -89,7 +91,10 @@ def fit(
     )
     log = _EpochLog(reporter, options.epochs, checkpoint)
     done = len(log.epochs)
-    strange = made_up.make(train.images, recipe.input, options.seed) if recipe.strangers else None
+    strange = None
+    if recipe.strangers:
+        count = max(1, len(train) // _PICTURES_A_STRANGER)
+        strange = made_up.make(train.images, recipe.input, options.seed, count=count)
     callbacks = _callbacks(recipe, optimizer)
     if checkpoint is not None:
         callbacks.append(keras.callbacks.BackupAndRestore(checkpoint / "state"))

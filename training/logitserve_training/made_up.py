@@ -22,8 +22,6 @@ from logitserve_training.drawings import Stroke, arc, draw_strokes
 
 Gray = npt.NDArray[np.uint8]
 
-COUNT: Final = 2_500
-"""Pictures of each kind; two or three times as many of some."""
 SIGNS: Final = (
     "ACEFHKMNPRTUVWXYacefhkmnprtuvwxydp"
     "ΓΔΘΛΞΠΣΦΨΩαγδηκλμνξπρφχψωЖИЙЛПФЦШЩЮЯгджиклмнптфхцшщюя#%&@$?+=*<>~^¥€§¶÷±≠≈∞∂∑∫√"
@@ -33,8 +31,8 @@ FONTS: Final = ("DejaVuSans", "DejaVuSerif", "DejaVuSansMono-Oblique", "STIXGene
 """Files of Matplotlib."""
 
 
-def make(digits: Images, spec: InputSpec, seed: int, *, count: int = COUNT) -> Images:
-    """Make up so many of each kind.
+def make(digits: Images, spec: InputSpec, seed: int, *, count: int) -> Images:
+    """Make up so many of each kind, and two or three times as many of signs and textures.
 
     Args:
         digits: prepared pictures of digits, which pairs and halves are made of.

@@ -11,13 +11,13 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from scipy.stats import rankdata
 
 from logitserve.inference import preprocessing
 from logitserve.inference.card import InputSpec
 from logitserve.inference.predictor import Predictions, Predictor
-from logitserve_training.drawings import MNIST_LIKE, SHEET, Stroke, arc, draw_strokes
+from logitserve_training.drawings import MNIST_LIKE, SHEET, Stroke, arc, draw, draw_strokes
 from logitserve_training.statistics.calibration import Floats
 
 COUNT: Final = 200
@@ -120,6 +120,43 @@ def _letter(generator: np.random.Generator) -> Picture:
     return np.asarray(draw_strokes(strokes, generator, paper=paper))
 
 
+def _type(generator: np.random.Generator) -> Picture:
+    """The same letters, printed in Pillow's own font."""
+    sheet = Image.new("L", (80, 80), 245)
+    letter = generator.choice(list(LETTERS))
+    font = ImageFont.load_default(float(generator.integers(34, 60)))
+    heavy = int(generator.integers(0, 3))
+    ImageDraw.Draw(sheet).text((40, 40), letter, 30, font, anchor="mm", stroke_width=heavy)
+    return np.asarray(sheet)
+
+
+def _digit(generator: np.random.Generator, digits: str = "0123456789") -> Picture:
+    digit, seed = generator.choice(list(digits)), int(generator.integers(1_000_000))
+    return np.asarray(draw(int(digit), seed=seed).convert("L"))
+
+
+def _two(generator: np.random.Generator) -> Picture:
+    """Two digits beside each other."""
+    overlap = int(generator.integers(4, 9))
+    return np.hstack([_digit(generator)[:, : 28 - overlap], _digit(generator)[:, overlap:]])
+
+
+def _half(generator: np.random.Generator) -> Picture:
+    """The upper, lower, left or right half of a digit; half a 0, 1, 4, 6, 7 or 9 may be one."""
+    turns = int(generator.integers(4))
+    half = np.rot90(_digit(generator, "2358"), turns).copy()
+    half[14:] = 0
+    return np.ascontiguousarray(np.rot90(half, -turns))
+
+
+def _checkerboard(generator: np.random.Generator) -> Picture:
+    side, cell = int(generator.integers(28, 90)), int(generator.integers(2, 9))
+    rows, columns = np.mgrid[:side, :side] // cell
+    dark, light = generator.uniform((0, 150), (100, 255))
+    squares: Picture = np.where((rows + columns) % 2, light, dark).astype(np.uint8)
+    return squares
+
+
 def _noise(generator: np.random.Generator) -> Picture:
     """Of every pixel on its own: uniform, or sparse dots."""
     side = int(generator.integers(28, 90))
@@ -189,5 +226,9 @@ KINDS: Final[dict[str, Callable[[np.random.Generator], Picture]]] = {
     "blank": _blank,
     "textures": _texture,
     "photographs": _photograph,
+    "printed letters": _type,
+    "two digits": _two,
+    "half a digit": _half,
+    "checkerboards": _checkerboard,
 }
 """Kind → what makes one picture of it."""

@@ -71,7 +71,7 @@ def are_plain(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     lightest, darkest = border.max(axis=1).astype(np.int16), border.min(axis=1)
     is_even = lightest - darkest <= EVEN
     if not is_even.any():
-        return is_even
+        return np.zeros(len(images), np.bool_)
     is_light = images > (lightest + EVEN)[:, np.newaxis, np.newaxis]
     plain = ~is_light.any(axis=(1, 2))
     extents, shifts = [], []
