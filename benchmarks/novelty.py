@@ -18,7 +18,7 @@ from scipy.special import logsumexp, softmax
 
 from benchmarks.markdown import Row, table
 from logitserve.inference.card import METADATA_KEY, ModelCard
-from logitserve.inference.predictor import INPUT, OUTPUT
+from logitserve.inference.predictor import INPUT, NOVELTY, OUTPUT
 from logitserve_training import strangers
 from logitserve_training.datasets import mnist
 from logitserve_training.datasets.dataset import Images
@@ -48,7 +48,9 @@ class Network:
     def __call__(self, images: Images) -> tuple[Floats, Floats]:
         """Output and features."""
         parts = [
-            self._session.run([OUTPUT, self._features], {INPUT: images[start : start + 250]})
+            self._session.run(
+                [OUTPUT, NOVELTY, self._features], {INPUT: images[start : start + 250]}
+            )
             for start in range(0, len(images), 250)
         ]
         output, features = (

@@ -249,10 +249,10 @@ class Energy(CardPart):
 
 
 class Novelty(CardPart):
-    """What counts as one of the classes: the network's last output at or below the threshold.
+    """What counts as one of the classes: the network's output `novelty` at or below the threshold.
 
-    That output stands behind the logits. It is the log-odds of a class more, which was learned
-    from pictures of no label, against all labels: z₊ − ln Σ exp(z).
+    It is the log-odds of a class more, which was learned from pictures of no label, against all
+    labels: z₊ − ln Σ exp(z).
     """
 
     threshold: float
@@ -331,8 +331,8 @@ class ModelCard(CardPart):
         return 1 if self.head is Head.BINARY else len(self.labels)
 
     @property
-    def output_width(self) -> int:
-        """Of the network's output: the logits, and the novelty where it has one."""
+    def golden_width(self) -> int:
+        """Numbers of a golden: the logits, and the novelty where the network gives it."""
         return self.logit_count + (self.novelty is not None)
 
     @model_validator(mode="after")
@@ -348,8 +348,8 @@ class ModelCard(CardPart):
             raise ValueError(f"thresholds: a {self.head} head has none")
         self._check_calibration()
         for golden in self.goldens:
-            if len(golden.logits) != self.output_width:
-                raise ValueError(f"goldens: each has {self.output_width} logits")
+            if len(golden.logits) != self.golden_width:
+                raise ValueError(f"goldens: each has {self.golden_width} logits")
         if self.created.tzinfo is None:
             raise ValueError("created: the time zone is missing")
         return self

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 INPUT = "image"
 OUTPUT = "logits"
+NOVELTY = "novelty"
+"""Second output, `[batch, 1]`, of a network whose card has a novelty."""
 
 # Another CPU, or another version of onnxruntime, adds the same numbers in another order; over
 # the shipped models that moves a logit by less than 1e-4. Damage moves it by far more.
@@ -133,6 +135,7 @@ class Predictor:
         self.sha256 = sha256
         """Of the bytes that were loaded; empty where there was no file."""
         self._session = session
+        self._outputs = [OUTPUT] if card.novelty is None else [OUTPUT, NOVELTY]
 
     @classmethod
     def load(cls, path: Path, *, threads: int = 1) -> Self:
@@ -178,12 +181,12 @@ class Predictor:
     def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Raw logits, `[batch, k]`, of images, `[batch, height, width, channels]`.
 
-        A model that has one gives its novelty as the last column, `[batch, k + 1]`.
+        Of a model that has one the novelty is the last column, `[batch, k + 1]`.
         """
         if self.card.batch is not None and len(images) != self.card.batch:
             return self._run_in_parts(images, self.card.batch)
-        (logits,) = self._session.run([OUTPUT], {INPUT: images})
-        return logits  # type: ignore[no-any-return]
+        found = self._session.run(self._outputs, {INPUT: images})
+        return found[0] if len(found) == 1 else np.concatenate(found, axis=1)  # type: ignore[no-any-return]
 
     def _run_in_parts(self, images: npt.NDArray[np.uint8], batch: int) -> npt.NDArray[np.float32]:
         """The same by a graph that takes so many images; the last part is filled with its last."""
@@ -191,7 +194,8 @@ class Predictor:
         for start in range(0, len(images), batch):
             part = images[start : start + batch]
             filled = np.concatenate([part, part[-1:].repeat(batch - len(part), axis=0)])
-            parts.append(self._session.run([OUTPUT], {INPUT: filled})[0][: len(part)])
+            found = self._session.run(self._outputs, {INPUT: filled})
+            parts.append(np.concatenate(found, axis=1)[: len(part)])
         return np.concatenate(parts)
 
     def odd(self, prepared: Prepared, first_sent: int = 0) -> npt.NDArray[np.bool_] | None:
@@ -270,13 +274,16 @@ def _check_graph(card: ModelCard, session: "onnxruntime.InferenceSession") -> No
     """The graph has the one input and the output of the card."""
     inputs = {node.name: node for node in session.get_inputs()}
     outputs = {node.name: node for node in session.get_outputs()}
-    if list(inputs) != [INPUT] or OUTPUT not in outputs:
+    asked = {OUTPUT} if card.novelty is None else {OUTPUT, NOVELTY}
+    if list(inputs) != [INPUT] or not asked <= outputs.keys():
         raise CardMismatchError(
-            f"model {card.name!r}: the graph must have one input {INPUT!r} and an output "
-            f"{OUTPUT!r}; it has inputs {list(inputs)} and outputs {list(outputs)}"
+            f"model {card.name!r}: the graph must have one input {INPUT!r} and "
+            f"{' and '.join(map(repr, sorted(asked)))} as output; it has inputs {list(inputs)} and outputs {list(outputs)}"
         )
     _check_tensor(card, INPUT, inputs[INPUT], "tensor(uint8)", card.input.shape)
-    _check_tensor(card, OUTPUT, outputs[OUTPUT], "tensor(float)", (card.output_width,))
+    _check_tensor(card, OUTPUT, outputs[OUTPUT], "tensor(float)", (card.logit_count,))
+    if card.novelty is not None:
+        _check_tensor(card, NOVELTY, outputs[NOVELTY], "tensor(float)", (1,))
 
 
 def _check_tensor(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from importlib.metadata import version as library_version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import onnx
 
 from logitserve.inference import heads, preprocessing
 from logitserve.inference.card import METADATA_KEY, Golden, InputSpec, ModelCard
-from logitserve.inference.predictor import INPUT, LOGIT_TOLERANCE, OUTPUT, Predictor
+from logitserve.inference.predictor import INPUT, LOGIT_TOLERANCE, NOVELTY, OUTPUT, Predictor
 from logitserve_training import drawings
 from logitserve_training.backend import keras, tf
 from logitserve_training.datasets.dataset import Images
@@ -27,23 +27,27 @@ GOLDEN_SEED: Final = 7
 _DIGITS: Final = 10
 
 
-def to_onnx(network: "keras.Model", spec: InputSpec) -> onnx.ModelProto:
+def to_onnx(network: "keras.Model", spec: InputSpec, *, novelty: bool = False) -> onnx.ModelProto:
     """Convert a network.
 
     Args:
         network: uint8 pictures to logits, as `networks.build` made it.
         spec: what it takes.
+        novelty: whether its last output is that, as `networks.with_novelty` made it.
 
     Returns:
         a checked graph with input `image`, uint8 `[batch, height, width, channels]`, and output
-        `logits`, float32 `[batch, k]`.
+        `logits`, float32 `[batch, k]`; and `novelty`, float32 `[batch, 1]`, if there is one.
     """
     import tf2onnx  # patches what it needs of TensorFlow and numpy when it is imported
 
     signature = [tf.TensorSpec((None, *spec.shape), tf.uint8, name=INPUT)]
-    function = tf.function(
-        lambda image: {OUTPUT: network(image, training=False)}, input_signature=signature
-    )
+
+    def outputs(image: Any) -> dict[str, Any]:
+        found = network(image, training=False)
+        return {OUTPUT: found[:, :-1], NOVELTY: found[:, -1:]} if novelty else {OUTPUT: found}
+
+    function = tf.function(outputs, input_signature=signature)
     # not `from_keras`: it breaks on Keras 3 (onnx/tensorflow-onnx issue 2448)
     proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=OPSET)
     return proto

@@ -96,7 +96,7 @@ def train(
             dataset=dataset.info,
         )
         reporter.line("export to ONNX")
-        proto = export.to_onnx(network, recipe.input)
+        proto = export.to_onnx(network, recipe.input, novelty=recipe.strangers > 0)
         export.write(proto, card, draft.folder / MODEL_FILE)
         _compare(network, draft.folder / MODEL_FILE, dataset, reporter)
         evaluation = finish(
