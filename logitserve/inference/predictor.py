@@ -186,7 +186,7 @@ class Predictor:
         if self.card.batch is not None and len(images) != self.card.batch:
             return self._run_in_parts(images, self.card.batch)
         found = self._session.run(self._outputs, {INPUT: images})
-        return found[0] if len(found) == 1 else np.concatenate(found, axis=1)  # type: ignore[no-any-return]
+        return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
 
     def _run_in_parts(self, images: npt.NDArray[np.uint8], batch: int) -> npt.NDArray[np.float32]:
         """The same by a graph that takes so many images; the last part is filled with its last."""
@@ -278,7 +278,8 @@ def _check_graph(card: ModelCard, session: "onnxruntime.InferenceSession") -> No
     if list(inputs) != [INPUT] or not asked <= outputs.keys():
         raise CardMismatchError(
             f"model {card.name!r}: the graph must have one input {INPUT!r} and "
-            f"{' and '.join(map(repr, sorted(asked)))} as output; it has inputs {list(inputs)} and outputs {list(outputs)}"
+            f"{' and '.join(map(repr, sorted(asked)))} as output; it has inputs {list(inputs)} and "
+            f"outputs {list(outputs)}"
         )
     _check_tensor(card, INPUT, inputs[INPUT], "tensor(uint8)", card.input.shape)
     _check_tensor(card, OUTPUT, outputs[OUTPUT], "tensor(float)", (card.logit_count,))
