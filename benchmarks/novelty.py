@@ -53,10 +53,9 @@ class Network:
             )
             for start in range(0, len(images), 250)
         ]
-        output, features = (
-            np.concatenate(each).astype(np.float64) for each in zip(*parts, strict=True)
-        )
-        return output, features.reshape(len(images), -1)
+        logits, novelty, features = (np.concatenate(each) for each in zip(*parts, strict=True))
+        output = np.concatenate([logits, novelty], axis=1).astype(np.float64)
+        return output, features.reshape(len(images), -1).astype(np.float64)
 
 
 class Scores:

@@ -85,3 +85,13 @@ def test_what_is_made_up_is_new_each_time_and_the_same_for_a_seed(digits: Images
     np.testing.assert_array_equal(one, other)
     assert (one != third).any()
     assert len({picture.tobytes() for picture in one}) > 20
+
+
+@pytest.mark.parametrize("name", [*disturb.FAMILIES, *corruptions.KINDS])
+def test_a_picture_is_disturbed_whatever_its_neighbors_are(digits: Images, name: str) -> None:
+    alone = digits[:8].copy()
+    alone[1:] = 0
+    make = disturb.by_family if name in disturb.FAMILIES else corruptions.corrupted
+    one, other = (make(name, images)[0] for images in (digits[:8], alone))
+    if name != "ghost":  # which is one of them
+        np.testing.assert_allclose(one, other, atol=1)

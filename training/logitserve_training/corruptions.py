@@ -16,7 +16,7 @@ from PIL import Image
 from scipy import ndimage
 
 from logitserve_training.datasets.dataset import Images
-from logitserve_training.disturb import Disturbance, Floats, sampled
+from logitserve_training.disturb import Disturbance, Floats, sampled, slopes
 
 _CHUNK: Final = 100
 """Pictures that are disturbed at a time."""
@@ -211,7 +211,7 @@ def _canny_edges(images: Floats, _: np.random.Generator) -> Floats:
     """Canny 1986, with deviation 1 and thresholds 0.1 and 0.2."""
     unit = _unit(images)
     smooth = ndimage.gaussian_filter(images, (0, unit, unit), mode="constant")
-    down, across = (ndimage.sobel(smooth, axis, mode="reflect") for axis in (1, 2))
+    down, across = slopes(smooth)
     size = np.hypot(down, across)
     rows, columns = _grid(images)
     y, x = (part / np.maximum(abs(down), abs(across)).clip(1e-9) for part in (down, across))

@@ -98,6 +98,13 @@ def sampled(images: Floats, rows: Floats, columns: Floats) -> Floats:
     return ndimage.map_coordinates(images, [number, rows, columns], order=1, mode="constant")
 
 
+def slopes(images: Floats) -> tuple[Floats, Floats]:
+    """Sobel's, down and across, of each picture on its own."""
+    across = np.array([[[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]], np.float32)
+    down = across.transpose(0, 2, 1)
+    return ndimage.correlate(images, down), ndimage.correlate(images, across)
+
+
 def noise(shape: tuple[int, ...], generator: np.random.Generator, slope: Any) -> Floats:
     """Noise whose power falls with the frequency: mean 0 and deviation 1 of each picture.
 
@@ -185,11 +192,16 @@ def _stroke(images: Floats, generator: np.random.Generator) -> Floats:
 
 
 def _outline(images: Floats, generator: np.random.Generator) -> Floats:
-    """Only the edges."""
+    """Only the edges, soft or one pixel wide."""
+    level = _each(generator, len(images), 0.1, 0.6)
+    if generator.random() < 0.5:
+        ink = images > level
+        side = 2 if generator.random() < 0.5 else 3
+        changed = ndimage.grey_dilation if generator.random() < 0.6 else ndimage.grey_erosion
+        return (ink ^ changed(ink, size=(1, side, side))).astype(np.float32)
     width = generator.uniform(0.3, 1.2)
     smooth = ndimage.gaussian_filter(images, (0, width, width))
-    edges = _unit(np.hypot(ndimage.sobel(smooth, 1), ndimage.sobel(smooth, 2)))
-    level = _each(generator, len(images), 0.1, 0.6)
+    edges = _unit(np.hypot(*slopes(smooth)))
     is_drawn = generator.random((len(images), 1, 1)) < 0.6
     return np.where(is_drawn, (20 * (edges - level)).clip(0, 1), edges).astype(np.float32)
 

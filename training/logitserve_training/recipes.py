@@ -234,7 +234,7 @@ RECIPES: Final = {
             labels=DIGITS,
             class_of=tuple(range(10)),
             input=DIGIT_INPUT.model_copy(update={"as_sent": True}),
-            options=Options(learning_rate=3e-3, epochs=16, weight_decay=0.05),
+            options=Options(learning_rate=3e-3, epochs=36, weight_decay=0.05),
             schedule=Schedule.COSINE,
             averaged_epochs=1,
             augmentation=Augmentation(
