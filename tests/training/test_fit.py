@@ -167,7 +167,13 @@ def test_the_average_of_the_weights_is_what_is_validated_and_kept(dataset: Datas
 
 def test_the_statistics_of_a_short_training_are_those_of_the_weights(dataset: Dataset) -> None:
     """Keras' moving averages keep 0.9 of the fresh network's after ten steps."""
-    recipe = replace(recipes.find("digits"), network=NetworkName.CNN, augmentation=None)
+    recipe = replace(
+        recipes.find("digits"),
+        network=NetworkName.CNN,
+        augmentation=None,
+        disturbed=0.0,
+        strangers=0.0,
+    )
     network, _ = fitted_network(dataset, recipe, replace(OPTIONS, epochs=1, batch_size=132))
     first = next(layer for layer in network.layers if hasattr(layer, "moving_mean"))
     before = backend.keras.Model(network.input, first.input)
