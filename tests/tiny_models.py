@@ -54,23 +54,41 @@ def linear_logits(
 
 
 def linear_graph(
-    spec: InputSpec, matrix: npt.NDArray[np.float32], *, batch: str | int = "batch"
+    spec: InputSpec,
+    matrix: npt.NDArray[np.float32],
+    *,
+    batch: str | int = "batch",
+    novelty: bool = False,
 ) -> onnx.ModelProto:
-    """image uint8 `[batch, h, w, c]` → /255 → `matrix` → logits float32 `[batch, outputs]`."""
+    """image uint8 `[batch, h, w, c]` → /255 → `matrix` → logits float32 `[batch, outputs]`.
+
+    With a novelty the last column is that.
+    """
     nodes = [
         helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT),
         helper.make_node("Flatten", ["floats"], ["flat"]),
         helper.make_node("Div", ["flat", "white"], ["scaled"]),
         helper.make_node("MatMul", ["scaled", "weights"], ["logits"]),
     ]
+    widths = {"logits": matrix.shape[1]}
+    parts = []
+    if novelty:
+        widths = {"logits": matrix.shape[1] - 1, "novelty": 1}
+        parts = [numpy_helper.from_array(np.array(list(widths.values())), "widths")]
+        nodes[-1].output[:] = ["all"]
+        nodes.append(helper.make_node("Split", ["all", "widths"], list(widths), axis=1))
     graph = helper.make_graph(
         nodes,
         "linear",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, [batch, *spec.shape])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, matrix.shape[1]])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, width])
+            for name, width in widths.items()
+        ],
         [
             numpy_helper.from_array(np.float32(255).reshape(()), "white"),
             numpy_helper.from_array(matrix, "weights"),
+            *parts,
         ],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
@@ -164,11 +182,13 @@ def publish(
     **fields: Any,
 ) -> npt.NDArray[np.float32]:
     """Put a linear model into the folder of models; returns its weight matrix."""
-    matrix = weights(spec, 1 if head is Head.BINARY else len(labels), seed)
+    width = 1 if head is Head.BINARY else len(labels) + (fields.get("novelty") is not None)
+    matrix = weights(spec, width, seed)
     card = card_for(
         matrix, name=name, version=version, head=head, labels=labels, spec=spec, **fields
     )
     path = models / name / version / MODEL_FILE
     path.parent.mkdir(parents=True)
-    onnx.save(with_card(linear_graph(spec, matrix), card.to_json()), path)
+    graph = linear_graph(spec, matrix, novelty=card.novelty is not None)
+    onnx.save(with_card(graph, card.to_json()), path)
     return matrix

@@ -80,6 +80,11 @@ class InputSpec(CardPart):
     width: PositiveInt = Field(description="pixels")
     channels: Literal[1, 3] = Field(description="1: luminance; 3: red, green, blue")
     fit: Fit = Field(description="how a picture of another size is made to fit")
+    as_sent: bool = Field(
+        default=False,
+        description="fit 'digit' only: of pictures of the network's own size only dark ink on even "
+        "paper is cut out, for the network has learned to read all others as they are",
+    )
     shorter_side: PositiveInt | None = Field(
         default=None,
         description="fit 'crop' only: pixels that the shorter side is scaled to; null: the larger "
@@ -95,6 +100,8 @@ class InputSpec(CardPart):
     def _fit_suits_channels(self) -> Self:
         if self.fit is Fit.DIGIT and self.channels != 1:
             raise ValueError("channels: fit 'digit' makes luminance pictures, so 1")
+        if self.as_sent and self.fit is not Fit.DIGIT:
+            raise ValueError(f"as_sent: fit {self.fit.value!r} has none")
         if self.shorter_side is not None and self.fit is not Fit.CROP:
             raise ValueError(f"shorter_side: fit 'crop' has one, and {self.fit.value!r} has none")
         if self.shorter_side is not None and self.shorter_side < max(self.height, self.width):
@@ -114,7 +121,9 @@ class Golden(CardPart):
     """A picture with the logits that training saw for it: the file's proof of itself."""
 
     image: bytes = Field(description="an encoded picture (PNG); base64 in JSON")
-    logits: tuple[float, ...] = Field(min_length=1, description="raw logits, before temperature")
+    logits: tuple[float, ...] = Field(
+        min_length=1, description="raw logits, before temperature; the novelty last"
+    )
 
 
 class Adoption(CardPart):
@@ -244,6 +253,18 @@ class Energy(CardPart):
     pictures: PositiveInt = Field(description="held-out pictures that it was chosen on")
 
 
+class Novelty(CardPart):
+    """What counts as one of the classes: the network's output `novelty` at or below the threshold.
+
+    It is the log-odds of a class more, which was learned from pictures of no label, against all
+    labels: z₊ − ln Σ exp(z).
+    """
+
+    threshold: float
+    known_share: Probability = Field(description="of the held-out pictures that are at or below it")
+    pictures: PositiveInt = Field(description="held-out pictures that it was chosen on")
+
+
 class ModelCard(CardPart):
     """The contract between whoever makes a model file and whoever serves it."""
 
@@ -276,6 +297,11 @@ class ModelCard(CardPart):
     energy: Energy | None = Field(
         default=None, description="softmax only: tells what is none of the labels"
     )
+    novelty: Novelty | None = Field(
+        default=None,
+        description="softmax only, in place of the energy: the network itself tells what is none "
+        "of the labels",
+    )
     ink: Ink | None = Field(
         default=None, description="softmax and binary only: tells what has no ink, or too odd one"
     )
@@ -306,8 +332,13 @@ class ModelCard(CardPart):
 
     @property
     def logit_count(self) -> int:
-        """Width of the network's output: one logit for `binary`, else one a label."""
+        """One logit for `binary`, else one a label."""
         return 1 if self.head is Head.BINARY else len(self.labels)
+
+    @property
+    def golden_width(self) -> int:
+        """Numbers of a golden: the logits, and the novelty where the network gives it."""
+        return self.logit_count + (self.novelty is not None)
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
@@ -322,8 +353,8 @@ class ModelCard(CardPart):
             raise ValueError(f"thresholds: a {self.head} head has none")
         self._check_calibration()
         for golden in self.goldens:
-            if len(golden.logits) != self.logit_count:
-                raise ValueError(f"goldens: each has {self.logit_count} logits")
+            if len(golden.logits) != self.golden_width:
+                raise ValueError(f"goldens: each has {self.golden_width} logits")
         if self.created.tzinfo is None:
             raise ValueError("created: the time zone is missing")
         return self
@@ -341,8 +372,13 @@ class ModelCard(CardPart):
                 raise ValueError("conformal: a sigmoid head, where many labels may hold, has none")
             if len(self.conformal.pictures_by_label) != len(self.labels):
                 raise ValueError("conformal: there is one row of thresholds a label")
+        self._check_known()
+
+    def _check_known(self) -> None:
         if self.energy is not None and self.head is not Head.SOFTMAX:
             raise ValueError(f"energy: a {self.head} head has none")
+        if self.novelty is not None and (self.head is not Head.SOFTMAX or self.energy is not None):
+            raise ValueError("novelty: only a softmax head without an energy has one")
         if self.ink is not None and self.head is Head.SIGMOID:
             raise ValueError("ink: a sigmoid head, of which no label may hold, has none")
 

@@ -1,9 +1,9 @@
 """One model file, opened, checked and ready: pixels → predictions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 INPUT = "image"
 OUTPUT = "logits"
+NOVELTY = "novelty"
+"""Second output, `[batch, 1]`, of a network whose card has a novelty."""
 
 # Another CPU, or another version of onnxruntime, adds the same numbers in another order; over
 # the shipped models that moves a logit by less than 1e-4. Damage moves it by far more.
@@ -46,6 +48,8 @@ class Predictions:
     """`[batch]`, index of the most probable class."""
     known: npt.NDArray[np.bool_] | None = None
     """`[batch]`, whether it is like one of the classes at all; None where the card cannot tell."""
+    novelty: npt.NDArray[np.floating[Any]] | None = None
+    """`[batch]`, how unlike all classes it is: the network's own score, or the energy."""
 
     @classmethod
     def of(
@@ -54,35 +58,41 @@ class Predictions:
         card: ModelCard,
         odd: npt.NDArray[np.bool_] | None = None,
     ) -> Self:
-        """Apply a card's calibration, head and energy threshold to raw logits.
+        """Apply a card's calibration, head and threshold of what is known to raw logits.
 
         Args:
-            logits: `[batch, k]`.
+            logits: `[batch, k]`, or `[batch, k + 1]` with the novelty.
             card: of the model.
             odd: `[batch]`, images that are not known for their ink; None: there are none.
 
         Raises:
             NonFiniteLogitsError: a logit is NaN or infinite; it names the rows.
         """
+        novelty: npt.NDArray[np.floating[Any]] | None = None
+        known: npt.NDArray[np.bool_] | None = None
+        if card.novelty is not None:
+            logits, novelty = logits[:, :-1], logits[:, -1]
+            known = np.asarray(novelty <= card.novelty.threshold)  # not that of NaN
         calibrated = heads.calibrated(logits, card)
         argmax = heads.argmax(card.head, calibrated)
-        known: npt.NDArray[np.bool_] | None = None
         if card.energy is None:
             probabilities = heads.probabilities(card.head, calibrated)
-            if card.ink is not None:
+            if known is None and card.ink is not None:
                 known = np.ones(len(logits), np.bool_)
         else:
             probabilities, log_sum = heads.softmax_with_log_sum(calibrated)
-            known = log_sum[:, 0] >= -card.energy.threshold / card.temperature
+            novelty = -card.temperature * log_sum[:, 0]
+            known = np.asarray(novelty <= card.energy.threshold)
         if known is not None and odd is not None:
             known &= ~odd
-        return cls(logits, probabilities, argmax, known)
+        return cls(logits, probabilities, argmax, known, novelty)
 
     def uncalibrated(self, card: ModelCard) -> Self:
         """The same with the head applied to the raw logits; what is known stays known."""
         raw = self.logits.astype(np.float64)  # finite, as `of` has seen
         probabilities = heads.probabilities(card.head, raw)
-        return type(self)(self.logits, probabilities, heads.argmax(card.head, raw), self.known)
+        argmax = heads.argmax(card.head, raw)
+        return type(self)(self.logits, probabilities, argmax, self.known, self.novelty)
 
     def __len__(self) -> int:
         return len(self.argmax)
@@ -93,6 +103,7 @@ class Predictions:
             self.probabilities[rows],
             self.argmax[rows],
             None if self.known is None else self.known[rows],
+            None if self.novelty is None else self.novelty[rows],
         )
 
     @classmethod
@@ -100,14 +111,12 @@ class Predictions:
         """The parts as one batch, in their order."""
         if len(parts) == 1:
             return parts[0]
-        return cls(
-            np.concatenate([part.logits for part in parts]),
-            np.concatenate([part.probabilities for part in parts]),
-            np.concatenate([part.argmax for part in parts]),
-            None
-            if parts[0].known is None
-            else np.concatenate([part.known for part in parts if part.known is not None]),
-        )
+
+        def joined(name: str) -> Any:
+            arrays = [getattr(part, name) for part in parts]
+            return None if arrays[0] is None else np.concatenate(arrays)
+
+        return cls(*(joined(field.name) for field in fields(cls)))
 
 
 class Predictor:
@@ -126,6 +135,7 @@ class Predictor:
         self.sha256 = sha256
         """Of the bytes that were loaded; empty where there was no file."""
         self._session = session
+        self._outputs = [OUTPUT] if card.novelty is None else [OUTPUT, NOVELTY]
 
     @classmethod
     def load(cls, path: Path, *, threads: int = 1) -> Self:
@@ -169,11 +179,14 @@ class Predictor:
         return preprocessing.decode(data, self.card.input, max_pixels=max_pixels)
 
     def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Raw logits, `[batch, k]`, of images, `[batch, height, width, channels]`."""
+        """Raw logits, `[batch, k]`, of images, `[batch, height, width, channels]`.
+
+        Of a model that has one the novelty is the last column, `[batch, k + 1]`.
+        """
         if self.card.batch is not None and len(images) != self.card.batch:
             return self._run_in_parts(images, self.card.batch)
-        (logits,) = self._session.run([OUTPUT], {INPUT: images})
-        return logits  # type: ignore[no-any-return]
+        found = self._session.run(self._outputs, {INPUT: images})
+        return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
 
     def _run_in_parts(self, images: npt.NDArray[np.uint8], batch: int) -> npt.NDArray[np.float32]:
         """The same by a graph that takes so many images; the last part is filled with its last."""
@@ -181,7 +194,8 @@ class Predictor:
         for start in range(0, len(images), batch):
             part = images[start : start + batch]
             filled = np.concatenate([part, part[-1:].repeat(batch - len(part), axis=0)])
-            parts.append(self._session.run([OUTPUT], {INPUT: filled})[0][: len(part)])
+            found = self._session.run(self._outputs, {INPUT: filled})
+            parts.append(np.concatenate(found, axis=1)[: len(part)])
         return np.concatenate(parts)
 
     def odd(self, prepared: Prepared, first_sent: int = 0) -> npt.NDArray[np.bool_] | None:
@@ -241,8 +255,8 @@ class Predictor:
         close = np.isclose(found, expected, rtol=limit, atol=limit)
         if close.all():  # what is not finite is not close
             was, now = (
-                heads.probabilities(self.card.head, one.astype(np.float64))
-                for one in (expected, found)
+                heads.probabilities(self.card.head, one[:, : self.card.logit_count])
+                for one in (expected, found.astype(np.float64))
             )
             close = np.abs(was - now) <= self.card.tolerance
         if not close.all():
@@ -260,13 +274,17 @@ def _check_graph(card: ModelCard, session: "onnxruntime.InferenceSession") -> No
     """The graph has the one input and the output of the card."""
     inputs = {node.name: node for node in session.get_inputs()}
     outputs = {node.name: node for node in session.get_outputs()}
-    if list(inputs) != [INPUT] or OUTPUT not in outputs:
+    asked = {OUTPUT} if card.novelty is None else {OUTPUT, NOVELTY}
+    if list(inputs) != [INPUT] or not asked <= outputs.keys():
         raise CardMismatchError(
-            f"model {card.name!r}: the graph must have one input {INPUT!r} and an output "
-            f"{OUTPUT!r}; it has inputs {list(inputs)} and outputs {list(outputs)}"
+            f"model {card.name!r}: the graph must have one input {INPUT!r} and "
+            f"{' and '.join(map(repr, sorted(asked)))} as output; it has inputs {list(inputs)} and "
+            f"outputs {list(outputs)}"
         )
     _check_tensor(card, INPUT, inputs[INPUT], "tensor(uint8)", card.input.shape)
     _check_tensor(card, OUTPUT, outputs[OUTPUT], "tensor(float)", (card.logit_count,))
+    if card.novelty is not None:
+        _check_tensor(card, NOVELTY, outputs[NOVELTY], "tensor(float)", (1,))
 
 
 def _check_tensor(

@@ -13,7 +13,7 @@ from logitserve.inference.errors import PixelArrayError, TooManyPixelsError
 from logitserve.inference.image_warnings import NOTHING_WRITTEN, ImageWarning, Warn
 from logitserve.inference.images import DEFAULT_MAX_PIXELS, Samples
 from logitserve.inference.mnist import normalize, segment
-from logitserve.inference.mnist.form import are_normalized
+from logitserve.inference.mnist.form import are_normalized, are_plain
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -126,9 +126,12 @@ def stack(samples: Sequence[Samples], spec: InputSpec) -> tuple[Pixels, list[int
     except TypeError:  # unless one is not contiguous
         joined = bytearray().join([np.ascontiguousarray(image).data for image in samples])
     images = np.frombuffer(joined, np.uint8).reshape(len(samples), *spec.shape)
-    if spec.fit is Fit.DIGIT:  # a blank is not normalized either
-        normalized = are_normalized(images.reshape(images.shape[:3])).tolist()
-        pending = [index for index, final in enumerate(normalized) if not final]
+    if spec.fit is Fit.DIGIT:  # a blank is not normalized either, and plain
+        gray = images.reshape(images.shape[:3])
+        final = are_normalized(gray)
+        if spec.as_sent and not final.all():
+            final[~final] = ~are_plain(gray[~final])
+        pending = np.flatnonzero(~final).tolist()
     return images, pending
 
 
@@ -196,6 +199,10 @@ def _digit(samples: Samples, spec: InputSpec, warn: Warn | None) -> Pixels:
             luminance = segment.monochrome(samples)
         else:
             luminance = np.asarray(_pillow(samples).convert("L"))  # without its alpha
+    if spec.as_sent and luminance.shape == (spec.height, spec.width):
+        is_opaque = opacity is None or normalize.is_opaque(opacity)
+        if is_opaque and not are_plain(luminance[np.newaxis])[0]:
+            return luminance
     return normalize.normalize(luminance, opacity, height=spec.height, width=spec.width, warn=warn)
 
 

@@ -11,6 +11,7 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score
 
 from logitserve.inference.card import TrainingInfo
+from logitserve_training import corruptions
 from logitserve_training.datasets import mnist
 from logitserve_training.progress import Reporter
 from logitserve_training.statistics import intervals
@@ -91,6 +92,31 @@ def test_metrics_of_a_published_model(tmp_path: Path, data: Path) -> None:
     )
     assert metrics["nll"] == pytest.approx(-np.log((probabilities * truth).sum(1)).mean(), abs=1e-4)
     assert metrics["brier"] == pytest.approx(((probabilities - truth) ** 2).sum(1).mean(), abs=1e-4)
+
+
+def test_robustness_is_a_line_a_kind_and_means(tmp_path: Path, data: Path) -> None:
+    models = tmp_path / "models"
+    made_by = TrainingInfo(recipe="digits-mlp", seed=0, settings={}, libraries={})
+    matrix = tiny_models.publish(models, training=made_by)
+    options = ("--data", str(data), "--models", str(models), "--robustness")
+    status, printed = run("evaluate", "tiny", *options)
+    assert status == 0
+    below = printed.split(f"disturbed, {TEST_SIZE} pictures of each kind:\n")[1]
+    line = r"^  ([\w ]+): accuracy ([\d.]+) \(([\d.]+) to ([\d.]+)\), ece [\d.]+$"
+    found = {name: float(value) for name, value, *_ in re.findall(line, below, re.MULTILINE)}
+    assert set(found) == {"clean", *corruptions.KINDS}
+    part = mnist.load(data, Reporter()).test
+    for kind in ("stripe", "impulse noise"):
+        images = corruptions.corrupted(kind, part.images)
+        right = tiny_models.linear_logits(images, matrix).argmax(axis=1) == part.classes
+        assert found[kind] == pytest.approx(right.mean(), abs=1e-3)
+    of_mnist_c = [found[kind] for kind, each in corruptions.KINDS.items() if each.of_mnist_c]
+    means = re.search(
+        r"^MNIST-C, 15 kinds: mean ([\d.]+), worst ([\d.]+), ece ", below, re.MULTILINE
+    )
+    assert means is not None
+    assert float(means[1]) == pytest.approx(np.mean(of_mnist_c), abs=1e-3)
+    assert float(means[2]) == min(of_mnist_c)
 
 
 def test_a_model_that_no_recipe_made(tmp_path: Path, data: Path) -> None:

@@ -30,7 +30,7 @@ def fitted_network(
     network = build(
         recipe.network,
         shape=recipe.input.shape,
-        logits=10,
+        logits=10 + bool(recipe.strangers),
         statistics=PixelStatistics.of(dataset.train.images),
     )
     epochs = fit(
@@ -86,6 +86,7 @@ def test_the_last_pictures_are_seen_as_they_are(
     dataset: Dataset, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pictures that are varied come out black here, so what the network saw tells which were."""
+    recipe = replace(recipe, disturbed=0.0, strangers=0.0)
     monkeypatch.setattr("logitserve_training.fit.vary", lambda images, *_: tf.zeros_like(images))
     assert recipe.augmentation is not None
     for until, seen_black in ((1.0, [True] * 4), (0.5, [True, True, False, False])):
@@ -93,6 +94,33 @@ def test_the_last_pictures_are_seen_as_they_are(
         options = replace(OPTIONS, epochs=4, batch_size=len(dataset.train))
         batches = _batches(dataset.train, None, varying, options).take(4)
         assert [not images.numpy().any() for images, _ in batches] == seen_black
+
+
+def test_half_is_disturbed_and_strangers_follow(dataset: Dataset, recipe: Recipe) -> None:
+    plain = replace(recipe, augmentation=None, strangers=0.0, disturbed=0.0)
+    both = replace(plain, disturbed=0.5, strangers=0.25)
+    strange = np.full((3, 28, 28, 1), 7, np.uint8)
+
+    def first(recipe: Recipe, strange: Any = None) -> list[Any]:
+        batches = _batches(dataset.train, None, recipe, OPTIONS, strange=strange)
+        return [each.numpy() for pair in batches.take(2) for each in pair]
+
+    for (seen, classes), (images, targets) in zip(
+        pairwise_of(first(plain)), pairwise_of(first(both, strange)), strict=True
+    ):
+        assert (len(images), len(targets)) == (80, 80)
+        changed = (images[:64] != seen).any(axis=(1, 2, 3))
+        assert changed[:32].mean() > 0.9
+        assert not changed[32:].any()
+        np.testing.assert_array_equal(targets[:64], classes)
+        assert (targets[64:] == 10).all()
+        assert (images[72:] == 7).all()
+    for one, other in zip(first(both, strange), first(both, strange), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def pairwise_of(arrays: list[Any]) -> list[tuple[Any, Any]]:
+    return list(zip(arrays[::2], arrays[1::2], strict=True))
 
 
 def test_a_line_is_written_about_each_epoch(dataset: Dataset) -> None:
@@ -160,7 +188,13 @@ def test_the_average_of_the_weights_is_what_is_validated_and_kept(dataset: Datas
 
 def test_the_statistics_of_a_short_training_are_those_of_the_weights(dataset: Dataset) -> None:
     """Keras' moving averages keep 0.9 of the fresh network's after ten steps."""
-    recipe = replace(recipes.find("digits"), network=NetworkName.CNN, augmentation=None)
+    recipe = replace(
+        recipes.find("digits"),
+        network=NetworkName.CNN,
+        augmentation=None,
+        disturbed=0.0,
+        strangers=0.0,
+    )
     network, _ = fitted_network(dataset, recipe, replace(OPTIONS, epochs=1, batch_size=132))
     first = next(layer for layer in network.layers if hasattr(layer, "moving_mean"))
     before = backend.keras.Model(network.input, first.input)

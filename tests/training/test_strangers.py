@@ -45,6 +45,6 @@ def test_what_is_measured_is_what_the_threshold_says(tmp_path: Path) -> None:
     found = strangers.measure(predictor, predict_all(predictor, digits), count=6)
     assert found.unknown_at_home == np.mean(found.at_home > -4.0)
     for kind in strangers.KINDS:
-        assert found.energies[kind].shape == (6,)
-        assert found.unknown[kind] == np.mean(found.energies[kind] > -4.0)
-        assert found.auroc[kind] == strangers.auroc(found.energies[kind], found.at_home)
+        assert found.novelties[kind].shape == (6,)
+        assert found.unknown[kind] == np.mean(found.novelties[kind] > -4.0)
+        assert found.auroc[kind] == strangers.auroc(found.novelties[kind], found.at_home)

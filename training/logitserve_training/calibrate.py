@@ -9,12 +9,18 @@ from typing import Any, Final
 import numpy as np
 
 from logitserve.inference import conformal, heads, ink
-from logitserve.inference.card import Calibration, Energy, Fit, Head, ModelCard, Scores
+from logitserve.inference.card import Calibration, Energy, Fit, Head, ModelCard, Novelty, Scores
 from logitserve.inference.predictor import Predictions
 from logitserve_training.datasets.dataset import Groups, Images
 from logitserve_training.evaluate import Evaluation
 from logitserve_training.statistics import thresholds
-from logitserve_training.statistics.calibration import Calibrator, Logits, Truth, energies
+from logitserve_training.statistics.calibration import (
+    Calibrator,
+    Floats,
+    Logits,
+    Truth,
+    energies,
+)
 
 KNOWN_SHARE: Final = 0.99
 """Of pictures like the held-out ones. At 0.95, as the literature likes to report it, one in twenty
@@ -22,7 +28,13 @@ pictures that the network reads well would be called unknown."""
 
 
 def calibrate(
-    card: ModelCard, logits: Logits, truth: Truth, images: Images, groups: Groups | None = None
+    card: ModelCard,
+    logits: Logits,
+    truth: Truth,
+    images: Images,
+    *,
+    groups: Groups | None = None,
+    novelty: Floats | None = None,
 ) -> ModelCard:
     """Complete a card by what held-out pictures say.
 
@@ -32,11 +44,12 @@ def calibrate(
         truth: `[n]`, or `[n, k]` for a sigmoid model.
         images: prepared pictures of the training, uint8 `[m, height, width, channels]`.
         groups: `[n]`, as `LabeledImages` has them.
+        novelty: `[n]`, of the same pictures as the logits, where the network gives it.
 
     Returns:
         the card with `temperature` or `scaling` where that helps, `calibration`,
-        `thresholds` where it is a sigmoid head, and for the heads that have them `conformal`,
-        `energy` and `ink`.
+        `thresholds` where it is a sigmoid head, and for the heads that have them `conformal`, and
+        `novelty` or `energy` and `ink`.
 
     Raises:
         CalibrationError: the fit has failed.
@@ -53,6 +66,7 @@ def calibrate(
         ),
         "conformal": None,
         "energy": None,
+        "novelty": None,
         "ink": None,
     }
     if card.head is Head.SIGMOID:
@@ -60,8 +74,17 @@ def calibrate(
     else:
         true_scores = conformal.scores(probabilities)[np.arange(len(truth)), truth]
         changes["conformal"] = conformal.calibrate(true_scores, truth, len(card.labels))
-    if card.head is Head.SOFTMAX:
-        changes["energy"] = _energy(logits, chosen.temperature)
+    if novelty is not None:
+        even = {
+            "threshold": 0.0,
+            "known_share": float(np.mean(novelty <= 0)),
+            "pictures": len(novelty),
+        }
+        changes["novelty"] = Novelty(**_limit(novelty) or even)  # of few: at even odds
+    elif card.head is Head.SOFTMAX:
+        found = energies(heads.scaled(logits, chosen.temperature), chosen.temperature)
+        limit = _limit(found)
+        changes["energy"] = None if limit is None else Energy(**limit)
     if changes["energy"] is not None or (card.head is Head.BINARY and card.input.fit is Fit.DIGIT):
         changes["ink"] = ink.ranges(images, card.input)
     return ModelCard.model_validate(dict(card) | changes)
@@ -76,11 +99,10 @@ def scores(head: Head, logits: Logits, calibrator: Calibrator, truth: Truth) -> 
     return Scores(**{name: metrics[name] for name in Scores.model_fields})
 
 
-def _energy(logits: Logits, temperature: float) -> Energy | None:
+def _limit(novelties: Floats) -> dict[str, Any] | None:
     """None where the pictures are too few to say what 99 of 100 are below."""
-    found = energies(heads.scaled(logits, temperature), temperature)
-    threshold = conformal.quantile(found, KNOWN_SHARE)
+    threshold = conformal.quantile(novelties, KNOWN_SHARE)
     if threshold is None:
         return None
-    known_share = float(np.mean(found <= threshold))
-    return Energy(threshold=threshold, known_share=known_share, pictures=len(found))
+    known_share = float(np.mean(novelties <= threshold))
+    return {"threshold": threshold, "known_share": known_share, "pictures": len(novelties)}

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from logitserve.inference import heads
-from logitserve.inference.card import Head
+from logitserve.inference.card import Head, ModelCard
 from logitserve.inference.predictor import Predictions, Predictor
 from logitserve_training import recipes
 from logitserve_training.datasets import folder, sources
@@ -161,37 +161,51 @@ def evaluate(predictor: Predictor, data: LabeledImages) -> Evaluation:
         predictor: the model file, opened.
         data: pictures of the model's input size, with the classes of its labels.
     """
-    predictions = predict_all(predictor, data.images)
+    return evaluated(predictor.card, predict_all(predictor, data.images), data)
+
+
+def evaluated(card: ModelCard, said: Predictions, data: LabeledImages) -> Evaluation:
+    """What was said of pictures beside what they show."""
     answers = None
-    if predictor.card.head is Head.SIGMOID:
-        holds = predictions.probabilities >= heads.thresholds(predictor.card)
-        answers = holds.astype(np.int64)
-    return Evaluation(predictor.card.head, predictions, data.classes, answers, data.groups)
+    if card.head is Head.SIGMOID:
+        answers = (said.probabilities >= heads.thresholds(card)).astype(np.int64)
+    return Evaluation(card.head, said, data.classes, answers, data.groups)
 
 
-def evaluate_file(path: Path, data: Path | None, reporter: Reporter) -> Evaluation:
-    """Measure a model file on the test part of the data set that its recipe was made for.
+def held_out(
+    predictor: Predictor, path: Path, data: Path | None, reporter: Reporter
+) -> LabeledImages:
+    """The pictures that a model file is measured on: those that its recipe left for that.
 
     Args:
-        path: the ONNX file.
+        predictor: the model file, opened.
+        path: of the file.
         data: a folder with the data set; None downloads it. For a model that was trained on a
             folder, that one, or another with the same labels, which is taken whole.
         reporter: told of downloads.
 
     Raises:
-        ModelFileError: the file must not be served.
         OptionError: the card names no recipe that is known here.
         DataError: the data set cannot be used.
     """
-    predictor = Predictor.load(path)
     recipe = recipes.of_card(predictor.card)
     if recipe.source is Source.FOLDER:
         if data is None:
             raise OptionError(f"{path} was trained on a folder: name one with --data")
-        dataset_info = predictor.card.dataset
-        return evaluate(predictor, folder.of_model(recipe, dataset_info, data, reporter))
-    _, dataset = sources.load(recipe, data, reporter)
-    return evaluate(predictor, dataset.test)
+        return folder.of_model(recipe, predictor.card.dataset, data, reporter)
+    return sources.load(recipe, data, reporter)[1].test
+
+
+def evaluate_file(path: Path, data: Path | None, reporter: Reporter) -> Evaluation:
+    """Measure a model file on `held_out`.
+
+    Raises:
+        ModelFileError: the file must not be served.
+        OptionError: as `held_out`.
+        DataError: likewise.
+    """
+    predictor = Predictor.load(path)
+    return evaluate(predictor, held_out(predictor, path, data, reporter))
 
 
 def predict_all(predictor: Predictor, images: Images) -> Predictions:

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from importlib.metadata import version as library_version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
 from logitserve.inference import heads, preprocessing
-from logitserve.inference.card import METADATA_KEY, Golden, Head, InputSpec, ModelCard
-from logitserve.inference.predictor import INPUT, LOGIT_TOLERANCE, OUTPUT, Predictor
+from logitserve.inference.card import METADATA_KEY, Golden, InputSpec, ModelCard
+from logitserve.inference.predictor import INPUT, LOGIT_TOLERANCE, NOVELTY, OUTPUT, Predictor
 from logitserve_training import drawings
 from logitserve_training.backend import keras, tf
 from logitserve_training.datasets.dataset import Images
@@ -27,23 +27,27 @@ GOLDEN_SEED: Final = 7
 _DIGITS: Final = 10
 
 
-def to_onnx(network: "keras.Model", spec: InputSpec) -> onnx.ModelProto:
+def to_onnx(network: "keras.Model", spec: InputSpec, *, novelty: bool = False) -> onnx.ModelProto:
     """Convert a network.
 
     Args:
         network: uint8 pictures to logits, as `networks.build` made it.
         spec: what it takes.
+        novelty: whether its last output is that, as `networks.with_novelty` made it.
 
     Returns:
         a checked graph with input `image`, uint8 `[batch, height, width, channels]`, and output
-        `logits`, float32 `[batch, k]`.
+        `logits`, float32 `[batch, k]`; and `novelty`, float32 `[batch, 1]`, if there is one.
     """
     import tf2onnx  # patches what it needs of TensorFlow and numpy when it is imported
 
     signature = [tf.TensorSpec((None, *spec.shape), tf.uint8, name=INPUT)]
-    function = tf.function(
-        lambda image: {OUTPUT: network(image, training=False)}, input_signature=signature
-    )
+
+    def outputs(image: Any) -> dict[str, Any]:
+        found = network(image, training=False)
+        return {OUTPUT: found[:, :-1], NOVELTY: found[:, -1:]} if novelty else {OUTPUT: found}
+
+    function = tf.function(outputs, input_signature=signature)
     # not `from_keras`: it breaks on Keras 3 (onnx/tensorflow-onnx issue 2448)
     proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=OPSET)
     return proto
@@ -122,14 +126,14 @@ def check_agreement(network: "keras.Model", predictor: Predictor, images: Images
         DisagreementError: it is above `TOLERANCE`, or a logit differs by more than a golden's may.
         NonFiniteLogitsError: one of them answered NaN or infinity.
     """
-    head = predictor.card.head
+    card = predictor.card
     expected_logits = keras_logits(network, images)
-    expected = _probabilities(head, expected_logits)
+    expected = _probabilities(card, expected_logits)
     worst = 0.0
     for batch in BATCHES:
         starts = range(0, len(images), batch)
         logits = np.concatenate([predictor.run(images[start : start + batch]) for start in starts])
-        difference = np.abs(_probabilities(head, logits) - expected).max()
+        difference = np.abs(_probabilities(card, logits) - expected).max()
         worst = max(worst, float(difference))
         if difference > TOLERANCE:
             raise DisagreementError(
@@ -161,5 +165,5 @@ def libraries() -> dict[str, str]:
     return {name: library_version(name) for name in names}
 
 
-def _probabilities(head: Head, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    return heads.probabilities(head, heads.scaled(logits, 1.0))
+def _probabilities(card: ModelCard, output: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    return heads.probabilities(card.head, heads.scaled(output, 1.0)[:, : card.logit_count])

@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Mapping, Sequence
+from itertools import chain, cycle
 from typing import Any, Final
 
 import matplotlib as mpl
@@ -14,7 +15,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from sklearn.metrics import precision_recall_curve
 
-from logitserve.inference.card import Energy
 from logitserve_training.evaluate import Evaluation
 from logitserve_training.latency import Latency
 from logitserve_training.measure import Coverage
@@ -129,23 +129,23 @@ def coverage_plot(coverage: Sequence[Coverage]) -> Figure:
     return made
 
 
-def energy_histogram(kinds: Mapping[str, Floats], energy: Energy) -> Figure:
-    """Energies by kind of picture, `[n]`, with the threshold between known and not."""
-    made = figure("Energy by kind of picture", (4.6, 0.6 + 0.6 * len(kinds)))
+def novelty_histogram(kinds: Mapping[str, Floats], name: str, threshold: float) -> Figure:
+    """Novelties by kind of picture, `[n]`, with the threshold between known and not."""
+    made = figure(f"{name} by kind of picture", (4.6, 0.6 + 0.6 * len(kinds)))
     rows = made.subplots(len(kinds), 1, sharex=True, squeeze=False)[:, 0]
     low, high = (
         float(edge) for edge in np.quantile(np.concatenate(list(kinds.values())), [0.001, 0.999])
     )
-    edges = np.linspace(min(low, energy.threshold - 0.5), max(high, energy.threshold) + 0.5, 50)
-    for axes, (kind, energies), color in zip(
-        rows, kinds.items(), (MAIN_COLOR, *_KIND_COLORS), strict=False
+    edges = np.linspace(min(low, threshold - 0.5), max(high, threshold) + 0.5, 50)
+    for axes, (kind, novelties), color in zip(
+        rows, kinds.items(), chain([MAIN_COLOR], cycle(_KIND_COLORS)), strict=False
     ):
-        axes.hist(np.clip(energies, edges[0], edges[-1]), edges, color=color)
-        axes.axvline(energy.threshold, color=_INK, linewidth=1)
+        axes.hist(np.clip(novelties, edges[0], edges[-1]), edges, color=color)
+        axes.axvline(threshold, color=_INK, linewidth=1)
         axes.set_yticks([])
         axes.set_ylabel(kind, rotation=0, ha="right", va="center", fontsize=9)
         axes.spines[["top", "left", "right"]].set_visible(False)
-    rows[-1].set_xlabel("energy; right of the line: not known")
+    rows[-1].set_xlabel(f"{name.lower()}; right of the line: not known")
     return made
 
 

@@ -10,7 +10,7 @@ import onnx
 from logitserve.inference.card import ModelCard
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import MODEL_FILE, REPORT_FOLDER
-from logitserve_training import export, report
+from logitserve_training import export, report, robustness
 from logitserve_training.baseline import Comparison
 from logitserve_training.calibrate import calibrate
 from logitserve_training.datasets.dataset import Dataset, Groups
@@ -63,11 +63,14 @@ def finish(
     file = folder / MODEL_FILE
     export.write(proto, card, file)
     validation = dataset.validation
+    novelty = None
     if held_out is None:
-        logits = predict_all(Predictor.load(file), validation.images).logits
-        held_out = HeldOut(logits, validation.classes, validation.groups)
+        said = predict_all(Predictor.load(file), validation.images)
+        held_out = HeldOut(said.logits, validation.classes, validation.groups)
+        novelty = None if card.novelty is None else np.asarray(said.novelty, np.float64)
     prepared = np.concatenate([dataset.train.images, validation.images])
-    card = calibrate(card, held_out.logits, held_out.truth, prepared, held_out.groups)
+    logits, truth, groups = held_out
+    card = calibrate(card, logits, truth, prepared, groups=groups, novelty=novelty)
     reporter.line(_summary(card))
 
     export.write(proto, card, file)
@@ -75,6 +78,11 @@ def finish(
     reporter.line("measure: figures and their intervals, prediction sets, strangers, speed")
     evaluation = evaluate(predictor, dataset.test)
     measured = measure(predictor, evaluation)
+
+    rows: list[robustness.Row] = []
+    if card.training is not None and card.training.settings.get("disturbed"):
+        reporter.line("measure: disturbed pictures")
+        rows = robustness.measure(predictor, dataset.test)
 
     figures = {"metrics": evaluation.metrics, "intervals": evaluation.intervals}
     card = card.model_copy(update=figures)
@@ -94,6 +102,7 @@ def finish(
         images=dataset.test.images,
         measured=measured,
         comparison=comparison,
+        robustness=rows,
     )
     return Finished(card, evaluation)
 

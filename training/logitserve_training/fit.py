@@ -12,10 +12,11 @@ from typing import Any, Final
 import numpy as np
 
 from logitserve.inference.card import Head
-from logitserve_training import losses
+from logitserve_training import losses, made_up
 from logitserve_training.augment import vary
 from logitserve_training.backend import keras, tf
 from logitserve_training.datasets.dataset import Classes, Images, LabeledImages
+from logitserve_training.disturb import disturb
 from logitserve_training.errors import DivergedError
 from logitserve_training.progress import Reporter, Stopwatch
 from logitserve_training.recipes import Augmentation, Optimizer, Options, Recipe, Schedule
@@ -29,6 +30,8 @@ EPOCHS_FILE: Final = "epochs.json"
 _BEST: Final = "best.npz"
 _LEAST_PATIENCE: Final = 10
 """Epochs without a better one after which training ends, at least."""
+_PICTURES_A_STRANGER: Final = 22
+"""Of the training part, for each stranger of a kind."""
 _AVERAGED_SHARE: Final = 0.1
 """Of the training, at most: or the average of a short one would still hold the fresh weights."""
 
@@ -94,6 +97,10 @@ def fit(
     )
     log = _EpochLog(reporter, options.epochs, checkpoint)
     done = len(log.epochs)
+    strange = None
+    if recipe.strangers:
+        count = max(1, len(train) // _PICTURES_A_STRANGER)
+        strange = made_up.make(train.images, recipe.input, options.seed, count=count)
     callbacks = _callbacks(recipe, optimizer)
     best = _Best(log, options.epochs, checkpoint) if recipe.keeps_best else None
     if best is not None:
@@ -108,7 +115,7 @@ def fit(
     with reporter.steps("fit", steps * (options.epochs - done)) as advance:
         count_steps = keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: advance(1))  # noqa: ARG005
         network.fit(
-            _batches(train, fresh, recipe, options, done),
+            _batches(train, fresh, recipe, options, done=done, strange=strange),
             shuffle=False,  # the stream already is
             steps_per_epoch=steps,
             epochs=options.epochs,
@@ -120,7 +127,11 @@ def fit(
     _require_convergence(log.epochs, options, is_stopped=best is not None and best.is_stopped)
     if best is not None:
         best.restore(reporter)
-    estimate_statistics(network, train.images)
+    if recipe.disturbed:
+        batches = _batches(train, fresh, recipe, options, done=options.epochs, strange=strange)
+        estimate_statistics(network, _pictures(batches, math.ceil(_ESTIMATED / options.batch_size)))
+    else:
+        estimate_statistics(network, train.images)
     return log.epochs
 
 
@@ -149,6 +160,11 @@ def estimate_statistics(network: "keras.Model", images: Images) -> None:
         network(images[np.sort(rows)], training=True)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
+
+
+def _pictures(batches: Any, count: int) -> Images:
+    """The pictures of the first batches of a stream."""
+    return np.concatenate([images for images, _ in batches.take(count).as_numpy_iterator()])
 
 
 def _require_convergence(epochs: list[Epoch], options: Options, *, is_stopped: bool) -> None:
@@ -278,7 +294,9 @@ def _batches(
     fresh: Callable[[int], LabeledImages] | None,
     recipe: Recipe,
     options: Options,
+    *,
     done: int = 0,
+    strange: Images | None = None,
 ) -> Any:
     """An endless stream of shuffled batches, the same for the same seed, after `done` epochs."""
     steps = math.ceil(len(train) / options.batch_size)
@@ -308,7 +326,9 @@ def _batches(
     if recipe.augmentation is not None:
         varying = _varying(recipe.augmentation, options.seed, options.epochs * steps)
         batches = batches.enumerate(done * steps).map(varying)
-    return batches.prefetch(2)
+    if recipe.disturbed:
+        batches = batches.enumerate(done * steps).map(_disturbing(recipe, options, strange))
+    return batches.prefetch(4)
 
 
 def _varying(augmentation: Augmentation, seed: int, steps: int) -> Any:
@@ -324,6 +344,29 @@ def _varying(augmentation: Augmentation, seed: int, steps: int) -> Any:
         return varied, targets
 
     return vary_batch
+
+
+def _disturbing(recipe: Recipe, options: Options, strange: Images | None) -> Any:
+    """What a recipe that disturbs does to each numbered batch: strangers come last."""
+    count = round(recipe.strangers * options.batch_size)
+
+    def mixed(images: Images, classes: Classes, step: Any) -> tuple[Images, Classes]:
+        generator = np.random.default_rng([options.seed, int(step)])
+        disturbed = round(recipe.disturbed * len(images))
+        parts = [disturb(images[:disturbed], generator), images[disturbed:]]
+        if strange is not None:
+            found = strange[generator.integers(len(strange), size=count)]
+            parts += [disturb(found[: count // 2], generator), found[count // 2 :]]
+            classes = np.append(classes, np.full(count, len(recipe.labels)))
+        return np.concatenate(parts), classes
+
+    def mix_batch(step: Any, batch: tuple[Any, Any]) -> tuple[Any, Any]:
+        images, targets = tf.numpy_function(mixed, [*batch, step], [tf.uint8, tf.int64])
+        images.set_shape((None, *recipe.input.shape))
+        targets.set_shape((None,))
+        return images, targets
+
+    return mix_batch
 
 
 def _targets(classes: Classes, head: Head) -> Any:

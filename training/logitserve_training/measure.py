@@ -18,7 +18,6 @@ from logitserve_training.statistics.calibration import (
     Calibrator,
     Floats,
     Truth,
-    energies,
     losses,
 )
 from logitserve_training.statistics.reliability import Null, Reliability, null, reliability
@@ -69,9 +68,9 @@ class Measured:
     coverage_by_label: tuple[Coverage, ...]
     strangers: Strangers | None
     """None where strangers are not what the project draws: for models of other than digits."""
-    energies: dict[str, Floats]
+    novelties: dict[str, Floats]
     """By kind of picture, `[n]`: of the test part and of strangers, where there are none of right
-    and of wrong answers; empty for a model without energies."""
+    and of wrong answers; empty for a model that has neither novelty nor energy."""
     uncalibrated_scores: dict[str, float]
     """On the test part: `nll`, `brier`, `ece`."""
 
@@ -110,7 +109,7 @@ def measure(predictor: Predictor, evaluation: Evaluation) -> Measured:
     stated, came_true = stated_beside_truth(card.head, said, truth)
     has_sets = card.conformal is not None
     shown = None
-    if card.energy is not None and card.input.fit is Fit.DIGIT:
+    if said.novelty is not None and card.input.fit is Fit.DIGIT:
         shown = strangers.measure(predictor, said, count=strangers.COUNT)
     return Measured(
         raw=reliability(*stated_beside_truth(card.head, raw, truth)),
@@ -121,7 +120,7 @@ def measure(predictor: Predictor, evaluation: Evaluation) -> Measured:
         coverage=tuple(coverage(card, said, truth)) if has_sets else (),
         coverage_by_label=tuple(coverage_by_label(card, said, truth)) if has_sets else (),
         strangers=shown,
-        energies=dict(_energies(card, evaluation, shown)),
+        novelties=dict(_novelties(evaluation, shown)),
         uncalibrated_scores=scores(card.head, said.logits, Calibrator(), truth).model_dump(),
     )
 
@@ -155,18 +154,16 @@ def coverage_by_label(card: ModelCard, said: Predictions, truth: Truth) -> Itera
                 yield replace(found, label=card.labels[index])
 
 
-def _energies(
-    card: ModelCard, evaluation: Evaluation, shown: Strangers | None
-) -> Iterator[tuple[str, Floats]]:
+def _novelties(evaluation: Evaluation, shown: Strangers | None) -> Iterator[tuple[str, Floats]]:
+    found = evaluation.predictions.novelty
     if shown is not None:
         yield "test part", shown.at_home
-        yield from shown.energies.items()
-    elif card.energy is not None:
-        scaled = heads.scaled(evaluation.predictions.logits, card.temperature)
-        found, is_right = energies(scaled, card.temperature), evaluation.is_right
+        yield from shown.novelties.items()
+    elif found is not None:
+        is_right = evaluation.is_right
         for kind, rows in (("right answers", is_right), ("wrong answers", ~is_right)):
             if rows.any():
-                yield kind, found[rows]
+                yield kind, found[rows].astype(np.float64)
 
 
 def _of_sets(

@@ -68,6 +68,16 @@ def build(
     return keras.Model(image, keras.layers.Dense(logits, name=OUTPUT)(x), name=name.value)
 
 
+def with_novelty(network: "keras.Model") -> "keras.Model":
+    """The network whose last logit, of no label, is replaced by its log-odds against the others."""
+    logits = network.output
+    others = keras.ops.logsumexp(logits[:, :-1], axis=1, keepdims=True)
+    output = keras.layers.Concatenate(name="with_novelty")(
+        [logits[:, :-1], logits[:, -1:] - others]
+    )
+    return keras.Model(network.input, output, name=network.name)
+
+
 def _linear(x: Tensor) -> Tensor:
     return keras.layers.Flatten()(x)
 
@@ -81,7 +91,8 @@ def _mlp(x: Tensor) -> Tensor:
 def _residual_cnn(x: Tensor) -> Tensor:
     x = _convolution(x, filters=32, size=5, strides=2)  # [14, 14, 32]
     x = keras.layers.ReLU()(x)
-    x = _residual_block(x, filters=64, strides=2)  # [7, 7, 64]
+    x = _residual_block(x, filters=48, strides=2)  # [7, 7, 48]
+    x = _residual_block(x, filters=64)
     x = _residual_block(x, filters=64)
     return keras.layers.GlobalAveragePooling2D()(x)  # [64]
 

@@ -1,5 +1,7 @@
 """A model's report as one page of HTML that needs nothing else: no script, no other file."""
 
+import base64
+import io
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -7,14 +9,17 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from PIL import Image
 
 from logitserve.inference import heads
 from logitserve.inference.card import Head, ModelCard, Scores
 from logitserve_training import figures
 from logitserve_training.baseline import MAJORITY, Comparison
+from logitserve_training.datasets.dataset import Images
 from logitserve_training.evaluate import SHARES, Evaluation
 from logitserve_training.figures import svg
 from logitserve_training.measure import Coverage, Measured
+from logitserve_training.robustness import Row, means
 from logitserve_training.statistics import intervals
 from logitserve_training.statistics.calibration import FEW
 
@@ -43,6 +48,7 @@ def render(
     learning: Figure | None,
     confusion: Figure | None,
     comparison: Comparison | None = None,
+    robustness: Sequence[Row] = (),
 ) -> str:
     """The page.
 
@@ -53,6 +59,7 @@ def render(
         learning: the learning curves, where they are known.
         confusion: the confusion matrix, where there is one.
         comparison: with the majority, where it was made.
+        robustness: on disturbed pictures, where it was measured.
     """
     environment = Environment(
         loader=PackageLoader("logitserve_training"),
@@ -80,6 +87,8 @@ def render(
         coverage_by_label=_coverage_by_label(measured.coverage_by_label),
         strangers=measured.strangers,
         unknown=_unknown(evaluation),
+        disturbed=_disturbed(robustness),
+        disturbed_means=list(means(list(robustness))),
         latency=measured.latency,
         facts=list(_facts(card)),
     )
@@ -106,12 +115,14 @@ def _drawn(card: ModelCard, measured: Measured) -> dict[str, Figure | None]:
         ),
         "latency_plot": figures.latency_plot(measured.latency),
         "coverage_plot": None,
-        "energies": None,
+        "novelties": None,
     }
     if measured.coverage:
         drawn["coverage_plot"] = figures.coverage_plot(measured.coverage)
-    if card.energy is not None:
-        drawn["energies"] = figures.energy_histogram(measured.energies, card.energy)
+    for name, limit in (("Energy", card.energy), ("Novelty", card.novelty)):
+        if limit is not None:
+            threshold = limit.threshold
+            drawn["novelties"] = figures.novelty_histogram(measured.novelties, name, threshold)
     return drawn
 
 
@@ -160,6 +171,36 @@ def _by_label(card: ModelCard, evaluation: Evaluation) -> Iterator[tuple[str, ..
     for label, found, threshold in zip(card.labels, evaluation.by_label, thresholds, strict=False):
         figures = ("–" if one is None else str(one) for one in (found.average_precision, found.f1))
         yield label, f"{found.support:,}", *figures, f"{threshold:.3f}"
+
+
+def _disturbed(rows: Sequence[Row]) -> dict[str, list[tuple[Row, Markup]]]:
+    """Heading → rows with their pictures."""
+    table: dict[str, list[tuple[Row, Markup]]] = {}
+    for row in rows:
+        if row.group == "clean":
+            heading = "undisturbed"
+        elif row.group == "training":
+            heading = "families that it was trained on"
+        elif row.like is not None:
+            heading = "like one of those that it was trained on"
+        else:
+            heading = "held out altogether"
+        table.setdefault(heading, []).append((row, _strip(row.shown)))
+    return table
+
+
+def _strip(images: Images) -> Markup:
+    """Pictures beside each other, as an element of a page."""
+    strip = np.hstack(list(images))
+    height, width = strip.shape[:2]
+    picture = Image.fromarray(strip[..., 0] if strip.shape[2] == 1 else strip)
+    buffer = io.BytesIO()
+    picture.quantize(16).save(buffer, "PNG", optimize=True)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return Markup(
+        '<svg class="strip" viewBox="0 0 {0} {1}" width="{0}" height="{1}" role="img">'
+        '<image href="data:image/png;base64,{2}" width="{0}" height="{1}"/></svg>'
+    ).format(width, height, data)
 
 
 def _coverage_by_label(rows: Sequence[Coverage]) -> dict[str, dict[float, Coverage]]:

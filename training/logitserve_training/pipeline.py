@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from rich.console import Console
 
-from logitserve.inference.card import DatasetInfo, Golden, Head, ModelCard, TrainingInfo
+from logitserve.inference.card import DatasetInfo, Golden, Head, ModelCard, Novelty, TrainingInfo
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import MODEL_FILE, ModelRepository
 from logitserve_training import advice, backend, export, linear_head, losses, networks
@@ -123,7 +123,7 @@ def train(
         if isinstance(network, Apart):
             proto = network.backbone.with_head(network.head)
         else:
-            proto = export.to_onnx(network, recipe.input)
+            proto = export.to_onnx(network, recipe.input, novelty=recipe.strangers > 0)
         export.write(proto, card, draft.folder / MODEL_FILE)
         _compare(network, draft.folder / MODEL_FILE, dataset, reporter)
         finished = finish(
@@ -272,7 +272,7 @@ def _fitted(
     network = networks.build(
         recipe.network,
         shape=recipe.input.shape,
-        logits=1 if recipe.head is Head.BINARY else len(recipe.labels),
+        logits=1 if recipe.head is Head.BINARY else len(recipe.labels) + bool(recipe.strangers),
         statistics=networks.PixelStatistics.of(dataset.train.images),
     )
     weights = None
@@ -294,7 +294,7 @@ def _fitted(
     )
     if weights is not None:
         losses.unweigh(network, weights)
-    return network, epochs
+    return networks.with_novelty(network) if recipe.strangers else network, epochs
 
 
 def _goldens(network: Any, recipe: Recipe) -> tuple[Golden, ...]:
@@ -318,6 +318,8 @@ def _card(
         "schedule": recipe.schedule,
         "averaged_epochs": recipe.averaged_epochs,
         "augmentation": asdict(recipe.augmentation) if recipe.augmentation else None,
+        "disturbed": recipe.disturbed,
+        "strangers": recipe.strangers,
     }
     if recipe.folder is not None:
         settings["folder"] = {
@@ -337,6 +339,7 @@ def _card(
         input=recipe.input,
         # until it is calibrated
         thresholds=(0.5,) * len(recipe.labels) if recipe.head is Head.SIGMOID else None,
+        novelty=Novelty(threshold=0, known_share=1, pictures=1) if recipe.strangers else None,
         goldens=goldens,
         dataset=dataset,
         training=TrainingInfo(

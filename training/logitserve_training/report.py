@@ -20,6 +20,7 @@ from logitserve_training.datasets.dataset import Images
 from logitserve_training.evaluate import Evaluation
 from logitserve_training.fit import Epoch
 from logitserve_training.measure import Measured
+from logitserve_training.robustness import Row
 
 METRICS_FILE: Final = "metrics.json"
 LABELS_FILE: Final = "labels.csv"
@@ -40,6 +41,7 @@ def write(
     images: Images,
     measured: Measured,
     comparison: Comparison | None = None,
+    robustness: Sequence[Row] = (),
 ) -> None:
     """Write the report.
 
@@ -51,9 +53,12 @@ def write(
         images: the test part's pictures, uint8 `[n, height, width, channels]`.
         measured: of the same file.
         comparison: with the majority, where it was made.
+        robustness: on disturbed pictures, where it was measured.
     """
     folder.mkdir()
     document = _figures(card, epochs, evaluation, measured)
+    if robustness:
+        document["robustness"] = [row.to_json() for row in robustness]
     (folder / METRICS_FILE).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
     if comparison is not None:
         (folder / LABELS_FILE).write_text(comparison.to_csv())
@@ -66,6 +71,7 @@ def write(
             learning=learning_curves(card, epochs) if epochs else None,
             confusion=None if confusion is None else confusion_matrix(card, confusion),
             comparison=comparison,
+            robustness=robustness,
         )
     )
     if confusion is not None:

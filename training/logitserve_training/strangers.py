@@ -11,14 +11,14 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from scipy.stats import rankdata
 
-from logitserve.inference import heads, preprocessing
+from logitserve.inference import preprocessing
 from logitserve.inference.card import InputSpec
 from logitserve.inference.predictor import Predictions, Predictor
-from logitserve_training.drawings import MNIST_LIKE, SHEET, Stroke, arc, draw_strokes
-from logitserve_training.statistics.calibration import Floats, energies
+from logitserve_training.drawings import MNIST_LIKE, SHEET, Stroke, arc, draw, draw_strokes
+from logitserve_training.statistics.calibration import Floats
 
 COUNT: Final = 200
 """Pictures of each kind."""
@@ -52,13 +52,13 @@ LETTERS: Final[dict[str, list[Stroke]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Strangers:
-    """How a model's energies tell strangers from what it knows."""
+    """How a model's novelties tell strangers from what it knows."""
 
-    energies: dict[str, Floats]
+    novelties: dict[str, Floats]
     """By kind, `[n]`; those of the test part are `at_home`."""
     at_home: Floats
     auroc: dict[str, float]
-    """By kind, the chance that a stranger has a higher energy than a test picture."""
+    """By kind, the chance that a stranger has a higher novelty than a test picture."""
     unknown: dict[str, float]
     """By kind, the share that the card's threshold calls unknown."""
     unknown_at_home: float
@@ -69,19 +69,19 @@ def measure(predictor: Predictor, at_home: Predictions, *, count: int) -> Strang
     """Show a model what it was not made for.
 
     Args:
-        predictor: of a softmax model with an energy threshold.
+        predictor: of a softmax model that tells what is known.
         at_home: what it said of the test part.
         count: pictures of each kind.
     """
     predictions = {
         kind: predictor.predict(pictures(kind, predictor.card.input, count=count)) for kind in KINDS
     }
-    energies = {kind: _energies(predictor, said) for kind, said in predictions.items()}
-    home = _energies(predictor, at_home)
+    novelties = {kind: _novelties(said) for kind, said in predictions.items()}
+    home = _novelties(at_home)
     return Strangers(
-        energies=energies,
+        novelties=novelties,
         at_home=home,
-        auroc={kind: auroc(strange, home) for kind, strange in energies.items()},
+        auroc={kind: auroc(strange, home) for kind, strange in novelties.items()},
         unknown={kind: _unknown(said) for kind, said in predictions.items()},
         unknown_at_home=_unknown(at_home),
     )
@@ -104,9 +104,9 @@ def auroc(positive: Floats, negative: Floats) -> float:
     return float(above / (len(positive) * len(negative)))
 
 
-def _energies(predictor: Predictor, said: Predictions) -> Floats:
-    temperature = predictor.card.temperature
-    return energies(heads.scaled(said.logits, temperature), temperature)
+def _novelties(said: Predictions) -> Floats:
+    assert said.novelty is not None  # noqa: S101 - asked of the caller
+    return said.novelty.astype(np.float64)
 
 
 def _unknown(said: Predictions) -> float:
@@ -118,6 +118,43 @@ def _letter(generator: np.random.Generator) -> Picture:
     strokes = LETTERS[generator.choice(list(LETTERS))]
     paper = SHEET if generator.random() < 0.5 else MNIST_LIKE
     return np.asarray(draw_strokes(strokes, generator, paper=paper))
+
+
+def _type(generator: np.random.Generator) -> Picture:
+    """The same letters, printed in Pillow's own font."""
+    sheet = Image.new("L", (80, 80), 245)
+    letter = generator.choice(list(LETTERS))
+    font = ImageFont.load_default(float(generator.integers(34, 60)))
+    heavy = int(generator.integers(0, 3))
+    ImageDraw.Draw(sheet).text((40, 40), letter, 30, font, anchor="mm", stroke_width=heavy)
+    return np.asarray(sheet)
+
+
+def _digit(generator: np.random.Generator, digits: str = "0123456789") -> Picture:
+    digit, seed = generator.choice(list(digits)), int(generator.integers(1_000_000))
+    return np.asarray(draw(int(digit), seed=seed).convert("L"))
+
+
+def _two(generator: np.random.Generator) -> Picture:
+    """Two digits beside each other."""
+    overlap = int(generator.integers(4, 9))
+    return np.hstack([_digit(generator)[:, : 28 - overlap], _digit(generator)[:, overlap:]])
+
+
+def _half(generator: np.random.Generator) -> Picture:
+    """The upper, lower, left or right half of a digit; half a 0, 1, 4, 6, 7 or 9 may be one."""
+    turns = int(generator.integers(4))
+    half = np.rot90(_digit(generator, "2358"), turns).copy()
+    half[14:] = 0
+    return np.ascontiguousarray(np.rot90(half, -turns))
+
+
+def _checkerboard(generator: np.random.Generator) -> Picture:
+    side, cell = int(generator.integers(28, 90)), int(generator.integers(2, 9))
+    rows, columns = np.mgrid[:side, :side] // cell
+    dark, light = generator.uniform((0, 150), (100, 255))
+    squares: Picture = np.where((rows + columns) % 2, light, dark).astype(np.uint8)
+    return squares
 
 
 def _noise(generator: np.random.Generator) -> Picture:
@@ -189,5 +226,9 @@ KINDS: Final[dict[str, Callable[[np.random.Generator], Picture]]] = {
     "blank": _blank,
     "textures": _texture,
     "photographs": _photograph,
+    "printed letters": _type,
+    "two digits": _two,
+    "half a digit": _half,
+    "checkerboards": _checkerboard,
 }
 """Kind → what makes one picture of it."""

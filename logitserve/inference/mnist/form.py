@@ -15,6 +15,15 @@ CENTER_TOLERANCE: Final = 0.52
 """Pixels. Centering is by whole pixels, so half of one, and MNIST keeps to it but for rounding
 (measured: 0.5001; 0.520 where a copy has lost its gray level 1)."""
 
+EVEN: Final = 8
+"""Gray levels by which even paper varies (JPEG moves them by 1-4 either way)."""
+
+SMALL: Final = 0.5
+"""Longer side of the ink over that of the image, below which it is small: in MNIST about 0.7."""
+FAR: Final = 0.2
+"""Distance of the middle of the ink from that of the image, over its side, from which it is far
+from the center: in MNIST below 0.2 (measured)."""
+
 Weights = npt.NDArray[np.floating[Any]]
 
 
@@ -49,6 +58,31 @@ def are_normalized(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
             and (abs(x / mass) <= CENTER_TOLERANCE or inked_columns[0 if x > 0 else -1] != 0)
         )
     return np.array(normalized, np.bool_)
+
+
+def are_plain(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Whether each image, uint8 `[n, h, w]`, is better cut out by its even border: bool `[n]`.
+
+    It is darker than that, or blank, or its ink is small or far from the center. What else has an
+    even border may have dirt beside the digit, by which it would be cut out wrongly.
+    """
+    top, bottom, left, right = images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]
+    border = np.concatenate([top, bottom, left, right], axis=1)
+    lightest, darkest = border.max(axis=1).astype(np.int16), border.min(axis=1)
+    is_even = lightest - darkest <= EVEN
+    if not is_even.any():
+        return np.zeros(len(images), np.bool_)
+    is_light = images > (lightest + EVEN)[:, np.newaxis, np.newaxis]
+    plain = ~is_light.any(axis=(1, 2))
+    extents, shifts = [], []
+    for axis in (2, 1):
+        present = is_light.any(axis=axis)
+        first, beyond = present.argmax(axis=1), present[:, ::-1].argmax(axis=1)
+        side = present.shape[1]
+        extents.append((side - first - beyond) / side)
+        shifts.append(abs(first - beyond) / (2 * side))
+    plain |= (np.maximum(*extents) < SMALL) | (np.maximum(*shifts) > FAR)
+    return np.asarray(is_even & plain)
 
 
 @lru_cache(maxsize=8)

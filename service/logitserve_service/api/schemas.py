@@ -44,8 +44,8 @@ class Prediction(BaseModel):
     )
     known: bool | None = Field(
         None,
-        description="whether the image is like one of the labels at all, by its ink and energy; "
-        "only where the card has ranges for them",
+        description="whether the image is like one of the labels at all, by its ink, novelty or "
+        "energy; only where the card has ranges for them",
     )
     set: list[str] | None = Field(
         None,

@@ -12,6 +12,7 @@ from PIL import Image
 from logitserve.inference import images, preprocessing
 from logitserve.inference.card import Fit, InputSpec
 from logitserve.inference.errors import PixelArrayError, TooManyPixelsError, UnreadableImageError
+from logitserve_training.drawings import draw
 from tests.logitserve.inference.test_handwriting import REFERENCE
 from tests.tiny_models import encode, png
 
@@ -285,3 +286,35 @@ def test_only_what_is_not_final_is_pending() -> None:
     assert preprocessing.stack(digits, STACKED[0])[1] == [1, 2]
     colors = [np.zeros((9, 14, channels), np.uint8) for channels in (3, 4, 3)]
     assert preprocessing.stack(colors, STACKED[2])[1] == [1]
+
+
+def test_pictures_of_the_networks_size_are_left_as_they_were_sent_unless_they_are_plain() -> None:
+    spec = InputSpec(height=28, width=28, channels=1, fit=Fit.DIGIT, as_sent=True)
+    digit = np.asarray(draw(5, seed=3).convert("L"))
+    noisy = np.random.default_rng(0).integers(0, 90, (28, 28), dtype=np.uint8)
+    lined = np.maximum(digit, np.where(np.arange(28) == 20, np.uint8(200), np.uint8(0)))
+    striped = digit.copy()
+    striped[:, :9] = 255 - striped[:, :9]
+    for picture in (
+        digit,
+        np.maximum(digit, noisy),
+        lined,
+        striped,
+        np.roll(digit, (2, -2), (0, 1)),
+    ):
+        prepared = preprocessing.prepare([picture], spec)
+        np.testing.assert_array_equal(prepared.images[0, :, :, 0], picture)
+        np.testing.assert_array_equal(preprocessing.fit(picture, spec)[:, :, 0], picture)
+        assert (list(prepared.fitted), list(prepared.empty)) == ([], [])
+    cut_out = spec.model_copy(update={"as_sent": False})
+    small = np.zeros((28, 28), np.uint8)
+    small[2:12, 2:12] = digit[4:24:2, 4:24:2]
+    aside = np.roll(small, (12, 12), (0, 1))
+    for picture in (255 - digit, small, aside, 255 - small):
+        prepared = preprocessing.prepare([picture], spec)
+        assert list(prepared.fitted) == [0]
+        np.testing.assert_array_equal(
+            prepared.images, preprocessing.prepare([picture], cut_out).images
+        )
+    for blank in (0, 128, 255):
+        assert preprocessing.prepare([np.full((28, 28), blank, np.uint8)], spec).empty == [0]
