@@ -45,13 +45,13 @@ def lines(
     if answers is None:
         answers = _outcomes(evaluation.predictions.argmax, len(card.labels))
     scores = Labels(probabilities, answers, truth).scores()
-    measured = [i for i, one in enumerate(scores) if one.average_precision is not None]
-    weakest = min(measured, key=lambda i: scores[i].average_precision or 0.0)
+    precisions = {i: one.average_precision for i, one in enumerate(scores) if one.average_precision}
+    weakest = min(precisions, key=lambda i: precisions[i].value)
     miss = np.abs(truth[:, weakest] - probabilities[:, weakest])
     worst = [tested[row] for row in np.argsort(-miss, kind="stable")[:_WORST]]
     yield (
         f"weakest: {card.labels[weakest]}, average precision "
-        f"{scores[weakest].average_precision:.3f}; worst of the test part: {_paths(worst)}"
+        f"{precisions[weakest].value:.3f}; worst of the test part: {_paths(worst)}"
     )
     doubted = list(_doubted(card, probabilities, truth, tested))
     if chosen is not None:

@@ -130,7 +130,7 @@ def _without_frame(on: Mask) -> Mask:
         for line in (covered, covered[::-1]):
             deepest = int(DEEPEST_FRAME * len(line))
             begin = int(line[: deepest // 2].argmax()) if deepest > 1 else 0
-            depth = int(line[begin:deepest].argmin()) if line[begin] else 0
+            depth = int(line[begin:deepest].argmin()) if deepest and line[begin] else 0
             edges.append(begin + depth + 1 if depth else 0)
     if sum(edge > 0 for edge in edges) < 3:
         return on

@@ -233,6 +233,15 @@ def test_handwriting_of_other_people() -> None:
         assert difference(light, dark) < 0.01
 
 
+def test_the_smallest_pictures() -> None:
+    generator = np.random.default_rng(0)
+    for height, width, _ in np.ndindex(7, 90, 3):
+        picture = generator.choice([0, 255], (height + 1, width + 1)).astype(np.uint8)
+        for turned in (picture, picture.T):
+            digit = normalize(turned, None)
+            assert not digit.any() or is_normalized(digit)
+
+
 @given(
     luminance=hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=90)),
     channels=st.sampled_from(["L", "LA"]),
