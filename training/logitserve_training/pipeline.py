@@ -12,15 +12,13 @@ from rich.console import Console
 from logitserve.inference.card import DatasetInfo, Golden, Head, ModelCard, Novelty, TrainingInfo
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import MODEL_FILE, ModelRepository
-from logitserve_training import advice, backend, export, linear_head, losses, networks
-from logitserve_training import backbone as on_top
+from logitserve_training import advice, export, from_scratch, linear_head, on_top
 from logitserve_training.backbone import Apart, Backbone
 from logitserve_training.datasets import scenes, sources
 from logitserve_training.datasets.dataset import Dataset
-from logitserve_training.errors import NotBetterError, OptionError, TrainingError
+from logitserve_training.errors import NotBetterError, OptionError
 from logitserve_training.evaluate import Evaluation, evaluate
 from logitserve_training.finish import HeldOut, finish
-from logitserve_training.fit import EPOCHS_FILE, Epoch, fit
 from logitserve_training.progress import Reporter
 from logitserve_training.recipes import Options, Recipe, Source
 from logitserve_training.statistics.intervals import Paired
@@ -33,13 +31,6 @@ _COMPARED_ON_TOP: Final = 300
 _GOLDEN_SCENES: Final = 10
 _SPACE: Final = 100_000_000
 """Bytes for checkpoints, model and report."""
-_FEW: Final = 2_000
-"""Pictures below which a backbone is worth more than a network of one's own."""
-_HINT: Final = (
-    f"fewer than {_FEW} pictures: a network that was trained on many others finds more in them "
-    "than one from scratch. Give one with --backbone: torchvision's or timm's exported to ONNX, or "
-    "keras:EfficientNetV2B0 once its weights are in Keras's cache (docs/folder.md)"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +92,14 @@ def train(
         chosen: linear_head.Chosen | None = None
         held_out: HeldOut | None = None
         if backbone is None:
-            checkpoint = _checkpoint(models / (name or recipe.name), recipe, options, resume=resume)
-            if take_best:
-                _require_an_epoch(recipe, checkpoint)
-            network, epochs = _from_scratch(
+            checkpoint = from_scratch.open_checkpoint(
+                models / (name or recipe.name), recipe, options, resume=resume, take_best=take_best
+            )
+            network, epochs = from_scratch.fit_network(
                 recipe, options, dataset, reporter, checkpoint=checkpoint, take_best=take_best
             )
         else:
-            network, chosen, held_out = _headed(backbone, recipe, dataset, reporter)
+            network, chosen, held_out = on_top.fit_head(backbone, recipe, dataset, reporter)
             epochs = []
         card = _card(
             recipe,
@@ -158,143 +149,6 @@ def _require_space(folder: Path, backbone: Backbone | None) -> None:
             f"{folder.parent} has {free / 1e6:.0f} MB free, and a training needs "
             f"{needed / 1e6:.0f}: free some, or choose another place with --models"
         )
-
-
-def _require_an_epoch(recipe: Recipe, checkpoint: Path) -> None:
-    if not recipe.keeps_best or not (checkpoint / EPOCHS_FILE).is_file():
-        raise OptionError(
-            f"{checkpoint} has no best epoch to publish (--finish): go on with --resume alone"
-        )
-
-
-def _from_scratch(
-    recipe: Recipe,
-    options: Options,
-    dataset: Dataset,
-    reporter: Reporter,
-    *,
-    checkpoint: Path,
-    take_best: bool,
-) -> tuple["backend.keras.Model", list[Epoch]]:
-    info = dataset.info
-    if recipe.source is Source.FOLDER and info.train + info.validation + info.test < _FEW:
-        reporter.line(_HINT)
-    reporter.line(f"{recipe.name}: {info.train} pictures, {options.epochs} epochs")
-    try:
-        found = _fitted(
-            recipe, options, dataset, reporter, checkpoint=checkpoint, take_best=take_best
-        )
-    except KeyboardInterrupt:
-        best = "; with --resume --finish it publishes the best so far" * recipe.keeps_best
-        reporter.line(f"interrupted: with --resume the same command goes on after that epoch{best}")
-        raise
-    except TrainingError:
-        shutil.rmtree(checkpoint)
-        raise
-    shutil.rmtree(checkpoint)
-    return found
-
-
-def _headed(
-    backbone: Backbone, recipe: Recipe, dataset: Dataset, reporter: Reporter
-) -> tuple[Apart, linear_head.Chosen, HeldOut]:
-    """The backbone with a linear head, whose weight decay is cross-validated.
-
-    It is fitted to the validation part too, and calibrated by what the folds' heads said of the
-    pictures that they were not fitted to (as scikit-learn's CalibratedClassifierCV does without an
-    ensemble): few pictures are too dear to be held out for it.
-    """
-    parts = (dataset.train, dataset.validation)
-    images = np.concatenate([part.images for part in parts])
-    forms = on_top.forms(recipe.augmentation, len(images))
-    reporter.line(
-        f"{backbone.settings['file']}: {backbone.width} features of {len(images)} pictures of the "
-        f"training and validation parts, each in {len(forms)} form{'s' * (len(forms) > 1)}; kept "
-        f"in {on_top.cache_folder()}"
-    )
-    try:
-        found = np.stack(
-            [
-                on_top.features(backbone, images, on_top.cache_folder(), reporter, form=form)
-                for form in forms
-            ]
-        )
-    except KeyboardInterrupt:
-        reporter.line("interrupted: the same command goes on where this one stopped")
-        raise
-    classes = np.concatenate([part.classes for part in parts])
-    groups = None
-    if dataset.train.groups is not None and dataset.validation.groups is not None:
-        groups = np.concatenate([dataset.train.groups, dataset.validation.groups])
-    logits = 1 if recipe.head is Head.BINARY else len(recipe.labels)
-    chosen = linear_head.choose(
-        recipe.head, found, classes, groups, logits=logits, reporter=reporter
-    )
-    reporter.line(
-        f"weight decay {chosen.decay:g}: the least loss of {chosen.folds} cross-validated parts "
-        f"({chosen.loss:.4f} nats)"
-    )
-    decays = np.array([chosen.decay])
-    (head,) = linear_head.fit(recipe.head, found, classes, decays, logits)
-    units = None if groups is None else groups[chosen.rows]
-    return Apart(backbone, head), chosen, HeldOut(chosen.logits, classes[chosen.rows], units)
-
-
-def _checkpoint(folder: Path, recipe: Recipe, options: Options, *, resume: bool) -> Path:
-    """Where the state of a training is kept, so that it can be interrupted."""
-    checkpoint, what = folder / ".training", f"{recipe!r}\n{options!r}\n"
-    settings = checkpoint / "settings.txt"
-    if resume:
-        if not settings.is_file():
-            raise OptionError(f"{folder} has no training to resume; leave --resume out")
-        if settings.read_text() != what:
-            raise OptionError(
-                f"{checkpoint} is of a training with other options; give the same ones, or leave "
-                "--resume out to begin anew"
-            )
-        return checkpoint
-    shutil.rmtree(checkpoint, ignore_errors=True)
-    checkpoint.mkdir(parents=True)
-    settings.write_text(what)
-    return checkpoint
-
-
-def _fitted(
-    recipe: Recipe,
-    options: Options,
-    dataset: Dataset,
-    reporter: Reporter,
-    *,
-    checkpoint: Path,
-    take_best: bool,
-) -> tuple["backend.keras.Model", list[Epoch]]:
-    backend.make_deterministic(options.seed)
-    network = networks.build(
-        recipe.network,
-        shape=recipe.input.shape,
-        logits=1 if recipe.head is Head.BINARY else len(recipe.labels) + bool(recipe.strangers),
-        statistics=networks.PixelStatistics.of(dataset.train.images),
-    )
-    weights = None
-    if recipe.is_weighed:
-        logits = network.output_shape[-1]
-        weights = losses.balancing(recipe.head, dataset.train.classes, logits)
-        reporter.line(f"weights in the loss: {', '.join(f'{weight:.2f}' for weight in weights)}")
-    epochs = fit(
-        network,
-        train=dataset.train,
-        validation=dataset.validation,
-        recipe=recipe,
-        options=options,
-        reporter=reporter,
-        fresh=dataset.fresh,
-        weights=weights,
-        checkpoint=checkpoint,
-        take_best=take_best,
-    )
-    if weights is not None:
-        losses.unweigh(network, weights)
-    return networks.with_novelty(network) if recipe.strangers else network, epochs
 
 
 def _goldens(network: Any, recipe: Recipe) -> tuple[Golden, ...]:

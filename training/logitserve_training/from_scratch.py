@@ -1,0 +1,128 @@
+"""A network from scratch, fitted in a way that can be interrupted."""
+
+import shutil
+from pathlib import Path
+from typing import Final
+
+from logitserve.inference.card import Head
+from logitserve_training import backend, losses, networks
+from logitserve_training.datasets.dataset import Dataset
+from logitserve_training.errors import OptionError, TrainingError
+from logitserve_training.fit import EPOCHS_FILE, Epoch, fit
+from logitserve_training.progress import Reporter
+from logitserve_training.recipes import Options, Recipe, Source
+
+_FEW: Final = 2_000
+"""Pictures below which a backbone is worth more than a network of one's own."""
+_HINT: Final = (
+    f"fewer than {_FEW} pictures: a network that was trained on many others finds more in them "
+    "than one from scratch. Give one with --backbone: torchvision's or timm's exported to ONNX, or "
+    "keras:EfficientNetV2B0 once its weights are in Keras's cache (docs/folder.md)"
+)
+
+
+def open_checkpoint(
+    folder: Path, recipe: Recipe, options: Options, *, resume: bool, take_best: bool
+) -> Path:
+    """Where the state of a training is kept, so that it can be interrupted.
+
+    Args:
+        folder: of the model.
+        recipe: what is made.
+        options: how.
+        resume: whether a training that was interrupted goes on.
+        take_best: whether its best epoch is wanted instead.
+
+    Raises:
+        OptionError: there is nothing to resume, it was another training, or it has no best epoch.
+    """
+    checkpoint, what = folder / ".training", f"{recipe!r}\n{options!r}\n"
+    settings = checkpoint / "settings.txt"
+    if resume:
+        if not settings.is_file():
+            raise OptionError(f"{folder} has no training to resume; leave --resume out")
+        if settings.read_text() != what:
+            raise OptionError(
+                f"{checkpoint} is of a training with other options; give the same ones, or leave "
+                "--resume out to begin anew"
+            )
+        if take_best and not (recipe.keeps_best and (checkpoint / EPOCHS_FILE).is_file()):
+            raise OptionError(
+                f"{checkpoint} has no best epoch to publish (--finish): go on with --resume alone"
+            )
+        return checkpoint
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    checkpoint.mkdir(parents=True)
+    settings.write_text(what)
+    return checkpoint
+
+
+def fit_network(
+    recipe: Recipe,
+    options: Options,
+    dataset: Dataset,
+    reporter: Reporter,
+    *,
+    checkpoint: Path,
+    take_best: bool,
+) -> tuple["backend.keras.Model", list[Epoch]]:
+    """The network of a recipe with its epochs; the checkpoint is removed once it is whole.
+
+    Raises:
+        DivergedError: the loss became NaN or infinite.
+    """
+    info = dataset.info
+    if recipe.source is Source.FOLDER and info.train + info.validation + info.test < _FEW:
+        reporter.line(_HINT)
+    reporter.line(f"{recipe.name}: {info.train} pictures, {options.epochs} epochs")
+    try:
+        found = _fitted(
+            recipe, options, dataset, reporter, checkpoint=checkpoint, take_best=take_best
+        )
+    except KeyboardInterrupt:
+        best = "; with --resume --finish it publishes the best so far" * recipe.keeps_best
+        reporter.line(f"interrupted: with --resume the same command goes on after that epoch{best}")
+        raise
+    except TrainingError:
+        shutil.rmtree(checkpoint)
+        raise
+    shutil.rmtree(checkpoint)
+    return found
+
+
+def _fitted(
+    recipe: Recipe,
+    options: Options,
+    dataset: Dataset,
+    reporter: Reporter,
+    *,
+    checkpoint: Path,
+    take_best: bool,
+) -> tuple["backend.keras.Model", list[Epoch]]:
+    backend.make_deterministic(options.seed)
+    network = networks.build(
+        recipe.network,
+        shape=recipe.input.shape,
+        logits=1 if recipe.head is Head.BINARY else len(recipe.labels) + bool(recipe.strangers),
+        statistics=networks.PixelStatistics.of(dataset.train.images),
+    )
+    weights = None
+    if recipe.is_weighed:
+        logits = network.output_shape[-1]
+        weights = losses.balancing(recipe.head, dataset.train.classes, logits)
+        reporter.line(f"weights in the loss: {', '.join(f'{weight:.2f}' for weight in weights)}")
+    epochs = fit(
+        network,
+        train=dataset.train,
+        validation=dataset.validation,
+        recipe=recipe,
+        options=options,
+        reporter=reporter,
+        fresh=dataset.fresh,
+        weights=weights,
+        checkpoint=checkpoint,
+        take_best=take_best,
+    )
+    if weights is not None:
+        losses.unweigh(network, weights)
+    return networks.with_novelty(network) if recipe.strangers else network, epochs
