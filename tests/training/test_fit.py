@@ -86,7 +86,6 @@ def test_the_last_pictures_are_seen_as_they_are(
     dataset: Dataset, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pictures that are varied come out black here, so what the network saw tells which were."""
-    recipe = replace(recipe, disturbed=0.0, strangers=0.0)
     monkeypatch.setattr("logitserve_training.fit.vary", lambda images, *_: tf.zeros_like(images))
     assert recipe.augmentation is not None
     for until, seen_black in ((1.0, [True] * 4), (0.5, [True, True, False, False])):
@@ -97,7 +96,7 @@ def test_the_last_pictures_are_seen_as_they_are(
 
 
 def test_half_is_disturbed_and_strangers_follow(dataset: Dataset, recipe: Recipe) -> None:
-    plain = replace(recipe, augmentation=None, strangers=0.0, disturbed=0.0)
+    plain = replace(recipe, augmentation=None)
     both = replace(plain, disturbed=0.5, strangers=0.25)
     strange = np.full((3, 28, 28, 1), 7, np.uint8)
 
@@ -156,9 +155,10 @@ def test_training_ends_when_validation_gets_no_better(dataset: Dataset) -> None:
     assert len(epochs) == 11
 
 
-def test_the_convolutional_recipe_takes_a_step(dataset: Dataset) -> None:
+@pytest.mark.parametrize("name", ["digits", "digits-robust"])
+def test_a_convolutional_recipe_takes_a_step(dataset: Dataset, name: str) -> None:
     small = replace(dataset, train=dataset.train[:64], validation=dataset.validation[:20])
-    _, epochs = fitted(small, recipes.find("digits"), replace(OPTIONS, epochs=1))
+    _, epochs = fitted(small, recipes.find(name), replace(OPTIONS, epochs=1))
     assert np.isfinite(epochs[0].validation_loss)
 
 
@@ -188,13 +188,7 @@ def test_the_average_of_the_weights_is_what_is_validated_and_kept(dataset: Datas
 
 def test_the_statistics_of_a_short_training_are_those_of_the_weights(dataset: Dataset) -> None:
     """Keras' moving averages keep 0.9 of the fresh network's after ten steps."""
-    recipe = replace(
-        recipes.find("digits"),
-        network=NetworkName.CNN,
-        augmentation=None,
-        disturbed=0.0,
-        strangers=0.0,
-    )
+    recipe = replace(recipes.find("digits"), network=NetworkName.CNN, augmentation=None)
     network, _ = fitted_network(dataset, recipe, replace(OPTIONS, epochs=1, batch_size=132))
     first = next(layer for layer in network.layers if hasattr(layer, "moving_mean"))
     before = backend.keras.Model(network.input, first.input)

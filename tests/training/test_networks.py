@@ -16,7 +16,8 @@ STATISTICS = PixelStatistics(mean=0.1307, deviation=0.3081)
         (NetworkName.LINEAR, 10, 784 * 10 + 10),
         (NetworkName.MLP, 10, 784 * 25 + 25 + 25 * 15 + 15 + 15 * 10 + 10),
         (NetworkName.MLP, 1, 784 * 25 + 25 + 25 * 15 + 15 + 15 * 1 + 1),
-        (NetworkName.RESIDUAL_CNN, 10, 180_842),
+        (NetworkName.RESIDUAL_CNN, 10, 133_930),
+        (NetworkName.DEEP_RESIDUAL_CNN, 10, 180_842),
         (NetworkName.SCENE_CNN, 10, 181_482),
     ],
 )

@@ -24,6 +24,7 @@ def test_the_shipped_models_have_their_recipes() -> None:
         "softmax-regression",
         "digits-mlp",
         "digits",
+        "digits-robust",
         "zero",
         "scenes",
         "folder",

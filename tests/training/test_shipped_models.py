@@ -21,6 +21,7 @@ ASKED = (0.9, 0.95, 0.99)
 REPOSITORY = ModelRepository(Path(__file__).parents[2] / "models")
 LEAST_ACCURACY = {
     "digits": 0.9965,
+    "digits-robust": 0.996,
     "digits-mlp": 0.965,
     "softmax-regression": 0.920,
     "zero": 0.995,
@@ -44,6 +45,18 @@ def test_the_probabilities_of_the_default_model_are_right() -> None:
     metrics = Predictor.load(REPOSITORY.model_file("digits")).card.metrics
     assert metrics["nll"] <= 0.0105
     assert metrics["ece"] <= 0.003
+
+
+def test_the_robust_model_is_right_on_corrupted_mnist_and_knows_clean_digits() -> None:
+    folder = REPOSITORY.model_file("digits-robust").parent / "report"
+    rows = json.loads((folder / report.METRICS_FILE).read_text())["robustness"]
+    clean, *others = [row for row in rows if row["group"] != "training"]
+    published = [row["accuracy"] for row in others if row["group"] == "MNIST-C"]
+    assert (len(published), len(others)) == (15, 20)
+    assert np.mean(published) >= 0.95
+    assert min(published) >= 0.75
+    assert np.mean([row["ece"] for row in others]) <= 0.04
+    assert clean["unknown"] <= 0.02
 
 
 def test_it_was_made_by_its_recipe_as_that_stands(predictor: Predictor) -> None:
