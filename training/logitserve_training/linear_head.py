@@ -1,16 +1,17 @@
 """A linear layer on features: logistic or softmax regression by Adam, its decay cross-validated."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, log_softmax, softmax
+from scipy.special import expit, softmax
 
 from logitserve.inference.card import Head
 from logitserve_training.datasets.dataset import Classes, Groups
 from logitserve_training.datasets.splits import stratified
 from logitserve_training.progress import Reporter
+from logitserve_training.statistics.calibration import losses
 
 Array = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -132,9 +133,9 @@ def choose(
             for index, one in enumerate(heads):
                 said[fold, index] = one.logits(forms[0, rows[fold]])
             advance(1)
-    losses = [_loss(head, said[:, index], outcomes) for index in range(len(DECAYS))]
-    best = int(np.argmin(losses))
-    return Chosen(DECAYS[best], losses[best], folds, rows, said[:, best])
+    found = [losses(head, said[:, index], classes[rows]).mean() for index in range(len(DECAYS))]
+    best = int(np.argmin(found))
+    return Chosen(DECAYS[best], float(found[best]), folds, rows, said[:, best])
 
 
 def _targets(head: Head, classes: Classes, logits: int) -> Array:
@@ -142,10 +143,3 @@ def _targets(head: Head, classes: Classes, logits: int) -> Array:
     if head is Head.SOFTMAX:
         return np.eye(logits, dtype=np.float32)[classes]
     return classes.reshape(len(classes), -1).astype(np.float32)
-
-
-def _loss(head: Head, logits: Floats, outcomes: npt.NDArray[Any]) -> float:
-    """Mean negative log-likelihood, nats."""
-    if head is Head.SOFTMAX:
-        return float(-(log_softmax(logits, axis=1) * outcomes).sum(axis=1).mean())
-    return float(np.logaddexp(0, np.where(outcomes == 1, -logits, logits)).mean())

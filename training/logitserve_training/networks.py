@@ -5,6 +5,7 @@ No network ends in a softmax or sigmoid: the loss takes logits, and serving appl
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Self
 
 import numpy as np
@@ -88,22 +89,12 @@ def _mlp(x: Tensor) -> Tensor:
     return keras.layers.Dense(15, activation="relu")(x)
 
 
-def _residual_cnn(x: Tensor) -> Tensor:
+def _residual_cnn(x: Tensor, widths: tuple[int, ...] = (64, 64)) -> Tensor:
     x = _convolution(x, filters=32, size=5, strides=2)  # [14, 14, 32]
     x = keras.layers.ReLU()(x)
-    x = _residual_block(x, filters=64, strides=2)  # [7, 7, 64]
-    x = _residual_block(x, filters=64)
-    return keras.layers.GlobalAveragePooling2D()(x)  # [64]
-
-
-def _deep_residual_cnn(x: Tensor) -> Tensor:
-    """A block more, at a third more time."""
-    x = _convolution(x, filters=32, size=5, strides=2)  # [14, 14, 32]
-    x = keras.layers.ReLU()(x)
-    x = _residual_block(x, filters=48, strides=2)  # [7, 7, 48]
-    x = _residual_block(x, filters=64)
-    x = _residual_block(x, filters=64)
-    return keras.layers.GlobalAveragePooling2D()(x)  # [64]
+    for index, filters in enumerate(widths):  # [7, 7, filters]
+        x = _residual_block(x, filters=filters, strides=1 if index else 2)
+    return keras.layers.GlobalAveragePooling2D()(x)
 
 
 def _cnn(x: Tensor) -> Tensor:
@@ -174,7 +165,7 @@ _BODIES: Final[dict[NetworkName, Callable[[Tensor], Tensor]]] = {
     NetworkName.LINEAR: _linear,
     NetworkName.MLP: _mlp,
     NetworkName.RESIDUAL_CNN: _residual_cnn,
-    NetworkName.DEEP_RESIDUAL_CNN: _deep_residual_cnn,
+    NetworkName.DEEP_RESIDUAL_CNN: partial(_residual_cnn, widths=(48, 64, 64)),
     NetworkName.CNN: _cnn,
     NetworkName.SCENE_CNN: _scene_cnn,
     NetworkName.PHOTO_CNN: _photo_cnn,
