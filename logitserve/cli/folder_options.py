@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-NETWORKS: Final = ("linear", "mlp", "cnn", "residual-cnn", "scene-cnn", "photo-cnn")
+NETWORKS: Final = (
+    "linear",
+    "mlp",
+    "cnn",
+    "residual-cnn",
+    "deep-residual-cnn",
+    "scene-cnn",
+    "photo-cnn",
+)
 
 
 class _ImageSize(click.ParamType[tuple[int, int]]):
