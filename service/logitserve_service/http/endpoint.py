@@ -336,6 +336,7 @@ class Ticket:
             self._job = None  # which refers to this ticket
         if self._task is not None:
             self._task.cancel()
+            self._task = None  # whose error refers to what was unpacked, and so to this ticket
         if self._read is not None:
             self._read.cancel()  # if it waits for the parser, it holds a body for nothing
             self._read = None

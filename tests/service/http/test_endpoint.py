@@ -2,8 +2,11 @@
 
 import asyncio
 import dataclasses
+import gc
+import gzip
 import json
 import logging
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -91,6 +94,22 @@ async def test_a_large_body_is_read_in_a_thread(served: Bench) -> None:
     assert (await response_of(served, padded)).status == 200
     bad = head("POST", "/predict", (b"content-type", b"application/json"))
     assert (await response_of(served, padded, given=bad)).status == 400
+
+
+async def test_what_was_unpacked_is_freed_with_its_refusal(served: Bench) -> None:
+    """At once: twenty of them would stay until the garbage collector comes."""
+    gc.disable()
+    try:
+        given = head("POST", "/predict", (b"content-encoding", b"gzip"))
+        ticket, replies = opened(served, gzip.compress(bytes(2 * MAX_BODY)), given=given)
+        complete(ticket)
+        await until(lambda: replies)
+        assert replies[0].status in {413, 429}
+        gone = weakref.ref(ticket)
+        del ticket
+        await until(lambda: gone() is None)
+    finally:
+        gc.enable()
 
 
 async def test_a_document(served: Bench) -> None:
