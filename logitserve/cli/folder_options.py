@@ -138,7 +138,7 @@ def backbone_of(given: dict[str, Any], recipe: "Recipe", data: Path | None) -> "
     from logitserve.adoption.terms import PRESETS
     from logitserve.errors import AdoptionError
     from logitserve_training.backbone import Backbone
-    from logitserve_training.datasets import folder
+    from logitserve_training.datasets import decoding
 
     preset = given["preset"]
     if preset is not None and preset not in PRESETS:
@@ -148,7 +148,7 @@ def backbone_of(given: dict[str, Any], recipe: "Recipe", data: Path | None) -> "
     asked = recipe.folder.image_size
     found = backbone.read(source, tensor=given["features"], preset=preset, size=asked)
     if asked is None:
-        size = folder.enlarged(data, recipe.folder, found.size)
+        size = decoding.enlarged(data, recipe.folder, found.size)
         with suppress(AdoptionError):  # it takes none but its own
             found = backbone.read(source, tensor=given["features"], preset=preset, size=size)
     name = source if source.startswith("keras:") else Path(source).name

@@ -18,7 +18,7 @@ from logitserve.inference.card import Fit, Head
 from logitserve.inference.predictor import Predictor
 from logitserve_training import pipeline, recipes
 from logitserve_training.baseline import VERDICT
-from logitserve_training.datasets import duplicates, folder
+from logitserve_training.datasets import decoding, duplicates, folder
 from logitserve_training.datasets.dataset import Dataset
 from logitserve_training.errors import DataError, DataFormatError, OptionError
 from logitserve_training.evaluate import evaluate_file
@@ -122,7 +122,7 @@ def test_large_pictures_of_many_aspects_are_shrunk_and_padded(tmp_path: Path) ->
     recipe, _, _ = load(tmp_path)
     assert recipe.input.fit is Fit.PAD
     assert recipe.input.channels == 1
-    assert max(recipe.input.height, recipe.input.width) <= folder.LONGEST_SIDE
+    assert max(recipe.input.height, recipe.input.width) <= decoding.LONGEST_SIDE
 
 
 def test_broken_files_are_counted_named_and_left_out(tmp_path: Path) -> None:

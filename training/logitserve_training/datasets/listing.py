@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from logitserve_training.datasets.dataset import Part
+from logitserve_training.datasets.dataset import Groups, Part
 from logitserve_training.errors import DataFormatError, OptionError
 
 SPLITS: Final[dict[str, Part]] = {
@@ -52,6 +52,11 @@ class Listing:
             None if self.groups is None else tuple(self.groups[row] for row in rows),
             None if self.parts is None else tuple(self.parts[row] for row in rows),
         )
+
+    @property
+    def group_numbers(self) -> Groups | None:
+        """As `LabeledImages` has them."""
+        return None if self.groups is None else np.unique(self.groups, return_inverse=True)[1]
 
 
 def of_classes(folder: Path, paths: Sequence[Path], classes: Sequence[str], layout: str) -> Listing:
