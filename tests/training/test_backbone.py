@@ -16,9 +16,10 @@ from logitserve.adoption import backbone as cutting
 from logitserve.adoption import keras
 from logitserve.cli.main import main
 from logitserve.errors import AdoptionError
-from logitserve.inference.card import Head
+from logitserve.inference import heads, preprocessing
+from logitserve.inference.card import Fit, Head, InputSpec
 from logitserve.inference.predictor import Predictor
-from logitserve_training import backbone, linear_head
+from logitserve_training import backbone, backend, linear_head
 from logitserve_training.backbone import Backbone
 from logitserve_training.progress import Reporter
 from logitserve_training.recipes import Augmentation
@@ -86,6 +87,12 @@ def images(count: int = 7, side: int = SIDE) -> npt.NDArray[np.uint8]:
 def of(path: Path) -> Backbone:
     found = cutting.read(str(path), tensor=None, preset=None, size=None)
     return Backbone(found.graph, {"file": path.name}, "MIT")
+
+
+def head_of(path: Path) -> list[npt.NDArray[np.float32]]:
+    """Kernel and bias of a published file."""
+    found = {one.name: numpy_helper.to_array(one) for one in onnx.load(path).graph.initializer}
+    return [found["head/kernel"], found["head/bias"]]
 
 
 def test_the_features_before_the_last_linear_layer_are_found(file: Path, tmp_path: Path) -> None:
@@ -198,12 +205,7 @@ def test_backbone_and_head_are_published_as_one_file(file: Path, tmp_path: Path,
     assert card.license == "MIT"
     assert card.training is not None
     assert card.training.settings["backbone"]["file"] == "tiny.onnx"  # type: ignore[index, call-overload]
-    graph = onnx.load(path).graph
-    kernel, bias = (
-        numpy_helper.to_array(tensor)
-        for tensor in graph.initializer
-        if tensor.name in ("head/kernel", "head/bias")
-    )
+    kernel, bias = head_of(path)
     height, width, _ = card.input.shape
     shown = images(side=max(height, width))[:, :height, :width]
     apart = pooled(file, shown) @ kernel + bias
@@ -250,11 +252,49 @@ def test_a_dry_run_says_what_would_be_read(file: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.usefixtures("_cached")
+def test_a_network_of_keras_is_learned_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last linear layer is a convolution, in a graph whose pictures have the channels last."""
+    applications = backend.keras.applications
+    whole = applications.MobileNet(weights=None)
+    alone = applications.MobileNet(
+        weights=None, include_top=False, pooling="avg", input_shape=(32, 32, 3)
+    )
+    spec = InputSpec(height=32, width=32, channels=3, fit=Fit.STRETCH)
+    files = sorted(class_folder(tmp_path / "data").rglob("*.*"))
+    shown = np.stack([preprocessing.decode(file.read_bytes(), spec) for file in files])
+    numbers = applications.mobilenet.preprocess_input(shown.astype(np.float32))
+    generator = np.random.default_rng(0)
+    for weights in alone.weights:  # else features vanish, and rounding is what is left
+        if weights.ndim == 4:
+            inputs = np.prod(weights.shape[: 2 if weights.shape[3] == 1 else 3])
+            weights.assign(generator.normal(0, (2 / inputs) ** 0.5, weights.shape))
+    whole.set_weights([*alone.get_weights(), *whole.get_weights()[-2:]])
+    (tmp_path / "models").mkdir()
+    whole.save(tmp_path / "models" / "mobilenet_1_0_224_tf.h5")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+
+    arguments = f"--data {tmp_path / 'data'} --name mine --models {tmp_path / 'm'}"
+    of_backbone = "--backbone keras:MobileNet --image-size 32"
+    done = CliRunner().invoke(main, ["train", "folder", *f"{arguments} {of_backbone}".split()])
+    assert done.exit_code == 0, done.output
+    assert "keras:MobileNet: 1024 features of" in done.output
+    path = tmp_path / "m" / "mine" / "1" / "model.onnx"
+    kernel, bias = head_of(path)
+    expected = alone.predict(numbers, verbose=0) @ kernel + bias
+    assert np.ptp(expected) > 0.1
+    found = Predictor.load(path).predict(shown, calibrated=False).probabilities
+    np.testing.assert_allclose(found, heads.softmax(expected.astype(np.float64)), atol=1e-5)
+
+
 def test_weights_that_are_not_there_are_not_downloaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    with pytest.raises(AdoptionError, match=r"not where Keras keeps them.*mobilenet"):
+    with pytest.raises(
+        AdoptionError,
+        match=r"weights are not where Keras keeps .*curl .*-o '/.*/models/mobilenet_v2.*' https:",
+    ):
         keras.convert("keras:MobileNetV2")
     with pytest.raises(AdoptionError, match="has no MobileNetV4; near it: MobileNetV"):
         keras.convert("keras:MobileNetV4")
