@@ -86,12 +86,22 @@ FOLDER_OPTIONS: Final[dict[str, dict[str, Any]]] = {
     },
     "test_split": {"type": float, "help": "share to test on, where no groups are named [0.15]"},
     "validation_split": {"type": float, "help": "share to choose on [0.15]"},
+    "folds": {
+        "type": int,
+        "help": "with --backbone, of few pictures: test on all of them, in so many parts in turn",
+    },
     "flip": {"type": bool, "metavar": "yes|no", "help": "mirror training pictures"},
     "crop": {"type": float, "help": "how much they grow, shrink and move [0.2]"},
     "color": {"type": float, "help": "how much their light and colors vary [0.3]"},
 }
 """By the names of `logitserve_training.recipes.FolderOptions`, where their meaning is told."""
 
+
+_OF_NETWORKS: Final = (
+    "network", "optimizer", "learning_rate", "epochs", "batch_size", "weight_decay", "seed",
+    "finish",
+)  # fmt: skip
+_OF_PARTS: Final = ("test_split", "validation_split", "if_better")
 
 BACKBONE_OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "backbone": {
@@ -119,6 +129,33 @@ def folder_options(command: Command) -> Command:
     return click.option("--network", type=click.Choice(NETWORKS), help="folder: which one")(command)
 
 
+def require_used(of_backbone: dict[str, Any], others: dict[str, Any]) -> None:
+    """Refuse options that would change nothing.
+
+    Args:
+        of_backbone: `BACKBONE_OPTIONS`, as they were given; None where they were not.
+        others: likewise.
+
+    Raises:
+        click.UsageError: one was given.
+    """
+    given = [name for name, value in others.items() if value is not None]
+    reasons: dict[str, str] = {}
+    if of_backbone["backbone"] is not None:
+        reasons |= dict.fromkeys(
+            _OF_NETWORKS,
+            "is of a network from scratch; with --backbone, a linear head is fitted, and its "
+            "weight decay is cross-validated",
+        )
+    if others["folds"] is not None:
+        reasons |= dict.fromkeys(
+            _OF_PARTS, "is of parts, and with --folds each picture is tested on: leave one out"
+        )
+    for name in given:
+        if name in reasons:
+            raise click.UsageError(f"--{name.replace('_', '-')} {reasons[name]}")
+
+
 def backbone_of(given: dict[str, Any], recipe: "Recipe", data: Path | None) -> "Backbone | None":
     """The backbone that was named, cut before its last linear layer.
 
@@ -133,6 +170,10 @@ def backbone_of(given: dict[str, Any], recipe: "Recipe", data: Path | None) -> "
     if source is None:
         if told := [name for name, value in given.items() if value is not None]:
             raise click.UsageError(f"--{told[0]} is of a backbone: name one with --backbone")
+        if recipe.folder is not None and recipe.folder.folds is not None:
+            from logitserve_training.recipes import FOLDS_NEED_A_BACKBONE
+
+            raise click.UsageError(FOLDS_NEED_A_BACKBONE)
         return None
     from logitserve.adoption import backbone
     from logitserve.adoption.terms import PRESETS

@@ -73,6 +73,11 @@ class Evaluation:
             figures |= self._of_yes(weights)
         return figures
 
+    @property
+    def losses(self) -> Floats:
+        """Negative log-likelihood of each picture, `[n]`, nats."""
+        return self._each["nll"]
+
     @cached_property
     def _each(self) -> dict[str, Floats]:
         """The metrics that are means over pictures, of each picture."""

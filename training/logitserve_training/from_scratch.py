@@ -10,7 +10,7 @@ from logitserve_training.datasets.dataset import Dataset
 from logitserve_training.errors import OptionError, TrainingError
 from logitserve_training.fit import EPOCHS_FILE, Epoch, fit
 from logitserve_training.progress import Reporter
-from logitserve_training.recipes import Options, Recipe, Source
+from logitserve_training.recipes import FOLDS_NEED_A_BACKBONE, Options, Recipe, Source
 
 _FEW: Final = 2_000
 """Pictures below which a backbone is worth more than a network of one's own."""
@@ -69,8 +69,11 @@ def fit_network(
     """The network of a recipe with its epochs; the checkpoint is removed once it is whole.
 
     Raises:
+        OptionError: the pictures are parted in folds.
         DivergedError: the loss became NaN or infinite.
     """
+    if dataset.folds:
+        raise OptionError(FOLDS_NEED_A_BACKBONE)
     info = dataset.info
     if recipe.source is Source.FOLDER and info.train + info.validation + info.test < _FEW:
         reporter.line(_HINT)

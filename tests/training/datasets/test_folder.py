@@ -190,7 +190,7 @@ def test_near_duplicates_across_parts_are_warned_of(tmp_path: Path) -> None:
                 )
                 darker.save(tmp_path / shape / f"s{scene}_{shot}.png")
     _, _, log = load(tmp_path)
-    assert "look nearly like a training picture" in log
+    assert "look nearly like a picture of the same labels" in log
     assert "--group-by" in log
     _, _, log = load(tmp_path, group_by="s[0-9]")
     assert "WARNING" not in log
@@ -208,8 +208,9 @@ def test_a_hash_survives_light_and_size_but_not_another_picture() -> None:
     relit = np.clip(first * 0.8 + 10 + noise, 0, 255).astype(np.uint8)
     hashed = duplicates.hashes(np.stack([first, relit, soft(2)]))
     one = np.ones((1, 1), np.int64)
-    assert duplicates.shares_with_twin((hashed[:1], one), (hashed[1:2], one)) == (1, 0)
-    assert duplicates.shares_with_twin((hashed[:1], one), (hashed[2:], one)) == (0, 0)
+    near, far = (duplicates.twins((hashed[:1], one), (hashed[i : i + 1], one)) for i in (1, 2))
+    assert (near.rows.tolist(), near.by_chance) == ([0], 0)
+    assert (far.rows.tolist(), far.by_chance) == ([-1], 0)
 
 
 def test_a_mirrored_and_a_closer_copy_are_found_and_lookalikes_of_others_are_none() -> None:
@@ -219,8 +220,8 @@ def test_a_mirrored_and_a_closer_copy_are_found_and_lookalikes_of_others_are_non
     hashed = duplicates.hashes(np.stack([scene, scene[:, ::-1], closer]))
     one, other = np.array([[1, 0]]), np.array([[0, 1]])
     for copy in (hashed[1:2], hashed[2:]):
-        assert duplicates.shares_with_twin((hashed[:1], one), (copy, one))[0] == 1
-        assert duplicates.shares_with_twin((hashed[:1], one), (copy, other))[0] == 0
+        assert duplicates.twins((hashed[:1], one), (copy, one)).rows == 0
+        assert duplicates.twins((hashed[:1], one), (copy, other)).rows == -1
 
 
 def test_training_without_a_class_is_refused_with_the_number_needed(tmp_path: Path) -> None:

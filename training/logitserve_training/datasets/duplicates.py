@@ -1,6 +1,6 @@
 """Pictures that look nearly the same: frames of one film, shots of one burst, copies."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ CLOSE: Final = 6
 """Bits of 64 in which the hashes of two shots of one thing may differ."""
 _MARGIN: Final = 0.05
 """Of the side, that a shifted or closer frame lacks."""
+_FAR: Final = 64
 _CHUNK: Final = 64
 """Pictures that are compared with all others at a time."""
 
@@ -37,28 +38,35 @@ def hashes(images: Images) -> Hashes:
     return np.ascontiguousarray(bits[..., 0]).view(np.uint64)[..., 0]
 
 
-def shares_with_twin(some: Shown, others: Shown) -> tuple[float, float]:
-    """Share of the first that look nearly as one of the others, mirrored or shifted.
+class Twins(NamedTuple):
+    """Which pictures look nearly as one of others."""
+
+    rows: npt.NDArray[np.int64]
+    """`[n]`, of the nearest of the others that has the same labels; -1 where none is near."""
+    by_chance: float
+    """How many would have one by chance, by how often pictures of other labels look alike, which
+    cannot be copies."""
+
+
+def twins(some: Shown, others: Shown) -> Twins:
+    """Look for each of some pictures among others, mirrored or shifted.
 
     Args:
         some: hashes and outcomes, `[n, variants]` and `[n, labels]`.
         others: likewise; of these the whole pictures are looked at.
-
-    Returns:
-        with one of the same labels; and what chance makes of as many pictures, by how often
-        pictures of other labels look alike, which cannot be copies.
     """
-    alike = by_chance = 0.0
     hashed, outcomes = some
+    rows, by_chance = np.full(len(hashed), -1), 0.0
     for start in range(0, len(hashed), _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        differing = np.bitwise_count(hashed[rows, :, None] ^ others[0][None, None, :, 0])
-        close = (differing <= CLOSE).any(axis=1)  # [chunk, others]
-        same = (outcomes[rows, None] == others[1][None]).all(axis=2)
-        alike += float((close & same).any(axis=1).sum())
-        rate = (close & ~same).sum(axis=1) / np.maximum((~same).sum(axis=1), 1)
+        chunk = slice(start, start + _CHUNK)
+        differing = np.bitwise_count(hashed[chunk, :, None] ^ others[0][None, None, :, 0])
+        nearest = differing.min(axis=1)  # [chunk, others]
+        same = (outcomes[chunk, None] == others[1][None]).all(axis=2)
+        rate = ((nearest <= CLOSE) & ~same).sum(axis=1) / np.maximum((~same).sum(axis=1), 1)
         by_chance += float((1 - (1 - rate) ** same.sum(axis=1)).sum())
-    return alike / len(hashed), by_chance / len(hashed)
+        nearest[~same] = _FAR
+        rows[chunk] = np.where(nearest.min(axis=1) <= CLOSE, nearest.argmin(axis=1), -1)
+    return Twins(rows, by_chance)
 
 
 def _variants(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

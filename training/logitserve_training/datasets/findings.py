@@ -1,14 +1,17 @@
 """What a folder holds, said before it is learned from, with what speaks against it."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final
+
+import numpy as np
+import numpy.typing as npt
 
 from logitserve.inference.card import InputSpec
 from logitserve_training.datasets import duplicates
 from logitserve_training.datasets.dataset import Images
 from logitserve_training.datasets.listing import Listing, named
-from logitserve_training.datasets.parts import PART_NAMES, REMEDY
-from logitserve_training.datasets.splits import Rows
+from logitserve_training.datasets.parts import PART_NAMES, REMEDY, Parts
 from logitserve_training.progress import Reporter
 
 _TWINS: Final = 0.05
@@ -20,54 +23,76 @@ _FEW_OF_CLASS: Final = 10
 
 
 def report(
-    listed: Listing, parts: list[Rows], images: Images, spec: InputSpec, reporter: Reporter
-) -> None:
-    """What was found, and a warning where the parts are not independent."""
+    listed: Listing, parts: Parts, images: Images, spec: InputSpec, reporter: Reporter
+) -> list[tuple[int, int]]:
+    """Say what was found, and warn where little can be learned or the parts are not independent.
+
+    Returns:
+        the rows of near-copies: one that is tested on, and one that is learned from.
+    """
     reporter.line(
         f"{len(images)} pictures, fit {spec.fit} to {spec.height}×{spec.width}×{spec.channels}"
     )
-    for rows, name in zip(parts, PART_NAMES, strict=True):
+    if parts.folds:
+        sizes = sorted(map(len, parts.folds))
+        reporter.line(
+            f"  {len(sizes)} folds of {sizes[0]} to {sizes[-1]} pictures: each is tested on by a "
+            "head that was fitted to the others; the model is fitted to all"
+        )
+    else:
+        _report_parts(listed, parts, reporter)
+    totals = listed.outcomes.sum(axis=0)
+    if scarce := _fewer(listed.labels, totals, _FEW_OF_CLASS):
+        reporter.line(
+            f"WARNING: fewer than {_FEW_OF_CLASS} pictures of {scarce}: too few to learn "
+            "from reliably; add pictures of them"
+        )
+    return _near_copies(listed, parts, images, reporter)
+
+
+def _report_parts(listed: Listing, parts: Parts, reporter: Reporter) -> None:
+    for rows, name in zip(parts[:3], PART_NAMES, strict=True):
         held = Counter() if listed.groups is None else Counter(listed.groups[row] for row in rows)
         of_groups = ", ".join(f"{group} ({count})" for group, count in held.most_common(8))
         reporter.line(f"  {name}: {len(rows)} pictures" + (f", groups {of_groups}" if held else ""))
-    totals = listed.outcomes.sum(axis=0).tolist()
-    scarce = [
-        f"{label} ({count})"
-        for label, count in zip(listed.labels, totals, strict=True)
-        if count < _FEW_OF_CLASS
-    ]
-    if scarce:
-        reporter.line(
-            f"WARNING: fewer than {_FEW_OF_CLASS} pictures of {named(scarce)}: too few to learn "
-            "from reliably; add pictures of them"
-        )
-    for rows, name in zip(parts[1:], PART_NAMES[1:], strict=True):
-        counts = listed.outcomes[rows].sum(axis=0).tolist()
-        few = [
-            f"{label} ({count})"
-            for label, count in zip(listed.labels, counts, strict=True)
-            if count < _FEW_OF_LABEL
-        ]
-        if few:
+    for rows, name in zip(parts[1:3], PART_NAMES[1:], strict=True):
+        if few := _fewer(listed.labels, listed.outcomes[rows].sum(axis=0), _FEW_OF_LABEL):
             reporter.line(
-                f"WARNING: the {name} part has few pictures of {named(few)}: what is said "
-                f"of them there is a guess below {_FEW_OF_LABEL}; {REMEDY}"
+                f"WARNING: the {name} part has few pictures of {few}: what is said of them there "
+                f"is a guess below {_FEW_OF_LABEL}; {REMEDY}"
             )
-    _warn_of_twins(listed, parts, images, reporter)
 
 
-def _warn_of_twins(listed: Listing, parts: list[Rows], images: Images, reporter: Reporter) -> None:
-    """Say where parts hold near-copies of each other: more than chance makes of two classes."""
-    hashed = duplicates.hashes(images)
-    for one, other in ((2, 0), (1, 0), (2, 1)):
-        twins, by_chance = duplicates.shares_with_twin(
-            (hashed[parts[one]], listed.outcomes[parts[one]]),
-            (hashed[parts[other]], listed.outcomes[parts[other]]),
-        )
-        if twins - by_chance > _TWINS:
-            reporter.line(
-                f"WARNING: {twins:.0%} of the {PART_NAMES[one]} pictures look nearly like a "
-                f"{PART_NAMES[other]} picture of the same labels (by chance {by_chance:.0%}), so "
-                "the figures below may be far too good for new pictures; if pictures come from one "
-                "film, place or person, keep them together with --group-by"
-            )
+def _fewer(labels: Sequence[str], counts: npt.NDArray[np.int64], least: int) -> str:
+    """The labels of fewer pictures, with how many; empty where there are none."""
+    return named(
+        [f"{label} ({n})" for label, n in zip(labels, counts.tolist(), strict=True) if n < least]
+    )
+
+
+def _near_copies(
+    listed: Listing, parts: Parts, images: Images, reporter: Reporter
+) -> list[tuple[int, int]]:
+    """Pictures that are tested on and look as one that is learned from: more than by chance."""
+    everything = np.arange(len(images))
+    tested = parts.folds or (parts.test,)
+    shown = duplicates.hashes(images), listed.outcomes
+    pairs: list[tuple[int, int]] = []
+    by_chance = 0.0
+    for rows in tested:
+        others = np.setdiff1d(everything, rows)
+        found = duplicates.twins(*((shown[0][some], shown[1][some]) for some in (rows, others)))
+        by_chance += found.by_chance
+        near = found.rows >= 0
+        pairs += zip(rows[near].tolist(), others[found.rows[near]].tolist(), strict=True)
+    count = sum(map(len, tested))
+    if len(pairs) - by_chance <= _TWINS * count:
+        return []
+    one, other = (listed.names[row] for row in pairs[0])
+    reporter.line(
+        f"WARNING: {len(pairs) / count:.0%} of the pictures that are tested on look nearly like a "
+        f"picture of the same labels that is learned from (by chance {by_chance / count:.0%}), as "
+        f"{one} like {other}, so the figures below may be far too good for new pictures; if "
+        "pictures come from one film, place or person, keep them together with --group-by"
+    )
+    return pairs

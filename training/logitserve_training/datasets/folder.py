@@ -45,7 +45,7 @@ def load(recipe: Recipe, data: Path | None, reporter: Reporter) -> tuple[Recipe,
     images, listed = decoded(listed, spec, reporter)
     labeled = LabeledImages(images, _classes(listed, head), listed.group_numbers)
     parts = parted(listed, options)
-    findings.report(listed, parts, images, spec, reporter)
+    near = findings.report(listed, parts, images, spec, reporter)
     augmentation = _augmentation(labels, spec, options)
     reporter.line(
         f"  training pictures are {'' if augmentation.flip else 'not '}mirrored, and vary by "
@@ -59,8 +59,8 @@ def load(recipe: Recipe, data: Path | None, reporter: Reporter) -> tuple[Recipe,
         )
     recipe = replace(recipe, head=head, labels=labels, input=spec, augmentation=augmentation)
     lines = _lines(listed)
-    rows_of = dict(zip(PARTS, parts, strict=True))
-    train, validation, test = (labeled[rows] for rows in parts)
+    rows_of = dict(zip(PARTS, parts[:3], strict=True))
+    train, validation, test = (labeled[rows] for rows in parts[:3])
     dataset = Dataset(
         data.resolve().name,
         _digest(listed, lines),
@@ -69,6 +69,8 @@ def load(recipe: Recipe, data: Path | None, reporter: Reporter) -> tuple[Recipe,
         test,
         names={part: "".join(lines[row] for row in rows) for part, rows in rows_of.items()},
         files={part: tuple(listed.paths[row] for row in rows) for part, rows in rows_of.items()},
+        folds=parts.folds,
+        near_copies=tuple((listed.paths[one], listed.paths[other]) for one, other in near),
     )
     return recipe, dataset
 
@@ -86,6 +88,7 @@ def of_model(
         reporter: told which of both, and of files that are left out.
 
     Raises:
+        OptionError: it is the same folder, and the model was fitted to all of it.
         DataError: the folder cannot be used, or has other labels.
     """
     options = recipe.folder or FolderOptions()
@@ -98,7 +101,12 @@ def of_model(
     images, listed = decoded(listed, recipe.input, reporter)
     rows = np.arange(len(images))
     if trained_on is not None and trained_on.sha256 == _digest(listed, _lines(listed)):
-        rows = parted(listed, options)[2]
+        if trained_on.folds:
+            raise OptionError(
+                f"the model was fitted to all of {data} (--folds {trained_on.folds}), and its card "
+                "has what cross-validation found; measure it on a folder that it has not seen"
+            )
+        rows = parted(listed, options).test
         reporter.line(f"{data} is what the model was trained on: its test part is taken")
     else:
         reporter.line(f"{data} is not what the model was trained on: all of it is taken")

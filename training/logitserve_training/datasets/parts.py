@@ -1,7 +1,7 @@
 """The parts of a folder's pictures: to train on, to choose on and to test on."""
 
 from collections import Counter
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,20 @@ PART_NAMES: Final = ("training", "validation", "test")
 """As a message says them."""
 REMEDY: Final = (
     "add pictures, or give that part a larger share (--test-split 0.25 --validation-split 0.25); "
-    "with --group-by, name other --test-groups or drop it"
+    "with --group-by, name other --test-groups or drop it; with --backbone, --folds 5 tests on all"
 )
+
+
+class Parts(NamedTuple):
+    """Rows."""
+
+    train: Rows
+    validation: Rows
+    test: Rows
+    folds: tuple[Rows, ...] = ()
+    """Those that are tested on in turn; the three others are all pictures then."""
+
+
 _LEAST: Final = 5
 _FEWEST: Final = 2
 """Pictures of a class: one to learn from and one to test on, or nothing can be said of it."""
@@ -26,8 +38,13 @@ _FEW_GROUPS: Final = 4
 another drive gains more than thresholds lose that were chosen on drives it knows."""
 
 
-def parted(listed: Listing, options: FolderOptions) -> list[Rows]:
-    """The rows to train on, to choose on and to test on."""
+def parted(listed: Listing, options: FolderOptions) -> Parts:
+    """Part pictures, as the folder or the options say, else with each label in its share.
+
+    Raises:
+        DataFormatError: a part is empty, or the training part lacks a label.
+        OptionError: an option does not suit the pictures.
+    """
     everything = np.arange(len(listed.names))
     if listed.is_exclusive and not (counts := listed.outcomes.sum(axis=0)).min() >= _FEWEST:
         lone = [
@@ -36,6 +53,8 @@ def parted(listed: Listing, options: FolderOptions) -> list[Rows]:
         raise DataFormatError(
             f"one picture is too few for a class: {named(lone)}; add pictures, or remove the class"
         )
+    if options.folds is not None:
+        return Parts(everything, everything, everything, _folds(listed, options.folds))
     if listed.parts is not None:
         parts = _given_parts(listed, np.array(listed.parts), options)
     elif listed.groups is None:
@@ -51,7 +70,32 @@ def parted(listed: Listing, options: FolderOptions) -> list[Rows]:
             f"the training part has no picture of {named(missing)}: each class needs one "
             f"there at least, {_LEAST} in all with the default shares; {REMEDY}"
         )
-    return parts
+    train, validation, test = parts
+    return Parts(train, validation, test)
+
+
+def _folds(listed: Listing, count: int) -> tuple[Rows, ...]:
+    """The rows to test on in turn."""
+    if listed.parts is not None:
+        raise OptionError(
+            f"--folds parts the pictures itself, and here the parts are given ({listed.layout}): "
+            "leave --folds out"
+        )
+    groups = listed.group_numbers
+    units = len(listed.names) if groups is None else len(np.unique(groups))
+    if units < count:
+        what = (
+            "pictures" if groups is None else f"groups ({named(sorted(set(listed.groups or ())))})"
+        )
+        raise OptionError(f"--folds {count}: there are {units} {what}; give as many at most")
+    folds = stratified(listed.outcomes, [1 / count] * count, groups=groups)
+    for fold in folds:
+        if missing := _lacking(listed, np.setdiff1d(np.arange(len(listed.names)), fold)):
+            raise DataFormatError(
+                f"--folds {count}: all pictures of {named(missing)} are in one fold, so that none "
+                "is left to learn from while it is tested on; give more folds, or drop --group-by"
+            )
+    return tuple(folds)
 
 
 def _lacking(listed: Listing, rows: Rows) -> list[str]:
