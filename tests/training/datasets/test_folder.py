@@ -249,6 +249,16 @@ def test_a_rare_class_is_in_each_part(tmp_path: Path) -> None:
     assert "WARNING: fewer than 10 pictures of line (4), square (3): too few to learn" in log
 
 
+def test_the_same_picture_under_two_labels_is_warned_of(tmp_path: Path) -> None:
+    path = class_folder(tmp_path / "shapes")
+    assert "is also" not in load(path)[2]
+    (path / "square" / "copy.png").write_bytes((path / "circle" / "m0_0.png").read_bytes())
+    (path / "circle" / "copy.png").write_bytes((path / "circle" / "m0_0.png").read_bytes())
+    log = load(path)[2]
+    assert "WARNING: 1 pictures have other labels than copies of them" in log
+    assert "square/copy.png is also circle/copy.png" in log
+
+
 def test_a_class_of_one_picture_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(DataFormatError, match="one picture is too few for a class: line"):
         load(drawn(tmp_path / "one", {"circle": 12, "line": 1}))

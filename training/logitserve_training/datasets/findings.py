@@ -96,3 +96,24 @@ def _near_copies(
         "pictures come from one film, place or person, keep them together with --group-by"
     )
     return pairs
+
+
+def warn_of_contradictions(listed: Listing, contents: Sequence[str], reporter: Reporter) -> None:
+    """Say which pictures have other labels than a copy of them.
+
+    Args:
+        listed: the files.
+        contents: of each, its digest.
+        reporter: told of them.
+    """
+    first: dict[str, int] = {}
+    pairs = [
+        f"{listed.names[row]} is also {listed.names[other]}"
+        for row, content in enumerate(contents)
+        if (listed.outcomes[row] != listed.outcomes[other := first.setdefault(content, row)]).any()
+    ]
+    if pairs:
+        reporter.line(
+            f"WARNING: {len(pairs)} pictures have other labels than copies of them, so that one of "
+            f"both is wrong: {named(pairs)}"
+        )

@@ -45,7 +45,9 @@ def load(recipe: Recipe, data: Path | None, reporter: Reporter) -> tuple[Recipe,
     images, listed = decoded(listed, spec, reporter)
     labeled = LabeledImages(images, _classes(listed, head), listed.group_numbers)
     parts = parted(listed, options)
+    contents = _contents(listed)
     near = findings.report(listed, parts, images, spec, reporter)
+    findings.warn_of_contradictions(listed, contents, reporter)
     augmentation = _augmentation(labels, spec, options)
     reporter.line(
         f"  training pictures are {'' if augmentation.flip else 'not '}mirrored, and vary by "
@@ -58,7 +60,7 @@ def load(recipe: Recipe, data: Path | None, reporter: Reporter) -> tuple[Recipe,
             "(sigmoid head); for one class each, say --head softmax"
         )
     recipe = replace(recipe, head=head, labels=labels, input=spec, augmentation=augmentation)
-    lines = _lines(listed)
+    lines = _lines(listed, contents)
     rows_of = dict(zip(PARTS, parts[:3], strict=True))
     train, validation, test = (labeled[rows] for rows in parts[:3])
     dataset = Dataset(
@@ -100,7 +102,9 @@ def of_model(
     _require_same_labels(recipe, data, head, labels)
     images, listed = decoded(listed, recipe.input, reporter)
     rows = np.arange(len(images))
-    if trained_on is not None and trained_on.sha256 == _digest(listed, _lines(listed)):
+    if trained_on is not None and trained_on.sha256 == _digest(
+        listed, _lines(listed, _contents(listed))
+    ):
         if trained_on.folds:
             raise OptionError(
                 f"the model was fitted to all of {data} (--folds {trained_on.folds}), and its card "
@@ -164,9 +168,14 @@ def _digest(listed: Listing, lines: Sequence[str]) -> str:
     return hashlib.sha256(("\n".join(listed.labels) + "".join(lines)).encode()).hexdigest()
 
 
-def _lines(listed: Listing) -> list[str]:
+def _contents(listed: Listing) -> list[str]:
+    """Digest of each file."""
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in listed.paths]
+
+
+def _lines(listed: Listing, contents: Sequence[str]) -> list[str]:
     """Name, digest of the content, and what it shows, of each file."""
     return [
-        f"{name}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n{outcomes.tolist()}\n"
-        for name, path, outcomes in zip(listed.names, listed.paths, listed.outcomes, strict=True)
+        f"{name}\n{content}\n{outcomes.tolist()}\n"
+        for name, content, outcomes in zip(listed.names, contents, listed.outcomes, strict=True)
     ]

@@ -129,7 +129,7 @@ def named(names: Sequence[str]) -> str:
 
 def is_shown(path: Path) -> bool:
     """Whether it is neither hidden nor what systems leave behind."""
-    return not path.name.startswith((".", "__")) and path.name != "Thumbs.db"
+    return not path.name.startswith((".", "__")) and path.name not in ("Thumbs.db", "desktop.ini")
 
 
 def matched(option: str, pattern: str, names: Sequence[str]) -> tuple[str, ...]:
