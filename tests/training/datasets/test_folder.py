@@ -196,7 +196,7 @@ def test_near_duplicates_across_parts_are_warned_of(tmp_path: Path) -> None:
     assert "WARNING" not in log
 
 
-def test_a_hash_survives_light_and_size_but_not_another_picture() -> None:
+def test_other_light_and_noise_make_a_near_copy_and_another_picture_is_none() -> None:
     generator = np.random.default_rng(0)
 
     def soft(seed: int) -> npt.NDArray[np.uint8]:
@@ -206,22 +206,33 @@ def test_a_hash_survives_light_and_size_but_not_another_picture() -> None:
     first = soft(1)
     noise = generator.integers(-3, 4, first.shape)
     relit = np.clip(first * 0.8 + 10 + noise, 0, 255).astype(np.uint8)
-    hashed = duplicates.hashes(np.stack([first, relit, soft(2)]))
-    one = np.ones((1, 1), np.int64)
-    near, far = (duplicates.twins((hashed[:1], one), (hashed[i : i + 1], one)) for i in (1, 2))
-    assert (near.rows.tolist(), near.by_chance) == ([0], 0)
-    assert (far.rows.tolist(), far.by_chance) == ([-1], 0)
+    shown, one = np.stack([first, relit, soft(2)]), np.ones((3, 1), np.int64)
+    assert duplicates.twins(shown[:2], one[:2], np.array([0])) == ([(0, 1)], 0)
+    assert duplicates.twins(shown, one, np.array([0, 2])) == ([(0, 1)], 0)
 
 
 def test_a_mirrored_and_a_closer_copy_are_found_and_lookalikes_of_others_are_none() -> None:
     levels = np.random.default_rng(0).integers(60, 200, (6, 7, 3), dtype=np.uint8)
     scene = np.asarray(Image.fromarray(levels).resize((80, 60), Image.Resampling.BICUBIC))
     closer = np.asarray(Image.fromarray(scene[3:, 4:]).resize((80, 60)))
-    hashed = duplicates.hashes(np.stack([scene, scene[:, ::-1], closer]))
-    one, other = np.array([[1, 0]]), np.array([[0, 1]])
-    for copy in (hashed[1:2], hashed[2:]):
-        assert duplicates.twins((hashed[:1], one), (copy, one)).rows == 0
-        assert duplicates.twins((hashed[:1], one), (copy, other)).rows == -1
+    for copy in (scene[:, ::-1], closer):
+        shown = np.stack([scene, copy])
+        assert duplicates.twins(shown, np.array([[1, 0], [1, 0]]), np.array([0])).pairs == [(0, 1)]
+        assert not duplicates.twins(shown, np.array([[1, 0], [0, 1]]), np.array([0])).pairs
+
+
+def test_handwriting_of_one_digit_is_no_near_copy(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    digits = {"1": [(14, 4), (14, 14), (14, 24)], "7": [(6, 5), (21, 5), (16, 14), (11, 24)]}
+    for digit, points in digits.items():
+        (tmp_path / digit).mkdir()
+        for index in range(60):
+            image = Image.new("L", (28, 28))
+            bent = [tuple(np.add(point, generator.integers(-4, 5, 2)).tolist()) for point in points]
+            width = int(generator.integers(2, 5))
+            ImageDraw.Draw(image).line(bent, fill=255, width=width)
+            image.save(tmp_path / digit / f"{index}.png")
+    assert "look nearly like" not in load(tmp_path)[2]
 
 
 def test_training_without_a_class_is_refused_with_the_number_needed(tmp_path: Path) -> None:

@@ -74,17 +74,10 @@ def _near_copies(
     listed: Listing, parts: Parts, images: Images, reporter: Reporter
 ) -> list[tuple[int, int]]:
     """Pictures that are tested on and look as one that is learned from: more than by chance."""
-    everything = np.arange(len(images))
     tested = parts.folds or (parts.test,)
-    shown = duplicates.hashes(images), listed.outcomes
-    pairs: list[tuple[int, int]] = []
-    by_chance = 0.0
-    for rows in tested:
-        others = np.setdiff1d(everything, rows)
-        found = duplicates.twins(*((shown[0][some], shown[1][some]) for some in (rows, others)))
-        by_chance += found.by_chance
-        near = found.rows >= 0
-        pairs += zip(rows[near].tolist(), others[found.rows[near]].tolist(), strict=True)
+    found = [duplicates.twins(images, listed.outcomes, rows) for rows in tested]
+    pairs = [pair for one in found for pair in one.pairs]
+    by_chance = sum(one.by_chance for one in found)
     count = sum(map(len, tested))
     if len(pairs) - by_chance <= _TWINS * count:
         return []
