@@ -26,32 +26,17 @@ NETWORKS: Final = (
 )
 
 
-class _ImageSize(click.ParamType[tuple[int, int]]):
+def _size(text: str) -> tuple[int, int]:
     """`64` or `60x80`, height first → (height, width)."""
-
-    name = "size"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        found = re.fullmatch(r"(\d+)(?:[x×](\d+))?", str(value))
-        if found is None:
-            self.fail(f"{value!r} is neither a number of pixels nor HEIGHTxWIDTH", param, ctx)
-        return int(found[1]), int(found[2] or found[1])
+    found = re.fullmatch(r"(\d+)(?:[x×](\d+))?", text)
+    if found is None:
+        raise click.BadParameter(f"{text!r} is neither a number of pixels nor HEIGHTxWIDTH")
+    return int(found[1]), int(found[2] or found[1])
 
 
-class _Names(click.ParamType[tuple[str, ...]]):
+def _names(text: str) -> tuple[str, ...]:
     """Names with commas between them."""
-
-    name = "names"
-
-    def convert(
-        self,
-        value: Any,
-        param: click.Parameter | None,  # noqa: ARG002 - click names it
-        ctx: click.Context | None,  # noqa: ARG002
-    ) -> tuple[str, ...]:
-        return tuple(name.strip() for name in value.split(",") if name.strip())
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 FOLDER_OPTIONS: Final[dict[str, dict[str, Any]]] = {
@@ -66,7 +51,7 @@ FOLDER_OPTIONS: Final[dict[str, dict[str, Any]]] = {
         "which column of the table, or a regular expression for the beginning of the file names",
     },
     "image_size": {
-        "type": _ImageSize(),
+        "type": _size,
         "metavar": "SIZE",
         "help": "pixels that the network takes: 64 or HEIGHTxWIDTH",
     },
@@ -80,7 +65,7 @@ FOLDER_OPTIONS: Final[dict[str, dict[str, Any]]] = {
         "regular expression for the beginning of the file names",
     },
     "test_groups": {
-        "type": _Names(),
+        "type": _names,
         "metavar": "GROUP,…",
         "help": "the groups to test on, which nothing is trained or chosen on",
     },
@@ -96,12 +81,6 @@ FOLDER_OPTIONS: Final[dict[str, dict[str, Any]]] = {
 }
 """By the names of `logitserve_training.recipes.FolderOptions`, where their meaning is told."""
 
-
-_OF_NETWORKS: Final = (
-    "network", "optimizer", "learning_rate", "epochs", "batch_size", "weight_decay", "seed",
-    "finish",
-)  # fmt: skip
-_OF_PARTS: Final = ("test_split", "validation_split", "if_better")
 
 BACKBONE_OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "backbone": {
@@ -129,31 +108,30 @@ def folder_options(command: Command) -> Command:
     return click.option("--network", type=click.Choice(NETWORKS), help="folder: which one")(command)
 
 
-def require_used(of_backbone: dict[str, Any], others: dict[str, Any]) -> None:
+_USELESS: Final = {
+    "backbone": (
+        ("network", "optimizer", "learning_rate", "epochs", "batch_size", "weight_decay", "seed",
+         "finish"),
+        "is of a network from scratch; with --backbone, a linear head is cross-validated",
+    ),
+    "folds": (
+        ("test_split", "validation_split", "if_better"),
+        "is of parts, and with --folds each picture is tested on: leave one out",
+    ),
+}  # fmt: skip
+"""Option → those that would change nothing beside it, and why."""
+
+
+def require_used(given: dict[str, Any]) -> None:
     """Refuse options that would change nothing.
 
-    Args:
-        of_backbone: `BACKBONE_OPTIONS`, as they were given; None where they were not.
-        others: likewise.
-
     Raises:
-        click.UsageError: one was given.
+        click.UsageError: one was given, as others than None are.
     """
-    given = [name for name, value in others.items() if value is not None]
-    reasons: dict[str, str] = {}
-    if of_backbone["backbone"] is not None:
-        reasons |= dict.fromkeys(
-            _OF_NETWORKS,
-            "is of a network from scratch; with --backbone, a linear head is fitted, and its "
-            "weight decay is cross-validated",
-        )
-    if others["folds"] is not None:
-        reasons |= dict.fromkeys(
-            _OF_PARTS, "is of parts, and with --folds each picture is tested on: leave one out"
-        )
-    for name in given:
-        if name in reasons:
-            raise click.UsageError(f"--{name.replace('_', '-')} {reasons[name]}")
+    for option, (useless, reason) in _USELESS.items():
+        for name in useless:
+            if given[option] is not None and given[name] is not None:
+                raise click.UsageError(f"--{name.replace('_', '-')} {reason}")
 
 
 def backbone_of(given: dict[str, Any], recipe: "Recipe", data: Path | None) -> "Backbone | None":

@@ -108,8 +108,8 @@ def command(
             plain = {"flip": False, "crop": 0.0, "color": 0.0}
             of_folder |= {name: value for name, value in plain.items() if of_folder[name] is None}
         chosen = with_folder_options(chosen, network, of_folder)
-        told = {**given, "network": network or None, "finish": finish or None}
-        require_used(of_backbone, {**of_folder, **told, "if_better": if_better or None})
+        flags = {"network": network, "finish": finish or None, "if_better": if_better or None}
+        require_used(options | of_folder | of_backbone | flags)
         backbone = backbone_of(of_backbone, chosen, data)
         if backbone is not None:
             chosen = backbone.recipe_of(chosen)

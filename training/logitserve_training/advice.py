@@ -48,10 +48,10 @@ def lines(
     precisions = {i: one.average_precision for i, one in enumerate(scores) if one.average_precision}
     weakest = min(precisions, key=lambda i: precisions[i].value)
     miss = np.abs(truth[:, weakest] - probabilities[:, weakest])
-    worst = [tested[row] for row in np.argsort(-miss, kind="stable")[:_WORST]]
+    worst = [str(tested[row]) for row in np.argsort(-miss, kind="stable")[:_WORST]]
     yield (
         f"weakest: {card.labels[weakest]}, average precision "
-        f"{precisions[weakest].value:.3f}; worst of the test part: {_paths(worst)}"
+        f"{precisions[weakest].value:.3f}; worst of the test part: {named(worst)}"
     )
     if dataset.near_copies:
         pairs = [f"{one} like {other}" for one, other in dataset.near_copies]
@@ -80,7 +80,3 @@ def _doubted(
         else:
             text = f"{card.labels[label]} {truth[row, label]}, said {said[row, label]:.3f}"
         yield float(miss[row, label]), f"{files[row]} ({text})"
-
-
-def _paths(files: Sequence[Path]) -> str:
-    return ", ".join(map(str, files))

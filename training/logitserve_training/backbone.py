@@ -203,9 +203,13 @@ def _kept(path: Path, row: Array) -> bool:
 
 
 def _keep(path: Path, row: Array) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        np.save(file, row)
-    Path(file.name).replace(path)
+    file = tempfile.NamedTemporaryFile(dir=path.parent, delete=False)  # noqa: SIM115 - it is below
+    try:
+        with file:
+            np.save(file, row)
+        Path(file.name).replace(path)
+    finally:  # also where it was interrupted
+        Path(file.name).unlink(missing_ok=True)
 
 
 def _varied(image: npt.NDArray[np.uint8], form: Form) -> npt.NDArray[np.uint8]:

@@ -1,12 +1,13 @@
 """The parts of a folder's pictures: to train on, to choose on and to test on."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from logitserve_training.datasets.dataset import PARTS
+from logitserve_training.datasets.dataset import PARTS, Groups
 from logitserve_training.datasets.listing import Listing, named
 from logitserve_training.datasets.splits import Rows, stratified
 from logitserve_training.errors import DataFormatError, OptionError
@@ -46,32 +47,29 @@ def parted(listed: Listing, options: FolderOptions) -> Parts:
         OptionError: an option does not suit the pictures.
     """
     everything = np.arange(len(listed.names))
-    if listed.is_exclusive and not (counts := listed.outcomes.sum(axis=0)).min() >= _FEWEST:
-        lone = [
-            label for label, count in zip(listed.labels, counts, strict=True) if count < _FEWEST
-        ]
+    if listed.is_exclusive and (lone := _fewer(listed, everything, _FEWEST)):
         raise DataFormatError(
             f"one picture is too few for a class: {named(lone)}; add pictures, or remove the class"
         )
     if options.folds is not None:
         return Parts(everything, everything, everything, _folds(listed, options.folds))
-    if listed.parts is not None:
-        parts = _given_parts(listed, np.array(listed.parts), options)
-    elif listed.groups is None:
-        parts = _split(listed, everything, options.test_split, options.validation_split)
-    else:
-        parts = _grouped_parts(listed, listed.groups, options)
-    for rows, name in zip(parts, PART_NAMES, strict=True):
+    part_of, groups = np.array(listed.parts or ["train"] * len(everything)), listed.group_numbers
+    if listed.parts is None and listed.groups is not None and groups is not None:
+        _require_groups(listed.groups, options.test_groups)
+        part_of[np.isin(listed.groups, options.test_groups)] = "test"
+        left = len(np.unique(groups[part_of == "train"]))
+        groups = None if options.test_groups and left < _FEW_GROUPS else groups
+    parts = _torn(listed, part_of, groups, options)
+    for rows, name in zip(parts[:3], PART_NAMES, strict=True):
         if not len(rows):
             raise DataFormatError(f"no picture is left for the {name} part; {REMEDY}")
-    missing = _lacking(listed, parts[0])
+    missing = _fewer(listed, parts.train)
     if missing:
         raise DataFormatError(
             f"the training part has no picture of {named(missing)}: each class needs one "
             f"there at least, {_LEAST} in all with the default shares; {REMEDY}"
         )
-    train, validation, test = parts
-    return Parts(train, validation, test)
+    return parts
 
 
 def _folds(listed: Listing, count: int) -> tuple[Rows, ...]:
@@ -82,15 +80,15 @@ def _folds(listed: Listing, count: int) -> tuple[Rows, ...]:
             "leave --folds out"
         )
     groups = listed.group_numbers
-    units = len(listed.names) if groups is None else len(np.unique(groups))
-    if units < count:
-        what = (
-            "pictures" if groups is None else f"groups ({named(sorted(set(listed.groups or ())))})"
-        )
-        raise OptionError(f"--folds {count}: there are {units} {what}; give as many at most")
+    units, what = listed.names, "pictures"
+    if listed.groups is not None:
+        units = tuple(sorted(set(listed.groups)))
+        what = f"groups ({named(units)})"
+    if len(units) < count:
+        raise OptionError(f"--folds {count}: there are {len(units)} {what}; give as many at most")
     folds = stratified(listed.outcomes, [1 / count] * count, groups=groups)
     for fold in folds:
-        if missing := _lacking(listed, np.setdiff1d(np.arange(len(listed.names)), fold)):
+        if missing := _fewer(listed, np.setdiff1d(np.arange(len(listed.names)), fold)):
             raise DataFormatError(
                 f"--folds {count}: all pictures of {named(missing)} are in one fold, so that none "
                 "is left to learn from while it is tested on; give more folds, or drop --group-by"
@@ -98,36 +96,32 @@ def _folds(listed: Listing, count: int) -> tuple[Rows, ...]:
     return tuple(folds)
 
 
-def _lacking(listed: Listing, rows: Rows) -> list[str]:
-    """The labels that none of these pictures has."""
+def _fewer(listed: Listing, rows: Rows, least: int = 1) -> list[str]:
+    """The labels that fewer of these pictures have."""
     counts = listed.outcomes[rows].sum(axis=0)
-    return [label for label, count in zip(listed.labels, counts, strict=True) if not count]
+    return [label for label, count in zip(listed.labels, counts, strict=True) if count < least]
 
 
-def _given_parts(
-    listed: Listing, part_of: npt.NDArray[np.str_], options: FolderOptions
-) -> list[Rows]:
-    """The parts that the folder says; what it does not say is torn out of its training part."""
+def _torn(
+    listed: Listing, part_of: npt.NDArray[np.str_], groups: Groups | None, options: FolderOptions
+) -> Parts:
+    """The parts that are said; what is not is torn out of the training part."""
     found = {part: np.flatnonzero(part_of == part) for part in PARTS}
     shares = {"validation": options.validation_split, "test": options.test_split}
     absent = [part for part in PARTS[1:] if not len(found[part])]
-    if absent and len(found["train"]):
+    rows = found["train"]
+    if absent and len(rows):
         torn = [shares[part] for part in absent]
-        numbers = listed.group_numbers
-        rows = found["train"]
-        pieces = stratified(
-            listed.outcomes[rows],
-            [1 - sum(torn), *torn],
-            groups=None if numbers is None else numbers[rows],
-        )
+        of_rows = None if groups is None else groups[rows]
+        pieces = stratified(listed.outcomes[rows], [1 - sum(torn), *torn], groups=of_rows)
         found |= {part: rows[piece] for part, piece in zip(["train", *absent], pieces, strict=True)}
-    return [found[part] for part in PARTS]
+    return Parts(found["train"], found["validation"], found["test"])
 
 
-def _grouped_parts(listed: Listing, groups: tuple[str, ...], options: FolderOptions) -> list[Rows]:
-    unknown = sorted(set(options.test_groups) - set(groups))
+def _require_groups(groups: Sequence[str], test_groups: Sequence[str]) -> None:
+    unknown = sorted(set(test_groups) - set(groups))
     counts = Counter(groups)
-    if unknown or len(counts) < (2 if options.test_groups else 3):
+    if unknown or len(counts) < (2 if test_groups else 3):
         there_are = ", ".join(f"{group} ({count})" for group, count in sorted(counts.items()))
         raise OptionError(
             f"--test-groups {unknown[0]}: no such group; there are {there_are}"
@@ -135,30 +129,5 @@ def _grouped_parts(listed: Listing, groups: tuple[str, ...], options: FolderOpti
             else f"--group-by finds the groups {there_are}; training, validation and test need "
             "one each"
         )
-    _, numbers = np.unique(groups, return_inverse=True)
-    everything = np.arange(len(groups))
-    if not options.test_groups:
-        return _split(listed, everything, options.test_split, options.validation_split, numbers)
-    is_test = np.isin(groups, options.test_groups)
-    rest = everything[~is_test]
-    if not len(rest):
+    if counts.keys() <= set(test_groups):
         raise OptionError("--test-groups names every group; leave some to train on")
-    are_few = len(np.unique(numbers[rest])) < _FEW_GROUPS
-    train, validation = _split(
-        listed, rest, 0.0, options.validation_split, None if are_few else numbers
-    )
-    return [train, validation, everything[is_test]]
-
-
-def _split(
-    listed: Listing,
-    rows: Rows,
-    test: float,
-    validation: float,
-    groups: npt.NDArray[np.int64] | None = None,
-) -> list[Rows]:
-    shares = [1 - test - validation, validation, *([test] if test else [])]
-    found = stratified(
-        listed.outcomes[rows], shares, groups=None if groups is None else groups[rows]
-    )
-    return [rows[part] for part in found]
