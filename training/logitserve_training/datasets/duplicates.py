@@ -11,7 +11,7 @@ from logitserve_training.datasets.splits import Outcomes, Rows
 
 CLOSE: Final = 0.97
 """Correlation of thumbnails from which two pictures are taken for shots of one thing. Frames of one
-film have 0.995 (median); of 1,500 handwritten digits, one in 25 has another of its class so near."""
+film have 0.995 (median); of 1,500 written digits, one in 25 has another of its class so near."""
 _SIDE: Final = 16
 """Pixels of a thumbnail."""
 _MARGIN: Final = 0.05
