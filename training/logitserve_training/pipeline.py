@@ -1,6 +1,7 @@
 """The recipe of a model, from pictures to a published file."""
 
 import shutil
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,14 +87,18 @@ def train(
     reporter = Reporter(console)
     if backbone is not None:
         recipe = backbone.recipe_of(recipe)
-    with ModelRepository(models).publication(name or recipe.name) as draft:
+    publication = ModelRepository(models).publication(name or recipe.name)
+    with publication as draft, ExitStack() as until_published:
         _require_space(draft.folder, backbone)
         recipe, dataset = sources.load(recipe, data, reporter)
         held_out: HeldOut | None = None
         if backbone is None:
-            checkpoint = from_scratch.open_checkpoint(
-                models / (name or recipe.name), recipe, options, resume=resume, take_best=take_best
-            )
+            checkpoint = until_published.enter_context(
+                from_scratch.open_checkpoint(
+                    models / (name or recipe.name), recipe, options, reporter,
+                    resume=resume, take_best=take_best,
+                )
+            )  # fmt: skip
             network, epochs = from_scratch.fit_network(
                 recipe, options, dataset, reporter, checkpoint=checkpoint, take_best=take_best
             )

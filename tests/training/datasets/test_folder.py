@@ -300,40 +300,45 @@ def test_few_pictures_are_trained_on_with_a_sane_temperature(tmp_path: Path) -> 
     assert card.labels == ("circle", "line", "square")
 
 
-def test_the_best_epoch_of_an_interrupted_training_is_published(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(
+    ("interrupted_at", "take_best", "epochs"),
+    [("epoch 3/", True, 3), ("epoch 3/", False, 9), ("export to", False, 9), ("label  ", True, 9)],
+)
+def test_an_interrupted_training_is_gone_on_with_or_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted_at: str, epochs: int, *,
+    take_best: bool,
+) -> None:  # fmt: skip
     data = class_folder(tmp_path / "shapes")
     log = io.StringIO()
 
     def train(*, resume: bool = False) -> pipeline.Published:
         return pipeline.train(
             replace(recipes.find("folder"), network=NetworkName.LINEAR),
-            replace(QUICK, epochs=30),
+            replace(QUICK, epochs=9),
             data=data,
             models=tmp_path / "models",
             name="mine",
             console=Console(file=log, width=400),
             resume=resume,
-            take_best=resume,
+            take_best=resume and take_best,
         )
 
     line = Reporter.line
 
     def interrupted(self: Reporter, text: str) -> None:
         line(self, text)
-        if text.startswith("epoch 3/"):
+        if text.startswith(interrupted_at):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Reporter, "line", interrupted)
         train()
     assert "with --resume --finish it publishes the best so far" in log.getvalue()
-    assert not list((tmp_path / "models").rglob("model.onnx"))
+    assert [path.name for path in (tmp_path / "models" / "mine").iterdir()] == [".training"]
     done = train(resume=True)
-    assert (
-        len(json.loads((done.path.parent / "report" / "metrics.json").read_text())["epochs"]) == 3
-    )
+    assert [path.name for path in (tmp_path / "models" / "mine").iterdir()] == ["1"]
+    figures = json.loads((done.path.parent / "report" / "metrics.json").read_text())
+    assert len(figures["epochs"]) == epochs
     with pytest.raises(OptionError, match="no training to resume"):
         train(resume=True)
 
