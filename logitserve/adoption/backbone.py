@@ -29,6 +29,8 @@ _ENDINGS: Final = frozenset(
 )
 """Operators that may stand between the last linear layer and the output."""
 _LINEAR: Final = frozenset({"Gemm", "MatMul", "Conv"})
+_CHANNELS_FIRST: Final = frozenset({"Conv", "GlobalAveragePool", "AveragePool", "MaxPool"})
+"""Operators that take and make channels first, whatever the layout of the picture."""
 _SAME: Final = 1e-3
 """Of the spread of the features: differences below it are of the arithmetic."""
 _KERAS_PRESETS: Final = {
@@ -180,7 +182,8 @@ def _pooled(model: onnx.ModelProto, tensor: str, rank: int, layout: Layout) -> s
     """The tensor with its mean over places or tokens, where it has them; nodes are added."""
     nodes: Sequence[onnx.NodeProto] = ()
     name = f"{tensor}/pooled"
-    if rank == 4 and layout is Layout.NCHW:
+    beside = {node.op_type for node in model.graph.node if tensor in (*node.input, *node.output)}
+    if rank == 4 and (layout is Layout.NCHW or beside & _CHANNELS_FIRST):
         nodes = [helper.make_node("GlobalAveragePool", [tensor], [name])]
     elif rank in (3, 4):  # features last
         first = [0, rank - 1, *range(1, rank - 1)]

@@ -18,8 +18,11 @@ _CONVERT: Final = f"""
 import sys
 import keras, tensorflow as tf, tf2onnx
 source, target = sys.argv[1:]
-def refuse(url, *_, **__):
-    sys.exit(f"its weights are not where Keras keeps them; fetch them once: {{url}}")
+def refuse(url, target, *_, **__):
+    import os
+    what = "other than its weights are" if os.path.exists(target) else "its weights are not"
+    sys.exit(f"{{what}} where Keras keeps them; fetch them once: curl -fL --create-dirs -o "
+             f"'{{target}}' {{url}}")
 if source.startswith("keras:"):
     import difflib
     from keras.src.utils import file_utils

@@ -26,32 +26,17 @@ NETWORKS: Final = (
 )
 
 
-class _ImageSize(click.ParamType[tuple[int, int]]):
+def _size(text: str) -> tuple[int, int]:
     """`64` or `60x80`, height first → (height, width)."""
-
-    name = "size"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        found = re.fullmatch(r"(\d+)(?:[x×](\d+))?", str(value))
-        if found is None:
-            self.fail(f"{value!r} is neither a number of pixels nor HEIGHTxWIDTH", param, ctx)
-        return int(found[1]), int(found[2] or found[1])
+    found = re.fullmatch(r"(\d+)(?:[x×](\d+))?", text)
+    if found is None:
+        raise click.BadParameter(f"{text!r} is neither a number of pixels nor HEIGHTxWIDTH")
+    return int(found[1]), int(found[2] or found[1])
 
 
-class _Names(click.ParamType[tuple[str, ...]]):
+def _names(text: str) -> tuple[str, ...]:
     """Names with commas between them."""
-
-    name = "names"
-
-    def convert(
-        self,
-        value: Any,
-        param: click.Parameter | None,  # noqa: ARG002 - click names it
-        ctx: click.Context | None,  # noqa: ARG002
-    ) -> tuple[str, ...]:
-        return tuple(name.strip() for name in value.split(",") if name.strip())
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 FOLDER_OPTIONS: Final[dict[str, dict[str, Any]]] = {
@@ -66,7 +51,7 @@ FOLDER_OPTIONS: Final[dict[str, dict[str, Any]]] = {
         "which column of the table, or a regular expression for the beginning of the file names",
     },
     "image_size": {
-        "type": _ImageSize(),
+        "type": _size,
         "metavar": "SIZE",
         "help": "pixels that the network takes: 64 or HEIGHTxWIDTH",
     },
@@ -80,12 +65,16 @@ FOLDER_OPTIONS: Final[dict[str, dict[str, Any]]] = {
         "regular expression for the beginning of the file names",
     },
     "test_groups": {
-        "type": _Names(),
+        "type": _names,
         "metavar": "GROUP,…",
         "help": "the groups to test on, which nothing is trained or chosen on",
     },
     "test_split": {"type": float, "help": "share to test on, where no groups are named [0.15]"},
     "validation_split": {"type": float, "help": "share to choose on [0.15]"},
+    "folds": {
+        "type": int,
+        "help": "with --backbone, of few pictures: test on all of them, in so many parts in turn",
+    },
     "flip": {"type": bool, "metavar": "yes|no", "help": "mirror training pictures"},
     "crop": {"type": float, "help": "how much they grow, shrink and move [0.2]"},
     "color": {"type": float, "help": "how much their light and colors vary [0.3]"},
@@ -119,6 +108,32 @@ def folder_options(command: Command) -> Command:
     return click.option("--network", type=click.Choice(NETWORKS), help="folder: which one")(command)
 
 
+_USELESS: Final = {
+    "backbone": (
+        ("network", "optimizer", "learning_rate", "epochs", "batch_size", "weight_decay", "seed",
+         "finish"),
+        "is of a network from scratch; with --backbone, a linear head is cross-validated",
+    ),
+    "folds": (
+        ("test_split", "validation_split", "if_better"),
+        "is of parts, and with --folds each picture is tested on: leave one out",
+    ),
+}  # fmt: skip
+"""Option → those that would change nothing beside it, and why."""
+
+
+def require_used(given: dict[str, Any]) -> None:
+    """Refuse options that would change nothing.
+
+    Raises:
+        click.UsageError: one was given, as others than None are.
+    """
+    for option, (useless, reason) in _USELESS.items():
+        for name in useless:
+            if given[option] is not None and given[name] is not None:
+                raise click.UsageError(f"--{name.replace('_', '-')} {reason}")
+
+
 def backbone_of(given: dict[str, Any], recipe: "Recipe", data: Path | None) -> "Backbone | None":
     """The backbone that was named, cut before its last linear layer.
 
@@ -133,12 +148,16 @@ def backbone_of(given: dict[str, Any], recipe: "Recipe", data: Path | None) -> "
     if source is None:
         if told := [name for name, value in given.items() if value is not None]:
             raise click.UsageError(f"--{told[0]} is of a backbone: name one with --backbone")
+        if recipe.folder is not None and recipe.folder.folds is not None:
+            from logitserve_training.recipes import FOLDS_NEED_A_BACKBONE
+
+            raise click.UsageError(FOLDS_NEED_A_BACKBONE)
         return None
     from logitserve.adoption import backbone
     from logitserve.adoption.terms import PRESETS
     from logitserve.errors import AdoptionError
     from logitserve_training.backbone import Backbone
-    from logitserve_training.datasets import folder
+    from logitserve_training.datasets import decoding
 
     preset = given["preset"]
     if preset is not None and preset not in PRESETS:
@@ -148,7 +167,7 @@ def backbone_of(given: dict[str, Any], recipe: "Recipe", data: Path | None) -> "
     asked = recipe.folder.image_size
     found = backbone.read(source, tensor=given["features"], preset=preset, size=asked)
     if asked is None:
-        size = folder.enlarged(data, recipe.folder, found.size)
+        size = decoding.enlarged(data, recipe.folder, found.size)
         with suppress(AdoptionError):  # it takes none but its own
             found = backbone.read(source, tensor=given["features"], preset=preset, size=size)
     name = source if source.startswith("keras:") else Path(source).name

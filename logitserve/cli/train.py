@@ -12,6 +12,7 @@ from logitserve.cli.folder_options import (
     FOLDER_OPTIONS,
     backbone_of,
     folder_options,
+    require_used,
     with_folder_options,
 )
 from logitserve.cli.options import data_option, models_option, training_errors
@@ -107,13 +108,8 @@ def command(
             plain = {"flip": False, "crop": 0.0, "color": 0.0}
             of_folder |= {name: value for name, value in plain.items() if of_folder[name] is None}
         chosen = with_folder_options(chosen, network, of_folder)
-        if of_backbone["backbone"] is not None and (
-            unused := [*given, *(["network"] if network else [])]
-        ):
-            raise click.UsageError(
-                f"--{unused[0].replace('_', '-')} is of a network from scratch; with --backbone, a "
-                "linear head is fitted, and its weight decay is cross-validated"
-            )
+        flags = {"network": network, "finish": finish or None, "if_better": if_better or None}
+        require_used(options | of_folder | of_backbone | flags)
         backbone = backbone_of(of_backbone, chosen, data)
         if backbone is not None:
             chosen = backbone.recipe_of(chosen)

@@ -144,6 +144,11 @@ class DatasetInfo(CardPart):
     parts: dict[Literal["train", "validation", "test"], Digest] = Field(
         description="digest over the pictures of each part and what they show"
     )
+    folds: PositiveInt | None = Field(
+        default=None,
+        description="each part is all pictures, and `metrics` are cross-validated over so many "
+        "folds; null: no picture is in two parts",
+    )
 
 
 class TrainingInfo(CardPart):

@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 from rich.console import Console
 from sklearn.linear_model import LogisticRegression
 
@@ -16,9 +17,10 @@ from logitserve.adoption import backbone as cutting
 from logitserve.adoption import keras
 from logitserve.cli.main import main
 from logitserve.errors import AdoptionError
-from logitserve.inference.card import Head
+from logitserve.inference import heads, preprocessing
+from logitserve.inference.card import Fit, Head, InputSpec
 from logitserve.inference.predictor import Predictor
-from logitserve_training import backbone, linear_head
+from logitserve_training import backbone, backend, linear_head
 from logitserve_training.backbone import Backbone
 from logitserve_training.progress import Reporter
 from logitserve_training.recipes import Augmentation
@@ -86,6 +88,12 @@ def images(count: int = 7, side: int = SIDE) -> npt.NDArray[np.uint8]:
 def of(path: Path) -> Backbone:
     found = cutting.read(str(path), tensor=None, preset=None, size=None)
     return Backbone(found.graph, {"file": path.name}, "MIT")
+
+
+def head_of(path: Path) -> list[npt.NDArray[np.float32]]:
+    """Kernel and bias of a published file."""
+    found = {one.name: numpy_helper.to_array(one) for one in onnx.load(path).graph.initializer}
+    return [found["head/kernel"], found["head/bias"]]
 
 
 def test_the_features_before_the_last_linear_layer_are_found(file: Path, tmp_path: Path) -> None:
@@ -198,12 +206,7 @@ def test_backbone_and_head_are_published_as_one_file(file: Path, tmp_path: Path,
     assert card.license == "MIT"
     assert card.training is not None
     assert card.training.settings["backbone"]["file"] == "tiny.onnx"  # type: ignore[index, call-overload]
-    graph = onnx.load(path).graph
-    kernel, bias = (
-        numpy_helper.to_array(tensor)
-        for tensor in graph.initializer
-        if tensor.name in ("head/kernel", "head/bias")
-    )
+    kernel, bias = head_of(path)
     height, width, _ = card.input.shape
     shown = images(side=max(height, width))[:, :height, :width]
     apart = pooled(file, shown) @ kernel + bias
@@ -213,7 +216,9 @@ def test_backbone_and_head_are_published_as_one_file(file: Path, tmp_path: Path,
     again = CliRunner().invoke(
         main, ["calibrate", "mine", "--data", str(data), "--models", str(tmp_path / "models")]
     )
-    assert "train it again" in again.output
+    assert again.exit_code == 0, again.output
+    calibrated = Predictor.load(tmp_path / "models" / "mine" / "2" / "model.onnx").card
+    assert calibrated == card.model_copy(update={"version": "2"})
     evaluated = CliRunner().invoke(
         main, ["evaluate", "mine", "--data", str(data), "--models", str(tmp_path / "models")]
     )
@@ -250,11 +255,138 @@ def test_a_dry_run_says_what_would_be_read(file: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.usefixtures("_cached")
+def test_a_network_of_keras_is_learned_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last linear layer is a convolution, in a graph whose pictures have the channels last."""
+    applications = backend.keras.applications
+    whole = applications.MobileNet(weights=None)
+    alone = applications.MobileNet(
+        weights=None, include_top=False, pooling="avg", input_shape=(32, 32, 3)
+    )
+    spec = InputSpec(height=32, width=32, channels=3, fit=Fit.STRETCH)
+    files = sorted(class_folder(tmp_path / "data").rglob("*.*"))
+    shown = np.stack([preprocessing.decode(file.read_bytes(), spec) for file in files])
+    numbers = applications.mobilenet.preprocess_input(shown.astype(np.float32))
+    generator = np.random.default_rng(0)
+    for weights in alone.weights:  # else features vanish, and rounding is what is left
+        if weights.ndim == 4:
+            inputs = np.prod(weights.shape[: 2 if weights.shape[3] == 1 else 3])
+            weights.assign(generator.normal(0, (2 / inputs) ** 0.5, weights.shape))
+    whole.set_weights([*alone.get_weights(), *whole.get_weights()[-2:]])
+    (tmp_path / "models").mkdir()
+    whole.save(tmp_path / "models" / "mobilenet_1_0_224_tf.h5")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+
+    arguments = f"--data {tmp_path / 'data'} --name mine --models {tmp_path / 'm'}"
+    of_backbone = "--backbone keras:MobileNet --image-size 32"
+    done = CliRunner().invoke(main, ["train", "folder", *f"{arguments} {of_backbone}".split()])
+    assert done.exit_code == 0, done.output
+    assert "keras:MobileNet: 1024 features of" in done.output
+    path = tmp_path / "m" / "mine" / "1" / "model.onnx"
+    kernel, bias = head_of(path)
+    expected = alone.predict(numbers, verbose=0) @ kernel + bias
+    assert np.ptp(expected) > 0.1
+    found = Predictor.load(path).predict(shown, calibrated=False).probabilities
+    np.testing.assert_allclose(found, heads.softmax(expected.astype(np.float64)), atol=1e-5)
+
+
 def test_weights_that_are_not_there_are_not_downloaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    with pytest.raises(AdoptionError, match=r"not where Keras keeps them.*mobilenet"):
+    with pytest.raises(
+        AdoptionError,
+        match=r"weights are not where Keras keeps .*curl .*-o '/.*/models/mobilenet_v2.*' https:",
+    ):
         keras.convert("keras:MobileNetV2")
     with pytest.raises(AdoptionError, match="has no MobileNetV4; near it: MobileNetV"):
         keras.convert("keras:MobileNetV4")
+
+
+@pytest.mark.usefixtures("_cached")
+@pytest.mark.parametrize("kind", ["classes", "labels"])
+def test_figures_of_folds_are_of_heads_that_did_not_see_the_pictures(
+    file: Path, tmp_path: Path, kind: str
+) -> None:
+    data = tmp_path / "data"
+    _ = class_folder(data) if kind == "classes" else label_folder(data)
+    pictures = 48 if kind == "classes" else 60
+    models = f"--data {data} --models {tmp_path / 'm'}"
+    train = f"train folder {models} --name mine --backbone {file}"
+    done = CliRunner().invoke(main, [*train.split(), "--folds", "4"])
+    assert done.exit_code == 0, done.output
+    assert f"4 folds of {pictures // 4} to {pictures // 4} pictures" in done.output
+    assert "(4-fold cross-validation)" in done.output
+    path = tmp_path / "m" / "mine" / "1" / "model.onnx"
+    card = Predictor.load(path).card
+    assert card.dataset is not None
+    assert (card.dataset.folds, card.dataset.train, card.dataset.test) == (4, pictures, pictures)
+    assert card.calibration is not None
+    assert card.calibration.pictures == pictures
+    page = (path.parent / "report" / "index.html").read_text()
+    assert f"Measured by 4-fold cross-validation on all {pictures} pictures" in page
+    assert "all fitted to; figures by 4-fold cross-validation" in page
+    name = "accuracy" if kind == "classes" else "mean_average_precision"
+    low, high = card.intervals[name]
+    assert 0.6 < low <= card.metrics[name] <= high
+    again = CliRunner().invoke(main, ["evaluate", "mine", *models.split()])
+    assert "was fitted to all of" in again.output
+    assert CliRunner().invoke(main, ["calibrate", "mine", *models.split()]).exit_code == 0
+    calibrated = Predictor.load(tmp_path / "m" / "mine" / "2" / "model.onnx").card
+    assert calibrated == card.model_copy(update={"version": "2"})
+    second = CliRunner().invoke(main, [*train.split(), "--folds", "4"])
+    assert "version 2 learned from these pictures: not compared" in second.output
+
+
+@pytest.mark.usefixtures("_cached")
+def test_noise_is_not_learned_by_folds(file: Path, tmp_path: Path) -> None:
+    """Heads that had seen the pictures would have them all right."""
+    generator = np.random.default_rng(0)
+    for name in ("left", "right"):
+        (tmp_path / "noise" / name).mkdir(parents=True)
+        for index in range(20):
+            noise = generator.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(tmp_path / "noise" / name / f"{index}.png")
+    arguments = f"--data {tmp_path / 'noise'} --models {tmp_path / 'm'} --backbone {file} --folds 5"
+    done = CliRunner().invoke(main, ["train", "folder", "--name", "noise", *arguments.split()])
+    assert done.exit_code == 0, done.output
+    card = Predictor.load(tmp_path / "m" / "noise" / "1" / "model.onnx").card
+    assert 0.2 < card.metrics["accuracy"] < 0.8
+    assert "It does not beat answering the majority" in card.description
+
+
+def test_where_folds_do_not_apply_is_said(file: Path, tmp_path: Path) -> None:
+    data, given = class_folder(tmp_path / "data"), tmp_path / "given"
+    class_folder(given / "train")
+    class_folder(given / "test", count=3)
+    of_backbone = f"--backbone {file}"
+    for arguments, reason in (
+        (f"--data {data} --folds 5", "--folds is for a head on a --backbone"),
+        (f"--data {data} {of_backbone} --folds 1", "--folds must be 2 to 20"),
+        (f"--data {given} {of_backbone} --folds 5", "here the parts are given"),
+        (f"--data {data} {of_backbone} --folds 5 --group-by m[0-9]",
+         "--folds 5: there are 4 groups (m0, m1, m2, m3); give as many at most"),
+        (f"--data {data} {of_backbone} --folds 2 --group-by m[0-9] --test-groups m0",
+         "leave --test-groups out"),
+        (f"--data {data} {of_backbone} --folds 2 --if-better", "--if-better"),
+        (f"--data {data} {of_backbone} --folds 2 --test-split 0.2", "--test-split"),
+    ):  # fmt: skip
+        done = CliRunner().invoke(
+            main, ["train", "folder", "--models", str(tmp_path / "m"), *arguments.split()]
+        )
+        assert done.exit_code in (1, 2), done.output
+        assert reason in done.output.splitlines()[-1]
+    assert not list((tmp_path / "m").rglob("*.onnx"))
+
+
+@pytest.mark.usefixtures("_cached")
+def test_a_head_that_would_be_another_is_not_calibrated(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = f"--data {class_folder(tmp_path / 'data')} --models {tmp_path / 'm'}".split()
+    train = ["train", "folder", *models, "--name", "mine", "--backbone", str(file)]
+    assert CliRunner().invoke(main, train).exit_code == 0
+    monkeypatch.setattr(linear_head, "DECAYS", (0.5,))
+    done = CliRunner().invoke(main, ["calibrate", "mine", *models])
+    assert "this version fits another head to these pictures: train it again" in done.output
+    assert not (tmp_path / "m" / "mine" / "2").exists()

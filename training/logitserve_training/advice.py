@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from logitserve.inference import heads
 from logitserve.inference.card import Head, ModelCard
-from logitserve_training.datasets.dataset import Classes, Dataset
+from logitserve_training.datasets.dataset import Dataset
 from logitserve_training.datasets.listing import named
-from logitserve_training.evaluate import Evaluation
+from logitserve_training.evaluate import Evaluation, outcomes
+from logitserve_training.finish import HeldOut
 from logitserve_training.labelwise import Labels, Outcomes
-from logitserve_training.linear_head import Chosen
 
 _WORST: Final = 3
 _DOUBTED: Final = 0.1
@@ -24,7 +24,7 @@ _SURE: Final = 0.95
 
 
 def lines(
-    card: ModelCard, evaluation: Evaluation, dataset: Dataset, chosen: Chosen | None
+    card: ModelCard, evaluation: Evaluation, dataset: Dataset, held_out: HeldOut | None
 ) -> Iterator[str]:
     """Advice, a line each.
 
@@ -32,41 +32,39 @@ def lines(
         card: of the published model.
         evaluation: of it on the test part.
         dataset: that it was trained on, of files.
-        chosen: what cross-validation said of the other parts, where there was one.
+        held_out: what cross-validation said of pictures that were learned, where it was made.
     """
     if dataset.files is None:
         return
-    tested, learned = dataset.files["test"], dataset.files["train"] + dataset.files["validation"]
+    tested = dataset.files["test"]
     picture = shlex.quote(str(tested[0]))
     yield f"try it: curl -F file=@{picture} http://localhost:8000/models/{card.name}/predict"
     probabilities = evaluation.predictions.probabilities
-    truth = _outcomes(evaluation.classes, len(card.labels))
+    truth = outcomes(evaluation.classes, len(card.labels))
     answers = evaluation.answers
     if answers is None:
-        answers = _outcomes(evaluation.predictions.argmax, len(card.labels))
+        answers = outcomes(evaluation.predictions.argmax, len(card.labels))
     scores = Labels(probabilities, answers, truth).scores()
     precisions = {i: one.average_precision for i, one in enumerate(scores) if one.average_precision}
     weakest = min(precisions, key=lambda i: precisions[i].value)
     miss = np.abs(truth[:, weakest] - probabilities[:, weakest])
-    worst = [tested[row] for row in np.argsort(-miss, kind="stable")[:_WORST]]
+    worst = [str(tested[row]) for row in np.argsort(-miss, kind="stable")[:_WORST]]
     yield (
         f"weakest: {card.labels[weakest]}, average precision "
-        f"{precisions[weakest].value:.3f}; worst of the test part: {_paths(worst)}"
+        f"{precisions[weakest].value:.3f}; worst of the test part: {named(worst)}"
     )
-    doubted = list(_doubted(card, probabilities, truth, tested))
-    if chosen is not None:
-        classes = np.concatenate([dataset.train.classes, dataset.validation.classes])[chosen.rows]
-        said = heads.probabilities(card.head, heads.calibrated(chosen.logits, card))
-        files = [learned[row] for row in chosen.rows]
-        doubted += _doubted(card, said, _outcomes(classes, len(card.labels)), files)
-    asked = len(tested) + (0 if chosen is None else len(chosen.rows))
+    if dataset.near_copies:
+        pairs = [f"{one} like {other}" for one, other in dataset.near_copies]
+        yield f"near-copies that were learned from, {len(pairs)}: {named(pairs)}"
+    doubted, asked = list(_doubted(card, probabilities, truth, tested)), len(tested)
+    if held_out is not None and not dataset.folds:  # of folds, all pictures are tested on
+        said = heads.probabilities(card.head, heads.calibrated(held_out.logits, card))
+        files = [dataset.learned_files[row] for row in held_out.rows]
+        doubted += _doubted(card, said, outcomes(held_out.truth, len(card.labels)), files)
+        asked += len(files)
     if 0 < len(doubted) <= _DOUBTED * asked:
         doubted.sort(key=lambda one: -one[0])
         yield f"labels that may be wrong, {len(doubted)}: {named([text for _, text in doubted])}"
-
-
-def _outcomes(classes: Classes, labels: int) -> Outcomes:
-    return classes if classes.ndim == 2 else np.eye(labels, dtype=np.int64)[classes]
 
 
 def _doubted(
@@ -82,7 +80,3 @@ def _doubted(
         else:
             text = f"{card.labels[label]} {truth[row, label]}, said {said[row, label]:.3f}"
         yield float(miss[row, label]), f"{files[row]} ({text})"
-
-
-def _paths(files: Sequence[Path]) -> str:
-    return ", ".join(map(str, files))

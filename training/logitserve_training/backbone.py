@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from PIL import Image
 from pydantic import JsonValue
 
 from logitserve.inference import runtime
+from logitserve.inference.card import ModelCard
 from logitserve.inference.predictor import INPUT, OUTPUT
 from logitserve_training.datasets.dataset import Images
 from logitserve_training.errors import OptionError
@@ -28,6 +29,7 @@ Form = tuple[bool, float]
 """Whether a picture is mirrored, and which share of its sides is cut off."""
 
 _BATCH: Final = 16
+_HEAD: Final = ("head/kernel", "head/bias")
 _MOST: Final = 10_000
 """Pictures and their varied forms that features are computed of, where the pictures are fewer."""
 
@@ -96,13 +98,10 @@ class Backbone:
         both = onnx.ModelProto()
         both.CopyFrom(self.graph)
         features = both.graph.output.pop()
-        both.graph.initializer.extend(
-            [
-                numpy_helper.from_array(head.kernel, "head/kernel"),
-                numpy_helper.from_array(head.bias, "head/bias"),
-            ]
-        )
-        inputs = [features.name, "head/kernel", "head/bias"]
+        both.graph.value_info.append(features)  # by which `Apart.of` finds it again
+        weights = (head.kernel, head.bias)
+        both.graph.initializer.extend(map(numpy_helper.from_array, weights, _HEAD))
+        inputs = [features.name, *_HEAD]
         both.graph.node.append(helper.make_node("Gemm", inputs, [OUTPUT]))
         shape = ["batch", len(head.bias)]
         both.graph.output.append(
@@ -117,6 +116,28 @@ class Apart:
 
     backbone: Backbone
     head: LinearHead
+
+    @classmethod
+    def of(cls, proto: onnx.ModelProto, card: ModelCard) -> "Apart":
+        """Take apart what `Backbone.with_head` has put together.
+
+        Raises:
+            OptionError: the card has no backbone, or one of another digest.
+        """
+        settings = {} if card.training is None else card.training.settings
+        settings = cast("dict[str, JsonValue]", settings.get("backbone", {}))
+        backbone = onnx.ModelProto()
+        backbone.CopyFrom(proto)
+        graph = backbone.graph
+        del backbone.metadata_props[:]
+        weights = {one.name: numpy_helper.to_array(one) for one in graph.initializer[-2:]}
+        if graph.value_info and tuple(weights) == _HEAD:
+            del graph.node[-1], graph.initializer[-2:]
+            graph.output[0].CopyFrom(graph.value_info.pop())
+        made = Backbone(backbone, settings, card.license)
+        if made.digest != settings.get("sha256"):
+            raise OptionError(f"the file of {card.name!r} is not its backbone with a linear head")
+        return cls(made, LinearHead(*weights.values()))
 
     def predict(self, images: Images, **_: Any) -> npt.NDArray[np.float32]:
         """Logits, `[n, logits]`, as a network of Keras would give them."""
@@ -182,9 +203,13 @@ def _kept(path: Path, row: Array) -> bool:
 
 
 def _keep(path: Path, row: Array) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        np.save(file, row)
-    Path(file.name).replace(path)
+    file = tempfile.NamedTemporaryFile(dir=path.parent, delete=False)  # noqa: SIM115 - it is below
+    try:
+        with file:
+            np.save(file, row)
+        Path(file.name).replace(path)
+    finally:  # also where it was interrupted
+        Path(file.name).unlink(missing_ok=True)
 
 
 def _varied(image: npt.NDArray[np.uint8], form: Form) -> npt.NDArray[np.uint8]:

@@ -28,6 +28,8 @@ SHARES: Final = (
 )  # fmt: skip
 """Metrics from 0 to 1 of which 1 is best."""
 _BATCH: Final = 250
+_PIXELS: Final = 2_000_000
+"""Of a batch: EfficientNet-Lite0 takes some 240 bytes for each while it runs."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,11 @@ class Evaluation:
         if self.predictions.probabilities.shape[1] == 2:
             figures |= self._of_yes(weights)
         return figures
+
+    @property
+    def losses(self) -> Floats:
+        """Negative log-likelihood of each picture, `[n]`, nats."""
+        return self._each["nll"]
 
     @cached_property
     def _each(self) -> dict[str, Floats]:
@@ -215,10 +222,15 @@ def predict_all(predictor: Predictor, images: Images) -> Predictions:
         predictor: the model file, opened.
         images: uint8, `[n, height, width, channels]`, n at least 1.
     """
-    parts = [
-        predictor.predict(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)
-    ]
-    return Predictions.concatenated(parts)
+    batch = at_a_time(images)
+    starts = range(0, len(images), batch)
+    return Predictions.concatenated([predictor.predict(images[at : at + batch]) for at in starts])
+
+
+def at_a_time(images: Images) -> int:
+    """How many of these a network is given at a time: fewer of large ones."""
+    height, width = int(images.shape[1]), int(images.shape[2])
+    return max(1, min(_BATCH, _PIXELS // (height * width)))
 
 
 def _hull(one: Interval, other: Interval) -> Interval:

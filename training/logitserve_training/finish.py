@@ -5,16 +5,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
-from logitserve.inference.card import ModelCard
-from logitserve.inference.predictor import Predictor
+from logitserve.inference.card import Head, ModelCard
+from logitserve.inference.predictor import Predictions, Predictor
 from logitserve.inference.repository import MODEL_FILE, REPORT_FOLDER
 from logitserve_training import export, report, robustness
 from logitserve_training.baseline import Comparison
 from logitserve_training.calibrate import calibrate
 from logitserve_training.datasets.dataset import Dataset, Groups
-from logitserve_training.evaluate import Evaluation, evaluate, predict_all
+from logitserve_training.evaluate import Evaluation, evaluate, evaluated, predict_all
 from logitserve_training.fit import Epoch
 from logitserve_training.measure import measure
 from logitserve_training.progress import Reporter
@@ -28,6 +29,8 @@ class HeldOut(NamedTuple):
     truth: Truth
     groups: Groups | None
     """As `LabeledImages` has them."""
+    rows: npt.NDArray[np.int64]
+    """Of the pictures that the weights were fitted to in the end, `[n]`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +69,21 @@ def finish(
     novelty = None
     if held_out is None:
         said = predict_all(Predictor.load(file), validation.images)
-        held_out = HeldOut(said.logits, validation.classes, validation.groups)
+        of_validation = len(dataset.train) + np.arange(len(validation))
+        held_out = HeldOut(said.logits, validation.classes, validation.groups, of_validation)
         novelty = None if card.novelty is None else np.asarray(said.novelty, np.float64)
-    prepared = np.concatenate([dataset.train.images, validation.images])
-    logits, truth, groups = held_out
+    prepared = dataset.learned.images
+    logits, truth, groups, _ = held_out
     card = calibrate(card, logits, truth, prepared, groups=groups, novelty=novelty)
     reporter.line(_summary(card))
 
     export.write(proto, card, file)
     predictor = Predictor.load(file)
     reporter.line("measure: figures and their intervals, prediction sets, strangers, speed")
-    evaluation = evaluate(predictor, dataset.test)
+    if dataset.folds:
+        evaluation = cross_validated(card, held_out, dataset)
+    else:
+        evaluation = evaluate(predictor, dataset.test)
     measured = measure(predictor, evaluation)
 
     rows: list[robustness.Row] = []
@@ -107,13 +114,36 @@ def finish(
     return Finished(card, evaluation)
 
 
+def cross_validated(card: ModelCard, held_out: HeldOut, dataset: Dataset) -> Evaluation:
+    """What heads said of pictures that they were neither fitted nor calibrated to.
+
+    Args:
+        card: of the model, calibrated on all of `held_out`; it says what is known.
+        held_out: of all pictures, in their order.
+        dataset: with folds.
+    """
+    logits, truth, groups, _ = held_out
+    said = Predictions.of(logits.astype(np.float32), card)
+    answers = np.zeros_like(truth) if card.head is Head.SIGMOID else None
+    for fold in dataset.folds:
+        rest = np.setdiff1d(np.arange(len(truth)), fold)
+        units = None if groups is None else groups[rest]
+        one = calibrate(card, logits[rest], truth[rest], dataset.train.images[rest], groups=units)
+        found = evaluated(one, Predictions.of(logits[fold], one), dataset.train[fold])
+        said.probabilities[fold] = found.predictions.probabilities
+        said.argmax[fold] = found.predictions.argmax
+        if answers is not None and found.answers is not None:
+            answers[fold] = found.answers
+    return Evaluation(card.head, said, truth, answers, groups)
+
+
 def _summary(card: ModelCard) -> str:
     calibration = card.calibration
     assert calibration is not None  # noqa: S101 - `calibrate` has written it
     if calibration.is_left_out:
         return (
-            f"not calibrated: new pictures would not gain by it, as {calibration.pictures} of the "
-            "validation part say (tenfold cross-validation)"
+            f"not calibrated: new pictures would not gain by it, as {calibration.pictures} "
+            "held-out ones say (tenfold cross-validation)"
         )
     what = f"temperature {card.temperature:.3f}" if card.scaling is None else "a scaling a label"
     before, after = calibration.before.nll, calibration.after.nll

@@ -106,7 +106,7 @@ def fit(
     if best is not None:
         callbacks.insert(0, best)  # before the weights are swapped back from their average
         best.set_model(network)
-    if take_best and best is not None:
+    if best is not None and (take_best or best.is_over):
         best.restore(reporter)
         estimate_statistics(network, train.images)
         return log.epochs
@@ -212,9 +212,15 @@ class _Best(keras.callbacks.Callback):  # type: ignore[misc] # Keras is not type
         self._weights: list[Any] = []
         losses = [epoch.validation_loss for epoch in log.epochs]
         self._least = min(losses, default=math.inf)
+        self._total = total
         self.number = 1 + losses.index(self._least) if losses else 0
         """Of the best epoch."""
-        self.is_stopped = False
+        self.is_stopped = len(losses) - self.number >= self._patience
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no epoch is left to train."""
+        return self.is_stopped or len(self._log.epochs) >= self._total
 
     def on_test_end(self, logs: Any = None) -> None:
         """Validation is over: these are the weights that it was run with."""

@@ -1,6 +1,8 @@
 """A network from scratch, fitted in a way that can be interrupted."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +12,7 @@ from logitserve_training.datasets.dataset import Dataset
 from logitserve_training.errors import OptionError, TrainingError
 from logitserve_training.fit import EPOCHS_FILE, Epoch, fit
 from logitserve_training.progress import Reporter
-from logitserve_training.recipes import Options, Recipe, Source
+from logitserve_training.recipes import FOLDS_NEED_A_BACKBONE, Options, Recipe, Source
 
 _FEW: Final = 2_000
 """Pictures below which a backbone is worth more than a network of one's own."""
@@ -21,15 +23,23 @@ _HINT: Final = (
 )
 
 
+@contextmanager
 def open_checkpoint(
-    folder: Path, recipe: Recipe, options: Options, *, resume: bool, take_best: bool
-) -> Path:
-    """Where the state of a training is kept, so that it can be interrupted.
+    folder: Path,
+    recipe: Recipe,
+    options: Options,
+    reporter: Reporter,
+    *,
+    resume: bool,
+    take_best: bool,
+) -> Iterator[Path]:
+    """Where the state of a training is kept until the block ends, or where it was interrupted.
 
     Args:
         folder: of the model.
         recipe: what is made.
         options: how.
+        reporter: told how to go on.
         resume: whether a training that was interrupted goes on.
         take_best: whether its best epoch is wanted instead.
 
@@ -50,11 +60,23 @@ def open_checkpoint(
             raise OptionError(
                 f"{checkpoint} has no best epoch to publish (--finish): go on with --resume alone"
             )
-        return checkpoint
+    else:
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        checkpoint.mkdir(parents=True)
+        settings.write_text(what)
+    try:
+        yield checkpoint
+    except KeyboardInterrupt:
+        if checkpoint.exists():
+            best = "; with --resume --finish it publishes the best so far" * recipe.keeps_best
+            reporter.line(
+                f"interrupted: with --resume the same command goes on after that epoch{best}"
+            )
+        raise
+    except TrainingError:
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        raise
     shutil.rmtree(checkpoint, ignore_errors=True)
-    checkpoint.mkdir(parents=True)
-    settings.write_text(what)
-    return checkpoint
 
 
 def fit_network(
@@ -66,39 +88,20 @@ def fit_network(
     checkpoint: Path,
     take_best: bool,
 ) -> tuple["backend.keras.Model", list[Epoch]]:
-    """The network of a recipe with its epochs; the checkpoint is removed once it is whole.
+    """The network of a recipe with its epochs.
+
+    The checkpoint is kept only where it has the best epoch: else nothing is left to resume.
 
     Raises:
+        OptionError: the pictures are parted in folds.
         DivergedError: the loss became NaN or infinite.
     """
+    if dataset.folds:
+        raise OptionError(FOLDS_NEED_A_BACKBONE)
     info = dataset.info
     if recipe.source is Source.FOLDER and info.train + info.validation + info.test < _FEW:
         reporter.line(_HINT)
     reporter.line(f"{recipe.name}: {info.train} pictures, {options.epochs} epochs")
-    try:
-        found = _fitted(
-            recipe, options, dataset, reporter, checkpoint=checkpoint, take_best=take_best
-        )
-    except KeyboardInterrupt:
-        best = "; with --resume --finish it publishes the best so far" * recipe.keeps_best
-        reporter.line(f"interrupted: with --resume the same command goes on after that epoch{best}")
-        raise
-    except TrainingError:
-        shutil.rmtree(checkpoint)
-        raise
-    shutil.rmtree(checkpoint)
-    return found
-
-
-def _fitted(
-    recipe: Recipe,
-    options: Options,
-    dataset: Dataset,
-    reporter: Reporter,
-    *,
-    checkpoint: Path,
-    take_best: bool,
-) -> tuple["backend.keras.Model", list[Epoch]]:
     backend.make_deterministic(options.seed)
     network = networks.build(
         recipe.network,
@@ -125,4 +128,6 @@ def _fitted(
     )
     if weights is not None:
         losses.unweigh(network, weights)
+    if not recipe.keeps_best:
+        shutil.rmtree(checkpoint)
     return networks.with_novelty(network) if recipe.strangers else network, epochs

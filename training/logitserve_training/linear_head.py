@@ -1,5 +1,6 @@
 """A linear layer on features: logistic or softmax regression by Adam, its decay cross-validated."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,7 +10,7 @@ from scipy.special import expit, softmax
 
 from logitserve.inference.card import Head
 from logitserve_training.datasets.dataset import Classes, Groups
-from logitserve_training.datasets.splits import stratified
+from logitserve_training.datasets.splits import Rows, stratified
 from logitserve_training.progress import Reporter
 from logitserve_training.statistics.calibration import losses
 
@@ -136,6 +137,41 @@ def choose(
     found = [losses(head, said[:, index], classes[rows]).mean() for index in range(len(DECAYS))]
     best = int(np.argmin(found))
     return Chosen(DECAYS[best], float(found[best]), folds, rows, said[:, best])
+
+
+def cross_validated(
+    head: Head,
+    forms: Array,
+    classes: Classes,
+    groups: Groups | None,
+    folds: Sequence[Rows],
+    *,
+    logits: int,
+    reporter: Reporter,
+) -> Floats:
+    """What is said of each fold by a head that was fitted to the others, with a decay chosen there.
+
+    Args:
+        head: as `fit`.
+        forms: as `fit`.
+        classes: as `fit`.
+        groups: as `choose`.
+        folds: rows; each picture is in one of them.
+        logits: of the head.
+        reporter: shows how far it is.
+
+    Returns:
+        `[n, logits]`.
+    """
+    said = np.zeros((len(classes), logits))
+    for fold in folds:
+        rest = np.setdiff1d(np.arange(len(classes)), fold)
+        some, of_some = forms[:, rest], classes[rest]
+        units = None if groups is None else groups[rest]
+        chosen = choose(head, some, of_some, units, logits=logits, reporter=reporter)
+        (found,) = fit(head, some, of_some, np.array([chosen.decay]), logits)
+        said[fold] = found.logits(forms[0, fold])
+    return said
 
 
 def _targets(head: Head, classes: Classes, logits: int) -> Array:

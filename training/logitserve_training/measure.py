@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from logitserve.inference import conformal, heads
+from logitserve.inference import conformal
 from logitserve.inference.card import COVERAGES, LEAST_OF_LABEL, Fit, ModelCard
 from logitserve.inference.predictor import Predictions, Predictor
 from logitserve_training import latency, strangers
@@ -103,11 +103,10 @@ def measure(predictor: Predictor, evaluation: Evaluation) -> Measured:
     """
     card, said, truth = predictor.card, evaluation.predictions, evaluation.classes
     raw = said.uncalibrated(card)
-    gains = losses(card.head, said.logits, truth) - losses(
-        card.head, heads.calibrated(said.logits, card), truth
-    )
+    gains = losses(card.head, said.logits, truth) - evaluation.losses
     stated, came_true = stated_beside_truth(card.head, said, truth)
-    has_sets = card.conformal is not None
+    is_cross_validated = card.dataset is not None and card.dataset.folds is not None
+    has_sets = card.conformal is not None and not is_cross_validated  # thresholds rank all pictures
     shown = None
     if said.novelty is not None and card.input.fit is Fit.DIGIT:
         shown = strangers.measure(predictor, said, count=strangers.COUNT)

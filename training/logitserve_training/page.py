@@ -72,6 +72,7 @@ def render(
         learning=learning and svg(learning),
         card=card,
         pictures=len(evaluation.classes),
+        folds=_folds(card),
         tiles=list(_tiles(evaluation, measured)),
         metrics=list(_metrics(evaluation)),
         mistakes=list(_mistakes(card, evaluation, confusion)),
@@ -236,12 +237,17 @@ def _calibration_rows(
 ) -> Iterator[tuple[str, Scores]]:
     assert card.calibration is not None  # noqa: S101 - the caller's card is calibrated
     metrics = evaluation.metrics
-    yield "validation, raw", card.calibration.before
-    if not card.calibration.is_left_out:
-        yield "validation, calibrated", card.calibration.after
+    if _folds(card) is None:
+        yield "validation, raw", card.calibration.before
+        if not card.calibration.is_left_out:
+            yield "validation, calibrated", card.calibration.after
     yield "test, raw", Scores.model_validate(measured.uncalibrated_scores)
     if not card.calibration.is_left_out:
         yield "test, calibrated", Scores(**{name: metrics[name] for name in Scores.model_fields})
+
+
+def _folds(card: ModelCard) -> int | None:
+    return None if card.dataset is None else card.dataset.folds
 
 
 def _facts(card: ModelCard) -> Iterator[tuple[str, str]]:
@@ -259,6 +265,8 @@ def _facts(card: ModelCard) -> Iterator[tuple[str, str]]:
         data = card.dataset
         yield "data", data.name
         parts = f"{data.train:,} to fit, {data.validation:,} to choose on, {data.test:,} to measure"
+        if data.folds is not None:
+            parts = f"{data.train:,}, all fitted to; figures by {data.folds}-fold cross-validation"
         yield "pictures", parts
         yield "SHA-256 of the data", data.sha256
     if card.training is not None:

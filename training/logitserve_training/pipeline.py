@@ -1,6 +1,7 @@
 """The recipe of a model, from pictures to a published file."""
 
 import shutil
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich.console import Console
 from logitserve.inference.card import DatasetInfo, Golden, Head, ModelCard, Novelty, TrainingInfo
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import MODEL_FILE, ModelRepository
-from logitserve_training import advice, export, from_scratch, linear_head, on_top
+from logitserve_training import advice, export, from_scratch, on_top
 from logitserve_training.backbone import Apart, Backbone
 from logitserve_training.datasets import scenes, sources
 from logitserve_training.datasets.dataset import Dataset
@@ -86,20 +87,23 @@ def train(
     reporter = Reporter(console)
     if backbone is not None:
         recipe = backbone.recipe_of(recipe)
-    with ModelRepository(models).publication(name or recipe.name) as draft:
+    publication = ModelRepository(models).publication(name or recipe.name)
+    with publication as draft, ExitStack() as until_published:
         _require_space(draft.folder, backbone)
         recipe, dataset = sources.load(recipe, data, reporter)
-        chosen: linear_head.Chosen | None = None
         held_out: HeldOut | None = None
         if backbone is None:
-            checkpoint = from_scratch.open_checkpoint(
-                models / (name or recipe.name), recipe, options, resume=resume, take_best=take_best
-            )
+            checkpoint = until_published.enter_context(
+                from_scratch.open_checkpoint(
+                    models / (name or recipe.name), recipe, options, reporter,
+                    resume=resume, take_best=take_best,
+                )
+            )  # fmt: skip
             network, epochs = from_scratch.fit_network(
                 recipe, options, dataset, reporter, checkpoint=checkpoint, take_best=take_best
             )
         else:
-            network, chosen, held_out = on_top.fit_head(backbone, recipe, dataset, reporter)
+            network, held_out = on_top.fit_head(backbone, recipe, dataset, reporter)
             epochs = []
         card = _card(
             recipe,
@@ -131,8 +135,9 @@ def train(
             models / card.name, draft.version, evaluation, dataset, reporter, if_better=if_better
         )
     path = models / card.name / card.version / MODEL_FILE
-    reporter.line(f"published {path}: {_summary(evaluation)}")
-    told = tuple(advice.lines(finished.card, evaluation, dataset, chosen))
+    how = f" ({len(dataset.folds)}-fold cross-validation)" if dataset.folds else ""
+    reporter.line(f"published {path}: {_summary(evaluation)}{how}")
+    told = tuple(advice.lines(finished.card, evaluation, dataset, held_out))
     return Published(card.name, card.version, path, evaluation.metrics, told)
 
 
@@ -235,8 +240,13 @@ def _compare_versions(
         return
     predictor = Predictor.load(before)
     card = predictor.card
-    if card.dataset is None or card.dataset.parts["test"] != dataset.digests["test"]:
-        reporter.line(f"version {card.version} was tested on other pictures: not compared")
+    if (
+        dataset.folds
+        or card.dataset is None
+        or card.dataset.parts["test"] != dataset.digests["test"]
+    ):
+        what = "learned from these" if dataset.folds else "was tested on other"
+        reporter.line(f"version {card.version} {what} pictures: not compared")
         return
     paired = Paired.of(evaluation.is_right, evaluate(predictor, dataset.test).is_right)
     verdict = "no difference beyond chance"

@@ -6,7 +6,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
+import numpy as np
 import onnx
 from rich.console import Console
 
@@ -14,13 +16,19 @@ from logitserve.inference.card import ModelCard
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import MODEL_FILE, REPORT_FOLDER, Draft, ModelRepository
 from logitserve_training import recipes
+from logitserve_training.backbone import Apart
 from logitserve_training.datasets import sources
 from logitserve_training.datasets.dataset import PARTS, Dataset
 from logitserve_training.errors import OptionError
 from logitserve_training.finish import finish
 from logitserve_training.fit import Epoch
+from logitserve_training.linear_head import Array
+from logitserve_training.on_top import fit_head
 from logitserve_training.progress import Reporter
 from logitserve_training.report import METRICS_FILE
+
+_SAME: Final = 0.01
+"""Of the largest weight of a head: differences below it are of the arithmetic."""
 
 
 def recalibrate(
@@ -55,23 +63,24 @@ def recalibrate(
     repository = ModelRepository(models)
     file = repository.model_file(name)
     card = Predictor.load(file).card
-    if card.training is not None and "backbone" in card.training.settings:
-        raise OptionError(
-            f"model {name!r} is a head on a backbone, which was fitted to its validation part too, "
-            "and calibrated by cross-validation: train it again, its features are kept"
-        )
-    _, dataset = sources.load(recipes.of_card(card), data, reporter)
+    recipe, dataset = sources.load(recipes.of_card(card), data, reporter)
     _require_same_data(card, dataset)
+    proto, held_out = onnx.load(file), None
+    if card.training is not None and "backbone" in card.training.settings:
+        published = Apart.of(proto, card)
+        again, held_out = fit_head(published.backbone, recipe, dataset, reporter)
+        _require_same_head(published.head.kernel, again.head.kernel)
     making = _replacement(file.parent) if in_place else repository.publication(name)
     with making as draft:
         card = card.model_copy(update={"version": draft.version})
         finished = finish(
             draft.folder,
-            onnx.load(file),
+            proto,
             card,
             dataset=dataset,
             epochs=_epochs(file.parent),
             reporter=reporter,
+            held_out=held_out,
         )
     reporter.line(f"published {models / name / finished.card.version / MODEL_FILE}")
     return finished.card
@@ -91,6 +100,12 @@ def _require_same_data(card: ModelCard, dataset: Dataset) -> None:
             f"({', '.join(differing)} differ), so pictures that it learned from would be held "
             "out; train it again"
         )
+
+
+def _require_same_head(published: Array, again: Array) -> None:
+    """What cross-validation says of another head would calibrate this one wrongly."""
+    if np.abs(again - published).max() > _SAME * np.abs(published).max():
+        raise OptionError("this version fits another head to these pictures: train it again")
 
 
 def _epochs(version: Path) -> list[Epoch]:

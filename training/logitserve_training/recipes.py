@@ -139,6 +139,8 @@ class FolderOptions:
     test_split: float = 0.15
     """Share of the pictures to test on, where no groups are named."""
     validation_split: float = 0.15
+    folds: int | None = None
+    """In place of a test part: parts that are tested on in turn, by heads fitted to the others."""
     flip: bool | None = None
     """Whether training pictures are mirrored."""
     crop: float = 0.2
@@ -155,6 +157,10 @@ class FolderOptions:
             "--validation-split must be above 0, and at most 0.5": 0 < self.validation_split <= 0.5,
             "--crop must be 0 to 0.5": 0 <= self.crop <= 0.5,
             "--color must be 0 to 1": 0 <= self.color <= 1,
+            "--folds must be 2 to 20": self.folds is None or 2 <= self.folds <= 20,
+            "--folds tests on every group in turn: leave --test-groups out": (
+                self.folds is None or not self.test_groups
+            ),
             "--test-groups needs --group-by": not self.test_groups or self.group_by is not None,
         }
         for requirement, is_met in checks.items():
@@ -201,6 +207,11 @@ class Recipe:
     folder: FolderOptions | None = None
     """Of a folder of pictures, which completes labels, head, input and augmentation."""
 
+
+FOLDS_NEED_A_BACKBONE: Final = (
+    "--folds is for a head on a --backbone, which is fitted in seconds: a network from scratch "
+    "would be trained anew for each fold, and without a part that says when to stop"
+)
 
 DIGIT_INPUT: Final = InputSpec(height=28, width=28, channels=1, fit=Fit.DIGIT)
 SCENE_INPUT: Final = InputSpec(height=56, width=56, channels=1, fit=Fit.PAD)

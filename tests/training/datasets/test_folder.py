@@ -18,7 +18,7 @@ from logitserve.inference.card import Fit, Head
 from logitserve.inference.predictor import Predictor
 from logitserve_training import pipeline, recipes
 from logitserve_training.baseline import VERDICT
-from logitserve_training.datasets import duplicates, folder
+from logitserve_training.datasets import decoding, duplicates, folder
 from logitserve_training.datasets.dataset import Dataset
 from logitserve_training.errors import DataError, DataFormatError, OptionError
 from logitserve_training.evaluate import evaluate_file
@@ -122,7 +122,7 @@ def test_large_pictures_of_many_aspects_are_shrunk_and_padded(tmp_path: Path) ->
     recipe, _, _ = load(tmp_path)
     assert recipe.input.fit is Fit.PAD
     assert recipe.input.channels == 1
-    assert max(recipe.input.height, recipe.input.width) <= folder.LONGEST_SIDE
+    assert max(recipe.input.height, recipe.input.width) <= decoding.LONGEST_SIDE
 
 
 def test_broken_files_are_counted_named_and_left_out(tmp_path: Path) -> None:
@@ -190,13 +190,13 @@ def test_near_duplicates_across_parts_are_warned_of(tmp_path: Path) -> None:
                 )
                 darker.save(tmp_path / shape / f"s{scene}_{shot}.png")
     _, _, log = load(tmp_path)
-    assert "look nearly like a training picture" in log
+    assert "look nearly like a picture of the same labels" in log
     assert "--group-by" in log
     _, _, log = load(tmp_path, group_by="s[0-9]")
     assert "WARNING" not in log
 
 
-def test_a_hash_survives_light_and_size_but_not_another_picture() -> None:
+def test_other_light_and_noise_make_a_near_copy_and_another_picture_is_none() -> None:
     generator = np.random.default_rng(0)
 
     def soft(seed: int) -> npt.NDArray[np.uint8]:
@@ -206,21 +206,33 @@ def test_a_hash_survives_light_and_size_but_not_another_picture() -> None:
     first = soft(1)
     noise = generator.integers(-3, 4, first.shape)
     relit = np.clip(first * 0.8 + 10 + noise, 0, 255).astype(np.uint8)
-    hashed = duplicates.hashes(np.stack([first, relit, soft(2)]))
-    one = np.ones((1, 1), np.int64)
-    assert duplicates.shares_with_twin((hashed[:1], one), (hashed[1:2], one)) == (1, 0)
-    assert duplicates.shares_with_twin((hashed[:1], one), (hashed[2:], one)) == (0, 0)
+    shown, one = np.stack([first, relit, soft(2)]), np.ones((3, 1), np.int64)
+    assert duplicates.twins(shown[:2], one[:2], np.array([0])) == ([(0, 1)], 0)
+    assert duplicates.twins(shown, one, np.array([0, 2])) == ([(0, 1)], 0)
 
 
 def test_a_mirrored_and_a_closer_copy_are_found_and_lookalikes_of_others_are_none() -> None:
     levels = np.random.default_rng(0).integers(60, 200, (6, 7, 3), dtype=np.uint8)
     scene = np.asarray(Image.fromarray(levels).resize((80, 60), Image.Resampling.BICUBIC))
     closer = np.asarray(Image.fromarray(scene[3:, 4:]).resize((80, 60)))
-    hashed = duplicates.hashes(np.stack([scene, scene[:, ::-1], closer]))
-    one, other = np.array([[1, 0]]), np.array([[0, 1]])
-    for copy in (hashed[1:2], hashed[2:]):
-        assert duplicates.shares_with_twin((hashed[:1], one), (copy, one))[0] == 1
-        assert duplicates.shares_with_twin((hashed[:1], one), (copy, other))[0] == 0
+    for copy in (scene[:, ::-1], closer):
+        shown = np.stack([scene, copy])
+        assert duplicates.twins(shown, np.array([[1, 0], [1, 0]]), np.array([0])).pairs == [(0, 1)]
+        assert not duplicates.twins(shown, np.array([[1, 0], [0, 1]]), np.array([0])).pairs
+
+
+def test_handwriting_of_one_digit_is_no_near_copy(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    digits = {"1": [(14, 4), (14, 14), (14, 24)], "7": [(6, 5), (21, 5), (16, 14), (11, 24)]}
+    for digit, points in digits.items():
+        (tmp_path / digit).mkdir()
+        for index in range(60):
+            image = Image.new("L", (28, 28))
+            bent = [tuple(np.add(point, generator.integers(-4, 5, 2)).tolist()) for point in points]
+            width = int(generator.integers(2, 5))
+            ImageDraw.Draw(image).line(bent, fill=255, width=width)
+            image.save(tmp_path / digit / f"{index}.png")
+    assert "look nearly like" not in load(tmp_path)[2]
 
 
 def test_training_without_a_class_is_refused_with_the_number_needed(tmp_path: Path) -> None:
@@ -246,6 +258,16 @@ def test_a_rare_class_is_in_each_part(tmp_path: Path) -> None:
     for part in (dataset.train, dataset.validation, dataset.test):
         assert np.bincount(part.classes, minlength=3).min() >= 1
     assert "WARNING: fewer than 10 pictures of line (4), square (3): too few to learn" in log
+
+
+def test_the_same_picture_under_two_labels_is_warned_of(tmp_path: Path) -> None:
+    path = class_folder(tmp_path / "shapes")
+    assert "is also" not in load(path)[2]
+    (path / "square" / "copy.png").write_bytes((path / "circle" / "m0_0.png").read_bytes())
+    (path / "circle" / "copy.png").write_bytes((path / "circle" / "m0_0.png").read_bytes())
+    log = load(path)[2]
+    assert "WARNING: 1 pictures have other labels than copies of them" in log
+    assert "square/copy.png is also circle/copy.png" in log
 
 
 def test_a_class_of_one_picture_is_refused_by_name(tmp_path: Path) -> None:
@@ -278,40 +300,45 @@ def test_few_pictures_are_trained_on_with_a_sane_temperature(tmp_path: Path) -> 
     assert card.labels == ("circle", "line", "square")
 
 
-def test_the_best_epoch_of_an_interrupted_training_is_published(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(
+    ("interrupted_at", "take_best", "epochs"),
+    [("epoch 3/", True, 3), ("epoch 3/", False, 9), ("export to", False, 9), ("label  ", True, 9)],
+)
+def test_an_interrupted_training_is_gone_on_with_or_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted_at: str, epochs: int, *,
+    take_best: bool,
+) -> None:  # fmt: skip
     data = class_folder(tmp_path / "shapes")
     log = io.StringIO()
 
     def train(*, resume: bool = False) -> pipeline.Published:
         return pipeline.train(
             replace(recipes.find("folder"), network=NetworkName.LINEAR),
-            replace(QUICK, epochs=30),
+            replace(QUICK, epochs=9),
             data=data,
             models=tmp_path / "models",
             name="mine",
             console=Console(file=log, width=400),
             resume=resume,
-            take_best=resume,
+            take_best=resume and take_best,
         )
 
     line = Reporter.line
 
     def interrupted(self: Reporter, text: str) -> None:
         line(self, text)
-        if text.startswith("epoch 3/"):
+        if text.startswith(interrupted_at):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Reporter, "line", interrupted)
         train()
     assert "with --resume --finish it publishes the best so far" in log.getvalue()
-    assert not list((tmp_path / "models").rglob("model.onnx"))
+    assert [path.name for path in (tmp_path / "models" / "mine").iterdir()] == [".training"]
     done = train(resume=True)
-    assert (
-        len(json.loads((done.path.parent / "report" / "metrics.json").read_text())["epochs"]) == 3
-    )
+    assert [path.name for path in (tmp_path / "models" / "mine").iterdir()] == ["1"]
+    figures = json.loads((done.path.parent / "report" / "metrics.json").read_text())
+    assert len(figures["epochs"]) == epochs
     with pytest.raises(OptionError, match="no training to resume"):
         train(resume=True)
 

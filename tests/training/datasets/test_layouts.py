@@ -83,7 +83,7 @@ def test_groups_by_a_column_or_by_the_names(tmp_path: Path) -> None:
         ("filename,car\na.png,1,0\n", "line 2: 3 cells where the first line has 2"),
         ("filename,car\na.png,1\n\na.png,0\n", "line 4: 'a.png' stands in line 2 already"),
         ("filename,car\na.png,1\nb.png,maybe\nc.png,0", "line 3: 'car' is 'maybe', neither 0"),
-        ('filename,car\n"a.png,1\n', "cannot be read as CSV or JSON Lines"),
+        ('filename,car\n"a.png,1\n', "cannot be read as CSV, JSON or JSON Lines"),
     ],
 )
 def test_a_table_that_cannot_be_used(tmp_path: Path, text: str, reason: str) -> None:
@@ -97,7 +97,7 @@ def test_a_table_that_cannot_be_used(tmp_path: Path, text: str, reason: str) -> 
 
 def test_a_table_in_another_encoding(tmp_path: Path) -> None:
     write(tmp_path, "filename,häuser\n", "latin-1")
-    with pytest.raises(DataFormatError, match="cannot be read as CSV or JSON Lines in UTF-8"):
+    with pytest.raises(DataFormatError, match="cannot be read as CSV, JSON or JSON Lines in UTF-8"):
         read(tmp_path)
 
 
@@ -233,7 +233,25 @@ def test_layouts_of_folders(tmp_path: Path, files: str, expected: str) -> None:
         ("x.csv", "file,label\n1.png,\n2.png,a", "line 2: 'label' is empty"),
         ("x.csv", "file,label\n1.png,0.31\n2.png,0.5", "numbers such as 0.31"),
         ("labels.csv", "file,drive,car,bus\n1.png,x,1,0\n2.png,x,1,0", "--group-by"),
-        ("x.jsonl", "[1]\n", "each line must be an object"),
+        ("x.jsonl", "[1]\n", "each row must be an object"),
+        (
+            "project-1.csv",
+            "annotation_id,annotator,choice,created,id,image\n"  # noqa: ISC004 - a row a line
+            "8,1,cat,2024-01-01T00:00:01Z,1,/data/upload/1/1.png\n"
+            "9,1,dog,2024-01-01T00:00:02Z,2,/data/upload/1/2.png\n",
+            "one of 2: cat dog",
+        ),
+        (
+            "project-1.json",
+            '[{"image": "/up/1.png", "choice": "cat"}, {"image": "/up/2.png", "choice": "dog"}]',
+            "one of 2: cat dog",
+        ),
+        ("x.csv", "ImagePath,Label\nC:\\me\\1.PNG,cat\nC:\\me\\2.PNG,dog", "one of 2: cat dog"),
+        (
+            "x.csv",
+            'file,label\n1.png,"Paris, Texas"\n2.png,"Rome, Georgia"\n3.png,"Rome, Georgia"',
+            "two ways: 'label' has 2 classes .*or 4 labels .*--head softmax or --head sigmoid",
+        ),
     ],
 )
 def test_layouts_of_tables(tmp_path: Path, name: str, table: str, expected: str) -> None:
@@ -288,9 +306,38 @@ def test_tables_of_a_competition_and_of_parts(tmp_path: Path) -> None:
     (tmp_path / "test.csv").write_text("Id,Label\n3,dog\n")
     found = read(tmp_path)
     assert (shown(found), found.parts) == ("one of 2: dog cat dog", ("test", "train", "train"))
+    assert "left out" not in found.layout
     (tmp_path / "train.csv").unlink()
     with pytest.raises(DataFormatError, match="several tables that name its pictures"):
         read(tmp_path)
+
+
+def test_a_table_of_pictures_in_another_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "there/1.png", "there/2.png")
+    (tmp_path / "here").mkdir()
+    rows = "".join(f"{tmp_path}/there/{n}.png,{label}\n" for n, label in ((1, "a"), (2, "b")))
+    (tmp_path / "here" / "labels.csv").write_text(f"path,label\n{rows}")
+    found = read(tmp_path / "here")
+    assert shown(found) == "one of 2: a b"
+    assert found.names == tuple(f"{tmp_path.as_posix()}/there/{n}.png" for n in (1, 2))
+
+
+def test_pictures_that_a_table_leaves_out_are_counted(tmp_path: Path) -> None:
+    touch(tmp_path, "1.png", "2.png", "3.png", "4.png")
+    write(tmp_path, "filename,label\n1.png,a\n2.png,b\n")
+    assert read(tmp_path).layout.endswith("; 2 pictures that it does not name are left out")
+
+
+def test_what_is_no_folder_and_no_table(tmp_path: Path) -> None:
+    touch(tmp_path, "pictures.zip", "a/1.png", "a/desktop.ini", "b/2.png", "class_names.json")
+    with pytest.raises(DataFormatError, match=r"zip is neither a folder nor a table.*unpack"):
+        read(tmp_path / "pictures.zip")
+    (tmp_path / "class_names.json").write_text('{"images": [], "annotations": []}')
+    with pytest.raises(DataFormatError, match=r"class_names.json is neither .*list of objects"):
+        read(tmp_path / "class_names.json")
+    assert shown(read(tmp_path)) == "one of 2: a b"
+    (tmp_path / "class_names.json").write_text('["a", "b"]')
+    assert shown(read(tmp_path)) == "one of 2: a b"
 
 
 def test_the_parts_that_a_folder_gives_are_said_and_kept(tmp_path: Path) -> None:

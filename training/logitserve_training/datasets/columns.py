@@ -20,7 +20,18 @@ _YES: Final = frozenset({"1", "1.0", "true", "yes", "y", "t"})
 _NO: Final = frozenset({"0", "0.0", "-1", "false", "no", "n", "f"})
 _CLASS_COLUMNS: Final = frozenset(
     {"label", "labels", "class", "classes", "class_name", "class_id", "label_name", "category"}
-    | {"categories", "target", "targets", "tag", "tags", "species", "breed", "diagnosis", "y"}
+    | {
+        "categories",
+        "choice",
+        "target",
+        "targets",
+        "tag",
+        "tags",
+        "species",
+        "breed",
+        "diagnosis",
+        "y",
+    }
 )
 """What people call a column of classes or of labels."""
 _SEPARATORS: Final = (LISTED, "|", ";", ",")
@@ -131,9 +142,12 @@ def _of_column(
     """Classes, or several labels in a cell."""
     for separator in _SEPARATORS:
         if any(separator in cell for cell in cells) and options.head is not Head.SOFTMAX:
+            if separator == "," and options.head is None:
+                _are_labels(table, name, cells, separator)
             shown = "as lists" if separator == LISTED else f"with {separator!r} between them"
             return _of_tags(cells, separator, f"labels in its column {name!r}, {shown}")
-    if options.head is Head.SIGMOID or (options.head is None and _are_words(table, name, cells)):
+    asked = options.head
+    if asked is Head.SIGMOID or (asked is None and _are_labels(table, name, cells, " ")):
         return _of_tags(cells, " ", f"labels in its column {name!r}, with spaces between them")
     for line, cell in zip(lines, cells, strict=True):
         if not cell:
@@ -157,20 +171,28 @@ def _of_column(
     return Described(labels, outcomes, True, f"a class a row in its column {name!r}")  # noqa: FBT003
 
 
-def _are_words(table: Path, name: str, cells: Sequence[str]) -> bool:
-    """Whether the words of a cell are labels, rather than one class of several words."""
-    kinds = {tuple(cell.split()) for cell in cells if cell}
+def _are_labels(table: Path, name: str, cells: Sequence[str], separator: str) -> bool:
+    """Whether the parts of a cell are labels, rather than one class of several words.
+
+    Raises:
+        DataFormatError: they may be either.
+    """
+    kinds = {tuple(part.strip() for part in cell.split(separator)) for cell in cells if cell}
     several = [kind for kind in kinds if len(kind) > 1]
     words = {word for kind in kinds for word in kind}
-    if not several or len(words) == sum(map(len, kinds)):
-        return False  # no word in two of them
+    is_told_apart = len(words) == sum(map(len, kinds))  # no word in two of them
+    if not several or (is_told_apart and separator == " "):
+        return False
     alone = {kind[0] for kind in kinds if len(kind) == 1}
-    if len(words) < len(kinds) or (len(words) == len(kinds) and words & alone):
+    is_few = len(words) < len(kinds) or (len(words) == len(kinds) and bool(words & alone))
+    if not is_told_apart and (separator == "," or is_few):
         return True
+    between = {" ": "spaces", ",": "commas"}[separator]
     raise DataFormatError(
         f"{table} can be read in two ways: {name!r} has {len(kinds)} classes "
-        f"({named(ordered(' '.join(kind) for kind in kinds))}), or {len(words)} labels with spaces "
-        f"between them ({named(ordered(words))}); say --head softmax or --head sigmoid"
+        f"({named(ordered(f'{separator.strip()} '.join(kind) for kind in kinds))}), or "
+        f"{len(words)} labels with {between} between them ({named(ordered(words))}); say "
+        "--head softmax or --head sigmoid"
     )
 
 

@@ -38,6 +38,18 @@ class LabeledImages:
         groups = None if self.groups is None else self.groups[rows]
         return replace(self, images=self.images[rows], classes=self.classes[rows], groups=groups)
 
+    def joined(self, other: Self) -> Self:
+        """The pictures of both."""
+        groups = None
+        if self.groups is not None and other.groups is not None:
+            groups = np.concatenate([self.groups, other.groups])
+        return replace(
+            self,
+            images=np.concatenate([self.images, other.images]),
+            classes=np.concatenate([self.classes, other.classes]),
+            groups=groups,
+        )
+
 
 Part = Literal["train", "validation", "test"]
 PARTS: Final[tuple[Part, ...]] = ("train", "validation", "test")
@@ -64,6 +76,22 @@ class Dataset:
     A decoder of another version gives other pixels of the same file."""
     files: dict[Part, tuple[Path, ...]] | None = None
     """Where the pictures of each part lie, if each is a file."""
+    folds: tuple[npt.NDArray[np.int64], ...] = ()
+    """Rows that are tested on in turn, if that is done; each of the three parts is all pictures."""
+    near_copies: tuple[tuple[Path, Path], ...] = ()
+    """Pictures that are tested on, each beside one that looks nearly alike and is learned from,
+    where these are too many to be chance."""
+
+    @property
+    def learned(self) -> LabeledImages:
+        """The training and the validation part as one; each picture once."""
+        return self.train if self.folds else self.train.joined(self.validation)
+
+    @property
+    def learned_files(self) -> tuple[Path, ...]:
+        """Of `learned`; empty if none of the pictures are files."""
+        files = self.files or dict.fromkeys(PARTS, ())
+        return files["train"] + (() if self.folds else files["validation"])
 
     @cached_property
     def digests(self) -> dict[Part, str]:
@@ -90,6 +118,7 @@ class Dataset:
             validation=len(self.validation),
             test=len(self.test),
             parts=self.digests,
+            folds=len(self.folds) or None,
         )
 
     def regrouped(self, class_of: Sequence[int]) -> Self:

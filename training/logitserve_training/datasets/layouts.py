@@ -55,6 +55,11 @@ def read(data: Path, options: FolderOptions) -> Listing:
     """
     if not data.exists():
         raise DataMissingError(f"{data} is not a folder; name the one with the pictures: --data")
+    if data.is_file() and not tables.may_be(data):
+        raise DataFormatError(
+            f"{data} is neither a folder nor a table (CSV, TSV, JSON Lines, or JSON that is a list "
+            "of objects); unpack an archive, save a spreadsheet as CSV"
+        )
     folder = _unwrapped(data)
     found = _recognized(folder, options) if folder.is_dir() else tables.read(folder, options)
     if found is None:
@@ -81,7 +86,7 @@ def _unwrapped(data: Path) -> Path:
 
 
 def _is_content(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES | tables.SUFFIXES
+    return path.is_file() and (path.suffix.lower() in PICTURE_SUFFIXES or tables.may_be(path))
 
 
 def _is_picture(path: Path) -> bool:
@@ -131,7 +136,7 @@ def _agree(one: Listing, other: Listing) -> bool:
 
 
 def _of_table(folder: Path, options: FolderOptions) -> Listing | None:
-    """A CSV, TSV or JSON Lines file with a row a picture."""
+    """A CSV, TSV, JSON or JSON Lines file with a row a picture."""
     if options.class_by in (FIRST, LAST):
         return None
     return tables.read(folder, options)

@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from logitserve_training.datasets.dataset import Part
+from logitserve_training.datasets.dataset import Groups, Part
 from logitserve_training.errors import DataFormatError, OptionError
 
 SPLITS: Final[dict[str, Part]] = {
@@ -42,16 +42,17 @@ class Listing:
     """Of each file, where the folder says it."""
 
     def __getitem__(self, rows: npt.NDArray[np.int64]) -> "Listing":
-        return Listing(
-            tuple(self.names[row] for row in rows),
-            tuple(self.paths[row] for row in rows),
-            self.labels,
-            self.outcomes[rows],
-            self.is_exclusive,
-            self.layout,
-            None if self.groups is None else tuple(self.groups[row] for row in rows),
-            None if self.parts is None else tuple(self.parts[row] for row in rows),
-        )
+        of_files: dict[str, Any] = {
+            name: tuple(column[row] for row in rows)
+            for name in ("names", "paths", "groups", "parts")
+            if (column := getattr(self, name)) is not None
+        }
+        return replace(self, outcomes=self.outcomes[rows], **of_files)
+
+    @property
+    def group_numbers(self) -> Groups | None:
+        """As `LabeledImages` has them."""
+        return None if self.groups is None else np.unique(self.groups, return_inverse=True)[1]
 
 
 def of_classes(folder: Path, paths: Sequence[Path], classes: Sequence[str], layout: str) -> Listing:
@@ -86,18 +87,9 @@ def joined(folder: Path, parts: Mapping[Part, Listing], layout: str) -> Listing:
     if len({one.is_exclusive for one in parts.values()}) > 1:
         raise DataFormatError(f"the parts of {folder} are laid out in different ways")
     groups = [one.groups for one in parts.values() if one.groups is not None]
-    outcomes = [
-        np.stack(
-            [
-                one.outcomes[:, one.labels.index(label)]
-                if label in one.labels
-                else np.zeros(len(one.paths), np.int64)
-                for label in labels
-            ],
-            axis=1,
-        )
-        for one in parts.values()
-    ]
+    outcomes = [np.zeros((len(one.paths), len(labels)), np.int64) for one in parts.values()]
+    for one, widened in zip(parts.values(), outcomes, strict=True):
+        widened[:, [labels.index(label) for label in one.labels]] = one.outcomes
     return Listing(
         tuple(name for one in parts.values() for name in one.names),
         tuple(path for one in parts.values() for path in one.paths),
@@ -124,7 +116,7 @@ def named(names: Sequence[str]) -> str:
 
 def is_shown(path: Path) -> bool:
     """Whether it is neither hidden nor what systems leave behind."""
-    return not path.name.startswith((".", "__")) and path.name != "Thumbs.db"
+    return not path.name.startswith((".", "__")) and path.name not in ("Thumbs.db", "desktop.ini")
 
 
 def matched(option: str, pattern: str, names: Sequence[str]) -> tuple[str, ...]:

@@ -1,11 +1,11 @@
-"""Tables of pictures: CSV, TSV or JSON Lines with a row a picture, as people write them."""
+"""Tables of pictures: CSV, TSV, JSON or JSON Lines with a row a picture, as people write them."""
 
 import csv
 import io
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from logitserve_training.recipes import FolderOptions
 
 LABELS_FILE: Final = "labels.csv"
 _LINES: Final = frozenset({".jsonl", ".ndjson"})
-SUFFIXES: Final = frozenset({".csv", ".tsv", *_LINES})
+SUFFIXES: Final = frozenset({".csv", ".tsv", ".json", *_LINES})
 _IMAGES: Final = "images"
 _FILE_COLUMNS: Final = (
     "filename", "file_name", "file", "image", "image_path", "path", "filepath", "filepaths",
@@ -42,6 +42,14 @@ class Table:
         return [row[index] for _, row in self.rows]
 
 
+def may_be(path: Path) -> bool:
+    """Whether a file may be a table, by its ending; of JSON, a list."""
+    if path.suffix.lower() != ".json":
+        return path.suffix.lower() in SUFFIXES
+    with path.open("rb") as file:
+        return file.read(1) == b"["
+
+
 def read(data: Path, options: FolderOptions) -> Listing | None:
     """Read the table of a folder, or the one that is named.
 
@@ -54,7 +62,7 @@ def read(data: Path, options: FolderOptions) -> Listing | None:
     """
     folder = data if data.is_dir() else data.parent
     entries = sorted(folder.iterdir()) if data.is_dir() else [data]
-    paths = [one for one in entries if one.suffix.lower() in SUFFIXES and is_shown(one)]
+    paths = [one for one in entries if one.is_file() and is_shown(one) and may_be(one)]
     is_named = data.is_file() or folder / LABELS_FILE in paths
     if folder / LABELS_FILE in paths:
         paths = [folder / LABELS_FILE] if data.is_dir() else paths
@@ -64,17 +72,18 @@ def read(data: Path, options: FolderOptions) -> Listing | None:
         try:
             one = _listing(_cells(path), files, options)
         except DataFormatError:
-            if is_named or len(paths) == 1:
+            if is_named or (len(paths) == 1 and path.suffix.lower() != ".json"):
                 raise
         else:
             found |= {} if one is None else {path: one}
     parts = {part: one for path, one in found.items() if (part := SPLITS.get(path.stem.lower()))}
     if len(found) > 1 and "train" in parts:  # beside them, competitions have a sample_submission
         if len(parts) == 1:
-            return parts["train"]
+            return files.compared(parts["train"])
         names = " and ".join(path.name for path in found if path.stem.lower() in SPLITS)
-        return joined(folder, parts, f"{parts['train'].layout}, split given by tables {names}")
-    listings = list(found.values())
+        layout = f"{parts['train'].layout}, split given by tables {names}"
+        return files.compared(joined(folder, parts, layout))
+    listings = [files.compared(one) for one in found.values()]
     if not listings and is_named:
         raise DataFormatError(f"{paths[0]} has no column that names pictures beside it")
     if len(listings) < 2:
@@ -109,7 +118,7 @@ def _listing(table: Table, files: "_Files", options: FolderOptions) -> Listing |
         parts = tuple(SPLITS[cell.lower()] for cell in table.column(split_at))
         split = f", split given by its column {table.header[split_at]!r}"
     return Listing(
-        tuple(path.relative_to(files.folder).as_posix() for path in paths),
+        tuple(_below(path, files.folder) for path in paths),
         tuple(paths),
         described.labels,
         described.outcomes,
@@ -118,6 +127,11 @@ def _listing(table: Table, files: "_Files", options: FolderOptions) -> Listing |
         groups=None if group_at is None else tuple(table.column(group_at)),
         parts=parts,
     )
+
+
+def _below(path: Path, folder: Path) -> str:
+    """Its name below the folder; all of it, where it is not below."""
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 
 
 def _is_split(name: str, cells: Sequence[str]) -> bool:
@@ -129,11 +143,19 @@ class _Files:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._pictures: set[Path] = set()
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         for path in sorted(folder.rglob("*")):
             if path.suffix.lower() in PICTURE_SUFFIXES and is_shown(path) and path.is_file():
-                for name in {path.name, path.stem}:
+                self._pictures.add(path)
+                for name in {path.name, path.stem, path.name.lower(), path.stem.lower()}:
                     self._by_name[name].append(path)
+
+    def compared(self, listing: Listing) -> Listing:
+        """The listing, which says how many pictures it leaves out."""
+        count = len(self._pictures - set(listing.paths))
+        left_out = f"; {count} pictures that it does not name are left out" * bool(count)
+        return replace(listing, layout=listing.layout + left_out)
 
     def find(self, cell: str) -> list[Path]:
         """The files that a cell may mean: by path, else by name, else by name without ending."""
@@ -142,7 +164,7 @@ class _Files:
             if name and (place / name).is_file():
                 return [place / name]
         *parents, last = name.split("/")
-        found = self._by_name.get(last, [])
+        found = self._by_name.get(last) or self._by_name.get(last.lower(), [])
         while parents and len(found) > 1:  # paths of another machine: the longest end that fits
             ending = "/" + "/".join([*parents, last])
             fitting = [path for path in found if f"/{path.as_posix()}".removesuffix(path.suffix)
@@ -177,7 +199,7 @@ def _found(table: Table, files: _Files, cells: Sequence[str]) -> list[Path]:
             missing.append(cell)
             continue
         if len(found) > 1:
-            both = [path.relative_to(files.folder).as_posix() for path in found]
+            both = [_below(path, files.folder) for path in found]
             raise DataFormatError(
                 f"{table.path}, line {line}: {cell!r} may be {named(both)}; write which"
             )
@@ -199,10 +221,17 @@ def _cells(path: Path) -> Table:
         encoded = path.read_bytes()
         is_wide = encoded[:2] in (b"\xff\xfe", b"\xfe\xff")  # as spreadsheets write Unicode text
         text = encoded.decode("utf-16" if is_wide else "utf-8-sig")
-        lines = _of_objects(text) if path.suffix.lower() in _LINES else _of_text(text)
+        kind = path.suffix.lower()
+        if kind == ".json":
+            lines = _of_objects(list(enumerate(json.loads(text), 1)))
+        elif kind in _LINES:
+            numbered = enumerate(text.splitlines(), 1)
+            lines = _of_objects([(n, json.loads(line)) for n, line in numbered if line.strip()])
+        else:
+            lines = _of_text(text)
     except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
         raise DataFormatError(
-            f"{path} cannot be read as CSV or JSON Lines in UTF-8: {error}"
+            f"{path} cannot be read as CSV, JSON or JSON Lines in UTF-8: {error}"
         ) from error
     if not lines:
         raise DataFormatError(
@@ -230,13 +259,10 @@ def _of_text(text: str) -> list[tuple[int, list[str]]]:
     return [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
 
 
-def _of_objects(text: str) -> list[tuple[int, list[str]]]:
-    """An object a line; lists become cells of several labels."""
-    numbered = [
-        (n, json.loads(line)) for n, line in enumerate(text.splitlines(), 1) if line.strip()
-    ]
+def _of_objects(numbered: list[tuple[int, Any]]) -> list[tuple[int, list[str]]]:
+    """An object a row; lists become cells of several labels."""
     if not all(isinstance(one, dict) for _, one in numbered):
-        raise ValueError("each line must be an object {…}")
+        raise ValueError("each row must be an object {…}")
     header = list(dict.fromkeys(str(key) for _, one in numbered for key in one))
     rows = [(line, [_cell(one.get(name)) for name in header]) for line, one in numbered]
     return [(0, header), *rows] if rows else []
