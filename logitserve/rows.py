@@ -7,14 +7,28 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Protocol
 
 from logitserve.errors import ExtraMissingError
-from logitserve.inference.card import Head, ModelCard
+from logitserve.inference.card import Head
 from logitserve.inference.predictor import Predictor
 from logitserve.scoring import Row
 
 Write = Callable[[Sequence[Row]], None]
+
+
+class Labeled(Protocol):
+    """What rows have to know of a model: a card, or what a server says of it."""
+
+    @property
+    def head(self) -> str:
+        """A value of `Head`."""
+        ...
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """In the order of the classes."""
+        ...
 
 
 class Origin(NamedTuple):
@@ -48,7 +62,7 @@ class Format(StrEnum):
 def writer(
     kind: Format,
     out: IO[bytes],
-    card: ModelCard,
+    card: Labeled,
     *,
     names: Sequence[str],
     top_k: int | None,
@@ -59,7 +73,7 @@ def writer(
     Args:
         kind: how.
         out: binary; it stays open.
-        card: the model's, for the labels.
+        card: of the model.
         names: of all files to come, for the width of the table's first column.
         top_k: as the rows were scored.
         origin: what to say of the model in each row; Parquet only.
@@ -96,7 +110,7 @@ def as_dict(row: Row) -> dict[str, Any]:
     return {"file": row.file, **scores}
 
 
-def _table(out: IO[str], card: ModelCard, names: Sequence[str], top_k: int | None) -> Write:
+def _table(out: IO[str], card: Labeled, names: Sequence[str], top_k: int | None) -> Write:
     file_width = max(map(len, [*names, "file"]))
     label_width = max(map(len, [*card.labels, "label"]))
     out.write(f"{'file':{file_width}}  {'label':{label_width}}  probability\n")
@@ -118,28 +132,30 @@ def _table(out: IO[str], card: ModelCard, names: Sequence[str], top_k: int | Non
     return write
 
 
-def _csv(out: IO[str], card: ModelCard, top_k: int | None) -> Write:
+def _csv(out: IO[str], card: Labeled, top_k: int | None) -> Write:
     lines = csv.writer(out, lineterminator="\n")
-    is_sigmoid = card.head is Head.SIGMOID
+    is_sigmoid = card.head == Head.SIGMOID
     ranks = range(1, 1 + min(top_k or 0, len(card.labels)))
     probabilities = (
         [f"probability_{label}" for label in card.labels]
         if top_k is None
         else [f"{what}_{rank}" for rank in ranks for what in ("label", "probability")]
     )
-    labels = ["labels"] if is_sigmoid else []
-    lines.writerow(["file", "argmax", "label", "probability", *labels, *probabilities, "error"])
+    added = ["labels", "known"] if is_sigmoid else ["known"]
+    lines.writerow(["file", "argmax", "label", "probability", *added, *probabilities, "error"])
 
     def cells(row: Row) -> list[Any]:
         scores = row.scores
         if scores is None:
-            return [row.file, *[""] * (3 + len(labels) + len(probabilities)), row.error]
+            return [row.file, *[""] * (3 + len(added) + len(probabilities)), row.error]
         items = scores.probabilities.items()
         values = list(scores.probabilities.values())
         if top_k is not None:
             values = [cell for pair in items for cell in pair]  # type: ignore[misc]
         holding = [";".join(scores.labels)] if scores.labels is not None else []
-        return [row.file, scores.argmax, scores.label, scores.probability, *holding, *values, ""]
+        known = "" if scores.known is None else json.dumps(scores.known)
+        start = [row.file, scores.argmax, scores.label, scores.probability]
+        return [*start, *holding, known, *values, ""]
 
     def write(rows: Sequence[Row]) -> None:
         lines.writerows(map(cells, rows))

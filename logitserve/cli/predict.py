@@ -3,8 +3,9 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Final
@@ -15,14 +16,15 @@ from logitserve.bulk.run import Engine, Tally, Workers, score_into
 from logitserve.bulk.sources import PART_SIZE, SHARD_SUFFIXES, Files, Unit, units
 from logitserve.cli.options import models_option
 from logitserve.cli.pictures import in_folder
-from logitserve.errors import OutputError
+from logitserve.errors import ExtraMissingError, OutputError
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.runtime import available_cpus
 from logitserve.published import find
-from logitserve.rows import Format, writer
-from logitserve.scoring import CHUNK, Picture, score, shown
+from logitserve.rows import Format, Labeled, writer
+from logitserve.scoring import CHUNK, Picture, Row, score, shown
 
 STDIN: Final = "-"
+Scoring = Callable[[Iterable[Picture]], Iterator[Row]]
 
 
 @click.command(
@@ -33,6 +35,7 @@ STDIN: Final = "-"
       logitserve predict scans --recursive --format csv --output scans.csv
       logitserve predict *.jpg --model zero/1 --top-k 2 --format json
       cat three.png | logitserve predict - --format json
+      logitserve predict scans --url http://localhost:8000 --format csv --output scans.csv
       logitserve predict shards/*.tar --partitioned --output scores
       logitserve predict shards/*.tar --engine ray --address head:6379 --output scores
 
@@ -44,6 +47,11 @@ STDIN: Final = "-"
     "--model", metavar="NAME[/VERSION]", help="without it 'digits' if present, else the only one"
 )
 @models_option
+@click.option(
+    "--url",
+    help="address of a running server, which scores; LOGITSERVE_API_KEY is its key. Needs pip "
+    "install 'logitserve[client]'",
+)
 @click.option(
     "--top-k", type=click.IntRange(min=1), help="only the most probable classes, in their order"
 )
@@ -102,6 +110,7 @@ def command(
     models: Path,
     top_k: int | None,
     *,
+    url: str | None,
     recursive: bool,
     kind: str,
     output: Path | None,
@@ -113,7 +122,7 @@ def command(
     image_column: str | None,
     name_column: str | None,
 ) -> None:
-    """Score pictures offline, without a server.
+    """Score pictures offline, without a server, or with --url by one.
 
     SOURCES are pictures, tar files and Parquet files of them, folders of either, or - for one
     picture on standard input. Rows come in their order, those of a folder by name. A picture that
@@ -123,8 +132,8 @@ def command(
     _check_usage(ctx, paths, output, partitioned=partitioned)
     names = [name for path in paths for name in _names(path, recursive=recursive)]
     found = units(names, part_size=part_size, image_column=image_column, name_column=name_column)
-    file = find(models, model)
     if partitioned:
+        file = find(models, model)
         assert output is not None  # noqa: S101 - it was checked
         by = Workers(Engine(engine), workers, address)
         with _parts_progress(len(found)) as moved:
@@ -134,7 +143,11 @@ def command(
         total, failed = tally.rows, tally.failed
         _say(f"{total} pictures in {tally.parts} parts in {output}")
     else:
-        total, failed = _score_as_one(found, file, Format(kind), output, top_k)
+        scoring = _here(models, model, top_k) if url is None else _by_server(url, model, top_k)
+        with scoring as (card, rows_of):
+            total, failed = _score_as_one(
+                found, card, rows_of, kind=Format(kind), output=output, top_k=top_k
+            )
     if failed:
         _say(f"{failed} of {total} pictures could not be scored")
         ctx.exit(1)
@@ -158,6 +171,9 @@ def _check_usage(
             raise click.UsageError(f"{output} is a folder; a folder is written with --partitioned")
         if ctx.params["kind"] == Format.PARQUET and output is None:
             raise click.UsageError("parquet is not for reading: say where to with --output FILE")
+    if "url" in given and (partitioned or "models" in given):
+        what = "--models" if "models" in given else "--partitioned and --engine ray"
+        raise click.UsageError(f"{what} is for scoring here, and --url for scoring by a server")
     if "address" in given and ctx.params["engine"] != Engine.RAY:
         raise click.UsageError("--address is for a Ray cluster: add --engine ray")
 
@@ -183,19 +199,52 @@ def _names(path: str, *, recursive: bool) -> Iterator[str]:
     yield from map(str, in_folder(folder, recursive=recursive, hint=hint, shards=SHARD_SUFFIXES))
 
 
+@contextmanager
+def _here(models: Path, model: str | None, top_k: int | None) -> Iterator[tuple[Labeled, Scoring]]:
+    """A model of the folder, and how it scores."""
+    predictor = Predictor.load(find(models, model), threads=available_cpus())
+    yield predictor.card, partial(score, predictor, top_k=top_k)
+
+
+@contextmanager
+def _by_server(url: str, model: str | None, top_k: int | None) -> Iterator[tuple[Labeled, Scoring]]:
+    """A model that a server has, and how it scores."""
+    try:
+        from logitserve.client import Client, ClientError
+        from logitserve.client import scoring as remote
+        from logitserve.client.steps import Asked
+    except ModuleNotFoundError as error:
+        raise ExtraMissingError("client", "httpx") from error
+    name, _, version = (model or "").partition("/")
+    try:
+        with Client(url) as client:
+            if not name:
+                name = next(each.name for each in client.models() if each.is_default)
+            card = client.model(name, version or None)
+            asked = Asked(model=name, version=version or None, top_k=top_k)
+            yield card, lambda pictures: remote.score(client, pictures, asked)
+    except ClientError as error:
+        raise click.ClickException(f"{url}: {error}") from error
+
+
 def _score_as_one(
-    found: list[Unit], file: Path, kind: Format, output: Path | None, top_k: int | None
+    found: list[Unit],
+    card: Labeled,
+    rows_of: Scoring,
+    *,
+    kind: Format,
+    output: Path | None,
+    top_k: int | None,
 ) -> tuple[int, int]:
     """Write rows to one file or standard output; how many, and how many of them are errors."""
-    predictor = Predictor.load(file, threads=available_cpus())
-    rows = score(predictor, chain.from_iterable(map(_pictures, found)), top_k=top_k)
+    rows = rows_of(chain.from_iterable(map(_pictures, found)))
     names = [shown(name) for unit in found if isinstance(unit, Files) for name in unit.names]
     counts = [unit.count for unit in found]
     expected = None if None in counts else sum(count or 0 for count in counts)
     total = failed = 0
     with (
         _opened(output) as out,
-        writer(kind, out, predictor.card, names=names, top_k=top_k) as write,
+        writer(kind, out, card, names=names, top_k=top_k) as write,
         _progress(expected, is_moving=output is not None or not sys.stdout.isatty()) as moved,
     ):
         while chunk := list(islice(rows, CHUNK)):

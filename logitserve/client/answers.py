@@ -1,6 +1,6 @@
 """What a server says, typed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,6 +20,10 @@ class Prediction:
     """Label → probability; with top_k the highest, in their order."""
     labels: tuple[str, ...] | None
     """Sigmoid models only: those at or above their thresholds."""
+    known: bool | None
+    """Whether the picture is like those of the training; None where the model cannot tell."""
+    set: tuple[str, ...] | None
+    """Labels that hold the right one with the coverage asked for; None without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,9 @@ def predictions_of(answer: dict[str, Any]) -> list[Prediction]:
             label=entry["label"],
             probability=entry["probability"],
             probabilities=entry["probabilities"],
-            labels=tuple(entry["labels"]) if entry.get("labels") is not None else None,
+            labels=_tuple(entry.get("labels")),
+            known=entry.get("known"),
+            set=_tuple(entry.get("set")),
         )
         for entry in answer["predictions"]
     ]
@@ -80,7 +86,7 @@ def detail_of(answer: dict[str, Any]) -> ModelDetail:
         **_summary(answer, card),
         **taken,
         temperature=card["temperature"],
-        thresholds=tuple(card["thresholds"]) if card["thresholds"] is not None else None,
+        thresholds=_tuple(card["thresholds"]),
         metrics=card["metrics"],
         created=datetime.fromisoformat(card["created"]),
         license=card["license"],
@@ -98,3 +104,7 @@ def _summary(entry: dict[str, Any], card: dict[str, Any]) -> dict[str, Any]:
         "head": card["head"],
         "labels": tuple(card["labels"]),
     }
+
+
+def _tuple(values: Iterable[Any] | None) -> tuple[Any, ...] | None:
+    return None if values is None else tuple(values)

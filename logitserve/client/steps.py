@@ -1,8 +1,9 @@
 """What a client asks, one step at a time; who takes the steps is sync or async."""
 
+import json
 import os
 import random
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Final, TypedDict, TypeVar
 
 import httpx
@@ -48,6 +49,10 @@ class Asked(TypedDict, total=False):
     """Without it the latest."""
     top_k: int | None
     """Only the most probable classes, in their order."""
+    coverage: float | None
+    """Share of pictures whose right label is to be in `set`, 0 to 1; softmax and binary models."""
+    calibrated: bool | None
+    """False: the network's own probabilities, without temperature or scaling."""
 
 
 class BaseClient:
@@ -75,7 +80,7 @@ class BaseClient:
         *,
         model: str | None = None,
         version: str | None = None,
-        top_k: int | None = None,
+        **options: object,
     ) -> Steps[list[Prediction]]:
         if version is not None and model is None:
             raise ValueError("a version needs its model's name")
@@ -83,7 +88,7 @@ class BaseClient:
         predictions: list[Prediction] = []
         for start in range(0, len(pictures), PICTURES_A_REQUEST):
             parts = [("file", encoded(p)) for p in pictures[start : start + PICTURES_A_REQUEST]]
-            request = self._request("POST", path, files=parts, params=_given(top_k=top_k))
+            request = self._request("POST", path, files=parts, params=_given(options))
             answer = yield from self._answer(request)
             predictions += predictions_of(answer)
         return predictions
@@ -136,5 +141,6 @@ def _model_path(name: str, version: str | None) -> str:
     return f"models/{name}" if version is None else f"models/{name}/versions/{version}"
 
 
-def _given(**parameters: object) -> dict[str, str]:
-    return {name: str(value) for name, value in parameters.items() if value is not None}
+def _given(options: Mapping[str, object]) -> dict[str, str]:
+    """The query; JSON writes truth in small letters."""
+    return {name: json.dumps(value) for name, value in options.items() if value is not None}

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import io
+import shutil
 import socketserver
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -29,10 +30,12 @@ from logitserve.client import (
     encoded,
 )
 from logitserve.inference.card import Head
+from logitserve.inference.predictor import Predictor
 from tests import tiny_models
 from tests.e2e.process import Server, running
 from tests.tiny_models import linear_logits, png, random_picture
 
+ROOT = Path(__file__).parents[2]
 READY = b'{"models": []}'
 Call = Callable[[Any], Any]
 
@@ -46,6 +49,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     tiny_models.publish(
         models, name="scenes", head=Head.SIGMOID, labels=labels, seed=3, thresholds=(0.0, 1.0)
     )
+    shutil.copytree(ROOT / "models/digits-mlp", models / "digits-mlp")
     with running("--models", str(models), "--version-policy", "all") as started:
         yield started
 
@@ -115,6 +119,27 @@ def test_top_k_and_labels(ask: Any, server: Server) -> None:
     assert sorted(found.probabilities.values(), reverse=True) == list(found.probabilities.values())
     found = ask(server.url, lambda client: client.predict(random_picture(1), model="scenes"))
     assert found.labels == ("car",)
+
+
+def test_known_sets_and_raw_probabilities(ask: Any, server: Server) -> None:
+    seven = (ROOT / "docs/seven.png").read_bytes()
+
+    def predict(**asked: Any) -> Prediction:
+        found = ask(server.url, lambda client: client.predict(seven, model="digits-mlp", **asked))
+        assert isinstance(found, Prediction)
+        return found
+
+    plain, raw, sure = predict(), predict(calibrated=False), predict(coverage=0.99)
+    assert (plain.label, plain.known, plain.set) == ("7", True, None)
+    card = Predictor.load(ROOT / "models/digits-mlp/1/model.onnx").card
+    powers = {label: p**card.temperature for label, p in plain.probabilities.items()}
+    assert raw.probability == pytest.approx(powers["7"] / sum(powers.values()), abs=1e-5)
+    assert sure.set is not None
+    assert "7" in sure.set
+    blank = Image.new("L", (60, 60), 255)
+    assert ask(server.url, lambda client: client.predict(blank, model="digits-mlp")).known is False
+    found = ask(server.url, lambda client: client.predict(random_picture(1)))
+    assert (found.known, found.set) == (None, None)  # the card cannot tell
 
 
 def test_models(ask: Any, server: Server) -> None:

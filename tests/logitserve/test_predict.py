@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 from pyarrow import parquet
 
 from logitserve import scoring
@@ -25,9 +26,10 @@ from logitserve.inference.card import Fit, Head, InputSpec
 from logitserve.inference.predictor import Predictor
 from logitserve.scoring import Picture, score
 from tests import tiny_models
-from tests.e2e.process import clean_environment, command, interruptible
+from tests.e2e.process import clean_environment, command, interruptible, running
 from tests.tiny_models import linear_logits, png, random_picture
 
+ROOT = Path(__file__).parents[2]
 COLOR = InputSpec(height=12, width=16, channels=3, fit=Fit.STRETCH)
 
 
@@ -121,6 +123,41 @@ def test_csv_with_all_classes_and_with_top_k(folder: Path) -> None:
     best = expected(1, folder).argsort()[::-1][:3]
     assert [rows[0][f"label_{rank}"] for rank in (1, 2, 3)] == [str(index) for index in best]
     assert "label_4" not in rows[0]
+
+
+def test_a_server_gives_the_same_rows(folder: Path) -> None:
+    for number in range(70):  # more than one request takes, and one of them is broken
+        (folder / "pictures" / f"n{number:02}.png").write_bytes(png(random_picture(number)))
+    here = predict(folder, str(folder / "pictures"), "--format", "json", "--top-k", "3")
+    with running("--models", str(folder / "models")) as server:
+        arguments = ["predict", str(folder / "pictures"), "--url", server.url, "--top-k", "3"]
+        there = CliRunner().invoke(main, [*arguments, "--format", "json"])
+        odd = CliRunner().invoke(main, [*arguments, "--model", "nothing"])
+    assert there.exit_code == here.exit_code == 1
+    assert there.stderr == here.stderr == "1 of 73 pictures could not be scored\n"
+    rows, expected_rows = json.loads(there.stdout), json.loads(here.stdout)
+    assert len(rows) == 73
+    for row, wanted in zip(rows, expected_rows, strict=True):
+        assert set(row) == set(wanted)
+        assert row["file"] == wanted["file"]
+        assert list(row.get("probabilities", ())) == list(wanted.get("probabilities", ()))
+        assert row.get("probability") == pytest.approx(wanted.get("probability"), abs=1e-6)
+    assert odd.exit_code == 1
+    assert "nothing" in odd.stderr
+    gone = CliRunner().invoke(main, arguments)
+    assert gone.exit_code == 1
+    assert gone.stderr.startswith(f"Error: {server.url}: ")
+    both = predict(folder, *arguments[1:])
+    assert both.exit_code == 2
+    assert "--models is for scoring here" in both.stderr
+
+
+def test_csv_says_what_is_known(folder: Path) -> None:
+    Image.new("L", (60, 60), 255).save(folder / "blank.png")
+    arguments = (str(ROOT / "docs/seven.png"), str(folder / "blank.png"), "--format", "csv")
+    done = predict(folder, *arguments, "--models", str(ROOT / "models"))
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [row["known"] for row in rows] == ["true", "false"]
 
 
 def test_parquet(folder: Path) -> None:

@@ -2,14 +2,16 @@
 
 import { Asker } from './asker.js';
 import { Pad } from './pad.js';
-import { listModels, predict, preview, readCard, useKey } from './server.js';
+import { hasKey, listModels, predict, preview, readCard, useKey } from './server.js';
+import { LANGUAGES } from './snippets.js';
 import * as view from './view.js';
 
 const SOURCES = 'You can also drop a picture anywhere, or paste one.';
 
 const canvas = document.getElementById('canvas');
 const modelChoice = document.getElementById('model');
-const fileChoice = document.getElementById('file');
+const fileChoices = [document.getElementById('file'), document.getElementById('camera')];
+const language = document.getElementById('language');
 const keyField = document.getElementById('key');
 const source = document.getElementById('source');
 
@@ -35,12 +37,27 @@ async function answer(question, signal) {
     if (signal.aborted) return;
     view.showError('');
     view.showAnswer(asked, predicted);
+    view.showPicture(blob, nameOf(question.picture));
+    showSnippet();
     const seen = await preview(asked.name, blob, { signal });
     if (!signal.aborted) view.showPreview(asked, seen);
   } catch (error) {
     if (!signal.aborted) fail(error);
   }
   view.showBusy(pad.drawing);
+}
+
+function nameOf(given) {
+  return given?.file?.name || 'picture.png';
+}
+
+/** Write the request in the language that is chosen. */
+function showSnippet() {
+  if (!card) return;
+  const base = new URL('.', document.baseURI).href;
+  const url = new URL(`models/${encodeURIComponent(card.name)}/predict`, base).href;
+  const request = { url, base, model: card.name, file: nameOf(picture), key: hasKey() };
+  view.showSnippet(LANGUAGES[language.value](request));
 }
 
 function fail(error) {
@@ -51,9 +68,10 @@ function fail(error) {
 
 function clear() {
   asker.cancel();
+  view.remember();
   picture = null;
   pad.clear();
-  fileChoice.value = '';
+  for (const choice of fileChoices) choice.value = '';
   showSource(SOURCES, { help: true });
   canvas.parentElement.setAttribute('data-empty', '');
   view.showError('');
@@ -101,6 +119,7 @@ async function take(files) {
 
 async function choose(name) {
   asker.cancel();
+  view.remember();
   card = null;
   try {
     const chosen = await readCard(name);
@@ -109,6 +128,7 @@ async function choose(name) {
     view.showCard(card);
     view.showError('');
     view.showNothing(card);
+    showSnippet();
     ask();
   } catch (error) {
     fail(error);
@@ -147,9 +167,14 @@ document.getElementById('ask-key').addEventListener('submit', (event) => {
 });
 document.getElementById('again').addEventListener('click', tryAgain);
 modelChoice.addEventListener('change', () => choose(modelChoice.value));
-fileChoice.addEventListener('change', () => {
-  if (fileChoice.files.length) take(Array.from(fileChoice.files));
-});
+for (const choice of fileChoices) {
+  choice.addEventListener('change', () => {
+    if (choice.files.length) take(Array.from(choice.files));
+  });
+}
+language.replaceChildren(...Object.keys(LANGUAGES).map((name) => new Option(name)));
+language.addEventListener('change', showSnippet);
+document.getElementById('copy').addEventListener('click', view.copySnippet);
 
 document.addEventListener('paste', (event) => {
   if (event.clipboardData.files.length) take(Array.from(event.clipboardData.files));

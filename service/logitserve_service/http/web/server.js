@@ -20,6 +20,11 @@ export function useKey(key) {
   sessionStorage.setItem(KEY, key);
 }
 
+/** Whether a key is sent. */
+export function hasKey() {
+  return sessionStorage.getItem(KEY) !== null;
+}
+
 /** The models that are served, as `GET /models` lists them. */
 export async function listModels() {
   const response = await request('models');
@@ -42,6 +47,7 @@ export async function predict(name, picture, { topK, signal }) {
   const response = await post(name, `predict${query}`, picture, signal);
   const answer = await response.json();
   return {
+    json: answer,
     prediction: answer.predictions[0],
     model: answer.model,
     version: answer.version,

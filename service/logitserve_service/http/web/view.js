@@ -8,6 +8,9 @@ const SHORT = 4;
 
 const NOTHING = '–';
 
+/** Answers that are kept to be compared with. */
+const MOST_BEFORE = 6;
+
 const percent = new Intl.NumberFormat('en', {
   style: 'percent',
   minimumFractionDigits: 1,
@@ -36,6 +39,9 @@ export function showNothing(card) {
   part.label.textContent = NOTHING;
   part.label.removeAttribute('data-long');
   part.probability.textContent = '';
+  part.unknown.hidden = true;
+  part.answer.hidden = true;
+  part.save.hidden = true;
   part.latency.textContent = '';
   part.warnings.replaceChildren();
   hideSeen();
@@ -49,6 +55,9 @@ export function showAnswer(card, answer) {
   part.label.textContent = won.length ? won.join(', ') : 'none of them';
   part.label.toggleAttribute('data-long', part.label.textContent.length > SHORT);
   part.probability.textContent = prediction.labels ? '' : rounded(prediction.probability);
+  part.unknown.hidden = prediction.known !== false;
+  part.json.textContent = JSON.stringify(answer.json, null, 2);
+  part.answer.hidden = false;
   showBars(card, Object.keys(prediction.probabilities), prediction);
   part.latency.textContent =
     `${answer.model}, version ${answer.version}, answered in ${answer.milliseconds.toFixed(1)} ms, ` +
@@ -60,8 +69,52 @@ export function showPreview(card, { image, warnings }) {
   part.seen.src = URL.createObjectURL(image);
   if (previous) URL.revokeObjectURL(previous);
   part.seen.alt = `Your picture as ${card.name} gets it, enlarged`;
+  const said = `${part.label.textContent} ${part.probability.textContent}`.trim();
+  part.seen.dataset.answer = `${said}, ${card.name}`; // the answer to the same question
   part.seen.hidden = false;
   part.warnings.replaceChildren(...warnings.map((text) => element('li', '', text)));
+}
+
+/** Offer the picture that was asked about as a file. */
+export function showPicture(blob, name) {
+  URL.revokeObjectURL(part.save.href);
+  part.save.href = URL.createObjectURL(blob);
+  part.save.download = name;
+  part.save.hidden = false;
+}
+
+/** Keep the answer that is shown, and the picture as the network got it. */
+export function remember() {
+  if (part.seen.hidden) return;
+  const image = document.createElement('img');
+  image.src = part.seen.src; // which is kept, and not taken back when the next one comes
+  image.alt = '';
+  part.seen.removeAttribute('src');
+  const entry = element('li', '', part.seen.dataset.answer);
+  entry.prepend(image);
+  part.history.prepend(entry);
+  const old = part.history.children[MOST_BEFORE];
+  if (old) {
+    URL.revokeObjectURL(old.firstElementChild.src);
+    old.remove();
+  }
+  part.before.hidden = false;
+}
+
+export function showSnippet(text) {
+  part.snippet.textContent = text;
+  part.copied.textContent = '';
+}
+
+/** Copy the code; browsers let pages do that over https and on this machine. */
+export async function copySnippet() {
+  try {
+    await navigator.clipboard.writeText(part.snippet.textContent);
+    part.copied.textContent = 'Copied.';
+  } catch {
+    getSelection().selectAllChildren(part.snippet);
+    part.copied.textContent = 'Selected: this browser lets the page copy over https only.';
+  }
 }
 
 /** An answer that is not final is not read out by screen readers. */

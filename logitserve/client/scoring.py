@@ -1,0 +1,66 @@
+"""Pictures in, rows out, by a server: the rows that `logitserve.scoring` gives without one."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Final
+
+from logitserve.client.answers import Prediction
+from logitserve.client.clients import Client
+from logitserve.client.errors import ResponseError
+from logitserve.client.steps import PICTURES_A_REQUEST, Asked
+from logitserve.scoring import Picture, Row, Scores
+
+OF_A_PICTURE: Final = frozenset({400, 413, 415, 422})
+"""Statuses that one picture of a request may be the reason of."""
+
+
+def score(client: Client, pictures: Iterable[Picture], asked: Asked) -> Iterator[Row]:
+    """Score pictures, one row each, in their order.
+
+    A picture that cannot be read, or that the server refuses, is a row with its error.
+
+    Args:
+        client: of the server.
+        pictures: any number; no more than `PICTURES_A_REQUEST` are in memory.
+        asked: as for `Client.predict`.
+
+    Raises:
+        ClientError: what no single picture is the reason of.
+    """
+    waiting = iter(pictures)
+    while taken := list(islice(waiting, PICTURES_A_REQUEST)):
+        rows: dict[int, Row] = {}
+        read: dict[int, bytes] = {}
+        for number, picture in enumerate(taken):
+            try:
+                read[number] = picture.read()
+            except OSError as error:
+                rows[number] = Row(picture.name, error=f"cannot be read: {error.strerror or error}")
+        for number, outcome in zip(read, _asked(client, list(read.values()), asked), strict=True):
+            name = taken[number].name
+            if isinstance(outcome, Scores):
+                rows[number] = Row(name, scores=outcome)
+            else:
+                rows[number] = Row(name, error=outcome)
+        yield from (rows[number] for number in range(len(taken)))
+
+
+def _asked(client: Client, files: Sequence[bytes], asked: Asked) -> list[Scores | str]:
+    """What the server says of each file; of halves, until it is known which one it refuses."""
+    if not files:
+        return []
+    try:
+        return [_scores(said) for said in client.predict(files, **asked)]
+    except ResponseError as error:
+        if error.status not in OF_A_PICTURE:
+            raise
+        if len(files) == 1:
+            return [error.detail]
+    half = len(files) // 2
+    return _asked(client, files[:half], asked) + _asked(client, files[half:], asked)
+
+
+def _scores(said: Prediction) -> Scores:
+    labels = None if said.labels is None else list(said.labels)
+    probabilities = dict(said.probabilities)
+    return Scores(said.argmax, said.label, said.probability, probabilities, labels, said.known)
