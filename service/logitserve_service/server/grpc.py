@@ -204,8 +204,11 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
             job.cancel()
         if isinstance(result, Exception):
             raise result
+        begun = time.perf_counter()
+        response = codec.write(call, result)
         exchange.timing = result.timing
-        return codec.write(call, result)
+        exchange.timing.output += time.perf_counter() - begun
+        return response
 
     def _find(self, name: str, version: str, exchange: Exchange) -> LoadedModel:
         exchange.model = name
