@@ -41,6 +41,7 @@ from logitserve_service.server.arrivals import Arrivals
 from logitserve_service.server.drain import Drain
 from logitserve_service.server.grpc_tools import HEALTH, INFERENCE
 from logitserve_service.server.memory import Trimmer
+from logitserve_service.server.tls import Certificate
 from logitserve_service.telemetry.exchange import NO_MODEL, Exchange
 from logitserve_service.telemetry.metrics import Metrics
 from logitserve_service.telemetry.request_ids import identified
@@ -73,6 +74,7 @@ class Parts:
     drain: Drain
     trimmer: Trimmer
     metrics: Metrics
+    certificate: Certificate
 
 
 class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
