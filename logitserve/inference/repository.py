@@ -219,11 +219,15 @@ class ModelRepository:
         for entry in () if name.startswith(".") else folder.iterdir():
             if entry.name == MODEL_FILE:
                 others[""] = why or f"expected {name}/<version>/{MODEL_FILE}"
-            elif not entry.name.startswith(".") and (entry / MODEL_FILE).is_file():
+            elif entry.name.startswith("."):
+                continue
+            elif (entry / MODEL_FILE).is_file():  # an OSError where the folder cannot be read
                 if _is_valid(_VERSION, entry.name) and not why:
                     found.append(entry.name)
                 else:
                     others[entry.name] = why or f"{entry.name!r} {_NO_VERSION}"
+            elif os.path.lexists(entry / MODEL_FILE):
+                others[entry.name] = f"{MODEL_FILE} is no file, or a link to nothing"
         return sorted(found, key=int), others
 
 

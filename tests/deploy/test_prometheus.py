@@ -1,12 +1,10 @@
 """Debian's Prometheus with `deploy/prometheus`, which scrapes a real service."""
 
 import json
-import math
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +13,16 @@ import pytest
 import yaml
 
 from logitserve_service.telemetry.metrics import FAMILIES
-from tests.deploy.free_ports import free_ports
 from tests.deploy.load import loading
-from tests.deploy.waiting import answers, wait_until
+from tests.deploy.scraping import FOLDER, KEY, Prometheus, scraping
+from tests.deploy.waiting import wait_until
 from tests.e2e.process import clean_environment, running
 
 pytestmark = pytest.mark.drill
 
 ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "deploy/prometheus"
 GRAFANA = ROOT / "deploy/grafana"
 DASHBOARD = json.loads((GRAFANA / "dashboards/logitserve.json").read_text())
-KEY = "a-key-for-prometheus"
 
 
 def test_promtool_finds_nothing_wrong() -> None:
@@ -71,52 +67,6 @@ def test_kubernetes_gets_the_same_rules_and_the_same_dashboard(tmp_path: Path) -
     subprocess.run(["promtool", "check", "rules", file], check=True)
     assert (dashboard["apiVersion"], dashboard["kind"]) == ("v1", "ConfigMap")
     assert json.loads(dashboard["data"]["logitserve.json"]) == DASHBOARD
-
-
-class Prometheus:
-    """A running one."""
-
-    def __init__(self, client: httpx.Client) -> None:
-        self._client = client
-
-    def get(self, path: str, **parameters: str) -> Any:
-        answer = self._client.get(path, params=parameters)
-        assert answer.status_code == 200, answer.text
-        return answer.json()["data"]
-
-    def values(self, query: str) -> list[float]:
-        """The numbers that a query gives now, without those that are none."""
-        found = self.get("/api/v1/query", query=query)["result"]
-        numbers = [float(series["value"][1]) for series in found]
-        return [number for number in numbers if not math.isnan(number)]
-
-
-@contextmanager
-def scraping(target: str, folder: Path) -> Iterator[Prometheus]:
-    """Prometheus as it stands in the repository, but quicker, and of another target."""
-    shutil.copytree(FOLDER, folder, dirs_exist_ok=True)
-    (folder / "api-key").write_text(KEY)
-    configuration = (FOLDER / "prometheus.yml").read_text()
-    for before, after in {"service:8000": target, "_interval: 15s": "_interval: 1s"}.items():
-        assert before in configuration
-        configuration = configuration.replace(before, after)
-    (folder / "prometheus.yml").write_text(configuration)
-    (port,) = free_ports(1)
-    url = f"http://127.0.0.1:{port}"
-    options = {
-        "config.file": folder / "prometheus.yml",
-        "storage.tsdb.path": folder / "data",
-        "web.listen-address": f"127.0.0.1:{port}",
-        "log.level": "error",
-    }
-    process = subprocess.Popen(["prometheus", *(f"--{k}={v}" for k, v in options.items())])
-    try:
-        wait_until(lambda: answers(f"{url}/-/ready"), what="Prometheus is ready")
-        with httpx.Client(base_url=url, timeout=30) as client:
-            yield Prometheus(client)
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 @pytest.fixture(scope="module")

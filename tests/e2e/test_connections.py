@@ -181,6 +181,7 @@ def test_a_large_head_that_is_allowed(strict: Server) -> None:
         HEAD + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
         HEAD + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+        HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
         HEAD + b"Content-Length: -1\r\n\r\n",
         HEAD + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n",
         HEAD + b"X-Folded: a\r\n b\x00\r\n\r\n",

@@ -18,7 +18,8 @@ from tests.tiny_models import random_picture
 
 IMAGE = random_picture(0)
 PARENT = "00f067aa0ba902b7"
-PARTS = ("decode", "queue", "inference")
+CALLER = "203.0.113.9"
+PARTS = ("decode", "queue", "inference", "output")
 
 each_form = pytest.mark.parametrize("form", HTTP_FORMS, ids=str)
 each_outcome = pytest.mark.parametrize(
@@ -69,7 +70,10 @@ def test_a_response_and_its_records(
     """The outcome is the status, and the version that answered."""
     status, version = outcome
     request_id, trace_id = secrets.token_hex(8), secrets.token_hex(16)
-    ids = (("X-Request-ID", request_id), ("traceparent", f"00-{trace_id}-{PARENT}-01"))
+    ids = (
+        *(("X-Request-ID", request_id), ("traceparent", f"00-{trace_id}-{PARENT}-01")),
+        ("X-Forwarded-For", CALLER),  # of a proxy on this machine, which is trusted
+    )
     before = series(traced.url)
     reply = form.send(traced, replace(ask, fields=[*ask.fields, *ids, ("Origin", FRIEND)]))
     after = series(traced.url)
@@ -111,6 +115,7 @@ def assert_span(spans: list[Span], route: str, status: int, version: str) -> Non
     assert request.parent_span_id.hex() == PARENT
     said = attributes(request)
     assert (said["http.route"], said["http.response.status_code"]) == (route, status)
+    assert said["client.address"] == CALLER
     if status != 200:
         assert not named
         assert "logitserve.version" not in said or said["logitserve.version"] == version

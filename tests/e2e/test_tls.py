@@ -48,8 +48,11 @@ def options(certificate: Path, key: Path) -> tuple[str, ...]:
 
 def shown(server: Server) -> str:
     """The certificate that the server shows to a new connection, as PEM."""
-    host, port = server.url.removeprefix("https://").split(":")
-    return ssl.get_server_certificate((host, int(port)), timeout=20)
+    return shown_at(*server.address)
+
+
+def shown_at(host: str, port: int) -> str:
+    return ssl.get_server_certificate((host, port), timeout=20)
 
 
 class Secured(NamedTuple):
@@ -103,11 +106,14 @@ def test_a_renewed_certificate_is_read_again(secured: Secured, tmp_path: Path) -
     certificate.write_bytes(renewed.read_bytes())
     server.process.send_signal(signal.SIGHUP)
     wait_until(lambda: said("kept the certificate"))
-    assert shown(server) == before
+    (grpc_port,) = set(re.findall(r"serving gRPC on port (\d+)", "".join(server.log)))
+    assert shown(server) == shown_at("localhost", int(grpc_port)) == before
     key.write_bytes(renewed_key.read_bytes())
     server.process.send_signal(signal.SIGHUP)
     wait_until(lambda: said("read the certificate again"))
     assert shown(server) == renewed.read_text()
+    for _ in range(8):  # any of the workers
+        assert shown_at("localhost", int(grpc_port)) == renewed.read_text()
 
 
 def test_files_that_do_not_fit(tmp_path: Path) -> None:

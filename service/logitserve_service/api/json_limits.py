@@ -3,6 +3,7 @@
 Two bytes, `[]`, become a Python list, so parsed JSON can be many times larger than the body.
 """
 
+import codecs
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ PER_IMAGE, BESIDES = 8, 1000
 of Python's, up to 80 times as large as its text; numbers and lists do not."""
 MAX_DEPTH = 32  # of lists and objects; no form needs more than 8
 
+_BOM = codecs.BOM_UTF8  # .NET and PowerShell write it; a reader may skip it (RFC 8259, 8.1)
 _BRACKETS = b"[]{}"
 _OTHERS = bytes(set(range(256)) - set(_BRACKETS))
 _CHUNK = 2**20
@@ -46,7 +48,7 @@ def read_json(body: bytes, limits: Limits) -> Any:
     if containers > MAX_DEPTH and _depth(body) > MAX_DEPTH:
         raise JsonTooDeepError(MAX_DEPTH)
     try:
-        return orjson.loads(body)
+        return orjson.loads(body[len(_BOM) :] if body[: len(_BOM)] == _BOM else body)
     except orjson.JSONDecodeError as error:
         raise UnreadableRequestError(f"the body is not JSON: {error}") from error
 

@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from itertools import chain
 from math import prod
 from typing import Any, Final
+from urllib.parse import unquote
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from logitserve.inference.naming import unknown
 from logitserve_service.errors import UnusableRequestError
 
-_NO_WHITE_SPACE: Final = dict.fromkeys(map(ord, " \t\n\f\r"))
+_FORGIVEN: Final = dict.fromkeys(map(ord, " \t\n\f\r")) | {ord("-"): "+", ord("_"): "/"}
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -26,7 +27,8 @@ def check_members(holder: Collection[str], known: Collection[str], where: str) -
 def from_base64(text: object, where: str) -> bytes:
     """Decode base64 or a base64 data URL; errors begin with `where`.
 
-    White space and missing padding are forgiven (Infra Standard, "forgiving-base64 decode").
+    White space and missing padding are forgiven (Infra Standard, "forgiving-base64 decode"); the
+    alphabet for URLs is read too (RFC 4648, section 5).
     """
     if not isinstance(text, str):
         raise UnusableRequestError(f"{where} is not a string")
@@ -34,10 +36,11 @@ def from_base64(text: object, where: str) -> bytes:
         header, comma, text = text.partition(",")
         if not (comma and header.lower().endswith(";base64")):
             raise UnusableRequestError(f"{where} is a data URL, but not a base64 one")
+        text = unquote(text)
     try:
         return binascii.a2b_base64(text, strict_mode=True)
     except ValueError:
-        packed = text.translate(_NO_WHITE_SPACE)
+        packed = text.translate(_FORGIVEN)
     try:
         return binascii.a2b_base64(packed + "=" * (-len(packed) % 4), strict_mode=True)
     except ValueError as error:

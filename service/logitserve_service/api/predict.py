@@ -61,8 +61,12 @@ def _files(content: Content, max_images: int) -> list[bytes]:
                 if len(images) == max_images:
                     raise TooManyImagesError(max_images)
                 images.append(b"")
+                coding = event.header("Content-Transfer-Encoding", "").lower()
             elif event:  # all the data of a part, as the whole body is parsed at once
                 images[-1] = event
+                if coding == "base64":  # as libraries of mail send files
+                    where = f"image {len(images) - 1} of the form"
+                    images[-1] = from_base64(event.decode("latin-1"), where)
     return images
 
 

@@ -42,40 +42,42 @@ def _tensor(tensor: dict[str, Any]) -> dict[str, Any]:
 def statistics(metrics: Metrics, cards: Iterable[ModelCard]) -> dict[str, Any]:
     """What has been counted of models since the start, in all workers and of all versions.
 
-    Times are those of runs and of preprocessing; how long requests waited is not counted.
+    The times of a request's steps are those of its whole batches, as Triton counts them.
     """
     totals: defaultdict[tuple[str, str], float] = defaultdict(float)
     for family in metrics.collect():
         for sample in family.samples:
             name, labels = sample.name.removeprefix("logitserve_"), sample.labels
             if labels.get("route", "ModelInfer").endswith(_INFERENCE) and "model" in labels:
-                totals[labels["model"], name + labels.get("status", "")] += sample.value
+                which = labels.get("step") or labels.get("status", "")[:1]
+                totals[labels["model"], name + which] += sample.value
     return {"model_stats": [_statistics(totals, card) for card in cards]}
 
 
 def _statistics(totals: defaultdict[tuple[str, str], float], card: ModelCard) -> dict[str, Any]:
-    def total(name: str) -> int:
-        return round(totals[card.name, name])
+    def total(*names: str) -> float:
+        return sum(totals[card.name, name] for name in names)
 
-    def duration(*families: str) -> dict[str, int]:
-        seconds = sum(totals[card.name, f"{family}_seconds_sum"] for family in families)
-        return {"count": total("inference_seconds_count"), "ns": round(seconds * 1e9)}
+    success, fail = (
+        round(total("requests_total2")),
+        round(total("requests_total4", "requests_total5")),
+    )
 
-    requests = [(name, n) for (model, name), n in totals.items() if model == card.name]
-    answers = sum(n for name, n in requests if name.startswith("requests_total"))
-    success = total("requests_total200")
-    whole = duration("decode", "inference")
+    def duration(*names: str, count: int = success) -> dict[str, int]:
+        return {"count": count, "ns": round(total(*names) * 1e9)}
+
+    failed = "request_seconds_sum4", "request_seconds_sum5"
     return {
         "name": card.name,
         "version": card.version,
-        "inference_count": total("batch_size_sum"),
-        "execution_count": total("batch_size_count"),
+        "inference_count": round(total("batch_size_sum")),
+        "execution_count": round(total("batch_size_count")),
         "inference_stats": {
-            "success": {**whole, "count": success},
-            "fail": {"count": round(answers) - success, "ns": 0},
-            "queue": {"count": success, "ns": 0},
-            "compute_input": duration("decode"),
-            "compute_infer": duration("inference"),
-            "compute_output": {"count": success, "ns": 0},
+            "success": duration("request_seconds_sum2"),
+            "fail": duration(*failed, count=fail),
+            "queue": duration("step_seconds_totalqueue"),
+            "compute_input": duration("step_seconds_totaldecode"),
+            "compute_infer": duration("step_seconds_totalinference"),
+            "compute_output": duration("step_seconds_totaloutput"),
         },
     }

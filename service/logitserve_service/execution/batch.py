@@ -179,13 +179,15 @@ class Batch:
         """Give each job its part of the predictions, rendered with its options."""
         card, seconds, begun = self._predictor.card, self.seconds, self.begun
         preprocessing_seconds = self.preprocessing_seconds or 0.0
+        rendering = time.perf_counter()
         rendered = self._render(jobs, predictions)
+        output = time.perf_counter() - rendering
         start = 0
         for job in jobs:
             rows = slice(start, start + job.count)
             start = rows.stop
             decoded = 0.0 if isinstance(job.part, np.ndarray) else preprocessing_seconds
-            timing = Timing(decoded, begun - job.arrived, seconds)
+            timing = Timing(decoded, begun - job.arrived, seconds, output)
             lines = None if job.options is None else rendered[job.options][rows]
             self.outcomes.append((job, Result(card, predictions, lines, timing, rows)))
 

@@ -9,6 +9,7 @@ are not inference; they take the same way, with its application in the place of 
 import asyncio
 import functools
 import io
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -296,12 +297,14 @@ class Ticket:
         if isinstance(result, Exception):
             self._fail(result)
             return
+        begun = time.perf_counter()
         try:
             body, head = self._codec.write(self._call, result)
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(error)
             return
         self.exchange.timing = timing = result.timing
+        timing.output += time.perf_counter() - begun
         self._respond(Response(200, head + server_timing(timing), body))
 
     def _on_document(self, answer: Answer) -> None:

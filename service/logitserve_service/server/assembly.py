@@ -35,6 +35,7 @@ from logitserve_service.server import connections as connection_limits
 from logitserve_service.server import memory
 from logitserve_service.server.connections import Connections
 from logitserve_service.server.drain import Drain
+from logitserve_service.server.tls import Certificate
 from logitserve_service.telemetry.access_log import AccessLog
 from logitserve_service.telemetry.metrics import LOST_LINES, Metrics
 from logitserve_service.telemetry.recorder import Recorder
@@ -77,6 +78,7 @@ class Process:
     connections: Connections
     endpoint: Endpoint
     asgi: AsgiApplication
+    certificate: Certificate
     reread: Callable[[], None]
     """Reads keys and the folder of models again."""
 
@@ -124,17 +126,19 @@ class Process:
         )
         trimmer = memory.Trimmer(lambda: budget.released, endpoint.parser)
         background.append(lambda: periodically(TRIM_SECONDS, trimmer.check))
+        certificate = Certificate(settings)
         if settings.grpc_port is not None:
             from logitserve_service.server import grpc, grpc_server  # need an extra
 
-            calls = grpc.Parts(settings, endpoint, readiness, drain, trimmer, metrics)
+            calls = grpc.Parts(settings, endpoint, readiness, drain, trimmer, metrics, certificate)
             background.append(lambda: grpc_server.running(calls))
 
         def reread() -> None:
             authenticator.reread()
             watcher.reread()
 
-        return cls(catalog, connections, endpoint, AsgiApplication(endpoint, background), reread)
+        asgi = AsgiApplication(endpoint, background)
+        return cls(catalog, connections, endpoint, asgi, certificate, reread)
 
 
 def loader(settings: Settings, metrics: Metrics, shared: SharedState) -> Loader:

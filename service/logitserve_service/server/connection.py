@@ -45,6 +45,10 @@ _NO_HTTP2 = (
     "HTTP/2 is spoken by a proxy that translates, such as nginx, HAProxy or Envoy; come through "
     "one, or send HTTP/1.1"
 )
+_NO_CODING = (
+    "the transfer coding %r is none that is read here of HTTP/1.1; send chunked, and what is "
+    "compressed with Content-Encoding"
+)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -227,6 +231,9 @@ class Connection(asyncio.Protocol):
         if b"upgrade" in fields and parser.should_upgrade():
             framing = [header for header in headers if header[0] in _FRAMING]
             self._offer = lines(framing) if framing else None
+        coding = fields.get(b"transfer-encoding")
+        if coding is not None and coding.lower() != b"chunked":
+            raise UnreadableRequestError(_NO_CODING % coding.decode("latin-1"))
         client, scheme = self._client, self._scheme
         if b"x-forwarded-for" in fields or b"x-forwarded-proto" in fields:
             client, scheme = self._connections.proxies.caller(client, scheme, fields)

@@ -41,6 +41,7 @@ from logitserve_service.server.arrivals import Arrivals
 from logitserve_service.server.drain import Drain
 from logitserve_service.server.grpc_tools import HEALTH, INFERENCE
 from logitserve_service.server.memory import Trimmer
+from logitserve_service.server.tls import Certificate
 from logitserve_service.telemetry.exchange import NO_MODEL, Exchange
 from logitserve_service.telemetry.metrics import Metrics
 from logitserve_service.telemetry.request_ids import identified
@@ -73,6 +74,7 @@ class Parts:
     drain: Drain
     trimmer: Trimmer
     metrics: Metrics
+    certificate: Certificate
 
 
 class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
@@ -204,8 +206,11 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
             job.cancel()
         if isinstance(result, Exception):
             raise result
+        begun = time.perf_counter()
+        response = codec.write(call, result)
         exchange.timing = result.timing
-        return codec.write(call, result)
+        exchange.timing.output += time.perf_counter() - begun
+        return response
 
     def _find(self, name: str, version: str, exchange: Exchange) -> LoadedModel:
         exchange.model = name

@@ -17,7 +17,7 @@ from logitserve_service.server.grpc import Parts, Servicer
 async def running(parts: Parts) -> AsyncIterator[None]:
     """Serve gRPC until the process accepts no more connections, then answer what has begun."""
     drain, servicer = parts.drain, Servicer(parts)
-    server = await _start(parts.settings, servicer)
+    server = await _start(parts.settings, servicer, parts.certificate)
 
     async def stop() -> None:
         await drain.closing.wait()
@@ -44,7 +44,21 @@ def _milliseconds(seconds: float) -> int:
     return max(1, round(seconds * 1000))
 
 
-async def _start(settings: Settings, servicer: Servicer) -> Any:
+def _credentials(certificate: tls.Certificate) -> Any:
+    """Credentials that follow the certificate; gRPC asks for it at each handshake."""
+    shown: list[object] = []
+
+    def changed() -> Any:
+        pair = certificate.pair
+        if pair is None or pair in shown:
+            return None
+        shown[:] = [pair]
+        return grpc.ssl_server_certificate_configuration([pair[::-1]])
+
+    return grpc.dynamic_ssl_server_credentials(changed(), changed)
+
+
+async def _start(settings: Settings, servicer: Servicer, certificate: tls.Certificate) -> Any:
     options = [
         # Each worker listens on the port; the kernel spreads connections over them.
         ("grpc.so_reuseport", 1),
@@ -59,11 +73,9 @@ async def _start(settings: Settings, servicer: Servicer) -> Any:
     server.add_generic_rpc_handlers((servicer,))
     host = settings.host
     address = f"{f'[{host}]' if ':' in host else host}:{settings.grpc_port}"
-    pair = tls.files(settings)
-    if pair is None:
+    if certificate.pair is None:
         server.add_insecure_port(address)
     else:
-        certificate, key = (path.read_bytes() for path in pair)
-        server.add_secure_port(address, grpc.ssl_server_credentials([(key, certificate)]))
+        server.add_secure_port(address, _credentials(certificate))
     await server.start()
     return server

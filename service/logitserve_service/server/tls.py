@@ -23,6 +23,21 @@ def files(settings: Settings) -> tuple[Path, Path] | None:
     return certificate, key
 
 
+class Certificate:
+    """What the files held when they were last read, for gRPC."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.pair: tuple[bytes, bytes] | None = None
+        """The certificate and its key, PEM; None without TLS."""
+        self.read()
+
+    def read(self) -> None:
+        """Read the files, which `load` has found good."""
+        pair = files(self._settings)
+        self.pair = pair and (pair[0].read_bytes(), pair[1].read_bytes())
+
+
 def context(settings: Settings) -> ssl.SSLContext | None:
     """A context for TLS 1.2 or later, with Python's choice of ciphers. Raises as `load` does."""
     if files(settings) is None:

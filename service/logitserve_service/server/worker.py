@@ -139,6 +139,7 @@ class Server(uvicorn.Server):
         try:
             tls.context(self._settings)  # a trial, in a context that is not used
             tls.load(context, self._settings)
+            self._process.certificate.read()
             logger.info("read the certificate again")
         except StartError as error:
             logger.error("kept the certificate: %s", error)

@@ -19,6 +19,7 @@ from logitserve.inference.card import Head, ModelCard
 from logitserve.inference.predictor import Predictions
 from logitserve_service.telemetry.exchange import NO_MODEL, OTHER_ROUTE
 from logitserve_service.telemetry.shared_values import Places, Row
+from logitserve_service.telemetry.timing import Timing
 
 Kind = Literal["counter", "histogram", "sum", "min", "max"]
 """A counter, a histogram, or a gauge and what of several workers it is."""
@@ -104,6 +105,11 @@ PREPROCESSING_SECONDS = Family(
     "decode_seconds",
     "Seconds to make the network's input of up to 64 images.",
     *(_MODEL, "histogram", _SHORT_SECONDS),
+)
+STEP_SECONDS = Family(
+    "step_seconds",
+    "Seconds that answered requests took by step: queue, decode, inference, output.",
+    ("model", "step"),
 )
 CONFIDENCE = Family(
     "confidence",
@@ -256,6 +262,7 @@ class Metrics(Collector):
         self.row = rows[own]
         self._models = {NO_MODEL}
         self._answered: dict[tuple[str, str, int], tuple[memoryview[float], int, Histogram]] = {}
+        self._steps: dict[str, list[int]] = {}
         self.row.drop()
         for (name, *_), (place, *_) in self.row.series().items():
             if _BY_NAME[name].is_gauge:
@@ -309,6 +316,19 @@ class Metrics(Collector):
         values[place] += 1
         values[self._in_progress] -= 1
         histogram.observe(seconds)
+
+    def spent(self, model: str, timing: Timing) -> None:
+        """Count the steps of a request that was answered; each is its batch's whole."""
+        places = self._steps.get(model)
+        if places is None:
+            steps = "queue", "decode", "inference", "output"
+            places = [self.places(STEP_SECONDS, model, step)[1].start for step in steps]
+            self._steps[model] = places
+        queue, decode, inference, output = places
+        self._values[queue] += timing.queue
+        self._values[decode] += timing.preprocessing
+        self._values[inference] += timing.inference
+        self._values[output] += timing.output
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The metrics of all workers in the format that `accept` prefers, and its media type."""

@@ -31,7 +31,7 @@ class Recorder:
         """Record; responses of `quiet_routes` are not traced, and logged only if that is set."""
         self.begun = metrics.begun
         """Call it for each request once it is known."""
-        self._answered = metrics.answered
+        self._answered, self._spent = metrics.answered, metrics.spent
         self._access_log = access_log
         self._tracing = tracing
         self._troubles = troubles
@@ -43,6 +43,8 @@ class Recorder:
         route = exchange.route
         seconds = time.perf_counter() - exchange.begun
         self._answered(route, exchange.model, exchange.status, seconds)
+        if exchange.timing is not None:
+            self._spent(exchange.model, exchange.timing)
         if exchange.status > LAST_GOOD and self._troubles is not None:
             self._troubles.add(exchange, seconds)
         if self._access_log is not None and route not in self._unlogged:

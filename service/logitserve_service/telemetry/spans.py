@@ -66,6 +66,7 @@ class Spans:
                 "http.route": exchange.route,
                 "http.response.status_code": exchange.status,
                 "logitserve.request_id": request_id.decode(),
+                **({"client.address": exchange.client} if exchange.client else {}),
                 **({"logitserve.model": exchange.model} if exchange.model else {}),
                 **({"logitserve.version": exchange.version} if exchange.version else {}),
             },
@@ -74,8 +75,8 @@ class Spans:
         if (timing := exchange.timing) is not None:
             within = api.set_span_in_context(span)
             # The beginning of a step is not measured: they are laid end to end.
-            steps = timing.queue, timing.preprocessing, timing.inference
-            for name, step in zip(("queue", "decode", "inference"), steps, strict=True):
+            steps = timing.queue, timing.preprocessing, timing.inference, timing.output
+            for name, step in zip(("queue", "decode", "inference", "output"), steps, strict=True):
                 part = self._tracer.start_span(name, context=within, start_time=begun)
                 begun = min(begun + round(step * 1e9), end)
                 part.end(begun)

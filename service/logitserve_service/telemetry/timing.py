@@ -5,17 +5,19 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Timing:
-    """Seconds of a request's steps in the model's queue."""
+    """Seconds of a request's steps, from the model's queue to the body of the response."""
 
     preprocessing: float = 0.0
     queue: float = 0.0
     inference: float = 0.0
+    output: float = 0.0
 
     def add(self, other: "Timing") -> None:
         """Add the times of another part of the request."""
         self.preprocessing += other.preprocessing
         self.queue += other.queue
         self.inference += other.inference
+        self.output += other.output
 
 
 _LINE = b"server-timing: decode;dur=%.3f, queue;dur=%.3f, inference;dur=%.3f\r\n"

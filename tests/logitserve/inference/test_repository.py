@@ -223,3 +223,15 @@ def test_what_a_killed_publication_left_long_ago_is_swept(tmp_path: Path) -> Non
         (draft.folder / MODEL_FILE).write_bytes(b"whole")
     assert not long_ago.exists()
     assert just_now.exists()
+
+
+def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:
+    for version in ("1", "2", "3"):
+        (tmp_path / "digits" / version).mkdir(parents=True)
+    os.mkfifo(tmp_path / "digits/1/model.onnx")
+    (tmp_path / "digits/2/model.onnx").symlink_to("nowhere")
+    (tmp_path / "digits/3/model.onnx").mkdir()
+    look = ModelRepository(tmp_path).look()
+    assert look.files == {}
+    assert look.passed_over.keys() == {("digits", version) for version in "123"}
+    assert set(look.passed_over.values()) == {"model.onnx is no file, or a link to nothing"}

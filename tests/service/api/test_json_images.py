@@ -5,6 +5,7 @@ import json
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -25,9 +26,12 @@ from tests.service.api.codec_helpers import CARD, LIMITS, Pixels, assert_same, c
 
 TEXT = base64.b64encode(b"an image").decode()
 WRITTEN = st.sampled_from(
-    [str, lambda text: text.rstrip("="), lambda text: text + "\n", "\r\n".join]
+    [
+        *(str, lambda text: text.rstrip("="), lambda text: text + "\n", "\r\n".join),
+        lambda text: text.replace("+", "-").replace("/", "_"),
+    ]
 )
-"""Base64 as encoders write it: whole, without padding, in lines."""
+"""Base64 as encoders write it: whole, without padding, in lines, in the alphabet for URLs."""
 PREFIXES = st.sampled_from(["", "data:image/png;base64,", "data:;base64,", "DATA:;Base64,"])
 
 
@@ -37,6 +41,18 @@ def test_base64_round_trip(files: list[tuple[bytes, str, Callable[[str], str]]])
     call = read(content({"images": texts}, query=b"top_k=2"), CARD, LIMITS)
     assert call.inputs == [data for data, *_ in files]
     assert call.options == OutputOptions(top_k=2)
+
+
+def test_a_data_url_with_percent_signs() -> None:
+    data = bytes(range(256))
+    text = quote(base64.b64encode(data).decode(), safe="")
+    assert "%2B" in text
+    assert read(content({"images": [f"data:;base64,{text}"]}), CARD, LIMITS).inputs == [data]
+
+
+def test_a_byte_order_mark_is_skipped() -> None:
+    body = "\ufeff" + json.dumps({"images": [TEXT]})
+    assert read(content(body.encode()), CARD, LIMITS).inputs == [b"an image"]
 
 
 @given(

@@ -59,6 +59,15 @@ def test_heads_of_a_part(head: bytes) -> None:
     assert images(form(part(b"1", head), part(b"2", head))) == [b"1", b"2"]
 
 
+def test_a_part_in_base64_is_decoded() -> None:
+    in_base64 = HEAD + b"Content-Transfer-Encoding: BASE64\r\n"
+    binary = HEAD + b"Content-Transfer-Encoding: binary\r\n"
+    request = form(part(b"MTIz\r\nNA==", in_base64), part(b"MTIz", binary), part(b"MTIz"))
+    assert images(request) == [b"1234", b"MTIz", b"MTIz"]
+    with pytest.raises(UnusableRequestError, match="image 1 of the form is not base64"):
+        images(form(part(b"MTIz"), part(b"*", in_base64)))
+
+
 def test_preamble_epilogue_and_quoted_boundary() -> None:
     body = b"ignored\r\n" + form(part(b"1")).body + b"ignored --xyz\r\n"
     fields = {b"content-type": b'multipart/form-data; charset=utf-8; boundary="xyz"'}

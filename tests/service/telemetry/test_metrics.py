@@ -8,6 +8,7 @@ from logitserve.inference.card import Head, ModelCard
 from logitserve.inference.predictor import Predictions, Predictor
 from logitserve_service.telemetry.metrics import CONFIDENCE, WORKERS, Metrics
 from logitserve_service.telemetry.shared_values import Row
+from logitserve_service.telemetry.timing import Timing
 from tests import tiny_models
 from tests.service.telemetry.conftest import Read, samples
 
@@ -53,6 +54,14 @@ def test_a_run_is_counted_as_one_image_after_the_other(
     for bound in CONFIDENCE.bounds:
         below = int((confidence <= bound).sum())
         assert read("confidence_bucket", model=card.name, le=str(bound)) == 2 * below
+
+
+def test_the_steps_of_requests_add_up(metrics: Metrics, read: Read) -> None:
+    for _ in range(2):
+        metrics.spent("tiny", Timing(preprocessing=0.1, queue=0.2, inference=0.4, output=0.8))
+    steps = {"queue": 0.4, "decode": 0.2, "inference": 0.8, "output": 1.6}
+    for step, seconds in steps.items():
+        assert read("step_seconds_total", model="tiny", step=step) == pytest.approx(seconds)
 
 
 def test_strangers_cannot_make_series(metrics: Metrics, predictor: Predictor) -> None:

@@ -26,9 +26,9 @@ async def spans_of(given: Exchange) -> dict[str, ReadableSpan]:
 
 
 async def test_a_span_of_the_callers_trace() -> None:
-    timing = Timing(preprocessing=0.001, queue=0.0005, inference=60.0)
+    timing = Timing(preprocessing=0.001, queue=0.0005, inference=60.0, output=1.0)
     spans = await spans_of(exchange(identity=(b"id-1", TRACE), timing=timing))
-    assert list(spans) == ["queue", "decode", "inference", "POST /models/{name}/predict"]
+    assert list(spans) == ["queue", "decode", "inference", "output", "POST /models/{name}/predict"]
     request = spans["POST /models/{name}/predict"]
     assert request.context is not None
     assert request.parent is not None
@@ -39,6 +39,7 @@ async def test_a_span_of_the_callers_trace() -> None:
         "http.request.method": "POST",
         "http.route": "/models/{name}/predict",
         "http.response.status_code": 200,
+        "client.address": "127.0.0.1",
         "logitserve.request_id": "id-1",
         "logitserve.model": "tiny",
         "logitserve.version": "3",
@@ -47,7 +48,12 @@ async def test_a_span_of_the_callers_trace() -> None:
     assert request.end_time is not None
     assert request.end_time - request.start_time == 4_000_000
     begun = request.start_time
-    for name, nanoseconds in (("queue", 500_000), ("decode", 1_000_000), ("inference", 2_500_000)):
+    for name, nanoseconds in (
+        ("queue", 500_000),
+        ("decode", 1_000_000),
+        ("inference", 2_500_000),
+        ("output", 0),
+    ):
         part = spans[name]
         assert part.parent == request.context
         assert (part.start_time, part.end_time) == (begun, begun + nanoseconds)

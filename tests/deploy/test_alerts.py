@@ -1,0 +1,180 @@
+"""Each alert fires for its cause, stays as long as that does, and ends with it.
+
+A real Prometheus asks a real service. Each duration of the shipped rules is divided by 60, so that
+`for: 2m` is two seconds and `[10m]` ten; thresholds and floors stay. What needs another machine or
+an hour (Memory, Queue, Unknown) has `deploy/prometheus/rules.test.yml` alone.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests import tiny_models
+from tests.deploy.free_ports import free_ports
+from tests.deploy.scraping import Prometheus, scraping
+from tests.deploy.waiting import wait_until
+from tests.e2e.process import Server, running
+from tests.e2e.sockets import connect, read_all
+from tests.tiny_models import png, random_picture
+
+pytestmark = pytest.mark.drill
+
+SPEED = 60
+LONGEST_RANGE = 12
+"""Seconds: more than that of an alert, which is 10 minutes."""
+MAX_QUEUE = 4
+
+
+class Bench:
+    """A service, its folder of models, and the Prometheus that asks it."""
+
+    def __init__(self, server: Server, models: Path, prometheus: Prometheus) -> None:
+        self.server, self.models, self.prometheus = server, models, prometheus
+
+    def workers(self) -> list[psutil.Process]:
+        return psutil.Process(self.server.process.pid).children()
+
+    def firing(self, alert: str, seconds: int = 1) -> bool:
+        """Whether it has fired without a pause, for so many seconds."""
+        query = f'count_over_time(ALERTS{{alertname="{alert}",alertstate="firing"}}[{seconds}s])'
+        return max(self.prometheus.values(query), default=0) >= 2 * seconds - 1
+
+    def ask(self, images: int = 1) -> int:
+        files = [("file", png(random_picture(seed))) for seed in range(images)]
+        url = f"{self.server.url}/models/tiny/predict"
+        return httpx.post(url, files=files, timeout=20).status_code
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """Prometheus starts before there is a service: Down fires, and ends."""
+    folder = tmp_path_factory.mktemp("alerts")
+    tiny_models.publish(folder / "models", name="tiny")
+    (port,) = free_ports(1)
+    options = ("--models", str(folder / "models"), "--port", str(port), "--workers", "2")
+    limits = ("--max-queue", str(MAX_QUEUE))
+    target = f"127.0.0.1:{port}"
+    with scraping(target, folder / "p", interval="500ms", speed=SPEED) as prometheus:
+        down = 'ALERTS{alertname="LogitserveDown",alertstate="firing"}'
+        wait_until(lambda: prometheus.values(down), what="Down fires")
+        with running(*options, *limits) as server:
+            wait_until(lambda: not prometheus.values(down), what="Down ends")
+            yield Bench(server, folder / "models", prometheus)
+
+
+Cause = Callable[[Bench], object]
+
+
+@contextmanager
+def repeated(cause: Cause, bench: Bench) -> Iterator[None]:
+    """What causes an alert again and again, until the block ends."""
+    ended = threading.Event()
+
+    def repeat() -> None:
+        while not ended.is_set():
+            cause(bench)
+
+    threads = [threading.Thread(target=repeat) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+
+
+def miss_the_deadline(bench: Bench) -> None:
+    """A body that does not come in time: 504 after 0.3 s."""
+    head = "POST /models/tiny/predict HTTP/1.1\r\nHost: x\r\nX-Request-Timeout-Ms: 300\r\n"
+    with connect(bench.server) as connection:
+        connection.sendall(f"{head}Content-Type: image/png\r\nContent-Length: 9\r\n\r\n".encode())
+        assert read_all(connection).startswith(b"HTTP/1.1 504 ")
+
+
+def fill_the_queue(bench: Bench) -> None:
+    assert bench.ask(MAX_QUEUE + 1) == 429
+
+
+@pytest.mark.parametrize(
+    ("alert", "cause"),
+    [
+        ("LogitserveErrors", miss_the_deadline),
+        ("LogitserveErrorBudget", miss_the_deadline),
+        ("LogitserveSlow", miss_the_deadline),
+        ("LogitserveTurnsAway", fill_the_queue),
+    ],
+)
+def test_requests_that_fail(bench: Bench, alert: str, cause: Cause) -> None:
+    with repeated(cause, bench):
+        assert_fires(bench, alert, 3)
+    assert_ends(bench, alert)
+
+
+def assert_fires(bench: Bench, alert: str, seconds: int) -> None:
+    wait_until(lambda: bench.firing(alert, seconds), what=f"{alert} fires", seconds=60)
+
+
+def assert_ends(bench: Bench, alert: str) -> None:
+    firing = f'ALERTS{{alertname="{alert}",alertstate="firing"}}'
+    wait_until(lambda: not bench.prometheus.values(firing), what=f"{alert} ends", seconds=60)
+
+
+def test_a_version_that_is_refused(bench: Bench) -> None:
+    version = bench.models / "tiny/2"
+    version.mkdir()
+    (version / "model.onnx").write_bytes(b"garbage")
+    assert_fires(bench, "LogitserveModelRefused", LONGEST_RANGE)
+    assert bench.ask() == 200
+    (version / "model.onnx").unlink()
+    version.rmdir()
+    assert_ends(bench, "LogitserveModelRefused")
+
+
+def test_models_that_are_gone(bench: Bench) -> None:
+    away = bench.models.with_name("away")
+    (bench.models / "tiny").rename(away)
+    assert_fires(bench, "LogitserveNotReady", 3)
+    away.rename(bench.models / "tiny")
+    assert_ends(bench, "LogitserveNotReady")
+
+
+def test_workers_that_are_killed(bench: Bench) -> None:
+    for worker in bench.workers():
+        worker.kill()
+    assert_fires(bench, "LogitserveWorkers", 3)
+    assert_ends(bench, "LogitserveWorkers")
+    assert httpx.get(f"{bench.server.url}/readyz").status_code == 200
+
+
+def test_an_event_loop_that_stands_still(bench: Bench) -> None:
+    worker = bench.workers()[0]
+    worker.suspend()
+    lag = "sum(logitserve_event_loop_lag_seconds_count)"
+    stopped = bench.prometheus.values(lag)
+    try:
+        # Its neighbor counts on: five times a tenth of a second, and more where it was slow.
+        wait_until(
+            lambda: sum(bench.prometheus.values(lag)) > sum(stopped) + 10, what="time passes"
+        )
+    finally:
+        worker.resume()
+    assert_fires(bench, "LogitserveEventLoop", 3)
+    assert_ends(bench, "LogitserveEventLoop")
+
+
+def test_nobody_asks(bench: Bench) -> None:
+    assert bench.ask() == 200
+    assert_fires(bench, "LogitserveNoTraffic", 3)
+
+    def asked() -> bool:
+        assert bench.ask() == 200
+        return not bench.firing("LogitserveNoTraffic")
+
+    wait_until(asked, what="NoTraffic ends", seconds=60)
