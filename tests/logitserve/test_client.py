@@ -146,6 +146,7 @@ def test_models(ask: Any, server: Server) -> None:
     listed = ask(server.url, lambda client: client.models())
     assert [(model.name, model.is_default) for model in listed] == [
         ("digits", True),
+        ("digits-mlp", False),
         ("scenes", False),
     ]
     assert listed[0].versions == ("1", "2")
