@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, NamedTuple
 
-from logitserve.inference import images as codec
 from logitserve.inference import preprocessing
 from logitserve.inference.errors import ImageError, NonFiniteLogitsError
 from logitserve.inference.images import DEFAULT_MAX_PIXELS
@@ -102,8 +101,9 @@ def _rows(
     rows: dict[int, Row] = {}
     for index, picture in enumerate(pictures):
         try:
-            samples = codec.decode(picture.read(), max_pixels=max_pixels)
-            images[index] = preprocessing.prepare([samples], predictor.card.input)
+            images[index] = preprocessing.prepare_one(
+                picture.read(), predictor.card.input, max_pixels=max_pixels
+            )
         except OSError as error:
             rows[index] = Row(picture.name, error=f"cannot be read: {error.strerror or error}")
         except ImageError as error:

@@ -37,7 +37,8 @@ PICTURE_SUFFIXES: Final = frozenset(
 DEFAULT_MAX_PIXELS: Final = 50_000_000
 MOST_PIXELS: Final = 178_956_970
 """Pillow opens no image with more, whatever is allowed (twice its `MAX_IMAGE_PIXELS`)."""
-_STARTS: Final = (png.SIGNATURE[:4], b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", b"II", b"MM")
+JPEG_START: Final = b"\xff\xd8\xff"
+_STARTS: Final = (png.SIGNATURE[:4], JPEG_START, b"RIFF", b"BM", b"GIF8", b"II", b"MM")
 """How files of those formats begin."""
 _LIBSPNG_PIXELS: Final = 384 * 384
 """A larger PNG is decoded by Pillow: libspng's binding holds Python's lock all the while."""

@@ -119,6 +119,22 @@ class Predictions:
         return cls(*(joined(field.name) for field in fields(cls)))
 
 
+def card_of(session: "onnxruntime.InferenceSession") -> ModelCard:
+    """The card that a model file carries.
+
+    Raises:
+        CardMissingError: it carries none.
+        CardInvalidError: its card is not one that this version reads.
+    """
+    card_json = runtime.session_metadata(session).get(METADATA_KEY)
+    if card_json is None:
+        raise CardMissingError(
+            f"the file carries no model card (metadata key {METADATA_KEY!r}); "
+            "make it with `logitserve train`, or give it one with `logitserve adopt`"
+        )
+    return ModelCard.from_json(card_json)
+
+
 class Predictor:
     """An onnxruntime session with its card. May be used from several threads at once."""
 
@@ -162,13 +178,7 @@ class Predictor:
             GoldenMismatchError: it does not give the logits that training saw.
         """
         session = runtime.open_reading(reading, threads=threads)
-        card_json = runtime.session_metadata(session).get(METADATA_KEY)
-        if card_json is None:
-            raise CardMissingError(
-                f"the file carries no model card (metadata key {METADATA_KEY!r}); "
-                "make it with `logitserve train`, or give it one with `logitserve adopt`"
-            )
-        card = ModelCard.from_json(card_json)
+        card = card_of(session)
         _check_graph(card, session)
         predictor = cls(card, session, path, reading.sha256)
         predictor._check_goldens()
@@ -265,8 +275,8 @@ class Predictor:
                 f"model {self.card.name!r} version {self.card.version} does not give the logits "
                 f"that were noted when it was made ({int((~close.all(axis=1)).sum())} of "
                 f"{len(expected)} golden images differ, by up to {worst:.3g}): the file is "
-                "damaged, or this build of onnxruntime or Pillow computes otherwise; publish the "
-                "model again"
+                "damaged, or this version of logitserve, onnxruntime or Pillow computes otherwise; "
+                f"`logitserve calibrate {self.card.name}` measures it again, and publishes it"
             )
 
 

@@ -47,19 +47,50 @@ def decode(
     warn: Warn | None = None,
 ) -> Pixels:
     """Decode one encoded image, as `images.decode` does, and `fit` it."""
-    needed, gray = needed_side(spec), spec.fit is Fit.DIGIT
     found: list[ImageWarning] = []
-    samples = codec.decode(data, max_pixels=max_pixels, needed=needed, gray=gray, warn=found.append)
-    fitted = fit(samples, spec, found.append)
-    if gray and samples.ndim == 2 and not NOTHING_FOUND.isdisjoint(found):
-        samples = codec.decode(data, max_pixels=max_pixels, needed=needed)
-        if samples.ndim == 3:  # ink and paper may differ in color and not in luminance
-            found = [warning for warning in found if warning is ImageWarning.TURNED_BY_EXIF]
-            fitted = fit(samples, spec, found.append)
+    samples = read(data, spec, max_pixels=max_pixels, needed=needed_side(spec), warn=found.append)
+    fitted = _fitted(samples, spec, data, found)
     if warn:
         for warning in found:
             warn(warning)
     return fitted
+
+
+def read(
+    data: bytes,
+    spec: InputSpec,
+    *,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    needed: int | None = None,
+    warn: Warn | None = None,
+) -> Samples:
+    """Decode one encoded image, as `images.decode` does, with what the network takes of it."""
+    gray = spec.fit is Fit.DIGIT
+    return codec.decode(data, max_pixels=max_pixels, needed=needed, gray=gray, warn=warn)
+
+
+def _fitted(
+    samples: Samples, spec: InputSpec, data: bytes | None, found: list[ImageWarning]
+) -> Pixels:
+    """`fit` what was `read` of encoded data, again in color if the luminance shows nothing.
+
+    Args:
+        samples: the image.
+        spec: what the network takes.
+        data: what it was read of; None if it was sent as samples.
+        found: of the image until now; what is found is added.
+    """
+    before = list(found)
+    fitted = fit(samples, spec, found.append)
+    if data is None or not data.startswith(codec.JPEG_START) or samples.ndim != 2:
+        return fitted
+    if spec.fit is not Fit.DIGIT or NOTHING_FOUND.isdisjoint(found):
+        return fitted
+    samples = codec.decode(data, needed=needed_side(spec), max_pixels=codec.MOST_PIXELS)
+    if samples.ndim == 2:
+        return fitted
+    found[:] = before
+    return fit(samples, spec, found.append)
 
 
 def needed_side(spec: InputSpec) -> int:
@@ -136,33 +167,49 @@ def stack(samples: Sequence[Samples], spec: InputSpec) -> tuple[Pixels, list[int
 
 
 def finish(
-    images: Pixels, samples: Sequence[Samples], pending: Sequence[int], spec: InputSpec
+    images: Pixels,
+    samples: Sequence[Samples],
+    pending: Sequence[int],
+    spec: InputSpec,
+    sources: Sequence[bytes | Samples] = (),
 ) -> list[int]:
     """Fit the images that `stack` left pending, in place.
+
+    Args:
+        images: of `stack`.
+        samples: as for `stack`.
+        pending: of `stack`.
+        spec: what the network takes.
+        sources: what the samples were read of, if they were.
 
     Returns:
         those of them in which nothing is written, where the model takes handwriting.
     """
     empty: list[int] = []
     for index in pending:
-        images[index], is_empty = look(samples[index], spec)
-        if is_empty:
+        if spec.fit is not Fit.DIGIT:
+            images[index] = fit(samples[index], spec)
+            continue
+        found: list[ImageWarning] = []
+        source = sources[index] if sources else None
+        data = source if isinstance(source, bytes) else None
+        images[index] = _fitted(samples[index], spec, data, found)
+        if not NOTHING_WRITTEN.isdisjoint(found):
             empty.append(index)
     return empty
-
-
-def look(samples: Samples, spec: InputSpec) -> tuple[Pixels, bool]:
-    """`fit`, and whether nothing is written in the image, where the model takes handwriting."""
-    if spec.fit is not Fit.DIGIT:
-        return fit(samples, spec), False
-    warnings: list[ImageWarning] = []
-    return fit(samples, spec, warnings.append), not NOTHING_WRITTEN.isdisjoint(warnings)
 
 
 def prepare(samples: Sequence[Samples], spec: InputSpec) -> Prepared:
     """Fit images to the network's input."""
     images, pending = stack(samples, spec)
     return Prepared(images, pending, finish(images, samples, pending, spec))
+
+
+def prepare_one(data: bytes, spec: InputSpec, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Prepared:
+    """Decode one encoded image, as `images.decode` does, and fit it: a batch of one."""
+    samples = [read(data, spec, max_pixels=max_pixels, needed=needed_side(spec))]
+    images, pending = stack(samples, spec)
+    return Prepared(images, pending, finish(images, samples, pending, spec, [data]))
 
 
 def together(parts: Sequence[Prepared]) -> Prepared:
@@ -193,12 +240,11 @@ def fit(samples: Samples, spec: InputSpec, warn: Warn | None = None) -> Pixels:
 def _digit(samples: Samples, spec: InputSpec, warn: Warn | None) -> Pixels:
     luminance, opacity = samples, None
     if samples.ndim == 3:
-        if samples.shape[2] in (2, 4):
-            opacity = samples[:, :, -1]
         if samples.shape[2] == 3:
             luminance = segment.monochrome(samples)
         else:
-            luminance = np.asarray(_pillow(samples).convert("L"))  # without its alpha
+            image = _pillow(samples)
+            luminance, opacity = np.asarray(image.convert("L")), np.asarray(image.getchannel("A"))
     if spec.as_sent and luminance.shape == (spec.height, spec.width):
         is_opaque = opacity is None or normalize.is_opaque(opacity)
         if is_opaque and not are_plain(luminance[np.newaxis])[0]:

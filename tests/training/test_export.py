@@ -90,7 +90,7 @@ def test_a_damaged_weight_is_found_when_the_file_is_loaded(
     values = onnx.numpy_helper.to_array(weights[layer])
     weights[layer].CopyFrom(onnx.numpy_helper.from_array(values * 1.1, weights[layer].name))
     onnx.save(proto, tmp_path / "model.onnx")
-    with pytest.raises(GoldenMismatchError, match="publish the model again"):
+    with pytest.raises(GoldenMismatchError, match="logitserve calibrate"):
         Predictor.load(tmp_path / "model.onnx")
 
 

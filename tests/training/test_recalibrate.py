@@ -14,6 +14,7 @@ from rich.console import Console
 
 from logitserve.cli.main import main
 from logitserve.inference.card import Head
+from logitserve.inference.errors import GoldenMismatchError
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import ModelRepository
 from logitserve_training import export, recipes, report
@@ -59,6 +60,22 @@ def test_a_card_is_completed_as_training_would_have(
     assert {path.name for path in file.parents[1].iterdir()} == set(
         repository.versions("digits-mlp")
     )
+
+
+def test_goldens_of_another_preprocessing_are_noted_anew(copied: Path, data: Path) -> None:
+    file = copied / "digits-mlp/1/model.onnx"
+    card = Predictor.load(file).card
+    first, *others = card.goldens
+    other = first.model_copy(update={"logits": first.logits[::-1]})
+    goldens = {"goldens": (other, *others)}
+    export.write(onnx.load(file), card.model_copy(update=goldens), file)
+    with pytest.raises(GoldenMismatchError, match="`logitserve calibrate digits-mlp`"):
+        Predictor.load(file)
+
+    recalibrate("digits-mlp", data=data, models=copied, console=QUIET)
+    found = Predictor.load(copied / "digits-mlp/2/model.onnx").card.goldens
+    np.testing.assert_allclose(found[0].logits, first.logits, atol=1e-4)
+    assert found[1:] == tuple(others)
 
 
 def test_the_command_prints_figures_with_their_intervals(copied: Path, data: Path) -> None:

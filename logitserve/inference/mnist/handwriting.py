@@ -257,38 +257,31 @@ def _pieces(on: Mask) -> Pieces:
     begins, ends = changes[::2], changes[1::2]
     numbers = np.array(_numbers(begins.tolist(), ends.tolist(), stride))
     order = numbers.argsort(kind="stable")
-    begins, ends, numbers = begins[order], ends[order], numbers[order]
-    news = np.diff(numbers, prepend=-1) != 0
-    starts, of = np.flatnonzero(news), news.cumsum() - 1
-    rows, left = np.divmod(begins, stride)
-    right = left + ends - begins
-    boxes = np.stack(
-        [
-            np.minimum.reduceat(rows, starts),
-            np.minimum.reduceat(left, starts),
-            np.maximum.reduceat(rows, starts) + 1,
-            np.maximum.reduceat(right, starts),
-        ],
-        axis=1,
-    )
+    begins, ends, of = begins[order], ends[order], numbers[order]
+    starts = of.searchsorted(np.arange(of[-1] + 1))
+    rows = begins // stride
+    left, lengths = begins - rows * stride, ends - begins
+    right = left + lengths
+    extremes = (np.minimum, rows), (np.minimum, left), (np.maximum, rows + 1), (np.maximum, right)
+    boxes = np.array([extreme.reduceat(of_run, starts) for extreme, of_run in extremes]).T
     sides = (boxes == [0, 0, height, width]).sum(axis=1)
     foreign = sides >= 2
     for at, pixels, along in (
         ()
         if not sides.any()
         else (
-            (rows == 0, right - left, width),
-            (rows == height - 1, right - left, width),
+            (rows == 0, lengths, width),
+            (rows == height - 1, lengths, width),
             (left == 0, 1, height),
             (right == width, 1, height),
         )
     ):
         foreign |= np.add.reduceat(at * pixels, starts) >= CONTACT * along
-    return Pieces(begins, ends, of, np.add.reduceat(right - left, starts), boxes, foreign)
+    return Pieces(begins, ends, of, np.add.reduceat(lengths, starts), boxes, foreign)
 
 
 def _numbers(begins: list[int], ends: list[int], stride: int) -> list[int]:
-    """The number of the piece of each run: that of one of its runs."""
+    """The number of the piece of each run; pieces are numbered by their first run."""
     roots = list(range(len(begins)))
 
     def root(run: int) -> int:
@@ -304,6 +297,17 @@ def _numbers(begins: list[int], ends: list[int], stride: int) -> list[int]:
         above = first
         while begins[above] <= right:
             one, other = root(run), root(above)
-            roots[max(one, other)] = min(one, other)
+            if one < other:
+                roots[other] = one
+            else:
+                roots[one] = other
             above += 1
-    return [root(run) for run in range(len(roots))]
+    numbers: list[int] = []
+    count = 0
+    for run, earlier in enumerate(roots):
+        if earlier == run:
+            numbers.append(count)
+            count += 1
+        else:
+            numbers.append(numbers[earlier])
+    return numbers

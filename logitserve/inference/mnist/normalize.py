@@ -22,8 +22,10 @@ Box = tuple[int, int, int, int]
 WORKING_SIDE: Final = 96
 """Pixels. What is larger is shrunk to this."""
 ENOUGH: Final = 48
-"""Pixels, over twice those of the final digit: handwriting that is smaller in the overview is cut
-out of the image itself."""
+"""Pixels: handwriting that is smaller in the overview is cut out of the image itself (at 48 as many
+are right: `python -m benchmarks.sheets`)."""
+NEAR_SIDE: Final = 144
+"""Pixels. What is cut out of the image is shrunk to this."""
 STROKE: Final = (1.7, 4.0)
 """Pixels of the 28×28 image: stroke widths, by `_stroke_width`, that are left alone (measured
 percentiles of MNIST: 5th 1.6, 25th 2.0, median 2.4, 75th 2.8, 95th 3.6, 99th 4.3)."""
@@ -107,7 +109,7 @@ def _from_near(image: Gray, ink: Gray, found: handwriting.Mask, scene: segment.S
         return ink
     down, across = (slice(max(0, int(at[0]) - 1), int(at[-1]) + 2) for at in (rows, columns))
     window = (slice(at.start * scale, at.stop * scale) for at in (down, across))
-    near = _shrunk(image[tuple(window)], 3 * ENOUGH)
+    near = _shrunk(image[tuple(window)], NEAR_SIDE)
     size = near.shape[1], near.shape[0]
     mask = Image.fromarray(found[down, across]).resize(size, Image.Resampling.NEAREST)
     ink = segment.separate(near, scene.within(down, across, size))
@@ -152,22 +154,32 @@ def is_opaque(opacity: Gray) -> bool:
 
 def _flattened(luminance: Gray, opacity: Gray) -> Gray:
     """Put a transparent image on paper that its ink stands out from."""
-    alpha = opacity.astype(np.float32) / 255
+    bands = Image.fromarray(luminance), Image.fromarray(opacity)
+    overview = np.asarray(Image.merge("LA", bands).reduce(_factor(luminance, WORKING_SIDE)))
+    gray, alpha = overview[:, :, 0].astype(np.float32), overview[:, :, 1].astype(np.float32)
     if not alpha.any():
         return np.zeros_like(luminance)
-    mean = float(np.average(luminance, weights=alpha))
-    spread = float(np.sqrt(np.average((luminance - mean) ** 2, weights=alpha)))
-    if alpha.mean() > 0.5 and spread > 32:
+    mean = float(np.average(gray, weights=alpha))
+    spread = float(np.sqrt(np.average((gray - mean) ** 2, weights=alpha)))
+    if alpha.mean() > segment.WHITE / 2 and spread > 32:
         # An opaque sheet with ink on it and transparent margins: more of the same paper.
-        paper = segment.quantile(luminance[opacity >= opacity.max() / 2], 0.5)
+        paper = segment.quantile(gray[alpha >= alpha.max() / 2], 0.5)
     else:
-        paper = 255.0 if mean < 128 else 0.0
-    return np.rint(alpha * luminance + (1 - alpha) * paper).astype(np.uint8)
+        paper = float(segment.WHITE) if mean < 128 else 0.0
+    return np.asarray(
+        Image.composite(bands[0], Image.new("L", bands[0].size, round(paper)), bands[1])
+    )
+
+
+def _factor(image: Gray, most: int) -> int:
+    """By which an image is shrunk to at most so many pixels on the longer side."""
+    longest: int = max(image.shape)
+    return -(-longest // most)
 
 
 def _shrunk(image: Gray, most: int = WORKING_SIDE) -> Gray:
     """At most so many pixels on the longer side, by averaging whole blocks."""
-    factor = -(-max(image.shape) // most)
+    factor = _factor(image, most)
     if factor == 1:
         return image
     return np.asarray(Image.fromarray(np.ascontiguousarray(image)).reduce(factor))
@@ -205,9 +217,11 @@ def _trimmed(ink: Gray) -> Gray:
 
 def _stroke_width(ink: Gray) -> float:
     """Mean width of the strokes in pixels: twice the area over the length of the outline."""
-    field = np.pad(ink.astype(np.float32), 1)
-    down, across = np.diff(field, axis=0)[:, :-1], np.diff(field, axis=1)[:-1]
-    return float(2 * field.sum() / np.hypot(down, across).sum())
+    height, width = ink.shape
+    field = np.zeros((height + 2, width + 2), np.float32)
+    field[1:-1, 1:-1] = ink
+    down, across = field[1:, :-1] - field[:-1, :-1], field[:-1, 1:] - field[:-1, :-1]
+    return float(2 * field.sum() / np.sqrt(down * down + across * across).sum())
 
 
 def _reweighted(ink: Gray, change: int) -> Gray:

@@ -1,6 +1,6 @@
 """Ink and paper told apart, whatever the light: uint8 in, ink from 0 to 255 out."""
 
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +8,7 @@ from PIL import Image, ImageFilter
 
 Gray = npt.NDArray[np.uint8]
 
+WHITE: Final = 255
 LEAST_CONTRAST: Final = 10
 """Gray levels between paper and ink below which an image is blank (JPEG moves paper by 1-4)."""
 EVEN_PAPER: Final = 4
@@ -35,12 +36,12 @@ BRIGHTEST: Final = 0.0005
 COLOR_CONTRAST: Final = 2
 """How many times more a channel has to vary than luminance to be looked at instead of it."""
 
+_CONTRASTS: Final = np.arange(-WHITE, WHITE + 1)
 
-def _border(image: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+
+def _border(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The outermost pixels, one-dimensional: paper, but where ink touches the edge."""
-    return np.concatenate(
-        [image[0], image[-1], image[:, 0], image[:, -1]], dtype=np.float32, casting="unsafe"
-    )
+    return np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
 
 
 def quantile(values: npt.NDArray[np.generic], share: float) -> float:
@@ -83,7 +84,7 @@ class Scene(NamedTuple):
     photograph: bool
     """Light, specks, frames and ruled lines are to be reckoned with."""
     dark_ink: bool
-    paper: npt.NDArray[np.float32]
+    paper: Gray
     """What the sheet would look like without ink, were it light: of the image's shape, or `[]`."""
 
     def within(self, rows: slice, columns: slice, size: tuple[int, int]) -> Self:
@@ -91,8 +92,7 @@ class Scene(NamedTuple):
         if not self.paper.ndim:
             return self
         part = Image.fromarray(np.ascontiguousarray(self.paper[rows, columns]))
-        larger = part.resize(size, Image.Resampling.BILINEAR)
-        return self._replace(paper=np.asarray(larger))
+        return self._replace(paper=np.asarray(part.resize(size, Image.Resampling.BILINEAR)))
 
 
 def observe(image: Gray) -> Scene:
@@ -107,7 +107,7 @@ def observe(image: Gray) -> Scene:
     # Ink may touch much of the border of a small scan, and only ever makes it darker.
     border = _border(_middle(light_paper) if photograph else light_paper)
     level = quantile(border, 0.5 if photograph else 0.9)
-    return Scene(photograph, dark_ink, np.array(level, np.float32))
+    return Scene(photograph, dark_ink, np.array(round(level), np.uint8))
 
 
 def _middle(image: Gray) -> Gray:
@@ -133,9 +133,9 @@ def _is_skewed_to_dark(image: Gray) -> bool:
 
     Gradients, the edges of shadows and noise go as far to the one side as to the other.
     """
-    around = Image.fromarray(np.ascontiguousarray(image)).filter(
-        ImageFilter.GaussianBlur(max(image.shape) / 12)
-    )
+    thumbnail = _thumbnail(image)
+    blurred = thumbnail.filter(ImageFilter.GaussianBlur(max(thumbnail.size) / 12))
+    around = blurred.resize(image.shape[::-1], Image.Resampling.BILINEAR)
     contrast = image.astype(np.float32) - np.asarray(around)
     return float((contrast * contrast * contrast).sum()) < 0  # a power costs seventy times more
 
@@ -147,23 +147,27 @@ def _thumbnail(image: Gray) -> Image.Image:
 
 def separate(image: Gray, scene: Scene) -> Gray:
     """Separate ink from paper: uint8, same shape, 0 on paper to 255 on full ink."""
-    contrast = scene.paper - (image if scene.dark_ink else ~image)
+    contrast = np.subtract(scene.paper, image if scene.dark_ink else ~image, dtype=np.int16)
+    levels = np.bincount(contrast.ravel() + WHITE, minlength=2 * WHITE + 1).cumsum()
     noise = _noise(contrast)
     least = max(LEAST_CONTRAST, FAINTEST * noise)
+    specks = 1
     if scene.photograph:
-        odd, specks = int(ODD_SHARE * image.size), int(BRIGHTEST * image.size) + 1
-        parted = np.partition(contrast.ravel(), (odd, -specks))
-        least, peak = max(least, -ONE_SIDED * float(parted[odd])), float(parted[-specks])
-    else:
-        peak = float(contrast.max())
+        specks += int(BRIGHTEST * image.size)
+        odd = int(levels.searchsorted(int(ODD_SHARE * image.size), "right")) - WHITE
+        least = max(least, -ONE_SIDED * odd)
+    peak = int(levels.searchsorted(image.size - specks, "right")) - WHITE
     if peak < least:
         return np.zeros_like(image)
     floor = max(4 * noise, 0.05 * peak)
-    full = quantile(contrast[contrast >= peak / 2], 0.5)
-    return (((contrast - floor) / max(full - floor, 1)).clip(0, 1) * 255).astype(np.uint8)
+    below = int(levels[(peak + 1) // 2 + WHITE - 1])  # of half the peak
+    full = int(levels.searchsorted((below + image.size - 1) // 2, "right")) - WHITE
+    scale = 255 / max(full - floor, 1)
+    table = ((_CONTRASTS - floor) * scale).clip(0, 255).astype(np.uint8)
+    return np.asarray(table[contrast + WHITE])
 
 
-def _noise(contrast: npt.NDArray[np.float32]) -> float:
+def _noise(contrast: npt.NDArray[np.int16]) -> float:
     """Standard deviation of the paper along the border, in gray levels.
 
     By the median distance from the median, both of which ink moves little while most of the border
@@ -173,28 +177,50 @@ def _noise(contrast: npt.NDArray[np.float32]) -> float:
     return 1.4826 * quantile(np.abs(border - quantile(border, 0.5)), 0.5)
 
 
-def _lit_paper(light_paper: Gray) -> npt.NDArray[np.float32]:
+def _lit_paper(light_paper: Gray) -> Gray:
     """The light on the sheet: strokes are closed by a window wider than they are."""
-    thumbnail = np.asarray(_thumbnail(light_paper), dtype=np.int16)
-    reach = WIDEST_STROKE // 2
-    # The light goes on beyond the border as it came, else closing would brighten dark corners.
-    beyond = np.pad(thumbnail, reach, mode="reflect", reflect_type="odd").clip(0, 255)
-    paper = closed(beyond.astype(np.uint8), reach)[reach:-reach, reach:-reach]
+    thumbnail = np.asarray(_thumbnail(light_paper), np.int16)
+    paper = closed(extended(thumbnail, WIDEST_STROKE // 2), WIDEST_STROKE)
     size = light_paper.shape[1], light_paper.shape[0]
     smooth = Image.fromarray(np.ascontiguousarray(paper)).filter(ImageFilter.GaussianBlur(1))
-    return np.asarray(smooth.resize(size, Image.Resampling.BICUBIC), dtype=np.float32)
+    return np.asarray(smooth.resize(size, Image.Resampling.BICUBIC))
 
 
-def closed(image: Gray, reach: int) -> Gray:
-    """Gray closing: what is dark, and narrower than a window that reaches so far, is filled.
+def extended(thumbnail: npt.NDArray[np.int16], reach: int) -> Gray:
+    """With twice so many pixels more on each side: the light goes on as it came, then stays.
 
-    The window is a square, so rows and columns follow each other; Pillow's filters, which sort what
-    is in each window, take ten times as long.
+    Otherwise closing would brighten dark corners. As `np.pad` by `reach` with
+    `reflect_type="odd"` and again with `mode="edge"`, which take ten times as long.
     """
-    height, width = image.shape
-    shifts = range(2 * reach + 1)
+    for _ in range(2):
+        steps = np.arange(1, 2 * reach + 1).clip(max=min(reach, len(thumbnail) - 1))
+        before = 2 * thumbnail[0] - thumbnail[steps[::-1]]
+        after = 2 * thumbnail[-1] - thumbnail[-1 - steps]
+        thumbnail = np.concatenate([before, thumbnail, after]).T
+    return thumbnail.clip(0, WHITE).astype(np.uint8)
+
+
+def closed(image: Gray, window: int) -> Gray:
+    """Gray closing: what is dark, and narrower than a square window, is filled.
+
+    Args:
+        image: uint8, `[h, w]`.
+        window: pixels, odd.
+
+    Returns:
+        the inner part, `[h - 2 * window + 2, w - 2 * window + 2]`, where the window is whole.
+    """
     for extreme in (np.maximum, np.minimum):
-        padded = np.pad(image, reach, mode="edge")
-        rows = extreme.reduce([padded[shift : shift + height] for shift in shifts])
-        image = extreme.reduce([rows[:, shift : shift + width] for shift in shifts])
+        for _ in range(2):
+            image = _slid(image, window, extreme).T
+    return image
+
+
+def _slid(image: Gray, window: int, extreme: np.ufunc) -> Gray:
+    """The extreme of each so many rows; of twice as many at each step."""
+    seen = 1
+    while seen < window:
+        step = min(seen, window - seen)
+        image = extreme(image[:-step], image[step:])
+        seen += step
     return image

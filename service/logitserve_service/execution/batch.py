@@ -83,13 +83,14 @@ class Batch:
     def _samples_of(self, job: Job, limit: int, max_pixels: int) -> list[Samples] | None:
         """The images of a job; None if it has failed, or is large."""
         samples: list[Samples] = []
+        spec = self._predictor.card.input
         most = self._pixels + MOST_PIXELS_READ
         try:
             for image in job.part:
                 if self._pixels > most:
                     self.large.append(job)
                     return None
-                samples.append(sample := read(image, limit))
+                samples.append(sample := read(image, spec, limit))
                 self._pixels += sample.shape[0] * sample.shape[1]
         except TooManyPixelsError as error:
             if limit < max_pixels:
@@ -123,7 +124,11 @@ class Batch:
             return
         try:
             spec = self._predictor.card.input
-            self._empty = preprocessing.finish(self._images, self._samples, self._pending, spec)
+            if self._pending:
+                sources = [image for job in self._jobs for image in job.part]
+                self._empty = preprocessing.finish(
+                    self._images, self._samples, self._pending, spec, sources
+                )
             if self._samples:
                 self.preprocessing_seconds = time.perf_counter() - self.begun
             begun, cpu_begun = time.perf_counter(), time.thread_time()

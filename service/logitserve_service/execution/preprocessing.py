@@ -87,7 +87,9 @@ class Decoders:
             if spec.fit is Fit.DIGIT and not NOTHING_WRITTEN.isdisjoint(warnings):
                 empty.append(index)
         job.timing = job.timing or Timing()
-        job.timing.preprocessing += time.perf_counter() - begun
+        seconds = time.perf_counter() - begun
+        job.timing.preprocessing += seconds
+        job.arrived += seconds  # the rest is time in the queue
         return fitted
 
 
@@ -106,12 +108,12 @@ def has_large(part: Inputs) -> bool:
     return False
 
 
-def read(image: Image, max_pixels: int) -> Samples:
+def read(image: Image, spec: InputSpec, max_pixels: int) -> Samples:
     """A small image as samples.
 
     Raises:
         ImageError: it cannot be used, or has more than `max_pixels`.
     """
     if isinstance(image, bytes):
-        return images.decode(image, max_pixels=max_pixels)
+        return preprocessing.read(image, spec, max_pixels=max_pixels)
     return preprocessing.samples_of(image, max_pixels=max_pixels)

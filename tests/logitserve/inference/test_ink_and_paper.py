@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 from scipy import ndimage
 
-from logitserve.inference.mnist.segment import Gray, closed, monochrome, quantile
+from logitserve.inference.mnist.segment import Gray, closed, extended, monochrome, quantile
 
 SIDES = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40)
 
@@ -23,11 +23,20 @@ def test_a_quantile_is_that_of_numpy(values: Gray, share: float) -> None:
     assert quantile(values, share) == pytest.approx(reference, abs=1e-9)
 
 
-@given(picture=arrays(np.uint8, SIDES), reach=st.integers(0, 8))
+@given(picture=arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, min_side=33, max_side=50)),
+       reach=st.integers(0, 8))  # fmt: skip
 def test_a_closing_is_that_of_scipy(picture: Gray, reach: int) -> None:
-    size = 2 * reach + 1
-    reference = ndimage.grey_closing(picture, size=(size, size), mode="nearest")
-    np.testing.assert_array_equal(closed(picture, reach), reference)
+    window, rim = 2 * reach + 1, 2 * reach
+    reference = ndimage.grey_closing(picture, size=(window, window))
+    inner = reference[rim : len(reference) - rim, rim : reference.shape[1] - rim]
+    np.testing.assert_array_equal(closed(picture, window), inner)
+
+
+@given(light=arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, min_side=7, max_side=40)))
+def test_light_goes_on_as_numpy_lets_it(light: Gray) -> None:
+    beyond = np.pad(light.astype(np.int16), 6, mode="reflect", reflect_type="odd")
+    reference = np.pad(beyond.clip(0, 255), 6, mode="edge")
+    np.testing.assert_array_equal(extended(light.astype(np.int16), 6), reference)
 
 
 @given(gray=arrays(np.uint8, SIDES))

@@ -1,6 +1,7 @@
 """The queue before a model, on a real event loop with a real network."""
 
 import asyncio
+import time
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,17 @@ async def test_the_images_of_a_request_keep_their_order(
     assert_result(result, images)
     assert max(gated.batches) <= MAX_BATCH
     assert (result.timing.preprocessing > 0) == (form != "tensor")
+
+
+async def test_times_of_a_large_image_add_up_to_what_passed(gated: GatedPredictor) -> None:
+    batcher = batcher_of(gated)
+    begun = time.perf_counter()
+    result = await answer(batcher, [png(random_picture(1)).ljust(IN_PLACE_BYTES + 1)])
+    elapsed = time.perf_counter() - begun
+    timing = result.timing
+    assert timing.preprocessing > 0  # which is no time in the queue
+    assert timing.queue + timing.preprocessing + timing.inference <= elapsed
+    assert timing.queue > 0
 
 
 async def test_a_request_of_many_images_leaves_room_for_others(gated: GatedPredictor) -> None:
