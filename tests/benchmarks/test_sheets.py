@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks import sheets
+from benchmarks.sheet_kinds import TUNED
+from benchmarks.unseen_sheets import UNSEEN
 from logitserve_training import drawings
 
 COUNT = 12
@@ -31,7 +33,7 @@ SOMETIMES_KNOWN = {
 only `digits` is held to a quarter of them."""
 
 
-@pytest.mark.parametrize("kind", [*sheets.TUNED, *sheets.UNSEEN])
+@pytest.mark.parametrize("kind", [*TUNED, *UNSEEN])
 def test_sheets(kind: str) -> None:
     right, _, *known = sheets.measure(kind, DIGITS, CLASSES, MODELS)
     assert right >= 0.8 or kind in HARD
