@@ -22,6 +22,7 @@ HARD = {
     "leaves",
     "flicker",
     "wood",
+    "wiped board",
 }
 """Bars or several edges of shadows, as wide and as dark as strokes: many digits are lost."""
 SOMETIMES_KNOWN = {
