@@ -48,6 +48,8 @@ FULL: Final = 0.5
 """Share of its box from which a piece that meets the border is a shadow, unless it is slender."""
 SLENDER: Final = 2.2
 """Longer over shorter side of a 1."""
+CLOSE: Final = 1.5
+"""Longer over shorter side of a picture that was cut out around a 1."""
 FLAT: Final = 2.2
 """Width over height of a piece from which it is a dash (measured on MNIST: at most 2)."""
 
@@ -76,6 +78,8 @@ class Pieces(NamedTuple):
     """`[n, 4]`: top, left, bottom, right of each piece; the last two are the first outside."""
     foreign: Mask
     """Of each piece: whether it meets the border as handwriting does not."""
+    along: Mask
+    """Of each piece: whether it lies along the border; one that does is foreign."""
 
 
 def find(ink: Gray) -> Mask:
@@ -228,8 +232,10 @@ def _main_pieces(on: Mask) -> Mask:
     tall, wide = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     longer = np.maximum(tall, wide)
     likely = (longer >= SMALLEST * longest) & (wide < FLAT * tall)
-    full = (sizes >= FULL * tall * wide) & (longer < SLENDER * np.minimum(tall, wide))
-    likely &= ~(pieces.foreign & full)
+    slender = longer >= SLENDER * np.minimum(tall, wide)
+    if longest < CLOSE * min(on.shape):  # only a picture that was cut out closely has a 1 there
+        slender &= ~pieces.along
+    likely &= ~(pieces.foreign & (sizes >= FULL * tall * wide) & ~slender)
     if len(sizes) == 1:
         return np.asarray(on & likely)
     own = likely & ~pieces.foreign & (sizes >= OWN * sizes.max()) & (longer >= OWN * longest)
@@ -265,8 +271,8 @@ def _pieces(on: Mask) -> Pieces:
     extremes = (np.minimum, rows), (np.minimum, left), (np.maximum, rows + 1), (np.maximum, right)
     boxes = np.array([extreme.reduceat(of_run, starts) for extreme, of_run in extremes]).T
     sides = (boxes == [0, 0, height, width]).sum(axis=1)
-    foreign = sides >= 2
-    for at, pixels, along in (
+    lies = np.zeros(len(sides), np.bool_)
+    for at, pixels, length in (
         ()
         if not sides.any()
         else (
@@ -276,8 +282,9 @@ def _pieces(on: Mask) -> Pieces:
             (right == width, 1, height),
         )
     ):
-        foreign |= np.add.reduceat(at * pixels, starts) >= CONTACT * along
-    return Pieces(begins, ends, of, np.add.reduceat(lengths, starts), boxes, foreign)
+        lies |= np.add.reduceat(at * pixels, starts) >= CONTACT * length
+    sizes = np.add.reduceat(lengths, starts)
+    return Pieces(begins, ends, of, sizes, boxes, lies | (sides >= 2), lies)
 
 
 def _numbers(begins: list[int], ends: list[int], stride: int) -> list[int]:

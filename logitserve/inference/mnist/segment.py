@@ -95,9 +95,9 @@ class Scene(NamedTuple):
         return self._replace(paper=np.asarray(part.resize(size, Image.Resampling.BILINEAR)))
 
 
-def observe(image: Gray) -> Scene:
-    """Look at the whole image, uint8 `[h, w]`."""
-    photograph = max(image.shape) >= PHOTOGRAPH_SIDE
+def observe(image: Gray, sent: tuple[int, ...]) -> Scene:
+    """Look at the whole image, uint8 `[h, w]`, that was sent in another shape perhaps."""
+    photograph = max(sent) >= PHOTOGRAPH_SIDE
     middle = _middle(image) if photograph else image
     uneven = photograph and _unevenness(np.asarray(_thumbnail(middle))) > EVEN_PAPER
     dark_ink = _is_skewed_to_dark(middle) if uneven else _is_darker_inside(middle)

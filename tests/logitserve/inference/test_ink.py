@@ -79,6 +79,19 @@ def test_nothing_is_known_of_an_empty_sheet(model: str, kind: str) -> None:
         assert row.scores.known is False
 
 
+@pytest.mark.parametrize("side", [97, 112, 127, 128])
+@pytest.mark.parametrize("model", MODELS)
+def test_what_is_shrunk_to_a_small_overview_is_a_photograph_still(model: str, side: int) -> None:
+    framed, stapled = np.full((2, side, side), 235, np.uint8)
+    framed[5:-5, 5:-5] = 40
+    framed[8:-8, 8:-8] = 235
+    stapled[6:8, 6:12] = 40
+    predictor = Predictor.load(REPOSITORY.model_file(model))
+    known = predictor.predict(preprocessing.prepare([framed, stapled], DIGIT)).known
+    assert known is not None
+    assert not known.any()
+
+
 @pytest.mark.parametrize("sigma", [0, 3, 5, 8])
 @pytest.mark.parametrize("model", MODELS)
 def test_nothing_is_known_of_noisy_paper_of_the_size_of_the_input(model: str, sigma: int) -> None:
