@@ -1,4 +1,7 @@
 import io
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +17,7 @@ from logitserve_training.datasets.dataset import Dataset
 from logitserve_training.errors import DivergedError
 from logitserve_training.fit import Epoch, _batches, fit
 from logitserve_training.networks import PixelStatistics, build
-from logitserve_training.progress import Reporter
+from logitserve_training.progress import Advance, Reporter
 from logitserve_training.recipes import NetworkName, Optimizer, Options, Recipe
 from logitserve_training.statistics.calibration import losses as nll
 
@@ -217,3 +220,31 @@ def test_a_loss_that_runs_away_is_an_error_that_names_the_option(dataset: Datase
             recipes.find("digits-mlp"),
             replace(OPTIONS, optimizer=Optimizer.SGD, learning_rate=1e30),
         )
+
+
+class Interrupting:
+    """Is interrupted while it is destroyed, where Python drops what is raised."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interruption_that_python_drops_ends_the_training(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+
+    @contextmanager
+    def steps(*_: object) -> Iterator[Advance]:
+        def advance(more: int) -> None:
+            told.append(more)
+            if len(told) == 3:
+                Interrupting()
+
+        yield advance
+
+    monkeypatch.setattr(Reporter, "steps", steps)
+    with pytest.raises(KeyboardInterrupt):
+        fitted(dataset, recipes.RECIPES["softmax-regression"], OPTIONS)
+    assert len(told) == 3

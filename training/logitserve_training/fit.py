@@ -18,6 +18,7 @@ from logitserve_training.backend import keras, tf
 from logitserve_training.datasets.dataset import Classes, Images, LabeledImages
 from logitserve_training.disturb import disturb
 from logitserve_training.errors import DivergedError
+from logitserve_training.interruption import remembered
 from logitserve_training.progress import Reporter, Stopwatch
 from logitserve_training.recipes import Augmentation, Optimizer, Options, Recipe, Schedule
 
@@ -112,8 +113,12 @@ def fit(
         return log.epochs
     if checkpoint is not None:
         callbacks.append(keras.callbacks.BackupAndRestore(checkpoint / "state"))
-    with reporter.steps("fit", steps * (options.epochs - done)) as advance:
-        count_steps = keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: advance(1))  # noqa: ARG005
+    with reporter.steps("fit", steps * (options.epochs - done)) as advance, remembered() as check:
+
+        def end_step(batch: int, logs: Any) -> None:  # noqa: ARG001 - Keras names them
+            advance(1)
+            check()
+
         network.fit(
             _batches(train, fresh, recipe, options, done=done, strange=strange),
             shuffle=False,  # the stream already is
@@ -121,9 +126,14 @@ def fit(
             epochs=options.epochs,
             validation_data=(validation.images, _targets(validation.classes, recipe.head)),
             validation_batch_size=1000,
-            callbacks=[*callbacks, log.callback, count_steps],
+            callbacks=[
+                *callbacks,
+                log.callback,
+                keras.callbacks.LambdaCallback(on_train_batch_end=end_step),
+            ],
             verbose=0,
         )
+        check()
     _require_convergence(log.epochs, options, is_stopped=best is not None and best.is_stopped)
     if best is not None:
         best.restore(reporter)

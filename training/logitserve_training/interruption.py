@@ -1,0 +1,36 @@
+"""An interruption that is not lost: Python drops what is raised while it destroys an object."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def remembered() -> Iterator[Callable[[], None]]:
+    """Remember Ctrl-C for as long as the block lasts.
+
+    Yields:
+        what raises KeyboardInterrupt if there was one, which libraries may have dropped.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield lambda: None
+        return
+    is_interrupted = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal is_interrupted
+        is_interrupted = True
+        before(number, frame)
+
+    def check() -> None:
+        if is_interrupted:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)
