@@ -91,7 +91,9 @@ def test_the_last_pictures_are_seen_as_they_are(
     dataset: Dataset, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pictures that are varied come out black here, so what the network saw tells which were."""
-    monkeypatch.setattr("logitserve_training.batches.vary", lambda images, *_: tf.zeros_like(images))
+    monkeypatch.setattr(
+        "logitserve_training.batches.vary", lambda images, *_: tf.zeros_like(images)
+    )
     assert recipe.augmentation is not None
     for until, seen_black in ((1.0, [True] * 4), (0.5, [True, True, False, False])):
         varying = replace(recipe, augmentation=replace(recipe.augmentation, until=until))
@@ -160,10 +162,9 @@ def test_training_ends_when_validation_gets_no_better(dataset: Dataset) -> None:
     assert len(epochs) == 11
 
 
-@pytest.mark.parametrize("name", ["digits", "digits-robust"])
-def test_a_convolutional_recipe_takes_a_step(dataset: Dataset, name: str) -> None:
+def test_a_convolutional_recipe_takes_a_step(dataset: Dataset) -> None:
     small = replace(dataset, train=dataset.train[:64], validation=dataset.validation[:20])
-    _, epochs = fitted(small, recipes.find(name), replace(OPTIONS, epochs=1))
+    _, epochs = fitted(small, recipes.find("digits"), replace(OPTIONS, epochs=1))
     assert np.isfinite(epochs[0].validation_loss)
 
 
