@@ -3,7 +3,7 @@
     python -m benchmarks.novelty --data FOLDER
 
 prints, for each kind of `logitserve_training.strangers`, the share that each score finds at 1 %
-false alarms on the validation part. The scores are computed from the file of `digits-robust`: its
+false alarms on the validation part. The scores are computed from the file of `digits`: its
 logits, its last output, and the features before its last layer.
 """
 
@@ -24,7 +24,7 @@ from logitserve_training.datasets import mnist
 from logitserve_training.datasets.dataset import Images
 from logitserve_training.progress import Reporter
 
-FILE: Final = Path(__file__).parents[1] / "models/digits-robust/1/model.onnx"
+FILE: Final = Path(__file__).parents[1] / "models/digits/1/model.onnx"
 FALSE_ALARMS: Final = 0.01
 PICTURES: Final = 500
 NEIGHBORS: Final = 10

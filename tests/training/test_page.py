@@ -17,8 +17,8 @@ from logitserve_training.baseline import Comparison
 from logitserve_training.calibrate import calibrate
 from logitserve_training.datasets.dataset import LabeledImages
 from logitserve_training.drawings import draw
+from logitserve_training.epochs import Epoch
 from logitserve_training.evaluate import Evaluation, evaluate, predict_all
-from logitserve_training.fit import Epoch
 from logitserve_training.measure import Measured, measure
 from logitserve_training.statistics.reliability import reliability
 from tests import tiny_models

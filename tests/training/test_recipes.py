@@ -24,7 +24,6 @@ def test_the_shipped_models_have_their_recipes() -> None:
         "softmax-regression",
         "digits-mlp",
         "digits",
-        "digits-robust",
         "zero",
         "scenes",
         "folder",

@@ -7,8 +7,8 @@ from logitserve.inference import heads
 from logitserve.inference.card import Fit, Golden, Head, InputSpec, ModelCard
 from logitserve.inference.predictor import Predictions
 from logitserve_training import report
+from logitserve_training.epochs import Epoch
 from logitserve_training.evaluate import Evaluation
-from logitserve_training.fit import Epoch
 
 CARD = ModelCard(
     name="animals",

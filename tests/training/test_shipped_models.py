@@ -21,7 +21,6 @@ ASKED = (0.9, 0.95, 0.99)
 REPOSITORY = ModelRepository(Path(__file__).parents[2] / "models")
 LEAST_ACCURACY = {
     "digits": 0.9965,
-    "digits-robust": 0.996,
     "digits-mlp": 0.965,
     "softmax-regression": 0.920,
     "zero": 0.995,
@@ -47,8 +46,8 @@ def test_the_probabilities_of_the_default_model_are_right() -> None:
     assert metrics["ece"] <= 0.003
 
 
-def test_the_robust_model_is_right_on_corrupted_mnist_and_knows_clean_digits() -> None:
-    folder = REPOSITORY.model_file("digits-robust").parent / "report"
+def test_the_default_model_is_right_on_corrupted_mnist_and_knows_clean_digits() -> None:
+    folder = REPOSITORY.model_file("digits").parent / "report"
     rows = json.loads((folder / report.METRICS_FILE).read_text())["robustness"]
     clean, *others = [row for row in rows if row["group"] != "training"]
     published = [row["accuracy"] for row in others if row["group"] == "MNIST-C"]

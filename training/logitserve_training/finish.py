@@ -15,8 +15,8 @@ from logitserve_training import export, report, robustness
 from logitserve_training.baseline import Comparison
 from logitserve_training.calibrate import calibrate
 from logitserve_training.datasets.dataset import Dataset, Groups
+from logitserve_training.epochs import Epoch
 from logitserve_training.evaluate import Evaluation, evaluate, evaluated, predict_all
-from logitserve_training.fit import Epoch
 from logitserve_training.measure import measure
 from logitserve_training.progress import Reporter
 from logitserve_training.statistics.calibration import FEW, Logits, Truth

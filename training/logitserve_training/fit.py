@@ -1,11 +1,7 @@
 """Weights fitted to the training part, with the validation part looked at after each epoch."""
 
-import json
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from datetime import timedelta
-from itertools import count
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,47 +9,24 @@ import numpy as np
 
 from logitserve.inference.card import Head
 from logitserve_training import losses, made_up
-from logitserve_training.augment import vary
 from logitserve_training.backend import keras, tf
-from logitserve_training.datasets.dataset import Classes, Images, LabeledImages
-from logitserve_training.disturb import disturb
+from logitserve_training.batches import batches_of, pictures_of, targets_of
+from logitserve_training.datasets.dataset import Images, LabeledImages
+from logitserve_training.epochs import Best, Epoch, EpochLog
 from logitserve_training.errors import DivergedError
 from logitserve_training.interruption import remembered
-from logitserve_training.progress import Reporter, Stopwatch
-from logitserve_training.recipes import Augmentation, Optimizer, Options, Recipe, Schedule
+from logitserve_training.progress import Reporter
+from logitserve_training.recipes import Optimizer, Options, Recipe, Schedule
 
 _WARM_UP_SHARE: Final = 0.05
 _MOMENTUM: Final = 0.9
 _ESTIMATED: Final = 10_000
 """Pictures over which the statistics of batch normalization are estimated."""
 _ESTIMATED_BATCH: Final = 500
-EPOCHS_FILE: Final = "epochs.json"
-_BEST: Final = "best.npz"
-_LEAST_PATIENCE: Final = 10
-"""Epochs without a better one after which training ends, at least."""
 _PICTURES_A_STRANGER: Final = 22
 """Of the training part, for each stranger of a kind."""
 _AVERAGED_SHARE: Final = 0.1
 """Of the training, at most: or the average of a short one would still hold the fresh weights."""
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """What one pass over the training part gave."""
-
-    loss: float
-    """Mean over the training part, of the weights as they were at each step; nats."""
-    accuracy: float
-    """Likewise; a fraction."""
-    validation_loss: float
-    """Of the weights after the epoch (their moving average, if the recipe keeps one)."""
-    validation_accuracy: float
-    seconds: float
-    """Duration."""
-
-    def to_json(self) -> dict[str, float]:
-        """For `metrics.json`."""
-        return asdict(self)
 
 
 def fit(
@@ -96,14 +69,14 @@ def fit(
         loss=losses.fused(recipe.head, weights),
         metrics=[_accuracy(recipe.head)],
     )
-    log = _EpochLog(reporter, options.epochs, checkpoint)
+    log = EpochLog(reporter, options.epochs, checkpoint)
     done = len(log.epochs)
     strange = None
     if recipe.strangers:
         count = max(1, len(train) // _PICTURES_A_STRANGER)
         strange = made_up.make(train.images, recipe.input, options.seed, count=count)
     callbacks = _callbacks(recipe, optimizer)
-    best = _Best(log, options.epochs, checkpoint) if recipe.keeps_best else None
+    best = Best(log, options.epochs, checkpoint) if recipe.keeps_best else None
     if best is not None:
         callbacks.insert(0, best)  # before the weights are swapped back from their average
         best.set_model(network)
@@ -120,11 +93,11 @@ def fit(
             check()
 
         network.fit(
-            _batches(train, fresh, recipe, options, done=done, strange=strange),
+            batches_of(train, fresh, recipe, options, done=done, strange=strange),
             shuffle=False,  # the stream already is
             steps_per_epoch=steps,
             epochs=options.epochs,
-            validation_data=(validation.images, _targets(validation.classes, recipe.head)),
+            validation_data=(validation.images, targets_of(validation.classes, recipe.head)),
             validation_batch_size=1000,
             callbacks=[
                 *callbacks,
@@ -138,8 +111,10 @@ def fit(
     if best is not None:
         best.restore(reporter)
     if recipe.disturbed:
-        batches = _batches(train, fresh, recipe, options, done=options.epochs, strange=strange)
-        estimate_statistics(network, _pictures(batches, math.ceil(_ESTIMATED / options.batch_size)))
+        batches = batches_of(train, fresh, recipe, options, done=options.epochs, strange=strange)
+        estimate_statistics(
+            network, pictures_of(batches, math.ceil(_ESTIMATED / options.batch_size))
+        )
     else:
         estimate_statistics(network, train.images)
     return log.epochs
@@ -170,11 +145,6 @@ def estimate_statistics(network: "keras.Model", images: Images) -> None:
         network(images[np.sort(rows)], training=True)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
-
-
-def _pictures(batches: Any, count: int) -> Images:
-    """The pictures of the first batches of a stream."""
-    return np.concatenate([images for images, _ in batches.take(count).as_numpy_iterator()])
 
 
 def _require_convergence(epochs: list[Epoch], options: Options, *, is_stopped: bool) -> None:
@@ -210,186 +180,6 @@ def _callbacks(recipe: Recipe, optimizer: Any) -> list[Any]:
         keras.callbacks.TerminateOnNaN(),
         _shortened_average(optimizer),
     ]
-
-
-class _Best(keras.callbacks.Callback):  # type: ignore[misc] # Keras is not typed
-    """Keeps the weights that validation was best with, and stops when better ones stay away."""
-
-    def __init__(self, log: "_EpochLog", total: int, checkpoint: Path | None) -> None:
-        super().__init__()
-        self._log, self._file = log, None if checkpoint is None else checkpoint / _BEST
-        self._patience = max(_LEAST_PATIENCE, math.ceil(total / 3))
-        self._weights: list[Any] = []
-        losses = [epoch.validation_loss for epoch in log.epochs]
-        self._least = min(losses, default=math.inf)
-        self._total = total
-        self.number = 1 + losses.index(self._least) if losses else 0
-        """Of the best epoch."""
-        self.is_stopped = len(losses) - self.number >= self._patience
-
-    @property
-    def is_over(self) -> bool:
-        """Whether no epoch is left to train."""
-        return self.is_stopped or len(self._log.epochs) >= self._total
-
-    def on_test_end(self, logs: Any = None) -> None:
-        """Validation is over: these are the weights that it was run with."""
-        epoch = len(self._log.epochs) + 1
-        if logs["loss"] < self._least:
-            self._least, self.number = logs["loss"], epoch
-            self._weights = self.model.get_weights()
-            if self._file is not None:
-                np.savez(self._file, *self._weights)
-        elif epoch - self.number >= self._patience:
-            self.is_stopped = self.model.stop_training = True
-
-    def restore(self, reporter: Reporter) -> None:
-        """Give the network the best weights, also of before an interruption."""
-        reporter.line(f"the weights of epoch {self.number} are taken: the least validation loss")
-        if self._weights:
-            self.model.set_weights(self._weights)
-        elif self._file is not None and self._file.is_file():
-            with np.load(self._file) as kept:
-                self.model.set_weights([kept[f"arr_{i}"] for i in range(len(kept))])
-
-
-class _EpochLog:
-    """Keeps each epoch's figures and writes a line about it."""
-
-    def __init__(self, reporter: Reporter, total: int, checkpoint: Path | None) -> None:
-        self._file = None if checkpoint is None else checkpoint / EPOCHS_FILE
-        self.epochs: list[Epoch] = []
-        """Of the network's training; also those before it was interrupted."""
-        if self._file is not None and self._file.is_file():
-            self.epochs = [Epoch(**epoch) for epoch in json.loads(self._file.read_text())]
-        self.callback = keras.callbacks.LambdaCallback(
-            on_epoch_begin=lambda epoch, logs: self._begin(),  # noqa: ARG005 - Keras names them
-            on_epoch_end=self._end,
-            on_train_batch_end=self._step,
-        )
-        self._reporter = reporter
-        self._total = total
-        self._epoch = Stopwatch()
-        self._compiled = Stopwatch()
-
-    def _begin(self) -> None:
-        self._epoch = Stopwatch()
-
-    def _step(self, batch: int, logs: Any) -> None:  # noqa: ARG002 - Keras names it
-        if batch == 0 and not self.epochs:
-            self._compiled = Stopwatch()  # the first step compiles, and no other does
-
-    def _left(self) -> timedelta:
-        """The time of the epochs to come, without that of compiling."""
-        later = [epoch.seconds for epoch in self.epochs[1:]]
-        each = sum(later) / len(later) if later else self._compiled.seconds
-        return timedelta(seconds=round(each * (self._total - len(self.epochs))))
-
-    def _end(self, epoch: int, logs: dict[str, float]) -> None:
-        figures = Epoch(
-            loss=logs["loss"],
-            accuracy=logs["accuracy"],
-            # absent when the epoch was ended early by a NaN
-            validation_loss=logs.get("val_loss", math.nan),
-            validation_accuracy=logs.get("val_accuracy", math.nan),
-            seconds=self._epoch.seconds,
-        )
-        self.epochs.append(figures)
-        if self._file is not None:
-            self._file.write_text(json.dumps([epoch.to_json() for epoch in self.epochs]))
-        self._reporter.line(
-            f"epoch {epoch + 1}/{self._total}: loss {figures.loss:.4f}, "
-            f"accuracy {figures.accuracy:.4f}, validation loss {figures.validation_loss:.4f}, "
-            f"accuracy {figures.validation_accuracy:.4f}, {figures.seconds:.1f} s, "
-            f"left {self._left()}"
-        )
-
-
-def _batches(
-    train: LabeledImages,
-    fresh: Callable[[int], LabeledImages] | None,
-    recipe: Recipe,
-    options: Options,
-    *,
-    done: int = 0,
-    strange: Images | None = None,
-) -> Any:
-    """An endless stream of shuffled batches, the same for the same seed, after `done` epochs."""
-    steps = math.ceil(len(train) / options.batch_size)
-    targets = _targets(train.classes, recipe.head)
-    if fresh is None:
-        batches = (
-            tf.data.Dataset.from_tensor_slices((train.images, targets))
-            .shuffle(len(train), seed=options.seed)
-            .batch(options.batch_size)
-            .repeat()
-            .skip(done * steps)
-        )
-    else:
-
-        def stream() -> Iterator[tuple[Any, Any]]:
-            for number in count(done):
-                part = fresh(number)
-                for start in range(0, len(part), options.batch_size):
-                    batch = part[start : start + options.batch_size]
-                    yield batch.images, _targets(batch.classes, recipe.head)
-
-        signature = tuple(
-            tf.TensorSpec((None, *array.shape[1:]), array.dtype)
-            for array in (train.images, targets)
-        )
-        batches = tf.data.Dataset.from_generator(stream, output_signature=signature)
-    if recipe.augmentation is not None:
-        varying = _varying(recipe.augmentation, options.seed, options.epochs * steps)
-        batches = batches.enumerate(done * steps).map(varying)
-    if recipe.disturbed:
-        batches = batches.enumerate(done * steps).map(_disturbing(recipe, options, strange))
-    return batches.prefetch(4)
-
-
-def _varying(augmentation: Augmentation, seed: int, steps: int) -> Any:
-    """What is done to each numbered batch of a training of so many `steps`."""
-    varied_steps = round(augmentation.until * steps)
-
-    def vary_batch(step: Any, batch: tuple[Any, Any]) -> tuple[Any, Any]:
-        images, targets = batch
-        seeds = tf.stack([tf.constant(seed, tf.int64), step])
-        varied = tf.cond(
-            step < varied_steps, lambda: vary(images, augmentation, seeds), lambda: images
-        )
-        return varied, targets
-
-    return vary_batch
-
-
-def _disturbing(recipe: Recipe, options: Options, strange: Images | None) -> Any:
-    """What a recipe that disturbs does to each numbered batch: strangers come last."""
-    count = round(recipe.strangers * options.batch_size)
-
-    def mixed(images: Images, classes: Classes, step: Any) -> tuple[Images, Classes]:
-        generator = np.random.default_rng([options.seed, int(step)])
-        disturbed = round(recipe.disturbed * len(images))
-        parts = [disturb(images[:disturbed], generator), images[disturbed:]]
-        if strange is not None:
-            found = strange[generator.integers(len(strange), size=count)]
-            parts += [disturb(found[: count // 2], generator), found[count // 2 :]]
-            classes = np.append(classes, np.full(count, len(recipe.labels)))
-        return np.concatenate(parts), classes
-
-    def mix_batch(step: Any, batch: tuple[Any, Any]) -> tuple[Any, Any]:
-        images, targets = tf.numpy_function(mixed, [*batch, step], [tf.uint8, tf.int64])
-        images.set_shape((None, *recipe.input.shape))
-        targets.set_shape((None,))
-        return images, targets
-
-    return mix_batch
-
-
-def _targets(classes: Classes, head: Head) -> Any:
-    """What the loss compares logits with: class indices `[n]`, else 0 or 1 `[n, logits]`."""
-    if head is Head.SOFTMAX:
-        return classes
-    return classes.reshape(len(classes), -1).astype("float32")
 
 
 def _accuracy(head: Head) -> Any:

@@ -9,8 +9,9 @@ from typing import Final
 from logitserve.inference.card import Head
 from logitserve_training import backend, losses, networks
 from logitserve_training.datasets.dataset import Dataset
+from logitserve_training.epochs import EPOCHS_FILE, Epoch
 from logitserve_training.errors import OptionError, TrainingError
-from logitserve_training.fit import EPOCHS_FILE, Epoch, fit
+from logitserve_training.fit import fit
 from logitserve_training.progress import Reporter
 from logitserve_training.recipes import FOLDS_NEED_A_BACKBONE, Options, Recipe, Source
 

@@ -21,9 +21,9 @@ from logitserve_training import recipes
 from logitserve_training.backbone import Apart
 from logitserve_training.datasets import sources
 from logitserve_training.datasets.dataset import PARTS, Dataset
+from logitserve_training.epochs import Epoch
 from logitserve_training.errors import OptionError
 from logitserve_training.finish import finish
-from logitserve_training.fit import Epoch
 from logitserve_training.linear_head import Array
 from logitserve_training.on_top import fit_head
 from logitserve_training.progress import Reporter

@@ -17,8 +17,8 @@ from logitserve.inference.repository import REPORT_PAGE
 from logitserve_training import figures, page
 from logitserve_training.baseline import Comparison
 from logitserve_training.datasets.dataset import Images
+from logitserve_training.epochs import Epoch
 from logitserve_training.evaluate import Evaluation
-from logitserve_training.fit import Epoch
 from logitserve_training.measure import Measured
 from logitserve_training.robustness import Row
 

@@ -133,9 +133,9 @@ def _is_skewed_to_dark(image: Gray) -> bool:
 
     Gradients, the edges of shadows and noise go as far to the one side as to the other.
     """
-    thumbnail = _thumbnail(image)
-    blurred = thumbnail.filter(ImageFilter.GaussianBlur(max(thumbnail.size) / 12))
-    around = blurred.resize(image.shape[::-1], Image.Resampling.BILINEAR)
+    around = Image.fromarray(np.ascontiguousarray(image)).filter(
+        ImageFilter.GaussianBlur(max(image.shape) / 12)
+    )
     contrast = image.astype(np.float32) - np.asarray(around)
     return float((contrast * contrast * contrast).sum()) < 0  # a power costs seventy times more
 

@@ -18,7 +18,7 @@ from logitserve_training.drawings import SHEET, draw, to_png
 
 DIGIT = InputSpec(height=28, width=28, channels=1, fit=Fit.DIGIT)
 REPOSITORY = ModelRepository(Path(__file__).parents[3] / "models")
-MODELS = ("digits", "digits-robust", "digits-mlp", "softmax-regression", "zero")
+MODELS = ("digits", "digits-mlp", "softmax-regression", "zero")
 
 Sheet = npt.NDArray[np.float64]
 SIDE = 300
@@ -104,7 +104,7 @@ def test_nothing_is_known_of_noisy_paper_of_the_size_of_the_input(model: str, si
         assert not known.any()
 
 
-@pytest.mark.parametrize("model", [model for model in MODELS if model != "digits-robust"])
+@pytest.mark.parametrize("model", [model for model in MODELS if model != "digits"])
 def test_digits_that_were_cut_out_have_ink(model: str) -> None:
     predictor = Predictor.load(REPOSITORY.model_file(model))
     drawn = [np.asarray(draw(n % 10, seed=n, paper=SHEET).convert("L")) for n in range(60)]
