@@ -122,7 +122,9 @@ def command(
     image_column: str | None,
     name_column: str | None,
 ) -> None:
-    """Score pictures offline, without a server, or with --url by one.
+    """Score pictures offline, without a server.
+
+    With --url a server scores them, and the rows are the same.
 
     SOURCES are pictures, tar files and Parquet files of them, folders of either, or - for one
     picture on standard input. Rows come in their order, those of a folder by name. A picture that

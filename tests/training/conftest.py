@@ -4,6 +4,7 @@ scikit-learn's bundled digits (Alpaydin and Kaynak 1998, CC BY 4.0) come as 8×8
 project's own preprocessing makes them look like MNIST.
 """
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,3 +74,11 @@ def published(data: Path, models: Path) -> Published:
     return train(
         recipes.find("digits-mlp"), QUICK, data=data, models=models, console=Console(quiet=True)
     )
+
+
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C raises, also in what a shell has started in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -232,6 +232,7 @@ class Interrupting:
         signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.usefixtures("_interruptible")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interruption_that_python_drops_ends_the_training(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch

@@ -7,6 +7,8 @@ import pytest
 
 from logitserve_training.interruption import remembered
 
+pytestmark = pytest.mark.usefixtures("_interruptible")
+
 
 class Interrupting:
     """Is interrupted while it is destroyed."""
