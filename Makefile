@@ -65,9 +65,11 @@ lint: $(VENV)/.development ## check style and types, tests included
 	$(BIN)/mypy
 
 bench: $(VENV)/.development ## measure every form of a request beside peers: BENCH="--rows raw --quick"
+	@command -v wrk >/dev/null || scripts/install-debian-packages wrk
 	$(BIN)/python -m benchmarks.compare $(BENCH)
 
 bench-sweeps: $(VENV)/.development ## measure what a request costs against what it carries
+	@command -v wrk >/dev/null || scripts/install-debian-packages wrk
 	$(BIN)/python -m benchmarks.sweeps
 
 fuzz: $(VENV)/.development ## an hour of inputs that cost more than they are, and fuzzing guided by coverage

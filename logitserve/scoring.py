@@ -69,6 +69,11 @@ class Row:
     error: str | None = None
 
 
+def unread(picture: Picture, error: OSError) -> Row:
+    """The row of a picture whose file cannot be read."""
+    return Row(picture.name, error=f"cannot be read: {error.strerror or error}")
+
+
 def score(
     predictor: Predictor,
     pictures: Iterable[Picture],
@@ -97,15 +102,17 @@ def _rows(
     predictor: Predictor, pictures: Sequence[Picture], top_k: int | None, max_pixels: int
 ) -> list[Row]:
     """The rows of one chunk."""
+    spec = predictor.card.input
+    needed = preprocessing.needed_side(spec)
     images: dict[int, preprocessing.Prepared] = {}
     rows: dict[int, Row] = {}
     for index, picture in enumerate(pictures):
         try:
-            images[index] = preprocessing.prepare_one(
-                picture.read(), predictor.card.input, max_pixels=max_pixels
-            )
+            data = picture.read()
+            samples = preprocessing.read(data, spec, max_pixels=max_pixels, needed=needed)
+            images[index] = preprocessing.prepare([samples], spec, [data])
         except OSError as error:
-            rows[index] = Row(picture.name, error=f"cannot be read: {error.strerror or error}")
+            rows[index] = unread(picture, error)
         except ImageError as error:
             rows[index] = Row(picture.name, error=str(error))
     for index, outcome in _predicted(predictor, images, top_k).items():

@@ -8,7 +8,7 @@ from logitserve.client.answers import Prediction
 from logitserve.client.clients import Client
 from logitserve.client.errors import ResponseError
 from logitserve.client.steps import PICTURES_A_REQUEST, Asked
-from logitserve.scoring import Picture, Row, Scores
+from logitserve.scoring import Picture, Row, Scores, unread
 
 OF_A_PICTURE: Final = frozenset({400, 413, 415, 422})
 """Statuses that one picture of a request may be the reason of."""
@@ -35,7 +35,7 @@ def score(client: Client, pictures: Iterable[Picture], asked: Asked) -> Iterator
             try:
                 read[number] = picture.read()
             except OSError as error:
-                rows[number] = Row(picture.name, error=f"cannot be read: {error.strerror or error}")
+                rows[number] = unread(picture, error)
         for number, outcome in zip(read, _asked(client, list(read.values()), asked), strict=True):
             name = taken[number].name
             if isinstance(outcome, Scores):

@@ -199,17 +199,12 @@ def finish(
     return empty
 
 
-def prepare(samples: Sequence[Samples], spec: InputSpec) -> Prepared:
-    """Fit images to the network's input."""
+def prepare(
+    samples: Sequence[Samples], spec: InputSpec, sources: Sequence[bytes | Samples] = ()
+) -> Prepared:
+    """Fit images to the network's input; arguments as for `finish`."""
     images, pending = stack(samples, spec)
-    return Prepared(images, pending, finish(images, samples, pending, spec))
-
-
-def prepare_one(data: bytes, spec: InputSpec, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Prepared:
-    """Decode one encoded image, as `images.decode` does, and fit it: a batch of one."""
-    samples = [read(data, spec, max_pixels=max_pixels, needed=needed_side(spec))]
-    images, pending = stack(samples, spec)
-    return Prepared(images, pending, finish(images, samples, pending, spec, [data]))
+    return Prepared(images, pending, finish(images, samples, pending, spec, sources))
 
 
 def together(parts: Sequence[Prepared]) -> Prepared:

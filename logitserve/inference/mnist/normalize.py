@@ -22,8 +22,8 @@ Box = tuple[int, int, int, int]
 WORKING_SIDE: Final = 96
 """Pixels. What is larger is shrunk to this."""
 ENOUGH: Final = 48
-"""Pixels: handwriting that is smaller in the overview is cut out of the image itself (at 48 as many
-are right: `python -m benchmarks.sheets`)."""
+"""Pixels, over twice those of the final digit: handwriting that is smaller in the overview is cut
+out of the image itself."""
 NEAR_SIDE: Final = 144
 """Pixels. What is cut out of the image is shrunk to this."""
 STROKE: Final = (1.7, 4.0)

@@ -96,7 +96,12 @@ class Scene(NamedTuple):
 
 
 def observe(image: Gray, sent: tuple[int, ...]) -> Scene:
-    """Look at the whole image, uint8 `[h, w]`, that was sent in another shape perhaps."""
+    """Look at the whole image.
+
+    Args:
+        image: uint8, `[h, w]`.
+        sent: the shape that it had before it was shrunk, which tells photographs from drawings.
+    """
     photograph = max(sent) >= PHOTOGRAPH_SIDE
     middle = _middle(image) if photograph else image
     uneven = photograph and _unevenness(np.asarray(_thumbnail(middle))) > EVEN_PAPER

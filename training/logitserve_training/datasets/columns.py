@@ -20,18 +20,8 @@ _YES: Final = frozenset({"1", "1.0", "true", "yes", "y", "t"})
 _NO: Final = frozenset({"0", "0.0", "-1", "false", "no", "n", "f"})
 _CLASS_COLUMNS: Final = frozenset(
     {"label", "labels", "class", "classes", "class_name", "class_id", "label_name", "category"}
-    | {
-        "categories",
-        "choice",
-        "target",
-        "targets",
-        "tag",
-        "tags",
-        "species",
-        "breed",
-        "diagnosis",
-        "y",
-    }
+    | {"categories", "choice", "target", "targets", "tag", "tags", "species", "breed"}
+    | {"diagnosis", "y"}
 )
 """What people call a column of classes or of labels."""
 _SEPARATORS: Final = (LISTED, "|", ";", ",")
