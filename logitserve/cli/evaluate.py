@@ -70,6 +70,6 @@ def _robustness(predictor: Predictor, pictures: "LabeledImages") -> None:
             text += f", unknown {row.unknown:.3f}"
         if row.covered is not None:
             text += f", sets of 90 % hold {row.covered:.3f} with {row.set_size:.2f} labels"
-        click.echo(text + ("" if row.group != "training" else " [trained on]"))
+        click.echo(text + ("" if row.group != "training" else " [a family of the recipe digits]"))
     for name, mean, worst, ece, kinds in robustness.means(rows):
         click.echo(f"{name}, {kinds} kinds: mean {mean:.3f}, worst {worst:.3f}, ece {ece:.3f}")

@@ -30,7 +30,7 @@ class Row:
     group: str
     """"clean", "MNIST-C", "others", or "training": the families that recipes train on."""
     like: str | None
-    """The family of the training that it is like; None: held out altogether."""
+    """The family of `disturb` that it is like, which recipes train on; None: none of them."""
     pictures: int
     accuracy: float
     """Of a sigmoid model the share of exact matches."""
@@ -88,11 +88,13 @@ def means(rows: list[Row]) -> Iterator[tuple[str, float, float, float, int]]:
     """Of groups of rows: name, mean and lowest accuracy, mean calibration error, kinds."""
     groups = {
         "MNIST-C": [row for row in rows if row.group == "MNIST-C"],
-        "held out altogether": [row for row in rows if row.like is None and row.group != "clean"],
-        "like one of the training": [
+        "like none of the families": [
+            row for row in rows if row.like is None and row.group != "clean"
+        ],
+        "like one of the families": [
             row for row in rows if row.like is not None and row.group != "training"
         ],
-        "of the training": [row for row in rows if row.group == "training"],
+        "families of `disturb`": [row for row in rows if row.group == "training"],
     }
     for name, group in groups.items():
         if group:
