@@ -7,6 +7,7 @@
     │   └── PixelArrayError
     ├── NonFiniteLogitsError   the network's output is NaN or infinite
     ├── CoverageError          no prediction sets of that coverage, or none at all
+    ├── ExplanationError       no such explanation: of that label, or by that method
     ├── ModelFileError         this model file must not be served
     │   ├── FileChangedError
     │   ├── CardMissingError
@@ -79,6 +80,10 @@ class NonFiniteLogitsError(InferenceError):
 
 class CoverageError(InferenceError):
     """The coverage is outside the range, or the model has no prediction sets."""
+
+
+class ExplanationError(InferenceError):
+    """There is no such explanation: the label does not exist, or the method does not apply."""
 
 
 class ModelFileError(InferenceError):

@@ -41,7 +41,7 @@ class Reading:
 
 
 @contextmanager
-def in_memory(chunks: Iterable[bytes]) -> Iterator[Reading]:
+def in_memory(chunks: Iterable[bytes | memoryview]) -> Iterator[Reading]:
     """Hold bytes as a file in memory (`memfd_create`) for as long as the block lasts.
 
     onnxruntime keeps Python's lock while it parses bytes, but not while it parses a file;

@@ -47,6 +47,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     inference.TooManyPixelsError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     inference.NonFiniteLogitsError: HTTPStatus.UNPROCESSABLE_ENTITY,
     inference.CoverageError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    inference.ExplanationError: HTTPStatus.UNPROCESSABLE_ENTITY,
 }
 """Error class → status, also of subclasses. Any other class is a fault of the service: 500."""
 

@@ -1,0 +1,177 @@
+"""The feature maps behind a network's logits, where these are linear in the means of the maps.
+
+A graph that ends features → mean over all places → linear layer has logits at each place, whose
+mean are those of the image: class activation maps (Zhou et al. 2016, arXiv:1512.04150). They need
+no gradients. The graph is read as protobuf (onnx.proto), so that no package for ONNX is needed.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from logitserve.inference import runtime
+from logitserve.inference.errors import ModelFileError
+from logitserve.inference.model_file import in_memory
+from logitserve.inference.predictor import INPUT, OUTPUT
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+Floats = npt.NDArray[np.float32]
+Field = tuple[int, memoryview, memoryview]
+"""Number of a protobuf field, its value, and the whole of it with its tag."""
+
+POOLS: Final = frozenset({b"GlobalAveragePool", b"ReduceMean", b"AveragePool"})
+"""Operators that may be the mean over all places; whether they are, their numbers tell."""
+_GRAPH: Final = 7  # of ModelProto
+_NODE, _NAME, _INITIALIZER, _INPUT, _OUTPUT = 1, 2, 5, 11, 12  # of GraphProto
+_NODE_INPUT, _NODE_OUTPUT, _OPERATOR = 1, 2, 4  # of NodeProto
+_TENSOR_NAME: Final = 8  # of TensorProto
+_FLOAT_TENSOR: Final = b"\x12\x04\x0a\x02\x08\x01"  # ValueInfoProto.type.tensor_type.elem_type = 1
+CLOSE: Final = 1e-4
+"""By which the logits of places may miss what they should be, over the largest of them."""
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    """A number of variable length, and where it ends."""
+    value = shift = 0
+    while True:
+        value |= (data[at] & 127) << shift
+        shift, at = shift + 7, at + 1
+        if data[at - 1] < 128:
+            return value, at
+
+
+def _fields(data: memoryview) -> Iterator[Field]:
+    at = 0
+    while at < len(data):
+        begin = at
+        tag, start = _varint(data, at)
+        match tag & 7:
+            case 0:
+                _, at = _varint(data, start)
+            case 2:
+                length, start = _varint(data, start)
+                at = start + length
+            case kind:
+                at = start + (8 if kind == 1 else 4)
+        yield tag >> 3, data[start:at], data[begin:at]
+
+
+def _message(number: int, value: bytes) -> bytes:
+    """A field with a message or text."""
+    length, head = len(value), bytes([number << 3 | 2])
+    while length > 127:
+        head, length = head + bytes([length & 127 | 128]), length >> 7
+    return head + bytes([length]) + value
+
+
+def _values(data: memoryview, number: int) -> list[memoryview]:
+    return [value for found, value, _ in _fields(data) if found == number]
+
+
+def _ending(nodes: list[memoryview]) -> tuple[memoryview, list[memoryview]] | None:
+    """The pool that all paths to the logits pass, and what is behind it; None if there is none."""
+    makers = {name: node for node in nodes for name in _values(node, _NODE_OUTPUT)}
+    pool, behind, waiting = None, set(), [memoryview(OUTPUT.encode())]
+    while waiting:
+        name = waiting.pop()
+        if name == INPUT.encode():
+            return None  # a path without the pool
+        node = makers.get(name)
+        if node is None or node is pool or node in behind:
+            continue
+        if pool is None and _values(node, _OPERATOR)[0] in POOLS:
+            pool = node
+            continue
+        behind.add(node)
+        waiting += _values(node, _NODE_INPUT)
+    return None if pool is None else (pool, [node for node in nodes if node in behind])
+
+
+class FeatureMaps:
+    """A network that also gives its feature maps, and what follows their mean as a network."""
+
+    def __init__(
+        self,
+        session: "onnxruntime.InferenceSession",
+        head: "onnxruntime.InferenceSession",
+        names: list[str],
+        batch: int | None,
+    ) -> None:
+        self.session = session
+        self._head = head
+        self._names = names
+        self._batch = batch
+
+    @classmethod
+    def of(cls, model: bytes, batch: int | None) -> "FeatureMaps | None":
+        """Those of an ONNX file whose graph takes so many images; None where it ends otherwise."""
+        whole_model = list(_fields(memoryview(model)))
+        (graph,) = (value for number, value, _ in whole_model if number == _GRAPH)
+        fields = list(_fields(graph))
+        ending = _ending([value for number, value, _ in fields if number == _NODE])
+        if ending is None:
+            return None
+        pool, behind = ending
+        names = [bytes(_values(pool, part)[0]) for part in (_NODE_INPUT, _NODE_OUTPUT)]
+        # Where a file has a message twice, the two are merged: so outputs are appended.
+        shown = b"".join(_message(_OUTPUT, _message(1, name)) for name in names)
+        needed = {name for node in behind for name in _values(node, _NODE_INPUT)}
+        kept: list[bytes | memoryview] = [
+            whole
+            for number, value, whole in fields
+            if number == _NAME
+            or (number == _NODE and value in behind)
+            or (number == _INITIALIZER and needed.issuperset(_values(value, _TENSOR_NAME)))
+        ]
+        ends = ((_INPUT, names[1]), (_OUTPUT, OUTPUT.encode()))
+        kept += [_message(part, _message(1, name) + _FLOAT_TENSOR) for part, name in ends]
+        rest = [whole for number, _, whole in whole_model if number != _GRAPH]
+        try:
+            with in_memory([model, _message(_GRAPH, shown)]) as content:
+                session = runtime.open_reading(content)
+            with in_memory([*rest, _message(_GRAPH, b"".join(kept))]) as content:
+                head = runtime.open_reading(content)
+        except ModelFileError:  # of types or operators that cannot be cut there
+            return None
+        return cls(session, head, [name.decode() for name in names], batch)
+
+    def logits(self, image: npt.NDArray[np.uint8]) -> tuple[Floats, Floats] | None:
+        """The logits of each place of the feature maps, and those without any feature.
+
+        Args:
+            image: uint8, `[1, height, width, channels]` of the card.
+
+        Returns:
+            `[rows, columns, k]` and `[k]`: the mean of the first and the second add up to the
+            logits of the image; None where they do not.
+        """
+        images = image if self._batch is None else image.repeat(self._batch, axis=0)
+        logits, features, pooled = self.session.run([OUTPUT, *self._names], {INPUT: images})
+        if features.ndim != 4:
+            return None
+        for places in (features[0], np.moveaxis(features[0], 0, 2)):  # NHWC, NCHW
+            if places.shape[2] == pooled[0].size:
+                flat = places.reshape(-1, *pooled.shape[1:])
+                without = self._behind(np.zeros_like(flat[:1]))[0]
+                found = self._behind(flat) - without
+                # Of a linear layer, the opposite of all features gives the opposite of the logits.
+                off = np.abs(found + self._behind(-flat) - without).max()
+                off += np.abs(found.mean(axis=0) + without - logits[0]).max()
+                if off <= CLOSE * max(1.0, np.abs(found).max()):
+                    return found.reshape(*places.shape[:2], -1), without
+        return None
+
+    def _behind(self, pooled: Floats) -> Floats:
+        """The logits that follow means of features, `[n, …]`."""
+        (name,) = (node.name for node in self._head.get_inputs())
+        step = self._batch or len(pooled)
+        parts = [pooled[at : at + step] for at in range(0, len(pooled), step)]
+        found = [
+            self._head.run([OUTPUT], {name: np.resize(part, (step, *part.shape[1:]))})[0]
+            for part in parts
+        ]
+        return np.concatenate(found)[: len(pooled)]
