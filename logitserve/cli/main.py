@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "calibrate": Entry("calibrate", "Calibrate and measure a model again, without training."),
     "completion": Entry("completion", "Print the script that completes commands in a SHELL."),
     "evaluate": Entry("evaluate", "Measure a published MODEL on pictures it was not trained on."),
+    "explain": Entry("explain", "Show which parts of a PICTURE a MODEL's answer comes from."),
     "models": Entry("models", "Look into a folder of models."),
     "numerics": Entry(
         "numerics", "Measure the lessons of the lecture, and write a page about them."

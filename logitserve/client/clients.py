@@ -50,6 +50,16 @@ class Client(BaseClient):
         predictions = self._run(self._predict(pictures, **asked))
         return predictions[0] if is_one else predictions
 
+    def explain(self, picture: Picture, *, png: bool = False, **asked: Any) -> Any:
+        """The JSON of `POST /explain`, or its drawing as the bytes of a PNG file.
+
+        Args:
+            picture: one, as for `predict`, which also lists what is raised.
+            png: whether the drawing is asked for.
+            asked: `model` and `version`, and what the route takes: docs/explain.md.
+        """
+        return self._run(self._explain(picture, png=png, **asked))
+
     def models(self) -> list[Model]:
         """The models that are served."""
         return self._run(self._models())
@@ -124,6 +134,10 @@ class AsyncClient(BaseClient):
         pictures, is_one = listed(picture)
         predictions = await self._run(self._predict(pictures, **asked))
         return predictions[0] if is_one else predictions
+
+    async def explain(self, picture: Picture, *, png: bool = False, **asked: Any) -> Any:
+        """See `Client.explain`."""
+        return await self._run(self._explain(picture, png=png, **asked))
 
     async def models(self) -> list[Model]:
         """See `Client.models`."""

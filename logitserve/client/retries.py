@@ -63,7 +63,7 @@ def _retry_after(response: httpx.Response) -> Wait:
 
 
 def result_of(outcome: Outcome | None) -> Any:
-    """The JSON of an answer.
+    """The JSON of an answer, or the bytes of an image.
 
     Raises:
         ClientError: what it is instead.
@@ -73,6 +73,8 @@ def result_of(outcome: Outcome | None) -> Any:
     if not isinstance(outcome, httpx.Response):
         request = outcome.request if outcome is not None else None
         raise UnreachableError(f"{request.url if request else ''}: {outcome}") from outcome
+    if outcome.headers.get("content-type") == "image/png":
+        return outcome.content
     try:
         document = outcome.json()
     except ValueError:

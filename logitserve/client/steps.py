@@ -93,6 +93,22 @@ class BaseClient:
             predictions += predictions_of(answer)
         return predictions
 
+    def _explain(
+        self,
+        picture: Picture,
+        *,
+        png: bool,
+        model: str | None = None,
+        version: str | None = None,
+        **options: object,
+    ) -> Steps[Any]:
+        path = "explain" if model is None else f"{_model_path(model, version)}/explain"
+        files, params = [("file", encoded(picture))], _given(options)
+        request = self._request("POST", path, files=files, params=params)
+        if png:
+            request.headers["Accept"] = "image/png"
+        return (yield from self._answer(request))
+
     def _models(self) -> Steps[list[Model]]:
         answer = yield from self._answer(self._request("GET", "models"))
         return models_of(answer)
@@ -115,7 +131,7 @@ class BaseClient:
         )
 
     def _answer(self, request: httpx.Request) -> Steps[Any]:
-        """The JSON of the answer, after as many tries as it takes and are allowed."""
+        """The JSON or image of the answer, after as many tries as it takes and are allowed."""
         attempt = 0
         while True:
             outcome = yield request
@@ -143,4 +159,8 @@ def _model_path(name: str, version: str | None) -> str:
 
 def _given(options: Mapping[str, object]) -> dict[str, str]:
     """The query; JSON writes truth in small letters."""
-    return {name: json.dumps(value) for name, value in options.items() if value is not None}
+    return {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in options.items()
+        if value is not None
+    }

@@ -60,7 +60,7 @@ class Explanation(BaseModel):
     drop: Drop | None = Field(description="whether the map is right; null: the budget was spent")
 
 
-_UNITS: Final = {
+UNITS: Final = {
     Method.CAM: "logit at the cell, less the bias; above 0 it speaks for the label",
     Method.OCCLUSION: "fall of the log-odds when the cell is covered; above 0 it speaks for the "
     "label",
@@ -192,7 +192,7 @@ class Explainer:
             against=against,
             method=method,
             map=rows,
-            unit=_UNITS[method],
+            unit=UNITS[method],
             bias=bias,
             fill=covers.fill,
             passes=passes,

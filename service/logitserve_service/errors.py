@@ -25,7 +25,8 @@ ServiceError
 ├── BusyError                    overload; a retry may succeed
 │   ├── QueueFullError
 │   ├── TooManyBytesError        bodies of concurrent requests
-│   └── DecodersBusyError        large images of concurrent requests
+│   ├── DecodersBusyError        large images of concurrent requests
+│   └── ExplainersBusyError      explanations of concurrent requests
 ├── DeadlineError                the response takes too long
 ├── NotReadyError
 │   └── ModelUnavailableError    the model exists, but no version of it can be served
@@ -207,6 +208,12 @@ class DecodersBusyError(BusyError):
     """Large images of other requests kept a large image from being decoded until its deadline."""
 
     text = "other large images were decoded first for all of the {} ms; try again later"
+
+
+class ExplainersBusyError(BusyError):
+    """Too many explanations wait; one is made at a time."""
+
+    text = "{} explanations wait already; try again later"
 
 
 class DeadlineError(ServiceError):

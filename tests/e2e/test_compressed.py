@@ -49,6 +49,7 @@ def test_every_form_in_every_coding(server: Server, form: Form, coding: str) -> 
 def test_documents_and_management_too(server: Server, coding: str) -> None:
     for path, body, field in (
         ("/models/digits/preview", IMAGE, "image/png"),
+        ("/models/digits/explain?budget_ms=10000", IMAGE, "image/png"),
         ("/v2/repository/index", b'{"ready": true}', "application/json"),
     ):
         plain = server.client.post(path, content=body, headers={"content-type": field})

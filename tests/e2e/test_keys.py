@@ -38,6 +38,8 @@ def assert_refused(response: httpx.Response, word: str) -> None:
         ("POST", "/predict"),
         ("POST", "/predict?top_k=1"),
         ("POST", "/models/digits/preview"),
+        ("POST", "/models/digits/explain"),
+        ("POST", "/explain"),
         ("GET", "/models"),
         ("GET", "/models/digits"),
         ("GET", "/models/digits/report"),

@@ -7,6 +7,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from logitserve.inference.explaining import UNITS, Method
 from logitserve_service.api import predict
 from logitserve_service.api.options import PredictQuery
 from logitserve_service.api.protocol_schemas import (
@@ -116,6 +117,15 @@ _PREDICTION |= {"probabilities": {"other": 0.002, "zero": 0.998}}
 PREDICT_RESPONSE: Final = _response(
     Predictions, {"model": "zero", "version": "1", "predictions": [_PREDICTION]}
 )
+
+_EXPLAINED: Json = {"model": "zero", "version": "1", "prediction": _PREDICTION, "label": "zero"}
+_EXPLAINED |= {"against": None, "method": "occlusion", "map": [[0.1, 2.5], [-0.3, 1.2]]}
+_EXPLAINED |= {"unit": UNITS[Method.OCCLUSION], "bias": None, "fill": "paper", "passes": 144}
+_EXPLAINED |= {"of": 144, "complete": True, "drop": {"top": 9.1, "random": 0.7}}
+_EXPLAIN_CONTENT = {"application/json": {"example": _EXPLAINED}, "image/png": {"schema": _FILE}}
+EXPLAIN_RESPONSE: Final[dict[int | str, Json]] = {
+    200: {"description": "OK", "content": _EXPLAIN_CONTENT}
+}
 
 _BINARY = {
     "description": "the JSON, and behind it the data of tensors; "

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from logitserve.inference import card as model_card
 from logitserve.inference.card import CardPart
+from logitserve.inference.explaining import Explanation
 
 _Byte = Annotated[int, Field(ge=0, le=255)]
 _Row = Annotated[list[_Byte], Field(min_length=1)]
@@ -60,6 +61,14 @@ class Predictions(BaseModel):
     model: str
     version: str
     predictions: list[Prediction]
+
+
+class Explained(Explanation):
+    """A prediction, and which parts of the image it comes from."""
+
+    model: str
+    version: str
+    prediction: Prediction
 
 
 class Conformal(model_card.Conformal):

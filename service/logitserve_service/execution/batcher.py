@@ -11,14 +11,14 @@ import math
 import time
 from collections import deque
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from logitserve.inference.errors import NonFiniteLogitsError
 from logitserve.inference.image_warnings import ImageWarning
 from logitserve.inference.predictor import Predictions, Predictor
-from logitserve.inference.rendering import OutputOptions
+from logitserve.inference.rendering import PLAIN, OutputOptions
 from logitserve_service.errors import QueueFullError
 from logitserve_service.execution.batch import Batch
 from logitserve_service.execution.job import MAX_BATCH, Image, Inputs, Job, OnResult, Tensor
@@ -129,6 +129,26 @@ class Batcher:
             return await fitted, warnings
         finally:
             self._waiting -= 1
+
+    def predict_apart(self, image: Image, predictor: Predictor) -> tuple[dict[str, Any], Tensor]:
+        """Predict one image beside the queue, by another session of the model; in a thread.
+
+        Returns:
+            the rendered prediction, and the image: uint8, `[height, width, channels]` of the card.
+
+        Raises:
+            InferenceError, ServiceError: as for an image in the queue.
+        """
+        job = Job([image], PLAIN, lambda _: None, time.perf_counter())
+        batch = Batch(predictor, [job], self._max_pixels)
+        if batch.large:
+            job.part = self._decoders.fit_all(job, self._card.input, self._max_pixels)
+            batch = Batch(predictor, [job], self._max_pixels)
+        batch.run()
+        ((_, outcome),) = batch.outcomes
+        if isinstance(outcome, Exception):
+            raise outcome
+        return (outcome.rendered or [])[0], batch.images[0]
 
     def _check_queue(self, count: int) -> None:
         if self._waiting + count > self._max_queue:

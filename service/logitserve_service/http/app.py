@@ -16,6 +16,7 @@ from logitserve_service.api.call import Limits
 from logitserve_service.errors import MethodNotAllowedError, ServiceError, UnusableRequestError
 from logitserve_service.http import (
     documentation,
+    explain,
     models,
     page,
     preview,
@@ -72,6 +73,7 @@ def create_documents(parts: Parts) -> FastAPI:
         models.router(catalog),
         probes.router(parts.readiness),
         preview.router(parts.limits),
+        explain.router(explain.Explaining(catalog.loader, parts.metrics), parts.limits),
         page.router(),
         documentation.router(app.title),
         probes.metrics_router(parts.metrics, parts.gauges),

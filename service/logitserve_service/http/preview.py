@@ -10,8 +10,10 @@ from logitserve_service.api import codecs
 from logitserve_service.api.call import Content, Limits
 from logitserve_service.api.openapi import PREDICT_BODY, problems
 from logitserve_service.errors import UnusableRequestError
+from logitserve_service.execution.job import Image
 from logitserve_service.http import routes
 from logitserve_service.http.routes import ModelOfPath
+from logitserve_service.repository.loaded_model import LoadedModel
 
 WARNINGS_HEADER: Final = "Logitserve-Warnings"
 
@@ -46,20 +48,29 @@ _IMAGE: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
+async def one_image(request: Request, model: LoadedModel, limits: Limits, what: str) -> Image:
+    """The image of a request, in any form of `/predict`.
+
+    Raises:
+        UnusableRequestError: there are several; or as the codec of its form.
+    """
+    fields = dict(request.scope["headers"])
+    codec = codecs.codec_of(codecs.PREDICT, fields.get(b"content-type"))
+    images = codec.read(Content(await request.body(), fields, b""), model.card, limits).inputs
+    if len(images) != 1:
+        raise UnusableRequestError(f"{what} takes one image, and the request has {len(images)}")
+    image: Image = images[0]
+    return image
+
+
 def router(limits: Limits) -> APIRouter:
     """The preview of a model's input."""
     router = APIRouter(prefix="/models", tags=["predict"])
 
     async def preview(request: Request, model: ModelOfPath) -> Response:
         """An image exactly as the model gets it."""
-        fields = dict(request.scope["headers"])
-        codec = codecs.codec_of(codecs.PREDICT, fields.get(b"content-type"))
-        content = Content(await request.body(), fields, request.scope["query_string"])
-        images = codec.read(content, model.card, limits).inputs
-        if len(images) != 1:
-            problem = f"a preview takes one image, and the request has {len(images)}"
-            raise UnusableRequestError(problem)
-        image, warnings = await model.batcher.preprocess(images[0])
+        sent = await one_image(request, model, limits, "a preview")
+        image, warnings = await model.batcher.preprocess(sent)
         headers = {"Cache-Control": "no-store"}
         if warnings:
             headers[WARNINGS_HEADER] = ", ".join(warnings)

@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -176,6 +177,17 @@ class Loader:
                 loaded = self._made(content, name, key, path)
             self.shared.keep(identity, name, key, file, content)
             return loaded
+
+    def reading(self, model: LoadedModel) -> AbstractContextManager[Reading]:
+        """The bytes of a version as it is loaded now, which may be others than the model's.
+
+        Raises:
+            ModelFileError: they are not there any more.
+        """
+        name, key = model.card.name, model.card.version
+        version = self._models.get(name, {}).get(key, _Version())
+        kept = version.file and self.shared.reading(_identity(name, key, version.file))
+        return kept or read(self.repository.path(name, key), version.file)
 
     def _made(self, content: Reading, name: str, key: str, path: Path) -> LoadedModel:
         predictor = Predictor.of(content, threads=self._threads, path=path)

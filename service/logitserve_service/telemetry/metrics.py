@@ -106,6 +106,11 @@ PREPROCESSING_SECONDS = Family(
     "Seconds to make the network's input of up to 64 images.",
     *(_MODEL, "histogram", _SHORT_SECONDS),
 )
+EXPLAIN_SECONDS = Family(
+    "explain_seconds",
+    "Seconds to explain an answer; cam or occlusion.",
+    *(("model", "method"), "histogram", (0.0025, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)),
+)
 STEP_SECONDS = Family(
     "step_seconds",
     "Seconds that answered requests took by step: queue, decode, inference, output.",

@@ -1,0 +1,137 @@
+"""`logitserve explain`."""
+
+import json
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from logitserve.cli.options import extra, models_option
+from logitserve.errors import OutputError
+from logitserve.inference import preprocessing
+from logitserve.inference.explaining import BUDGET_MS, MAX_BUDGET_MS, Explainer, Method
+from logitserve.inference.images import encode_png
+from logitserve.inference.model_file import read
+from logitserve.inference.overlay import overlay
+from logitserve.inference.predictor import Predictor
+from logitserve.inference.rendering import render
+from logitserve.published import find
+
+Answer = tuple[dict[str, Any], bytes | None]
+"""What the route answers, and the drawing if it is asked for."""
+
+
+@click.command(
+    "explain",
+    epilog="""\b
+    Examples:
+      logitserve explain digits three.png
+      logitserve explain digits three.png --label 3 --against 8 -o why.png
+      logitserve explain digits three.png --url http://localhost:8000 --json
+
+    What a map says, and what it cannot say: docs/explain.md.""",
+)
+@click.argument("model", metavar="MODEL[/VERSION]")
+@click.argument("picture", type=click.File("rb"))
+@models_option
+@click.option("--url", help="address of a running server, which explains; see predict --url")
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="PNG file to draw the map in")
+@click.option("--label", help="what is explained; without it the most probable label")
+@click.option("--against", metavar="LABEL", help="why it is not this label")
+@click.option(
+    "--method",
+    type=click.Choice([method.value for method in Method]),
+    default=Method.AUTO.value,
+    show_default=True,
+    help="occlusion covers parts of the picture, cam reads class activation maps off the network",
+)
+@click.option(
+    "--budget-ms",
+    type=click.IntRange(1, MAX_BUDGET_MS),
+    default=BUDGET_MS,
+    show_default=True,
+    help="milliseconds; where they do not last for occlusion, auto takes cam",
+)
+@click.option("--json", "as_json", is_flag=True, help="print what the server would answer")
+def command(
+    model: str,
+    picture: IO[bytes],
+    models: Path,
+    *,
+    url: str | None,
+    output: Path | None,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """Show which parts of a PICTURE a MODEL's answer comes from.
+
+    Plus signs stand where the picture speaks for the label, minus signs where it speaks against it.
+    """
+    data, is_drawn = picture.read(), output is not None
+    if url is None:
+        found, png = _here(find(models, model), data, asked, is_drawn=is_drawn)
+    else:
+        found, png = _by_server(url, model, data, asked, is_drawn=is_drawn)
+    if output is not None and png is not None:
+        try:
+            output.write_bytes(png)
+        except OSError as error:
+            raise OutputError(f"cannot write {output}: {error.strerror}") from error
+    click.echo(json.dumps(found) if as_json else _text(found, output))
+
+
+def _here(path: Path, data: bytes, asked: dict[str, Any], *, is_drawn: bool) -> Answer:
+    with read(path) as reading:
+        predictor = Predictor.of(reading, path=path)
+        card = predictor.card
+        explainer = Explainer(reading, card)
+    needed = preprocessing.needed_side(card.input)
+    samples = preprocessing.read(data, card.input, needed=needed)
+    prepared = preprocessing.prepare([samples], card.input, [data])
+    (prediction,) = render(card, predictor.predict(prepared))
+    (image,) = prepared.images
+    explanation = explainer.explain(image, **asked | {"method": Method(asked["method"])})
+    who = {"model": card.name, "version": card.version, "prediction": prediction}
+    png = encode_png(overlay(image, explanation.map)) if is_drawn else None
+    return who | explanation.model_dump(mode="json"), png
+
+
+def _by_server(
+    url: str, model: str, data: bytes, asked: dict[str, Any], *, is_drawn: bool
+) -> Answer:
+    with extra("client"):
+        from logitserve.client import Client, ClientError
+    name, _, version = model.partition("/")
+    asked = {**asked, "model": name, "version": version or None}
+    try:
+        with Client(url) as client:
+            found = client.explain(data, **asked)
+            return found, client.explain(data, png=True, **asked) if is_drawn else None
+    except ClientError as error:
+        raise click.ClickException(f"{url}: {error}") from error
+
+
+def _text(found: dict[str, Any], output: Path | None) -> str:
+    probability = found["prediction"]["probabilities"][found["label"]]
+    against = "" if found["against"] is None else f" against {found['against']}"
+    lines = [f"{found['label']}{against} ({probability:.4f}), by {found['method']}"]
+    if not found["complete"]:
+        lines[0] += f": {found['passes']} of {found['of']} passes, give it more --budget-ms"
+    if found["drop"] is not None:
+        top, random = found["drop"]["top"], found["drop"]["random"]
+        lines.append(
+            f"covering its top fifth takes {top:.2f} off the log-odds, a random fifth {random:.2f}"
+        )
+    if output is not None:
+        return "\n".join([*lines, f"drawn in {output}"])
+    rows = found["map"]
+    most = max((abs(cell) for row in rows for cell in row if cell is not None), default=0) or 1
+    return "\n".join([*lines, *("".join(_sign(cell, most) for cell in row) for row in rows)])
+
+
+def _sign(cell: float | None, most: float) -> str:
+    """One cell of the map, two characters wide as letters are high."""
+    if cell is None:
+        return "? "
+    count = round(2 * abs(cell) / most)
+    return f"{('+' if cell > 0 else '-') * count or '·':<2}"

@@ -1,0 +1,131 @@
+"""`POST /models/{name}/explain`: which parts of an image an answer comes from."""
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Annotated, Any, Final
+from weakref import WeakKeyDictionary
+
+from fastapi import APIRouter, Query, Request, Response
+
+from logitserve.inference.errors import FileChangedError, ModelFileError
+from logitserve.inference.explaining import (
+    BUDGET_MS,
+    MAX_BUDGET_MS,
+    Explainer,
+    Explanation,
+    Method,
+)
+from logitserve.inference.images import encode_png
+from logitserve.inference.overlay import overlay
+from logitserve.inference.predictor import Predictor
+from logitserve_service.api.call import Limits
+from logitserve_service.api.openapi import EXPLAIN_RESPONSE, PREDICT_BODY, problems
+from logitserve_service.api.schemas import Explained
+from logitserve_service.errors import ExplainersBusyError, ModelUnavailableError
+from logitserve_service.execution.job import Image, Tensor
+from logitserve_service.execution.preprocessing import give_way
+from logitserve_service.http import routes
+from logitserve_service.http.preview import one_image
+from logitserve_service.http.routes import ModelOfPath
+from logitserve_service.repository.loaded_model import LoadedModel
+from logitserve_service.repository.loader import Loader
+from logitserve_service.telemetry.metrics import EXPLAIN_SECONDS, Metrics
+
+MOST_WAITING: Final = 4
+"""Explanations that wait for the one that is made."""
+
+
+class Explaining:
+    """Makes one explanation at a time, in a thread that gives way to what answers."""
+
+    def __init__(self, loader: Loader, metrics: Metrics) -> None:
+        self._loader = loader
+        self._metrics = metrics
+        self._thread = ThreadPoolExecutor(1, "explain", initializer=give_way)
+        self._unanswered = 0
+        # Of the last model only, as each takes as much memory as the model; it goes with the model.
+        self._explainers: WeakKeyDictionary[Predictor, Explainer] = WeakKeyDictionary()
+
+    async def explain(
+        self, model: LoadedModel, image: Image, **asked: Any
+    ) -> tuple[dict[str, Any], Tensor, Explanation]:
+        """The prediction of an image, the image as the network takes it, and the explanation.
+
+        Raises:
+            ExplainersBusyError: too many wait.
+            ModelUnavailableError: the version is replaced just now.
+        """
+        if self._unanswered > MOST_WAITING:
+            raise ExplainersBusyError(MOST_WAITING)
+        self._unanswered += 1
+        try:
+            loop = asyncio.get_running_loop()
+            made = partial(self._explain, model, image, **asked)
+            prediction, shown, explanation, seconds = await loop.run_in_executor(self._thread, made)
+        finally:
+            self._unanswered -= 1
+        labels = model.card.name, explanation.method.value
+        self._metrics.histogram(EXPLAIN_SECONDS, *labels).observe(seconds)
+        return prediction, shown, explanation
+
+    def _explain(
+        self, model: LoadedModel, image: Image, **asked: Any
+    ) -> tuple[dict[str, Any], Tensor, Explanation, float]:
+        explainer = self._explainers.get(model.predictor)
+        if explainer is None:
+            self._explainers.clear()
+            self._explainers[model.predictor] = explainer = self._opened(model)
+        begun = time.perf_counter()
+        prediction, shown = model.batcher.predict_apart(image, explainer.predictor)
+        explanation = explainer.explain(shown, **asked)
+        return prediction, shown, explanation, time.perf_counter() - begun
+
+    def _opened(self, model: LoadedModel) -> Explainer:
+        try:
+            with self._loader.reading(model) as content:
+                if content.sha256 != model.predictor.sha256:
+                    raise FileChangedError("another file was loaded")
+                return Explainer(content, model.card)
+        except ModelFileError as error:
+            raise ModelUnavailableError(
+                f"model {model.card.name!r} is being replaced: {error}; try again later"
+            ) from error
+
+
+def router(explaining: Explaining, limits: Limits) -> APIRouter:
+    """Explanations of any model, and of the default one."""
+    router = APIRouter(tags=["predict"])
+
+    async def explain(
+        request: Request,
+        model: ModelOfPath,
+        *,
+        method: Method = Method.AUTO,
+        label: Annotated[str | None, Query(description="default: the most probable one")] = None,
+        against: Annotated[str | None, Query(description="why it is not this label")] = None,
+        budget_ms: Annotated[int, Query(ge=1, le=MAX_BUDGET_MS)] = BUDGET_MS,
+    ) -> Any:
+        """Which parts of an image speak for a label, and which against it.
+
+        With `Accept: image/png` the image as the network gets it, with those parts in blue and red.
+        """
+        image = await one_image(request, model, limits, "an explanation")
+        asked = {"method": method, "label": label, "against": against, "budget_ms": budget_ms}
+        prediction, shown, explanation = await explaining.explain(model, image, **asked)
+        if "image/png" in request.headers.get("accept", ""):
+            return Response(encode_png(overlay(shown, explanation.map)), media_type="image/png")
+        who = {"model": model.card.name, "version": model.card.version, "prediction": prediction}
+        return Explained.model_validate(who | explanation.model_dump())
+
+    documented: dict[str, Any] = {
+        "methods": ("POST",),
+        "response_model": Explained,
+        "response_model_exclude_unset": True,
+        "openapi_extra": PREDICT_BODY,
+        "responses": EXPLAIN_RESPONSE | problems(400, 404, 408, 413, 415, 422, 429, 503, 504),
+    }
+    router.add_api_route("/explain", explain, name="explain_by_default", **documented)
+    routes.add(router, "/models/{name}/explain", explain, **documented)
+    return router

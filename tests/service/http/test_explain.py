@@ -1,0 +1,95 @@
+"""Who waits for an explanation, and what is kept for it."""
+
+import asyncio
+import copy
+import dataclasses
+import gc
+import threading
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from logitserve.inference.model_file import read
+from logitserve_service.errors import ExplainersBusyError, ModelUnavailableError
+from logitserve_service.http.explain import MOST_WAITING, Explaining
+from logitserve_service.http.problems import of_error
+from logitserve_service.repository.loaded_model import LoadedModel
+from logitserve_service.telemetry.metrics import Metrics
+from logitserve_service.telemetry.shared_values import shared_rows
+from tests.service.serving import Bench, bench
+from tests.tiny_models import random_picture
+
+
+@pytest.fixture
+def process() -> Iterator[Bench]:
+    with bench() as started:
+        yield started
+
+
+@pytest.fixture
+def explaining(process: Bench) -> Explaining:
+    return Explaining(process.endpoint.catalog.loader, Metrics(shared_rows(1)))
+
+
+def loaded(process: Bench) -> LoadedModel:
+    """The version itself, without the gate that the bench puts before it."""
+    model = process.endpoint.catalog.loader._models["tiny"]["1"].model
+    assert model is not None
+    return model
+
+
+@pytest.mark.anyio
+async def test_four_wait_and_the_next_is_told_when_to_come_again(
+    process: Bench, explaining: Explaining
+) -> None:
+    model, gate = loaded(process), threading.Event()
+    explaining._thread.submit(gate.wait, 30)
+    asked = [
+        asyncio.create_task(explaining.explain(model, random_picture(seed)))
+        for seed in range(1 + MOST_WAITING)
+    ]
+    await asyncio.sleep(0)
+    with pytest.raises(ExplainersBusyError, match="4 explanations wait already") as caught:
+        await explaining.explain(model, random_picture(9))
+    response = of_error(caught.value)
+    assert response.status == 429
+    assert b"retry-after: 1" in response.head
+    asked[-1].cancel()  # a client that is gone waits no more
+    with pytest.raises(asyncio.CancelledError):
+        await asked.pop()
+    asked.append(asyncio.create_task(explaining.explain(model, random_picture(9))))
+    gate.set()
+    answers = await asyncio.gather(*asked)
+    assert len(answers) == 1 + MOST_WAITING
+    assert explaining._unanswered == 0
+
+
+@pytest.mark.anyio
+async def test_a_session_is_made_once_and_goes_with_its_version(
+    process: Bench, explaining: Explaining
+) -> None:
+    first_loaded = loaded(process)
+    model = dataclasses.replace(first_loaded, predictor=copy.copy(first_loaded.predictor))
+    await explaining.explain(model, random_picture(1))
+    (first,) = explaining._explainers.values()
+    await explaining.explain(model, random_picture(2))
+    assert [*explaining._explainers.values()] == [first]
+    gone = weakref.ref(first)
+    del first, model
+    gc.collect()
+    assert gone() is None
+    assert not explaining._explainers
+
+
+@pytest.mark.anyio
+async def test_a_version_that_was_replaced_meanwhile(
+    process: Bench, explaining: Explaining
+) -> None:
+    held = process.endpoint.catalog.find("tiny")  # whose bytes are no others than the gate's
+    with pytest.raises(ModelUnavailableError, match="'tiny' is being replaced") as caught:
+        await explaining.explain(held, random_picture(1))
+    assert of_error(caught.value).status == 503
+    loader = process.endpoint.catalog.loader
+    with loader.reading(loaded(process)) as kept, read(loader.repository.path("tiny", "1")) as file:
+        assert kept.sha256 == file.sha256 == loaded(process).predictor.sha256
