@@ -8,8 +8,8 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 FOR: Final = (86, 160, 255)
-AGAINST: Final = (255, 116, 56)
-"""Blue and orange-red, which also look different to people who confuse red and green."""
+AGAINST: Final = (255, 100, 80)
+"""Blue and red, which also look different to people who confuse red and green."""
 SIDE: Final = 280
 """Pixels that the longer side has at least."""
 STRONG: Final = 0.5

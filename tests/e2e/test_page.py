@@ -266,6 +266,59 @@ def test_the_answer_is_near_the_drawing_on_a_phone(opened: Opener) -> None:
     assert box["y"] + box["height"] <= PHONE[1]
 
 
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+def test_why_shows_what_the_answer_comes_from(opened: Opener, size: tuple[int, int]) -> None:
+    visit = opened(size)
+    page = visit.page
+    why = page.get_by_role("button", name="Why?")
+    drawing = page.locator("#map")
+    expect(why).to_be_disabled()
+    visit.give("drop", on_paper(4))  # one question, where a drawing is several
+    visit.expect_label("4")
+    expect(why).to_be_enabled()
+    why.focus()
+    page.keyboard.press("Enter")
+    expect(drawing).to_be_visible()
+    expect(drawing).to_have_js_property("naturalWidth", 280)
+    expect(drawing).to_have_attribute("alt", re.compile("speaks for 4 in blue.*in red"))
+    legend = page.locator("#legend")
+    expect(legend).to_have_attribute("aria-live", "polite")
+    expect(legend).to_contain_text("Blue, with +: speaks for 4.")
+    expect(legend).to_contain_text("Red, with −: speaks against it.")
+    expect(why).to_be_focused()
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        for text, contrast in visit.contrasts():
+            assert contrast >= 4.5, text
+    page.locator("#model").select_option("zero")  # another answer, and its map is not there yet
+    visit.expect_label("other")
+    expect(drawing).to_be_hidden()
+    expect(legend).to_be_empty()
+    expect(why).to_be_enabled()
+    page.locator("#clear").click()
+    expect(why).to_be_disabled()
+
+
+def test_why_of_a_model_of_many_labels_and_of_a_busy_server(visit: Visit) -> None:
+    page = visit.page
+    page.locator("#model").select_option("scenes")
+    visit.give("drop", on_paper(7))
+    expect(page.locator("#why")).to_be_enabled()
+    label = page.locator("#label").inner_text()
+    detail = "4 explanations wait already; try again later"
+    page.route("**/explain?*", lambda route: route.fulfill(status=429, json={"detail": detail}))
+    page.locator("#why").click()
+    expect(page.locator("#error")).to_have_text(detail)
+    expect(page.locator("#label")).to_have_text(label)
+    page.unroute("**/explain?*")
+    page.locator("#why").click()
+    expect(page.locator("#legend")).to_contain_text(re.compile("speaks for (car|bus|pedestrian)"))
+    expect(page.locator("#error")).to_be_hidden()
+    assert [text for text in visit.complaints if "429" not in text] == []
+    visit.complaints.clear()
+
+
 def test_names_and_roles(visit: Visit) -> None:
     page = visit.page
     assert page.locator("html").get_attribute("lang") == "en"

@@ -156,6 +156,8 @@ def test_axe_finds_nothing_serious(given: Visit, scheme: str) -> None:
     page = given.page
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type] # one of its literals
     page.locator("#answer summary").click()
+    page.locator("#why").click()
+    expect(page.locator("#map")).to_be_visible()
     page.evaluate(AXE.read_text())  # as a script of the browser's, which the page's policy allows
     found = page.evaluate("axe.run({ resultTypes: ['violations'] })")
     assert found["passes"]

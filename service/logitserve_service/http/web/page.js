@@ -2,7 +2,7 @@
 
 import { Asker } from './asker.js';
 import { Pad } from './pad.js';
-import { hasKey, listModels, predict, preview, readCard, useKey } from './server.js';
+import { explain, hasKey, listModels, predict, preview, readCard, useKey } from './server.js';
 import { LANGUAGES } from './snippets.js';
 import * as view from './view.js';
 
@@ -22,6 +22,9 @@ const asker = new Asker(answer);
 let picture = null;
 let card = null;
 
+/** What the answer that is shown is about: model, picture as it was sent, and label. */
+let answered = null;
+
 /** Ask about the picture, once more changes have had their chance. */
 function ask() {
   if (picture && card) asker.ask({ picture, card });
@@ -36,6 +39,7 @@ async function answer(question, signal) {
     const predicted = await predict(asked.name, blob, { topK, signal });
     if (signal.aborted) return;
     view.showError('');
+    answered = { name: asked.name, blob, label: predicted.prediction.label };
     view.showAnswer(asked, predicted);
     view.showPicture(blob, nameOf(question.picture));
     showSnippet();
@@ -45,6 +49,19 @@ async function answer(question, signal) {
     if (!signal.aborted) fail(error);
   }
   view.showBusy(pad.drawing);
+}
+
+/** Show what the answer comes from, unless another one is there by then. */
+async function why() {
+  const { name, blob, label } = answered;
+  try {
+    const drawn = await explain(name, blob, label);
+    if (answered.blob !== blob) return;
+    view.showError('');
+    view.showWhy(label, drawn);
+  } catch (error) {
+    view.showError(error.message, { needsKey: error.needsKey });
+  }
 }
 
 function nameOf(given) {
@@ -165,6 +182,7 @@ document.getElementById('ask-key').addEventListener('submit', (event) => {
   keyField.value = '';
   tryAgain();
 });
+document.getElementById('why').addEventListener('click', why);
 document.getElementById('again').addEventListener('click', tryAgain);
 modelChoice.addEventListener('change', () => choose(modelChoice.value));
 for (const choice of fileChoices) {

@@ -67,11 +67,17 @@ export async function preview(name, picture, { signal }) {
   };
 }
 
-function post(name, what, picture, signal) {
+/** A drawing of what in the picture speaks for a label, and what against it. */
+export async function explain(name, picture, label) {
+  const query = `?budget_ms=1000&label=${encodeURIComponent(label)}`;
+  return (await post(name, `explain${query}`, picture, undefined, 'image/png')).blob();
+}
+
+function post(name, what, picture, signal, accept = '*/*') {
   return request(`models/${encodeURIComponent(name)}/${what}`, {
     method: 'POST',
     // Which format it is, its own bytes tell, and better than a file's name.
-    headers: { 'Content-Type': 'application/octet-stream' },
+    headers: { 'Content-Type': 'application/octet-stream', Accept: accept },
     body: picture,
     signal,
   });

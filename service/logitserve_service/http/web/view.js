@@ -44,12 +44,16 @@ export function showNothing(card) {
   part.save.hidden = true;
   part.latency.textContent = '';
   part.warnings.replaceChildren();
+  part.why.disabled = true;
+  hideWhy();
   hideSeen();
   showBars(card, card && card.labels.length <= MOST_BARS ? card.labels : [], null);
 }
 
 export function showAnswer(card, answer) {
   const { prediction } = answer;
+  part.why.disabled = true; // until what the network sees is there, too
+  hideWhy();
   // A model of many labels names those that hold; the others name the most probable one.
   const won = prediction.labels ?? [prediction.label];
   part.label.textContent = won.length ? won.join(', ') : 'none of them';
@@ -72,7 +76,28 @@ export function showPreview(card, { image, warnings }) {
   const said = `${part.label.textContent} ${part.probability.textContent}`.trim();
   part.seen.dataset.answer = `${said}, ${card.name}`; // the answer to the same question
   part.seen.hidden = false;
+  part.why.disabled = false;
   part.warnings.replaceChildren(...warnings.map((text) => element('li', '', text)));
+}
+
+/** What in the picture speaks for a label, and what against it. */
+export function showWhy(label, image) {
+  hideWhy();
+  part.map.src = URL.createObjectURL(image);
+  part.map.alt = `Your picture with what speaks for ${label} in blue, and what against it in red`;
+  part.legend.replaceChildren(
+    element('p', 'for', `Blue, with +: speaks for ${label}.`),
+    element('p', 'against', 'Red, with −: speaks against it.'),
+    element('p', 'quiet', 'The stronger the color, the more the answer changes without that part.'),
+  );
+  part.map.hidden = false;
+}
+
+function hideWhy() {
+  if (part.map.src) URL.revokeObjectURL(part.map.src);
+  part.map.removeAttribute('src');
+  part.map.hidden = true;
+  part.legend.replaceChildren();
 }
 
 /** Offer the picture that was asked about as a file. */
