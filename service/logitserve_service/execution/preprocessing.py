@@ -93,10 +93,10 @@ class Decoders:
         return fitted
 
 
-def give_way() -> None:
+def give_way(niceness: int = NICENESS) -> None:
     """Lower the priority of the thread that calls this."""
     with contextlib.suppress(OSError):  # other systems have no priority of a thread
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 
 
 def has_large(part: Inputs) -> bool:

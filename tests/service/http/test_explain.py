@@ -46,19 +46,19 @@ async def test_four_wait_and_the_next_is_told_when_to_come_again(
     model, gate = loaded(process), threading.Event()
     explaining._thread.submit(gate.wait, 30)
     asked = [
-        asyncio.create_task(explaining.explain(model, random_picture(seed)))
+        asyncio.create_task(explaining.explain(model, random_picture(seed), png=False))
         for seed in range(1 + MOST_WAITING)
     ]
     await asyncio.sleep(0)
     with pytest.raises(ExplainersBusyError, match="4 explanations wait already") as caught:
-        await explaining.explain(model, random_picture(9))
+        await explaining.explain(model, random_picture(9), png=False)
     response = of_error(caught.value)
     assert response.status == 429
     assert b"retry-after: 1" in response.head
     asked[-1].cancel()  # a client that is gone waits no more
     with pytest.raises(asyncio.CancelledError):
         await asked.pop()
-    asked.append(asyncio.create_task(explaining.explain(model, random_picture(9))))
+    asked.append(asyncio.create_task(explaining.explain(model, random_picture(9), png=False)))
     gate.set()
     answers = await asyncio.gather(*asked)
     assert len(answers) == 1 + MOST_WAITING
@@ -71,9 +71,9 @@ async def test_a_session_is_made_once_and_goes_with_its_version(
 ) -> None:
     first_loaded = loaded(process)
     model = dataclasses.replace(first_loaded, predictor=copy.copy(first_loaded.predictor))
-    await explaining.explain(model, random_picture(1))
+    await explaining.explain(model, random_picture(1), png=False)
     (first,) = explaining._explainers.values()
-    await explaining.explain(model, random_picture(2))
+    await explaining.explain(model, random_picture(2), png=False)
     assert [*explaining._explainers.values()] == [first]
     gone = weakref.ref(first)
     del first, model
@@ -88,7 +88,7 @@ async def test_a_version_that_was_replaced_meanwhile(
 ) -> None:
     held = process.endpoint.catalog.find("tiny")  # whose bytes are no others than the gate's
     with pytest.raises(ModelUnavailableError, match="'tiny' is being replaced") as caught:
-        await explaining.explain(held, random_picture(1))
+        await explaining.explain(held, random_picture(1), png=False)
     assert of_error(caught.value).status == 503
     loader = process.endpoint.catalog.loader
     with loader.reading(loaded(process)) as kept, read(loader.repository.path("tiny", "1")) as file:

@@ -1,0 +1,173 @@
+"""How long an explanation takes, whether its map is right, and what it costs the predictions.
+
+    python -m benchmarks.explaining --data FOLDER
+
+explains digits of MNIST's test part with the shipped `digits`, and prints two tables: the maps, and
+predictions of a server beside explanations, in turns with predictions alone.
+"""
+
+import argparse
+import contextlib
+import http.client
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+from scipy.stats import spearmanr
+
+from benchmarks import load
+from benchmarks.markdown import Row, table
+from logitserve.inference.explaining import Explainer, Explanation, Method
+from logitserve.inference.images import encode_png
+from logitserve.inference.model_file import in_memory, read
+from logitserve.inference.predictor import Predictor
+from logitserve_training.datasets import mnist
+from logitserve_training.progress import Reporter
+
+MODELS: Final = Path(__file__).parents[1] / "models"
+FILE: Final = MODELS / "digits/1/model.onnx"
+PICTURES: Final = 100
+BUDGET_MS: Final = 10_000
+NOISE: Final = 5.0
+"""Standard deviation, in gray levels."""
+REQUESTS: Final = 1000
+ROUNDS: Final = 9
+Floats = Any
+
+
+def shuffled(seed: int) -> bytes:
+    """The network with the numbers of each weight in another order."""
+    model, generator = onnx.load(FILE), np.random.default_rng(seed)
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.ndim > 1 and values.dtype == np.float32:
+            mixed = generator.permutation(values.ravel()).reshape(values.shape)
+            tensor.CopyFrom(numpy_helper.from_array(mixed, tensor.name))
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def cells(found: Explanation) -> Floats:
+    """The map as an array."""
+    return np.array(found.map, np.float64)
+
+
+def top(values: Floats, ink: Floats) -> set[int]:
+    """The highest fifth of the cells that have ink."""
+    chosen = np.flatnonzero(ink)
+    order = chosen[np.argsort(-values.ravel()[chosen], kind="stable")]
+    return set(order[: max(1, len(chosen) // 5)].tolist())
+
+
+def measure(method: Method, ours: Explainer, other: Explainer, images: Floats) -> Row:
+    """One row of the first table."""
+    seconds, drops, noisy, moved, same, random = ([] for _ in range(6))  # type: ignore[var-annotated]
+    generator = np.random.default_rng(1)
+    for image in images:
+        begun = time.thread_time()  # of one thread, whatever others do on its core
+        found = ours.explain(image, method=method, budget_ms=BUDGET_MS)
+        seconds.append(time.thread_time() - begun)
+        assert found.drop is not None
+        drops.append((found.drop.top, found.drop.random))
+        values, asked = cells(found), {"method": method, "label": found.label}
+        side = 28 // len(values)
+        ink = image.reshape(len(values), side, len(values), side).max(axis=(1, 3)) > 0
+        noise = generator.normal(0, NOISE, image.shape)
+        shown = np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
+        again = cells(ours.explain(shown, **asked, budget_ms=BUDGET_MS))
+        noisy.append(spearmanr(values.ravel(), again.ravel()).statistic)
+        shifted = cells(ours.explain(np.roll(image, 1, axis=1), **asked, budget_ms=BUDGET_MS))
+        moved.append(spearmanr(values.ravel(), shifted.ravel()).statistic)
+        foreign = cells(other.explain(image, **asked, budget_ms=BUDGET_MS))
+        best = top(values, ink)
+        same.append(len(best & top(again, ink)) / len(best))
+        random.append(len(best & top(foreign, ink)) / len(best))
+    chosen, drawn = np.transpose(drops)
+    return {
+        "method": method.value,
+        "CPU ms, median": f"{1000 * np.median(seconds):.1f}",
+        "CPU ms, p95": f"{1000 * np.quantile(seconds, 0.95):.1f}",
+        "log-odds less the top fifth": f"{chosen.mean():.2f}",
+        "less a random fifth": f"{drawn.mean():.2f}",
+        "top beats random": f"{np.mean(chosen > drawn):.3f}",
+        "same with noise": f"{np.mean(noisy):.3f}",
+        "same 1 pixel off": f"{np.mean(moved):.3f}",
+        "top fifth, noise": f"{np.mean(same):.2f}",
+        "top fifth, shuffled weights": f"{np.mean(random):.2f}",
+    }
+
+
+def predictions(port: int, body: bytes) -> Floats:
+    """Seconds of predictions one after the other, over one connection."""
+    seconds = []
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, 10)) as connection:
+        for _ in range(REQUESTS):
+            begun = time.perf_counter()
+            connection.request("POST", "/predict", body)
+            connection.getresponse().read()
+            seconds.append(time.perf_counter() - begun)
+    return np.array(seconds)
+
+
+@contextlib.contextmanager
+def explanations(port: int, body: bytes) -> Iterator[None]:
+    """One explanation after the other for as long as the block lasts."""
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            load.send(port, load.Request("/explain?method=occlusion", body))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def beside(body: bytes) -> list[Row]:
+    """The second table."""
+    port = load.free_port()
+    command = ["logitserve", "serve", "--models", str(MODELS), "--port", str(port)]
+    request = load.Request("/predict", body)
+    found: dict[str, list[Floats]] = {"alone": [], "beside explanations": []}
+    with load.running(command, port, request, environment={}, cores="0,1"):
+        for _ in range(ROUNDS):
+            for what, context in (
+                ("alone", contextlib.nullcontext()),
+                ("beside explanations", explanations(port, body)),
+            ):
+                with context:
+                    found[what].append(predictions(port, body))
+    rows = []
+    for what, rounds in found.items():
+        p50, p99 = 1000 * np.median(np.quantile(rounds, [0.5, 0.99], axis=1), axis=1)
+        rows.append({"predictions": what, "ms, p50": f"{p50:.2f}", "ms, p99": f"{p99:.2f}"})
+    return rows
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path)
+    images = mnist.load(parser.parse_args().data, Reporter()).test.images[:PICTURES]
+    card = Predictor.load(FILE).card
+    with read(FILE) as reading:
+        ours = Explainer(reading, card)
+    with in_memory([shuffled(1)]) as reading:
+        other = Explainer(reading, card)
+    images = images.reshape(-1, 28, 28, 1)
+    methods = (Method.CAM, Method.OCCLUSION)
+    print(table([measure(method, ours, other, images) for method in methods]))
+    print(table(beside(encode_png(images[0, :, :, 0]))))
+
+
+if __name__ == "__main__":
+    main()
