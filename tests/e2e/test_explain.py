@@ -71,6 +71,16 @@ def test_the_default_model_is_explained_at_the_root(client: httpx.Client) -> Non
     assert asked(client, "/explain") == asked(client, "/models/digits/explain")
 
 
+def test_a_large_picture_is_explained_too(client: httpx.Client) -> None:
+    large = encode(draw(3, seed=1, paper=SHEET).resize((1500, 1500)), "PNG")
+    explained = client.post("/models/digits-mlp/explain", content=large)
+    predicted = client.post("/models/digits-mlp/predict", content=large)
+    prediction = predicted.json()["predictions"][0]
+    assert explained.json()["prediction"]["label"] == prediction["label"]
+    found = explained.json()["prediction"]["probabilities"]
+    assert found == pytest.approx(prediction["probabilities"])
+
+
 def test_the_labels_of_a_yes_or_no_are_opposites(client: httpx.Client) -> None:
     yes, no = (asked(client, "/models/zero/explain", label=name) for name in ("zero", "other"))
     np.testing.assert_allclose(yes["map"], -np.array(no["map"]), atol=1e-5)
