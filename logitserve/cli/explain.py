@@ -7,7 +7,6 @@ from typing import IO, Any
 import click
 
 from logitserve.cli.options import extra, models_option
-from logitserve.errors import OutputError
 from logitserve.inference import preprocessing
 from logitserve.inference.explaining import BUDGET_MS, MAX_BUDGET_MS, Explainer, Method
 from logitserve.inference.images import encode_png
@@ -35,7 +34,7 @@ Answer = tuple[dict[str, Any], bytes | None]
 @click.argument("picture", type=click.File("rb"))
 @models_option
 @click.option("--url", help="address of a running server, which explains; see predict --url")
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="PNG file to draw the map in")
+@click.option("--output", "-o", type=click.File("wb"), help="PNG file to draw the map in")
 @click.option("--label", help="what is explained; without it the most probable label")
 @click.option("--against", metavar="LABEL", help="why it is not this label")
 @click.option(
@@ -59,7 +58,7 @@ def command(
     models: Path,
     *,
     url: str | None,
-    output: Path | None,
+    output: IO[bytes] | None,
     as_json: bool,
     **asked: Any,
 ) -> None:
@@ -73,11 +72,10 @@ def command(
     else:
         found, png = _by_server(url, model, data, asked, is_drawn=is_drawn)
     if output is not None and png is not None:
-        try:
-            output.write_bytes(png)
-        except OSError as error:
-            raise OutputError(f"cannot write {output}: {error.strerror}") from error
-    click.echo(json.dumps(found) if as_json else _text(found, output))
+        output.write(png)
+    click.echo(
+        json.dumps(found) if as_json else _text(found, None if output is None else output.name)
+    )
 
 
 def _here(path: Path, data: bytes, asked: dict[str, Any], *, is_drawn: bool) -> Answer:
@@ -111,7 +109,7 @@ def _by_server(
         raise click.ClickException(f"{url}: {error}") from error
 
 
-def _text(found: dict[str, Any], output: Path | None) -> str:
+def _text(found: dict[str, Any], output: str | None) -> str:
     probability = found["prediction"]["probabilities"][found["label"]]
     against = "" if found["against"] is None else f" against {found['against']}"
     lines = [f"{found['label']}{against} ({probability:.4f}), by {found['method']}"]

@@ -5,7 +5,8 @@ mean are those of the image: class activation maps (Zhou et al. 2016, arXiv:1512
 no gradients. The graph is read as protobuf (onnx.proto), so that no package for ONNX is needed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -91,20 +92,15 @@ def _ending(nodes: list[memoryview]) -> tuple[memoryview, list[memoryview]] | No
     return None if pool is None else (pool, [node for node in nodes if node in behind])
 
 
+@dataclass(frozen=True)
 class FeatureMaps:
     """A network that also gives its feature maps, and what follows their mean as a network."""
 
-    def __init__(
-        self,
-        session: "onnxruntime.InferenceSession",
-        head: "onnxruntime.InferenceSession",
-        names: list[str],
-        batch: int | None,
-    ) -> None:
-        self.session = session
-        self._head = head
-        self._names = names
-        self._batch = batch
+    session: "onnxruntime.InferenceSession"
+    head: "onnxruntime.InferenceSession"
+    names: Sequence[str]
+    """Of the feature maps and their mean."""
+    batch: int | None
 
     @classmethod
     def of(cls, model: bytes, batch: int | None) -> "FeatureMaps | None":
@@ -149,8 +145,8 @@ class FeatureMaps:
             `[rows, columns, k]` and `[k]`: the mean of the first and the second add up to the
             logits of the image; None where they do not.
         """
-        images = image if self._batch is None else image.repeat(self._batch, axis=0)
-        logits, features, pooled = self.session.run([OUTPUT, *self._names], {INPUT: images})
+        images = image if self.batch is None else image.repeat(self.batch, axis=0)
+        logits, features, pooled = self.session.run([OUTPUT, *self.names], {INPUT: images})
         if features.ndim != 4:
             return None
         for places in (features[0], np.moveaxis(features[0], 0, 2)):  # NHWC, NCHW
@@ -167,11 +163,11 @@ class FeatureMaps:
 
     def _behind(self, pooled: Floats) -> Floats:
         """The logits that follow means of features, `[n, …]`."""
-        (name,) = (node.name for node in self._head.get_inputs())
-        step = self._batch or len(pooled)
+        (name,) = (node.name for node in self.head.get_inputs())
+        step = self.batch or len(pooled)
         parts = [pooled[at : at + step] for at in range(0, len(pooled), step)]
         found = [
-            self._head.run([OUTPUT], {name: np.resize(part, (step, *part.shape[1:]))})[0]
+            self.head.run([OUTPUT], {name: np.resize(part, (step, *part.shape[1:]))})[0]
             for part in parts
         ]
         return np.concatenate(found)[: len(pooled)]
