@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float32]
 Field = tuple[int, memoryview, memoryview]
 """Number of a protobuf field, its value, and the whole of it with its tag."""
 
-POOLS: Final = frozenset({b"GlobalAveragePool", b"ReduceMean", b"AveragePool"})
+POOLS: Final = frozenset({"GlobalAveragePool", "ReduceMean", "AveragePool"})
 """Operators that may be the mean over all places; whether they are, their numbers tell."""
 _GRAPH: Final = 7  # of ModelProto
 _NODE, _NAME, _INITIALIZER, _INPUT, _OUTPUT = 1, 2, 5, 11, 12  # of GraphProto
@@ -73,6 +73,10 @@ def _values(data: memoryview, number: int) -> list[memoryview]:
     return [value for found, value, _ in _fields(data) if found == number]
 
 
+def _operator(node: memoryview) -> str:
+    return bytes(_values(node, _OPERATOR)[0]).decode()
+
+
 def _ending(nodes: list[memoryview]) -> tuple[memoryview, list[memoryview]] | None:
     """The pool that all paths to the logits pass, and what is behind it; None if there is none."""
     makers = {name: node for node in nodes for name in _values(node, _NODE_OUTPUT)}
@@ -84,12 +88,21 @@ def _ending(nodes: list[memoryview]) -> tuple[memoryview, list[memoryview]] | No
         node = makers.get(name)
         if node is None or node is pool or node in behind:
             continue
-        if pool is None and _values(node, _OPERATOR)[0] in POOLS:
+        if pool is None and _operator(node) in POOLS:
             pool = node
             continue
         behind.add(node)
-        waiting += _values(node, _NODE_INPUT)
+        if _operator(node) != "Shape":  # which takes no numbers, but their count
+            waiting += _values(node, _NODE_INPUT)
     return None if pool is None else (pool, [node for node in nodes if node in behind])
+
+
+def _from_means(node: memoryview, pooled: bytes) -> bytes:
+    """A node behind the pool; one that asks for a shape asks for that of the means."""
+    if _operator(node) != "Shape":
+        return bytes(node)
+    kept = [whole for number, _, whole in _fields(node) if number != _NODE_INPUT]
+    return b"".join([*kept, _message(_NODE_INPUT, pooled)])
 
 
 @dataclass(frozen=True)
@@ -120,9 +133,9 @@ class FeatureMaps:
             whole
             for number, value, whole in fields
             if number == _NAME
-            or (number == _NODE and value in behind)
             or (number == _INITIALIZER and needed.issuperset(_values(value, _TENSOR_NAME)))
         ]
+        kept += [_message(_NODE, _from_means(node, names[1])) for node in behind]
         ends = ((_INPUT, names[1]), (_OUTPUT, OUTPUT.encode()))
         kept += [_message(part, _message(1, name) + _FLOAT_TENSOR) for part, name in ends]
         rest = [whole for number, _, whole in whole_model if number != _GRAPH]
@@ -149,14 +162,23 @@ class FeatureMaps:
         logits, features, pooled = self.session.run([OUTPUT, *self.names], {INPUT: images})
         if features.ndim != 4:
             return None
-        for places in (features[0], np.moveaxis(features[0], 0, 2)):  # NHWC, NCHW
+        try:
+            return self._at_each_place(logits[0], features[0], pooled)
+        # onnxruntime's exceptions share no base; they say that other shapes were expected.
+        except Exception:  # noqa: BLE001
+            return None
+
+    def _at_each_place(
+        self, logits: Floats, features: Floats, pooled: Floats
+    ) -> tuple[Floats, Floats] | None:
+        for places in (features, np.moveaxis(features, 0, 2)):  # NHWC, NCHW
             if places.shape[2] == pooled[0].size:
                 flat = places.reshape(-1, *pooled.shape[1:])
                 without = self._behind(np.zeros_like(flat[:1]))[0]
                 found = self._behind(flat) - without
                 # Of a linear layer, the opposite of all features gives the opposite of the logits.
                 off = np.abs(found + self._behind(-flat) - without).max()
-                off += np.abs(found.mean(axis=0) + without - logits[0]).max()
+                off += np.abs(found.mean(axis=0) + without - logits).max()
                 if off <= CLOSE * max(1.0, np.abs(found).max()):
                     return found.reshape(*places.shape[:2], -1), without
         return None

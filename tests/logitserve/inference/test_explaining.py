@@ -63,7 +63,9 @@ def digits() -> Explainer:
     return explainer_of(DIGITS)
 
 
-def convolutional(*, batch: int | str = "n", linear: bool = True) -> onnx.ModelProto:
+def convolutional(
+    *, batch: int | str = "n", linear: bool = True, shaped: bool = False
+) -> onnx.ModelProto:
     """NCHW: convolution, ReLU, mean, and one linear layer, or a ReLU more before it."""
     generator = np.random.default_rng(5)
 
@@ -72,11 +74,19 @@ def convolutional(*, batch: int | str = "n", linear: bool = True) -> onnx.ModelP
 
     hidden = [] if linear else [helper.make_node("Gemm", ["flat", "H"], ["h"])]
     hidden += [] if linear else [helper.make_node("Relu", ["h"], ["active"])]
+    flattened = [helper.make_node("Flatten", ["mean"], ["flat"])]
+    if shaped:  # as PyTorch exports `x.flatten(1)`, with the shape of what comes before the mean
+        flattened = [
+            helper.make_node("Shape", ["features"], ["shape"]),
+            helper.make_node("Gather", ["shape", "first"], ["count"]),
+            helper.make_node("Concat", ["count", "rest"], ["target"], axis=0),
+            helper.make_node("Reshape", ["mean", "target"], ["flat"]),
+        ]
     nodes = [
         helper.make_node("Conv", ["x", "K"], ["c"], strides=[2, 2]),
         helper.make_node("Relu", ["c"], ["features"]),
         helper.make_node("GlobalAveragePool", ["features"], ["mean"]),
-        helper.make_node("Flatten", ["mean"], ["flat"]),
+        *flattened,
         *hidden,
         helper.make_node(
             "Gemm", ["flat" if linear else "active", "W", "b"], ["out"], transB=1, alpha=2.0
@@ -84,6 +94,9 @@ def convolutional(*, batch: int | str = "n", linear: bool = True) -> onnx.ModelP
     ]
     constants = [constant("K", 6, 3, 3, 3), constant("W", 3, 6), constant("b", 3)]
     constants += [] if linear else [constant("H", 6, 6)]
+    if shaped:
+        numbers = {"first": np.array([0]), "rest": np.array([-1])}
+        constants += [numpy_helper.from_array(value, name) for name, value in numbers.items()]
     ends = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, *shape])
         for name, shape in (("x", (3, SIDE, SIDE)), ("out", (3,)))
@@ -119,11 +132,11 @@ def test_a_class_activation_map_and_its_bias_are_the_logit(
     assert np.mean(cells_of(other)) + other.bias == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("batch", ["n", 1, 4])
+@pytest.mark.parametrize(("batch", "shaped"), [("n", False), ("n", True), (1, True), (4, False)])
 def test_the_map_of_an_adopted_graph_is_that_of_its_features_and_weights(
-    tmp_path: Path, batch: int | str
+    tmp_path: Path, batch: int | str, *, shaped: bool
 ) -> None:
-    model = convolutional(batch=batch)
+    model = convolutional(batch=batch, shaped=shaped)
     path = adopted(tmp_path, model)
     image = tiny_models.random_picture(1, InputSpec(height=20, width=20, channels=3, fit=Fit.PAD))
     found = explainer_of(path).explain(image, method=Method.CAM, label="b")
