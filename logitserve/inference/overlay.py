@@ -45,7 +45,8 @@ def overlay(
     arm = min(cell) / 4
     for row, column in np.argwhere(np.abs(relative) >= STRONG):
         y, x = (row + 0.5) * cell[0], (column + 0.5) * cell[1]
-        pen.line((x - arm, y, x + arm, y), "black", 2)
-        if relative[row, column] > 0:
-            pen.line((x, y - arm, x, y + arm), "black", 2)
+        for ink, breadth in (("white", 4), ("black", 2)):  # to be seen on any ground
+            pen.line((x - arm, y, x + arm, y), ink, breadth)
+            if relative[row, column] > 0:
+                pen.line((x, y - arm, x, y + arm), ink, breadth)
     return np.asarray(drawn)

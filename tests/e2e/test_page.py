@@ -300,6 +300,40 @@ def test_why_shows_what_the_answer_comes_from(opened: Opener, size: tuple[int, i
     expect(why).to_be_disabled()
 
 
+def test_why_is_about_the_answer_that_is_shown(visit: Visit) -> None:
+    page = visit.page
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    def let_go(label: str) -> None:
+        """Wait for the next explanation that is asked for, and let the server make it."""
+        for _ in range(1000):
+            if held:
+                break
+            page.wait_for_timeout(20)
+        route = held.pop()
+        assert route.request.url.endswith(f"label={label}")
+        with page.expect_response("**/explain?*"):
+            route.continue_()
+
+    page.route("**/explain?*", hold)
+    for digit in (4, 5):
+        visit.give("drop", on_paper(digit))
+        visit.expect_label(str(digit))
+        expect(page.locator("#why")).to_be_enabled()
+        if digit == 4:
+            page.locator("#why").click()
+    let_go("4")  # which is asked about no more
+    let_go("5")
+    expect(page.locator("#legend")).to_contain_text("speaks for 5")
+    page.locator("#why").click()
+    page.locator("#clear").click()
+    let_go("5")
+    expect(page.locator("#map")).to_be_hidden()
+
+
 def test_why_of_a_model_of_many_labels_and_of_a_busy_server(visit: Visit) -> None:
     page = visit.page
     page.locator("#model").select_option("scenes")

@@ -51,14 +51,18 @@ async function answer(question, signal) {
   view.showBusy(pad.drawing);
 }
 
-/** Show what the answer comes from, unless another one is there by then. */
+/** Show what the answer comes from; if there is another one by then, what that comes from. */
 async function why() {
-  const { name, blob, label } = answered;
+  const about = answered;
+  if (!about) return;
   try {
-    const drawn = await explain(name, blob, label);
-    if (answered.blob !== blob) return;
+    const drawn = await explain(about.name, about.blob, about.label);
+    if (answered !== about) {
+      await why();
+      return;
+    }
     view.showError('');
-    view.showWhy(label, drawn);
+    view.showWhy(about.label, drawn);
   } catch (error) {
     view.showError(error.message, { needsKey: error.needsKey });
   }
@@ -78,6 +82,7 @@ function showSnippet() {
 }
 
 function fail(error) {
+  answered = null;
   view.showNothing(card);
   view.showError(error.message, { again: error.passing, needsKey: error.needsKey });
   if (error.needsKey) keyField.focus();
@@ -85,6 +90,7 @@ function fail(error) {
 
 function clear() {
   asker.cancel();
+  answered = null;
   view.remember();
   picture = null;
   pad.clear();
@@ -137,7 +143,7 @@ async function take(files) {
 async function choose(name) {
   asker.cancel();
   view.remember();
-  card = null;
+  card = answered = null;
   try {
     const chosen = await readCard(name);
     if (modelChoice.value !== name) return; // changed again meanwhile
