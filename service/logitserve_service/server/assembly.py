@@ -218,7 +218,9 @@ def _sample(catalog: Catalog, connections: Connections, readiness: Readiness) ->
         for name, entry in catalog.folder.items()
         for state in entry.states.values()
     )
-    return Sample(len(connections), readiness.ready, queues, served, failures, states)
+    return Sample(
+        len(connections), readiness.ready, memory.available(), queues, served, failures, states
+    )
 
 
 def _state_of(state: VersionState, *, is_unloaded: bool) -> str:
