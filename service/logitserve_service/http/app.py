@@ -24,6 +24,7 @@ from logitserve_service.http import (
     problems,
     protocols,
     repository,
+    rollout,
 )
 from logitserve_service.http.auth import OPEN_PATHS, Authenticator
 from logitserve_service.http.messages import pairs
@@ -67,6 +68,7 @@ def create_documents(parts: Parts) -> FastAPI:
     app.state.catalog = catalog = parts.catalog
     for error in (InferenceError, ServiceError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(error, _on_error)
+    orders = (catalog, parts.watcher, parts.authenticator.require_admin, parts.limits)
     routers = (
         protocols.v2_router(catalog, parts.limits, parts.metrics),
         protocols.v1_router(catalog),
@@ -76,7 +78,8 @@ def create_documents(parts: Parts) -> FastAPI:
         page.router(),
         documentation.router(app.title),
         probes.metrics_router(parts.metrics, parts.gauges),
-        repository.router(catalog, parts.watcher, parts.authenticator.require_admin, parts.limits),
+        repository.router(*orders),
+        rollout.router(*orders),
     )
     for router in routers:
         app.include_router(router)

@@ -37,7 +37,7 @@ from logitserve_service.server.connections import Connections
 from logitserve_service.server.drain import Drain
 from logitserve_service.server.tls import Certificate
 from logitserve_service.telemetry.access_log import AccessLog
-from logitserve_service.telemetry.metrics import LOST_LINES, Metrics
+from logitserve_service.telemetry.metrics import LOST_LINES, SHADOW, Metrics
 from logitserve_service.telemetry.recorder import Recorder
 from logitserve_service.telemetry.shared_values import Row, shared_rows
 from logitserve_service.telemetry.tracing import tracing
@@ -162,6 +162,9 @@ def loader(settings: Settings, metrics: Metrics, shared: SharedState) -> Loader:
         VersionPolicy.parse(settings.version_policy),
         make_batcher,
         shared,
+        count_shadow=lambda card, outcome, images: metrics.add(
+            SHADOW, images, card.name, card.version, outcome
+        ),
         weigh=lambda size: memory.too_large(size, settings),
         threads=settings.threads or max(1, cpus // settings.workers),
     )

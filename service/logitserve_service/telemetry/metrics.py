@@ -124,6 +124,11 @@ PREDICTIONS = Family(
 KNOWN = Family(
     "known", "Images by `known` of their predictions: true or false.", ("model", "known")
 )
+SHADOW = Family(
+    "shadow",
+    "Images by what a shadow gave: it agrees, differs, was dropped for load, or failed.",
+    ("model", "version", "outcome"),
+)
 BUILD_INFO = Family("build_info", "1 for what runs.", ("version", "python", "onnxruntime"), "max")
 CPU_SECONDS = Family("cpu_seconds", "CPU time of the workers.", prefix="process_")
 STARTED = Family(
