@@ -25,7 +25,7 @@ COMMANDS: Final = {
     "calibrate": Entry("calibrate", "Calibrate and measure a model again, without training."),
     "completion": Entry("completion", "Print the script that completes commands in a SHELL."),
     "evaluate": Entry("evaluate", "Measure a published MODEL on pictures it was not trained on."),
-    "models": Entry("models", "Look into a folder of models."),
+    "models": Entry("models", "Look into a folder of models, and choose which versions answer."),
     "numerics": Entry(
         "numerics", "Measure the lessons of the lecture, and write a page about them."
     ),

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from logitserve.cli import rollout
+from logitserve.cli.compare import compare
 from logitserve.cli.options import models_option
 from logitserve.inference.card import ModelCard
 from logitserve.inference.errors import ModelFileError
@@ -46,7 +47,7 @@ def command() -> None:
     """Look into a folder of models, and choose which versions answer."""
 
 
-for each in rollout.commands:
+for each in (compare, *rollout.commands):
     command.add_command(each)
 
 

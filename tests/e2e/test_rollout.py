@@ -69,6 +69,7 @@ def test_a_version_is_live_until_another_is(folder: Path) -> None:
         wait_until(lambda: len(workers_of(server) - before) == 1)
         assert in_every_worker(server, tells("2"))
         done = order(server, "POST", "rollback")
+        assert done.status_code == 200, done.text
         assert done.json()["live"] == "3"  # which answered before; 4 never has
         assert in_every_worker(server, tells("3"))
         history = httpx.get(f"{server.url}/models/tiny/rollout").json()["history"]
@@ -262,7 +263,7 @@ def test_the_commands_of_the_documentation(tmp_path: Path) -> None:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**clean_environment(PATH=path), "ADMIN_KEY": ADMIN_KEY}
     with running(*options(models), environment=WITH_KEY) as server:
-        for block in blocks:
+        for block in blocks[:-1]:  # the last compares, which tests/logitserve/test_evaluate.py does
             script = block.replace("localhost:8000", server.url.removeprefix("http://"))
             script = script.replace("curl -X", "curl -sSf -X")
             subprocess.run(["bash", "-ec", script], cwd=tmp_path, env=environment, check=True)

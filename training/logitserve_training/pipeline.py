@@ -249,9 +249,8 @@ def _compare_versions(
         reporter.line(f"version {card.version} {what} pictures: not compared")
         return
     paired = Paired.of(evaluation.is_right, evaluate(predictor, dataset.test).is_right)
-    verdict = "no difference beyond chance"
-    if paired.p < 0.05:
-        verdict = "better" if paired.only_first > paired.only_second else "WORSE"
+    said = {"cannot tell": "no difference beyond chance", "worse": "WORSE"}
+    verdict = said.get(paired.verdict, paired.verdict)
     found = (
         f"beside version {card.version}: right where that is wrong on {paired.only_first} test "
         f"pictures, wrong where that is right on {paired.only_second} (p {paired.p:.2g}, McNemar): "

@@ -1,10 +1,10 @@
 """`/models/{name}/rollout`: which versions of a model answer. Changes need the admin key."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 
-from logitserve.inference import rollout as rollouts
 from logitserve.inference.errors import ModelNotFoundError
 from logitserve.inference.naming import absent
 from logitserve.inference.rollout import Rollout
@@ -25,22 +25,15 @@ def router(
     routes = APIRouter(prefix="/models/{name}", tags=["models"])
     admin = [Depends(require_admin)]
 
-    def in_force(name: str) -> Rollout:
-        if name not in catalog.folder:
-            raise ModelNotFoundError(absent("model", name, catalog.folder))
-        return catalog.rollouts.get(name, NO_ROLLOUT)
-
-    async def change(name: str, **changes: Any) -> Rollout:
-        answers = catalog.find(name).card.version
-        made = in_force(name).changed("request", answers, **changes)
-        rollouts.check(made, list(catalog.folder[name].states))
-        await watcher.roll_out(name, made)
-        return made
+    def answering(name: str) -> str:
+        return catalog.find(name).card.version
 
     @routes.get("/rollout", responses=problems(404))
     async def show_rollout(name: str) -> Rollout:
         """Which versions of a model answer, and which did before."""
-        return in_force(name)
+        if name not in catalog.folder:
+            raise ModelNotFoundError(absent("model", name, catalog.folder))
+        return catalog.rollouts.get(name, NO_ROLLOUT)
 
     @routes.put("/rollout", dependencies=admin, openapi_extra=ROLLOUT_BODY, **_CHANGE)
     async def change_rollout(request: Request, name: str) -> Rollout:
@@ -48,13 +41,21 @@ def router(
         changes = await members(request, limits, "live", "canary", "shadow")
         if not changes:
             raise UnusableRequestError("the JSON must have 'live', 'canary' or 'shadow'")
-        return await change(name, **changes)
+
+        def change(rollout: Rollout, _: Sequence[str]) -> Rollout:
+            return rollout.changed("request", answering(name), **changes)
+
+        return await watcher.roll_out(name, change)
 
     @routes.post("/rollback", dependencies=admin, **_CHANGE)
     async def roll_back(request: Request, name: str) -> Rollout:
         """Let the version answer that did before, in every worker; a canary and a shadow end."""
         await members(request, limits)
-        before = in_force(name).before(list(catalog.folder[name].states))
-        return await change(name, live=before, canary=None, shadow=None)
+
+        def change(rollout: Rollout, versions: Sequence[str]) -> Rollout:
+            live = rollout.before(versions)
+            return rollout.changed("request", answering(name), live=live, canary=None, shadow=None)
+
+        return await watcher.roll_out(name, change)
 
     return routes

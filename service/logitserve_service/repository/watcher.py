@@ -5,7 +5,7 @@ The folder is polled: network and container file systems send no events for chan
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
@@ -14,7 +14,7 @@ from typing import TypeVar
 from logitserve.inference.errors import ModelNotFoundError, RolloutError
 from logitserve.inference.naming import absent
 from logitserve.inference.repository import listed
-from logitserve.inference.rollout import Rollout, write
+from logitserve.inference.rollout import Rollout, check, write
 from logitserve_service.errors import LoadError, WorkersBehindError
 from logitserve_service.periodically import Failures
 from logitserve_service.repository.catalog import NO_ROLLOUT, Catalog
@@ -68,12 +68,7 @@ class Watcher:
 
     async def load(self, name: str) -> None:
         """Load a model from its current files, in all workers."""
-        try:
-            files = (await self._scan()).files
-        except OSError as error:
-            raise LoadError(f"the folder of models cannot be read: {error.strerror}") from error
-        if name not in files:
-            raise ModelNotFoundError(absent("model", name, files))
+        await self._versions(name)
         await self._update(lambda state: state.with_load(name))
         entry = self._catalog.folder.get(name, ModelEntry())
         reasons = [
@@ -93,14 +88,34 @@ class Watcher:
             raise ModelNotFoundError(absent("model", name, self._catalog.folder))
         await self._update(lambda state: state.with_unload(name))
 
-    async def roll_out(self, name: str, rollout: Rollout) -> None:
+    async def _versions(self, name: str) -> list[str]:
+        """The versions in the folder now, oldest first; raises as `load`."""
+        try:
+            files = (await self._scan()).files
+        except OSError as error:
+            raise LoadError(f"the folder of models cannot be read: {error.strerror}") from error
+        if name not in files:
+            raise ModelNotFoundError(absent("model", name, files))
+        return list(files[name])
+
+    async def roll_out(
+        self, name: str, change: Callable[[Rollout, Sequence[str]], Rollout]
+    ) -> Rollout:
         """Write a rollout, and put it in force in all workers.
+
+        Args:
+            name: of the model.
+            change: makes it of the one in force and the versions in the folder.
 
         Raises:
             RolloutError: it cannot be written, or its version is refused; all stays as it was.
+            ModelNotFoundError: there is no such model.
+            LoadError: the folder of models cannot be read.
         """
-        folder = self._loader.repository.folder(name)
+        folder, versions = self._loader.repository.folder(name), await self._versions(name)
         before = self._catalog.rollouts.get(name, NO_ROLLOUT)
+        rollout = change(before, versions)
+        check(rollout, versions)
         await self._in_thread(partial(write, folder, rollout))
         await self._update(lambda state: state.with_load(name))
         if self._catalog.rollouts.get(name, NO_ROLLOUT) != rollout:
@@ -108,6 +123,7 @@ class Watcher:
             state = self._catalog.folder.get(name, ModelEntry()).states.get(rollout.live or "")
             reason = "there is no such version" if state is None else state.reason
             raise RolloutError(f"version {rollout.live} does not become live: {reason}")
+        return rollout
 
     async def _update(self, change: Callable[[DesiredState], DesiredState]) -> None:
         """Change the desired state, and wait until all workers have followed."""
