@@ -10,11 +10,11 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.synchronize import Event
 
-from logitserve.bulk.scorer import Job, Part, Scorer
+from logitserve.bulk.scorer import Job, Part, score_unit
 from logitserve.bulk.sources import Unit
 from logitserve.errors import EngineError
 
-_scorer: Scorer
+_job: Job
 _stop: Event
 """Of a worker process; `_begin` sets them."""
 
@@ -68,9 +68,9 @@ def _no_interrupts() -> Iterator[None]:
 
 
 def _begin(job: Job, stop: Event) -> None:
-    global _scorer, _stop
+    global _job, _stop
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _scorer, _stop = Scorer(job), stop
+    _job, _stop = job, stop
 
 
 def _end_with_parent() -> None:
@@ -81,4 +81,4 @@ def _end_with_parent() -> None:
 
 
 def _score(unit: Unit) -> Part:
-    return _scorer.score(unit, _stop.is_set)
+    return score_unit(_job, unit, _stop.is_set)

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Final
+from typing import IO
 
 import click
 
 from logitserve.bulk.run import Engine, Tally, Workers, score_into
-from logitserve.bulk.sources import PART_SIZE, SHARD_SUFFIXES, Files, Unit, units
+from logitserve.bulk.sources import PART_SIZE, SHARD_SUFFIXES, STDIN, Unit, units
 from logitserve.cli.options import models_option
 from logitserve.cli.pictures import in_folder
 from logitserve.errors import ExtraMissingError, OutputError
@@ -23,7 +23,6 @@ from logitserve.published import find
 from logitserve.rows import Format, Labeled, writer
 from logitserve.scoring import CHUNK, Picture, Row, score, shown
 
-STDIN: Final = "-"
 Scoring = Callable[[Iterable[Picture]], Iterator[Row]]
 
 
@@ -239,8 +238,8 @@ def _score_as_one(
     top_k: int | None,
 ) -> tuple[int, int]:
     """Write rows to one file or standard output; how many, and how many of them are errors."""
-    rows = rows_of(chain.from_iterable(map(_pictures, found)))
-    names = [shown(name) for unit in found if isinstance(unit, Files) for name in unit.names]
+    rows = rows_of(chain.from_iterable(unit.pictures() for unit in found))
+    names = [shown(name) for unit in found for name in unit.names]
     counts = [unit.count for unit in found]
     expected = None if None in counts else sum(count or 0 for count in counts)
     total = failed = 0
@@ -255,12 +254,6 @@ def _score_as_one(
             failed += sum(row.error is not None for row in chunk)
             moved(len(chunk))
     return total, failed
-
-
-def _pictures(unit: Unit) -> Iterator[Picture]:
-    for picture in unit.pictures():
-        is_stdin = isinstance(unit, Files) and picture.name == STDIN
-        yield Picture(STDIN, sys.stdin.buffer.read) if is_stdin else picture
 
 
 @contextmanager
@@ -288,24 +281,16 @@ def _opened(output: Path | None) -> Iterator[IO[bytes]]:
 def _progress(total: int | None, *, is_moving: bool) -> Iterator[Callable[[int], None]]:
     """A bar on standard error if that is a terminal and no rows are moving by on it already.
 
-    How many pictures tar files have, only their end tells; then there is a number, but no bar.
+    How many pictures tar files have, only their end tells; then there is a number beside the bar.
     """
-    is_shown = is_moving and sys.stderr.isatty()
-    if total is None:
-        done = 0
-
-        def count(more: int) -> None:
-            nonlocal done
-            done += more
-            if is_shown:
-                click.echo(f"\rscoring {done} pictures", nl=False, err=True)
-
-        yield count
-        if is_shown:
-            click.echo(err=True)
-        return
+    unknown: Iterable[None] | None = chain() if total is None else None
     with click.progressbar(
-        length=total, label="scoring", file=sys.stderr, hidden=not is_shown, show_pos=True
+        unknown,
+        length=total,
+        label="scoring",
+        file=sys.stderr,
+        hidden=not (is_moving and sys.stderr.isatty()),
+        show_pos=True,
     ) as bar:
         yield bar.update
 
