@@ -2,14 +2,13 @@
 
 import re
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from logitserve.adoption.terms import PRESETS, Answers, Color, Layout, Normalization, Terms
-from logitserve.cli.options import extra, models_option
+from logitserve.cli.options import OneOf, extra, models_option
 from logitserve.cli.pictures import in_folder
 from logitserve.inference.card import Fit, Head
 
@@ -34,11 +33,6 @@ class _Numbers(click.ParamType[tuple[float, ...]]):
             self.fail(f"{value!r} is not numbers with commas between them", param, ctx)
 
 
-def _one_of(values: type[StrEnum]) -> click.Choice[str]:
-    """A choice of an enumeration's values, which click would call by their names."""
-    return click.Choice([value.value for value in values])
-
-
 @click.command(
     "adopt",
     epilog="""\b
@@ -53,7 +47,7 @@ def _one_of(values: type[StrEnum]) -> click.Choice[str]:
 @click.option("--name", help="name of the model; by default the file's")
 @click.option(
     "--head",
-    type=_one_of(Head),
+    type=OneOf(Head),
     help="softmax: one of many; sigmoid: any number of many; binary: one logit, yes or no. By "
     "default what the graph's answers show",
 )
@@ -65,10 +59,10 @@ def _one_of(values: type[StrEnum]) -> click.Choice[str]:
 @click.option("--height", type=click.IntRange(min=1), help="where the graph does not say it")
 @click.option("--width", type=click.IntRange(min=1), help="where the graph does not say it")
 @click.option("--channels", type=click.IntRange(min=1), help="1 or 3; where the graph does not say")
-@click.option("--layout", type=_one_of(Layout), help="where the channels of the input stand")
+@click.option("--layout", type=OneOf(Layout), help="where the channels of the input stand")
 @click.option(
     "--fit",
-    type=_one_of(Fit),
+    type=OneOf(Fit),
     help="how a picture of another size is made to fit; default: stretch. crop: the shorter side "
     "is scaled, and the center cut out",
 )
@@ -86,11 +80,11 @@ def _one_of(values: type[StrEnum]) -> click.Choice[str]:
 @click.option("--scale", type=float, help="bytes are divided by it: 255 gives 0…1")
 @click.option("--mean", type=_Numbers(), help="then it is subtracted; one number or one a channel")
 @click.option("--std", type=_Numbers(), help="then it divides; one number or one a channel")
-@click.option("--color", type=_one_of(Color), help="which channels the graph takes, in which order")
+@click.option("--color", type=OneOf(Color), help="which channels the graph takes, in which order")
 @click.option("--output", help="the output that holds the scores, if there are several")
 @click.option(
     "--answers",
-    type=_one_of(Answers),
+    type=OneOf(Answers),
     help="what that output holds, where its numbers do not show it",
 )
 @click.option(
@@ -136,7 +130,7 @@ def command(
     scale: float | None,
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
-    color: str | None,
+    color: Color | None,
     **terms: Any,
 ) -> None:
     """Give somebody else's ONNX FILE a card and publish it.
@@ -150,21 +144,15 @@ def command(
     with extra("adopt"):
         from logitserve.adoption import adopt
         from logitserve.adoption.labels import given
-    enumerations = {"head": Head, "layout": Layout, "fit": Fit, "answers": Answers}
-    for option, values in enumerations.items():
-        terms[option] = None if terms[option] is None else values(terms[option])
-    chosen = None if color is None else Color(color)
     told = Terms(
         name=re.sub(r"[^a-z0-9._-]+", "-", file.stem.lower()).strip("-._")
         if name is None
         else name,
         labels=None if labels is None else given(labels),
-        normalization=_normalization(preset, scale, mean, std, chosen),
+        normalization=_normalization(preset, scale, mean, std, color),
         **terms,
     )
-    adopted = adopt.adopt(
-        file, told, models=models, samples=_samples(samples, expect), color=chosen
-    )
+    adopted = adopt.adopt(file, told, models=models, samples=_samples(samples, expect), color=color)
     _tell(adopted, models)
 
 

@@ -1,12 +1,19 @@
 """What several commands share: options, and errors of packages that may be missing."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
+from enum import StrEnum
 from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
 from logitserve.errors import ExtraMissingError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Value = TypeVar("Value", bound=StrEnum)
 
 models_option = click.option(
     "--models",
@@ -22,6 +29,48 @@ data_option = click.option(
     type=click.Path(path_type=Path),
     help="folder with the data set; without it, it is downloaded once",
 )
+
+
+class OneOf(click.Choice[Value]):
+    """A member of an enumeration, by its value, where click would take its name."""
+
+    def normalize_choice(self, choice: object, ctx: click.Context | None) -> str:
+        """What is written on the command line."""
+        del ctx
+        return str(choice)
+
+
+def options_of(
+    settings: type[Any], prefix: str = "", **parsers: Callable[[str], Any]
+) -> Callable[[Command], Command]:
+    """Give a command an option for each field of a dataclass; None where it is not given.
+
+    Args:
+        settings: its fields are annotated with their help and, where needed, their metavar.
+        prefix: of each help text.
+        parsers: of the fields whose type click does not know.
+    """
+
+    def decorate(command: Command) -> Command:
+        for each in reversed(fields(settings)):
+            annotation, text, *metavar = get_args(each.type)
+            command = click.option(
+                f"--{each.name.replace('_', '-')}",
+                type=parsers.get(each.name) or _kind_of(annotation),
+                metavar=next(iter(metavar), None),
+                help=prefix + text,
+            )(command)
+        return command
+
+    return decorate
+
+
+def _kind_of(annotation: Any) -> Any:
+    """The type of an option, as click takes it."""
+    (kind,) = [kind for kind in get_args(annotation) if kind is not NoneType] or [annotation]
+    if get_origin(kind) is Literal:
+        return click.Choice(get_args(kind))
+    return OneOf(kind) if issubclass(kind, StrEnum) else kind
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import click
 
 from logitserve.bulk.run import Engine, Tally, Workers, score_into
 from logitserve.bulk.sources import PART_SIZE, SHARD_SUFFIXES, STDIN, Unit, units
-from logitserve.cli.options import models_option
+from logitserve.cli.options import OneOf, models_option
 from logitserve.cli.pictures import in_folder
 from logitserve.errors import ExtraMissingError, OutputError
 from logitserve.inference.predictor import Predictor
@@ -58,7 +58,7 @@ Scoring = Callable[[Iterable[Picture]], Iterator[Row]]
 @click.option(
     "--format",
     "kind",
-    type=click.Choice([kind.value for kind in Format]),
+    type=OneOf(Format),
     default=Format.TABLE.value,
     show_default=True,
     help="how the rows are written; parquet needs pip install 'logitserve[parquet]'",
@@ -76,7 +76,7 @@ Scoring = Callable[[Iterable[Picture]], Iterator[Row]]
 )
 @click.option(
     "--engine",
-    type=click.Choice([engine.value for engine in Engine]),
+    type=OneOf(Engine),
     default=Engine.LOCAL.value,
     show_default=True,
     help="who scores; ray needs pip install 'logitserve[ray]', and is always --partitioned",
@@ -111,10 +111,10 @@ def command(
     *,
     url: str | None,
     recursive: bool,
-    kind: str,
+    kind: Format,
     output: Path | None,
     partitioned: bool,
-    engine: str,
+    engine: Engine,
     address: str | None,
     workers: int | None,
     part_size: int,
@@ -129,14 +129,14 @@ def command(
     picture on standard input. Rows come in their order, those of a folder by name. A picture that
     cannot be used is a row with its error.
     """
-    partitioned = partitioned or engine == Engine.RAY
+    partitioned = partitioned or engine is Engine.RAY
     _check_usage(ctx, paths, output, partitioned=partitioned)
     names = [name for path in paths for name in _names(path, recursive=recursive)]
     found = units(names, part_size=part_size, image_column=image_column, name_column=name_column)
     if partitioned:
         file = find(models, model)
         assert output is not None  # noqa: S101 - it was checked
-        by = Workers(Engine(engine), workers, address)
+        by = Workers(engine, workers, address)
         with _parts_progress(len(found)) as moved:
             tally = score_into(
                 output, file, found, by, top_k=top_k, part_size=part_size, moved=moved, notice=_say
@@ -147,7 +147,7 @@ def command(
         scoring = _here(models, model, top_k) if url is None else _by_server(url, model, top_k)
         with scoring as (card, rows_of):
             total, failed = _score_as_one(
-                found, card, rows_of, kind=Format(kind), output=output, top_k=top_k
+                found, card, rows_of, kind=kind, output=output, top_k=top_k
             )
     if failed:
         _say(f"{failed} of {total} pictures could not be scored")
@@ -179,7 +179,7 @@ def _check_usage(
         raise click.UsageError("--address is for a Ray cluster: add --engine ray")
 
 
-def _check_folder(output: Path | None, paths: tuple[str, ...], *, kind: str | None) -> None:
+def _check_folder(output: Path | None, paths: tuple[str, ...], *, kind: Format | None) -> None:
     if output is None:
         raise click.UsageError("say which folder the parts go into with --output FOLDER")
     if output.exists() and not output.is_dir():
