@@ -22,12 +22,9 @@ _stop: Event
 def score_units(
     job: Job, units: Sequence[tuple[int, Unit]], *, workers: int
 ) -> Generator[tuple[int, Part], None, None]:
-    """Score units, each in one of several processes; parts come as they are done.
+    """Score numbered units, each in one of several processes; parts come as they are done.
 
-    Args:
-        job: what to do with each.
-        units: with their numbers.
-        workers: processes, each with a predictor of one thread.
+    Each process has a predictor of one thread.
 
     Raises:
         EngineError: a process died.

@@ -35,13 +35,7 @@ class Columns(NamedTuple):
 def look_into(
     path: Path, name: str, image: str | None, names: str | None
 ) -> tuple[list[int], Columns]:
-    """Rows of each row group, and the columns.
-
-    Args:
-        path: the Parquet file.
-        name: what it is called.
-        image: the column of pictures, if it was named.
-        names: the column of names, if it was named.
+    """Rows of each row group, and the columns: those that were named, or as people call them.
 
     Raises:
         ExtraMissingError: there is no pyarrow.
@@ -69,14 +63,8 @@ def pictures(
 ) -> Iterator[Picture]:
     """The pictures of some row groups, a few in memory at a time.
 
-    Where the file is damaged, its last picture is the file itself, which cannot be read.
-
-    Args:
-        path: the Parquet file.
-        name: what it is called.
-        groups: numbers of the row groups.
-        first: number of their first row.
-        columns: as `look_into` found them.
+    `first` is the number of their first row. Where the file is damaged, its last picture is the
+    file itself, which cannot be read.
 
     Raises:
         SourceError: there is no such file here.

@@ -43,7 +43,7 @@ def score_units(
     workers: int | None,
     notice: Callable[[str], None],
 ) -> Generator[tuple[int, Part], None, None]:
-    """Score units, each in a task on one CPU; parts come as they are done.
+    """Score numbered units, each in a task on one CPU; parts come as they are done.
 
     What a worker had in hand that is lost, also with its machine, is scored by another. More
     workers than there are CPUs wait for machines that join later.

@@ -55,15 +55,15 @@ def score_into(
     moved: Callable[[Tally], None],
     notice: Callable[[str], None],
 ) -> Tally:
-    """Score units into a folder of parts; those that are there already stay.
+    """Score units into a folder of parts, in their order; those that are there already stay.
 
     Args:
         output: the folder.
         model: the model file.
-        units: in the order of their parts.
+        units: cut by `part_size`.
         workers: who scores.
         top_k: how many probabilities a row has, highest first; None for all.
-        part_size: as the units were cut.
+        part_size: pictures of a unit.
         moved: is told of what was there, and then of each part.
         notice: is told what a person should know.
 

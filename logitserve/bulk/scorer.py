@@ -43,16 +43,11 @@ class StoppedError(Exception):
 
 
 def score_unit(job: Job, unit: Unit, is_stopped: Callable[[], bool] = bool) -> Part:
-    """Score the pictures of a unit.
-
-    Args:
-        job: what to do with each; the model of the last one stays loaded.
-        unit: which pictures.
-        is_stopped: asked between pictures.
+    """Score the pictures of a unit; the model of the last job stays loaded.
 
     Raises:
         SourceError: this machine does not find the source.
-        StoppedError: `is_stopped` said so.
+        StoppedError: `is_stopped`, asked between pictures, said so.
     """
     predictor, out = load(job.model), io.BytesIO()
     rows = score(predictor, _until(is_stopped, unit.pictures()), top_k=job.top_k)

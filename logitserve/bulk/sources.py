@@ -51,13 +51,10 @@ def units(
     image_column: str | None = None,
     name_column: str | None = None,
 ) -> list[Unit]:
-    """Cut sources into units, in their order.
+    """Cut sources into units of `part_size` pictures, in their order.
 
-    Args:
-        names: paths of pictures and of shards; what a file is, its suffix says.
-        part_size: pictures of a unit. A tar file is one unit, a row group belongs to one.
-        image_column: of Parquet files, that of encoded pictures; None to find it by its name.
-        name_column: likewise that of the pictures' names.
+    What a file is, its suffix says. A tar file is one unit, a row group belongs to one. The columns
+    are those of Parquet files; None finds them by their names.
 
     Raises:
         ExtraMissingError: Parquet without pyarrow.

@@ -11,16 +11,10 @@ from logitserve.inference.images import PICTURE_SUFFIXES
 def in_folder(
     folder: Path, *, recursive: bool = False, hint: str = "", shards: Iterable[str] = ()
 ) -> list[Path]:
-    """The pictures of a folder, sorted; where it has none, its shards.
-
-    Args:
-        folder: where to look.
-        recursive: whether to look into its folders too.
-        hint: what the error adds.
-        shards: suffixes of files that hold several pictures.
+    """The pictures of a folder, sorted; where it has none, its shards, by their suffixes.
 
     Raises:
-        click.UsageError: there are none.
+        click.UsageError: there are none; `hint` is added.
     """
     found = folder.rglob("*") if recursive else folder.iterdir()
     entries = sorted(found)

@@ -28,12 +28,9 @@ class Retries:
     """A server that asks for more is taken at its word: the request fails."""
 
     def wait(self, attempt: int, response: httpx.Response | None, jitter: float) -> Wait | None:
-        """Seconds before the next try; None if there is none.
+        """Seconds before the next try after so many that failed; None if there is none.
 
-        Args:
-            attempt: tries that failed before this one.
-            response: what the server answered, if it did; its Retry-After is the least.
-            jitter: 0 to 1.
+        What the server's answer asks for is the least; `jitter` is 0 to 1.
         """
         asked = 0.0 if response is None else _retry_after(response)
         if attempt >= self.count or asked > self.longest_wait:

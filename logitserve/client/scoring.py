@@ -18,11 +18,6 @@ def score(client: Client, pictures: Iterable[Picture], asked: Asked) -> Iterator
 
     A picture that cannot be read, or that the server refuses, is a row with its error.
 
-    Args:
-        client: of the server.
-        pictures: any number; no more than `PICTURES_A_REQUEST` are in memory.
-        asked: as for `Client.predict`.
-
     Raises:
         ClientError: what no single picture is the reason of.
     """

@@ -33,13 +33,7 @@ class Corruption:
 
 
 def corrupted(kind: str, images: Images, seed: int = 0) -> Images:
-    """Pictures disturbed in one way, each in its own.
-
-    Args:
-        kind: of `KINDS`.
-        images: uint8, `[n, h, w, channels]`.
-        seed: of what is done to each.
-    """
+    """Pictures of any size disturbed by one of `KINDS`, each in its own way, by the seed."""
     make, found = KINDS[kind].make, np.empty_like(images)
     for start in range(0, len(images), _CHUNK):
         part = images[start : start + _CHUNK].astype(np.float32) / 255

@@ -162,12 +162,7 @@ def stated_beside_truth(
 
 
 def evaluate(predictor: Predictor, data: LabeledImages) -> Evaluation:
-    """Run a model over pictures, all of them, and measure.
-
-    Args:
-        predictor: the model file, opened.
-        data: pictures of the model's input size, with the classes of its labels.
-    """
+    """Run a model over pictures of its input size, all of them, and measure."""
     return evaluated(predictor.card, predict_all(predictor, data.images), data)
 
 
@@ -184,12 +179,8 @@ def held_out(
 ) -> LabeledImages:
     """The pictures that a model file is measured on: those that its recipe left for that.
 
-    Args:
-        predictor: the model file, opened.
-        path: of the file.
-        data: a folder with the data set; None downloads it. For a model that was trained on a
-            folder, that one, or another with the same labels, which is taken whole.
-        reporter: told of downloads.
+    `data` is a folder with the data set; None downloads it. For a model that was trained on a
+    folder, it is that one, or another with the same labels, which is taken whole.
 
     Raises:
         OptionError: the card names no recipe that is known here.
@@ -216,12 +207,7 @@ def evaluate_file(path: Path, data: Path | None, reporter: Reporter) -> Evaluati
 
 
 def predict_all(predictor: Predictor, images: Images) -> Predictions:
-    """Predictions for any number of pictures, computed batch by batch.
-
-    Args:
-        predictor: the model file, opened.
-        images: uint8, `[n, height, width, channels]`, n at least 1.
-    """
+    """Predictions for any number of pictures, at least 1, computed batch by batch."""
     batch = at_a_time(images)
     starts = range(0, len(images), batch)
     return Predictions.concatenated([predictor.predict(images[at : at + batch]) for at in starts])

@@ -71,11 +71,8 @@ def reliability_diagram(
 ) -> Figure:
     """How often what was stated came true, above how many pictures stated so.
 
-    Args:
-        raw: without calibration.
-        calibrated: as served.
-        of: the label that probabilities are stated of; empty for each picture's own.
-        is_left_out: both are the same, as calibration would not help.
+    `of` is the label that probabilities are stated of, empty for each picture's own; where
+    calibration `is_left_out`, both are the same.
     """
     made = figure("Stated probability against what came true, on the test part", (4.6, 4.6))
     upper, lower = made.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -174,12 +171,7 @@ def latency_plot(latency: Latency) -> Figure:
 
 
 def precision_recall_curves(labels: Sequence[str], evaluation: Evaluation) -> Figure:
-    """For each label precision against recall, with a point at what is answered.
-
-    Args:
-        labels: their names.
-        evaluation: of a sigmoid model.
-    """
+    """Precision against recall of each label of a sigmoid model; a point at what is answered."""
     assert evaluation.answers is not None  # noqa: S101 - asked of the caller
     made = figure("Precision against recall on the test part", (4.6, 4.6))
     axes = made.subplots()

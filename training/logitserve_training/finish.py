@@ -115,12 +115,10 @@ def finish(
 
 
 def cross_validated(card: ModelCard, held_out: HeldOut, dataset: Dataset) -> Evaluation:
-    """What heads said of pictures that they were neither fitted nor calibrated to.
+    """What heads said of pictures that they were neither fitted nor calibrated to, fold by fold.
 
-    Args:
-        card: of the model, calibrated on all of `held_out`; it says what is known.
-        held_out: of all pictures, in their order.
-        dataset: with folds.
+    The card is calibrated on all of `held_out`, which has all pictures in their order, and says
+    what is known.
     """
     logits, truth, groups, _ = held_out
     said = Predictions.of(logits.astype(np.float32), card)

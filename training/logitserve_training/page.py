@@ -50,16 +50,9 @@ def render(
     comparison: Comparison | None = None,
     robustness: Sequence[Row] = (),
 ) -> str:
-    """The page.
+    """The page of a calibrated model: what was measured of its file on the test part.
 
-    Args:
-        card: of the model, calibrated.
-        evaluation: on the test part.
-        measured: of the same file.
-        learning: the learning curves, where they are known.
-        confusion: the confusion matrix, where there is one.
-        comparison: with the majority, where it was made.
-        robustness: on disturbed pictures, where it was measured.
+    Of what was not measured nothing is shown.
     """
     environment = Environment(
         loader=PackageLoader("logitserve_training"),

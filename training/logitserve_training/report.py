@@ -43,17 +43,9 @@ def write(
     comparison: Comparison | None = None,
     robustness: Sequence[Row] = (),
 ) -> None:
-    """Write the report.
+    """Write the report into a new folder; `images` are the test part's pictures.
 
-    Args:
-        folder: is made.
-        card: of the model.
-        epochs: how the fit went.
-        evaluation: on the test part.
-        images: the test part's pictures, uint8 `[n, height, width, channels]`.
-        measured: of the same file.
-        comparison: with the majority, where it was made.
-        robustness: on disturbed pictures, where it was measured.
+    What was not measured is left out.
     """
     folder.mkdir()
     document = _figures(card, epochs, evaluation, measured)

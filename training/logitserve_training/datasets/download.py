@@ -34,16 +34,11 @@ class _MirrorError(Exception):
 def download(
     files: Sequence[RemoteFile], mirrors: Sequence[str], folder: Path, reporter: Reporter
 ) -> None:
-    """Fetch the files that the folder does not have yet.
+    """Fetch the files that the folder does not have yet; the folder is made if need be.
 
     A file appears under its name only when it is whole and has its checksum. Until then it is
-    `<name>.part`, which the next call takes up.
-
-    Args:
-        files: what to fetch.
-        mirrors: base addresses that end in a slash, tried in turn.
-        folder: where to put them; it is made if need be.
-        reporter: told of the progress.
+    `<name>.part`, which the next call takes up. Mirrors, addresses that end in a slash, are tried
+    in turn.
 
     Raises:
         DataMissingError: no mirror gives a file, or the folder cannot be written; the message

@@ -42,11 +42,7 @@ _LEAST_OF_NAME: Final = 2
 
 
 def read(data: Path, options: FolderOptions) -> Listing:
-    """Look at a folder, or at a table of the pictures beside it.
-
-    Args:
-        data: the folder, in any layout that `RECOGNIZERS` knows.
-        options: what decides where two readings are possible; groups.
+    """Look at a folder in any layout that `RECOGNIZERS` knows, or at a table of pictures beside it.
 
     Raises:
         DataMissingError: there is no such folder, or it lacks files that it names.

@@ -120,15 +120,12 @@ def is_shown(path: Path) -> bool:
 
 
 def matched(option: str, pattern: str, names: Sequence[str]) -> tuple[str, ...]:
-    """What a regular expression finds at the beginning of each file name, without its folders.
+    """What a regular expression, or its first bracket, finds at the beginning of each name.
 
-    Args:
-        option: that it was given with.
-        pattern: its first bracket, or all of it.
-        names: of the files.
+    The folders of a name are left out.
 
     Raises:
-        OptionError: it is no regular expression, or does not match each.
+        OptionError: it is no regular expression, or does not match each; it names the option.
     """
     try:
         compiled = re.compile(pattern)

@@ -55,9 +55,7 @@ def cache_folder() -> Path:
 def load(data: Path | None, reporter: Reporter) -> Dataset:
     """The digits: the training part less 5,000 for validation (stratified), and the test part.
 
-    Args:
-        data: a folder with the four idx files, gzipped or not; None downloads them.
-        reporter: told of downloads.
+    They are read from a folder with the four idx files, gzipped or not; None downloads them.
 
     Raises:
         DataMissingError: a file is not there, or cannot be downloaded.

@@ -15,15 +15,9 @@ class Load(Protocol):
     def __call__(
         self, recipe: Recipe, data: Path | None, reporter: Reporter
     ) -> tuple[Recipe, Dataset]:
-        """Read.
+        """Read them from the folder `data`, or None: download them.
 
-        Args:
-            recipe: what is made of them.
-            data: a folder with them; None downloads them.
-            reporter: told of downloads, and of what is odd about them.
-
-        Returns:
-            the recipe, completed by what the pictures say, and the pictures.
+        Returns the recipe, completed by what the pictures say, and the pictures.
 
         Raises:
             DataError: they cannot be used.
