@@ -99,36 +99,23 @@ def show(model: str, models: Path, *, as_json: bool) -> None:
 
 
 def _summary(item: Listed) -> dict[str, Any]:
-    if item.card is None:
-        return {
-            "name": item.name,
-            "version": item.version,
-            "bytes": item.bytes,
-            "error": item.error,
-        }
-    fields = {"description", "head", "labels", "metrics", "created", "license"}
-    about = item.card.model_dump(mode="json", include=fields)
+    about: dict[str, Any] = {"error": item.error}
+    if item.card is not None:
+        fields = {"description", "head", "labels", "metrics", "created", "license"}
+        about = item.card.model_dump(mode="json", include=fields)
     return {"name": item.name, "version": item.version, "bytes": item.bytes, **about}
 
 
 def _echo_table(listed: list[Listed]) -> None:
     rows = [("MODEL", "VERSION", "HEAD", "LABELS", "SIZE", "ACCURACY", "CREATED")]
     for item in listed:
-        if item.card is None:
-            rows.append((item.name, item.version, "–", "–", _size(item.bytes), "–", "–"))
-            continue
-        accuracy = item.card.metrics.get("accuracy")
-        rows.append(
-            (
-                item.name,
-                item.version,
-                item.card.head,
-                str(len(item.card.labels)),
-                _size(item.bytes),
-                "–" if accuracy is None else f"{accuracy:.4f}",
-                f"{item.card.created:%Y-%m-%d %H:%M}",
-            )
-        )
+        head = labels = accuracy = created = "–"
+        if (card := item.card) is not None:
+            head, labels = card.head, str(len(card.labels))
+            created = f"{card.created:%Y-%m-%d %H:%M}"
+            accuracy = f"{card.metrics['accuracy']:.4f}" if "accuracy" in card.metrics else "–"
+        size = _size(item.bytes)
+        rows.append((item.name, item.version, head, labels, size, accuracy, created))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         click.echo("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)))

@@ -121,7 +121,7 @@ def train(
             proto = export.to_onnx(network, recipe.input, novelty=recipe.strangers > 0)
         export.write(proto, card, draft.folder / MODEL_FILE)
         _compare(network, draft.folder / MODEL_FILE, dataset, reporter)
-        finished = finish(
+        card, evaluation = finish(
             draft.folder,
             proto,
             card,
@@ -130,14 +130,13 @@ def train(
             reporter=reporter,
             held_out=held_out,
         )
-        evaluation = finished.evaluation
         _compare_versions(
             models / card.name, draft.version, evaluation, dataset, reporter, if_better=if_better
         )
     path = models / card.name / card.version / MODEL_FILE
     how = f" ({len(dataset.folds)}-fold cross-validation)" if dataset.folds else ""
     reporter.line(f"published {path}: {_summary(evaluation)}{how}")
-    told = tuple(advice.lines(finished.card, evaluation, dataset, held_out))
+    told = tuple(advice.lines(card, evaluation, dataset, held_out))
     return Published(card.name, card.version, path, evaluation.metrics, told)
 
 

@@ -78,7 +78,7 @@ def recalibrate(
     making = _replacement(file.parent) if in_place else repository.publication(name)
     with making as draft:
         card = card.model_copy(update={"version": draft.version})
-        finished = finish(
+        card, _ = finish(
             draft.folder,
             proto,
             card,
@@ -87,8 +87,8 @@ def recalibrate(
             reporter=reporter,
             held_out=held_out,
         )
-    reporter.line(f"published {models / name / finished.card.version / MODEL_FILE}")
-    return finished.card
+    reporter.line(f"published {models / name / card.version / MODEL_FILE}")
+    return card
 
 
 def _with_new_goldens(file: Path) -> ModelCard:

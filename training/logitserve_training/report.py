@@ -10,7 +10,6 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from logitserve.inference.card import ModelCard
 from logitserve.inference.repository import REPORT_PAGE
@@ -20,6 +19,7 @@ from logitserve_training.datasets.dataset import Images
 from logitserve_training.epochs import Epoch
 from logitserve_training.evaluate import Evaluation
 from logitserve_training.measure import Measured
+from logitserve_training.plots import empty
 from logitserve_training.robustness import Row
 
 METRICS_FILE: Final = "metrics.json"
@@ -60,7 +60,7 @@ def write(
             card,
             evaluation,
             measured,
-            learning=learning_curves(card, epochs) if epochs else None,
+            learning=figures.learning_curves(card.name, epochs) if epochs else None,
             confusion=None if confusion is None else confusion_matrix(card, confusion),
             comparison=comparison,
             robustness=robustness,
@@ -70,33 +70,12 @@ def write(
         _save(worst_mistakes(card, evaluation, images), folder / WORST_MISTAKES)
 
 
-def learning_curves(card: ModelCard, epochs: Sequence[Epoch]) -> Figure:
-    """Loss and error rate after each epoch, training beside validation, on log scales."""
-    figure = figures.figure(f"{card.name}: learning curves", (4.6, 5.2))
-    loss_axes, error_axes = figure.subplots(2, 1, sharex=True)
-    _curves(
-        loss_axes,
-        "loss (nats)",
-        [epoch.loss for epoch in epochs],
-        [epoch.validation_loss for epoch in epochs],
-    )
-    _curves(
-        error_axes,
-        "wrong answers",
-        [1 - epoch.accuracy for epoch in epochs],
-        [1 - epoch.validation_accuracy for epoch in epochs],
-    )
-    error_axes.yaxis.set_major_formatter(FuncFormatter(_percent))
-    loss_axes.legend(frameon=False)
-    return figure
-
-
 def confusion_matrix(card: ModelCard, counts: npt.NDArray[np.int64]) -> Figure:
     """Counts of true against predicted labels; the shade is the share of the true label."""
     size = len(card.labels)
     accuracy = np.trace(counts) / counts.sum()
     side = 1.2 + max(0.4 * size, 2.4)
-    figure = figures.figure(
+    figure = empty(
         f"{card.name}: {accuracy:.2%} of {counts.sum():,} test pictures right", (side, side)
     )
     axes = figure.subplots()
@@ -128,7 +107,7 @@ def worst_mistakes(card: ModelCard, evaluation: Evaluation, images: Images) -> F
     of_truth = predictions.probabilities[wrong, classes[wrong]]
     order = wrong[np.argsort(of_truth, kind="stable")]
     rows, columns = _MISTAKES
-    figure = figures.figure(
+    figure = empty(
         f"{card.name}: the worst of {len(wrong):,} mistakes among {len(classes):,} test pictures",
         (1.25 * columns, 1.6 * rows),
     )
@@ -166,33 +145,9 @@ def _figures(
     return document
 
 
-def _curves(axes: Axes, quantity: str, train: Sequence[float], validation: Sequence[float]) -> None:
-    numbers = np.arange(1, len(train) + 1)
-    marker = "o" if len(train) == 1 else ""
-    axes.plot(
-        numbers, train, marker=marker, color=figures.BEFORE_COLOR, label="training, meanwhile"
-    )
-    axes.plot(
-        numbers, validation, marker=marker, color=figures.MAIN_COLOR, label="validation, after"
-    )
-    if min([*train, *validation]) > 0:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(axis="y", color=figures.GRID_COLOR)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set(xlabel="epoch", ylabel=quantity)
-
-
 def _picture(axes: Axes, image: npt.NDArray[np.uint8]) -> None:
     gray = image.shape[2] == 1
     axes.imshow(image[:, :, 0] if gray else image, cmap="gray" if gray else None, vmin=0, vmax=255)
-
-
-def _percent(value: float, _position: Any) -> str:
-    return f"{100 * value:g} %"
 
 
 def _save(figure: Figure, path: Path) -> None:

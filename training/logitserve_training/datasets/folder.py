@@ -24,7 +24,7 @@ _TINY: Final = 32
 
 
 def load(recipe: Recipe, data: Path | None, reporter: Reporter) -> tuple[Recipe, Dataset]:
-    """Read the folder; see `sources.Load`.
+    """Read the folder; see `sources.load`.
 
     Raises:
         OptionError: no folder is named, or the options do not suit it.

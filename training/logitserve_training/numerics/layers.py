@@ -17,7 +17,7 @@ from logitserve_training.networks import PixelStatistics
 from logitserve_training.numerics import data, loop
 from logitserve_training.numerics.lesson import Lesson, Table
 from logitserve_training.numerics.loop import Effort, Runs
-from logitserve_training.numerics.plots import BLUE, VERMILION, Panel, figure
+from logitserve_training.plots import BLUE, VERMILION, Panel, figure
 from logitserve_training.recipes import DIGIT_INPUT
 
 DENSE: Final = "dense"

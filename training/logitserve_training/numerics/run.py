@@ -9,6 +9,7 @@ from typing import Final
 
 from rich.console import Console
 
+from logitserve_training import plots
 from logitserve_training.datasets import mnist
 from logitserve_training.datasets.dataset import Dataset
 from logitserve_training.numerics import (
@@ -22,7 +23,6 @@ from logitserve_training.numerics import (
     layers,
     losses,
     multilabel,
-    plots,
     prior,
 )
 from logitserve_training.numerics.lesson import Lesson, Numbers, finite, render
