@@ -1,6 +1,6 @@
 """Pictures in Parquet files: a column of encoded bytes, and one of names."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
@@ -22,6 +22,14 @@ NAME_COLUMNS: Final = (
     "id",
 )  # fmt: skip
 """Columns that are taken for the pictures' names, the first that is there, text or integers."""
+
+
+BINARY: Final = frozenset({"binary", "large_binary"})
+NAMES: Final = frozenset(
+    {"string", "large_string", "int8", "int16", "int32", "int64"}
+    | {"uint8", "uint16", "uint32", "uint64"}
+)
+"""Types of such columns."""
 
 
 class Columns(NamedTuple):
@@ -50,9 +58,9 @@ def look_into(
     sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
     types = dict(_columns(schema))
     columns = Columns(
-        _found(image, IMAGE_COLUMNS, types, _is_binary(pa))
+        _found(image, IMAGE_COLUMNS, types, BINARY)
         or _missing(name, "--image-column", "encoded pictures (binary)", image, types),
-        _found(names, NAME_COLUMNS, types, _is_name(pa))
+        _found(names, NAME_COLUMNS, types, NAMES)
         or (names and _missing(name, "--name-column", "names (text or integers)", names, types)),
     )
     return sizes, columns
@@ -111,22 +119,11 @@ def _columns(schema: Any) -> Iterator[tuple[str, Any]]:
             yield from ((f"{field.name}.{inner.name}", inner.type) for inner in field.type.fields)
 
 
-def _is_binary(pa: Any) -> Any:
-    return lambda kind: pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-
-
-def _is_name(pa: Any) -> Any:
-    types = pa.types
-    return lambda kind: (
-        types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind)
-    )
-
-
 def _found(
-    asked: str | None, usual: Sequence[str], types: dict[str, Any], is_fit: Any
+    asked: str | None, usual: Sequence[str], types: dict[str, Any], kinds: Collection[str]
 ) -> str | None:
     wanted = usual if asked is None else (asked,)
-    return next((name for name in wanted if name in types and is_fit(types[name])), None)
+    return next((name for name in wanted if str(types.get(name)) in kinds), None)
 
 
 def _missing(

@@ -50,12 +50,13 @@ def recipe_options(command: Command) -> Command:
     """Give a command the options of recipes, and those of the recipe `folder`."""
     from logitserve_training.recipes import FolderOptions, NetworkName, Options
 
+    types = {"image_size": _size, "test_groups": _names}
     for name, settings in reversed(BACKBONE_OPTIONS.items()):
         text = f"folder: {settings['help']}"
         command = click.option(f"--{name}", **settings | {"help": text})(command)
-    command = options_of(FolderOptions, "folder: ", image_size=_size, test_groups=_names)(command)
+    command = options_of(FolderOptions, types, "folder: ")(command)
     command = click.option("--network", type=OneOf(NetworkName), help="folder: which one")(command)
-    return options_of(Options)(command)
+    return options_of(Options, {})(command)
 
 
 _USELESS: Final = {

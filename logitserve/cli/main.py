@@ -1,6 +1,5 @@
 """The command line. A command is imported when it is called, so that help answers at once."""
 
-from collections.abc import Iterable
 from importlib import import_module
 from typing import Any, Final
 
@@ -55,7 +54,7 @@ class _LazyGroup(click.Group):
         except SettingsError as error:
             raise click.ClickException(f"{error}; set {_sources(error.field)}") from error
         except (InferenceError, LogitserveError, ServiceError) as error:
-            raise click.ClickException(_one_line(str(error).splitlines())) from error
+            raise click.ClickException(" ".join(str(error).split())) from error
 
 
 def _sources(field: str) -> str:
@@ -63,10 +62,6 @@ def _sources(field: str) -> str:
     from logitserve_service.config.settings import environment_name, option_name
 
     return " or ".join(filter(None, (option_name(field), environment_name(field))))
-
-
-def _one_line(lines: Iterable[str]) -> str:
-    return " ".join(line.strip() for line in lines)
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

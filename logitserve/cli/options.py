@@ -1,12 +1,12 @@
 """What several commands share: options, and errors of packages that may be missing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
@@ -41,22 +41,24 @@ class OneOf(click.Choice[Value]):
 
 
 def options_of(
-    settings: type[Any], prefix: str = "", **parsers: Callable[[str], Any]
+    settings: type[Any], types: Mapping[str, Any], prefix: str = ""
 ) -> Callable[[Command], Command]:
-    """Give a command an option for each field of a dataclass; None where it is not given.
+    """Give a command an option for each annotated field of a dataclass; None if it is not given.
 
     Args:
-        settings: its fields are annotated with their help and, where needed, their metavar.
+        settings: fields are annotated with their help and, where needed, their metavar.
+        types: of the fields whose own type click does not know.
         prefix: of each help text.
-        parsers: of the fields whose type click does not know.
     """
 
     def decorate(command: Command) -> Command:
         for each in reversed(fields(settings)):
+            if get_origin(each.type) is not Annotated:
+                continue
             annotation, text, *metavar = get_args(each.type)
             command = click.option(
                 f"--{each.name.replace('_', '-')}",
-                type=parsers.get(each.name) or _kind_of(annotation),
+                type=types.get(each.name) or _kind_of(annotation),
                 metavar=next(iter(metavar), None),
                 help=prefix + text,
             )(command)

@@ -57,7 +57,9 @@ class Evaluation:
         found = intervals.bootstrap(self.figures, count, groups)
         for name in {"accuracy", "exact_match"} & found.keys():
             wilson = intervals.wilson(round(self.metrics[name] * count), count)
-            found[name] = wilson if groups is None else _hull(wilson, found[name])
+            if groups is not None:
+                wilson = min(wilson[0], found[name][0]), max(wilson[1], found[name][1])
+            found[name] = wilson
         for name in found.keys() & set(SHARES):
             found[name] = intervals.beyond(found[name], count)
         return {name: found[name] for name in self.metrics}
@@ -217,7 +219,3 @@ def at_a_time(images: Images) -> int:
     """How many of these a network is given at a time: fewer of large ones."""
     height, width = int(images.shape[1]), int(images.shape[2])
     return max(1, min(_BATCH, _PIXELS // (height * width)))
-
-
-def _hull(one: Interval, other: Interval) -> Interval:
-    return min(one[0], other[0]), max(one[1], other[1])

@@ -105,12 +105,13 @@ def train(
         else:
             network, held_out = on_top.fit_head(backbone, recipe, dataset, reporter)
             epochs = []
+        drawn = scenes.drawn(count=_GOLDEN_SCENES) if recipe.source is Source.SCENES else None
         card = _card(
             recipe,
             options,
             name=name or recipe.name,
             version=draft.version,
-            goldens=_goldens(network, recipe),
+            goldens=export.draw_goldens(network, recipe.input, drawn),
             dataset=dataset.info,
             backbone=backbone,
         )
@@ -153,11 +154,6 @@ def _require_space(folder: Path, backbone: Backbone | None) -> None:
             f"{folder.parent} has {free / 1e6:.0f} MB free, and a training needs "
             f"{needed / 1e6:.0f}: free some, or choose another place with --models"
         )
-
-
-def _goldens(network: Any, recipe: Recipe) -> tuple[Golden, ...]:
-    pictures = scenes.drawn(count=_GOLDEN_SCENES) if recipe.source is Source.SCENES else None
-    return export.draw_goldens(network, recipe.input, pictures)
 
 
 def _card(

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
@@ -67,7 +66,10 @@ def write(
         )
     )
     if confusion is not None:
-        _save(worst_mistakes(card, evaluation, images), folder / WORST_MISTAKES)
+        # Without the date and the library's version the same figures give the same bytes.
+        worst_mistakes(card, evaluation, images).savefig(
+            folder / WORST_MISTAKES, dpi=110, metadata={"Software": None}
+        )
 
 
 def confusion_matrix(card: ModelCard, counts: npt.NDArray[np.int64]) -> Figure:
@@ -115,7 +117,7 @@ def worst_mistakes(card: ModelCard, evaluation: Evaluation, images: Images) -> F
     for axes in cells:
         axes.set_axis_off()
     for axes, index in zip(cells, order, strict=False):
-        _picture(axes, images[index])
+        axes.imshow(images[index].squeeze(), cmap="gray", vmin=0, vmax=255)
         said = predictions.argmax[index]
         axes.set_title(
             f"{card.labels[classes[index]]}, not {card.labels[said]}\n"
@@ -143,13 +145,3 @@ def _figures(
     if evaluation.confusion is not None:
         document["confusion"] = evaluation.confusion.tolist()
     return document
-
-
-def _picture(axes: Axes, image: npt.NDArray[np.uint8]) -> None:
-    gray = image.shape[2] == 1
-    axes.imshow(image[:, :, 0] if gray else image, cmap="gray" if gray else None, vmin=0, vmax=255)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    # Without the date and the library's version the same figures give the same bytes.
-    figure.savefig(path, dpi=110, metadata={"Software": None})

@@ -100,7 +100,9 @@ def _from_mirror(
     else:
         raise _MirrorError(f"{url} broke off {1 + RESUMES} times")
 
-    if _sha256(part) != file.sha256:
+    with part.open("rb") as content:
+        found = hashlib.file_digest(content, "sha256").hexdigest()
+    if found != file.sha256:
         part.unlink()
         raise _MirrorError(f"{url} has another file: its SHA-256 is not {file.sha256}")
     part.replace(folder / file.name)
@@ -129,8 +131,3 @@ def _fetch_rest(
                 done += len(piece)
                 if done > file.size:  # not the file; do not fill the disk with it
                     return
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

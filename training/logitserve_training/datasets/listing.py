@@ -114,9 +114,9 @@ def named(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + more
 
 
-def is_shown(path: Path) -> bool:
-    """Whether it is neither hidden nor what systems leave behind."""
-    return not path.name.startswith((".", "__")) and path.name not in ("Thumbs.db", "desktop.ini")
+def is_shown(name: str) -> bool:
+    """Whether an entry of a folder is neither hidden nor what systems leave behind."""
+    return not name.startswith((".", "__")) and name not in ("Thumbs.db", "desktop.ini")
 
 
 def matched(option: str, pattern: str, names: Sequence[str]) -> tuple[str, ...]:
