@@ -45,7 +45,7 @@ def command(model: str, data: Path | None, models: Path, *, robustness: bool) ->
         from logitserve_training.progress import Reporter
 
         predictor = Predictor.load(path)
-        pictures = held_out(predictor, path, data, Reporter())
+        pictures = held_out(predictor, data, Reporter())
         evaluation = evaluate(predictor, pictures)
     click.echo(f"{path}: {len(evaluation.classes)} pictures")
     for metric, value in evaluation.metrics.items():

@@ -176,9 +176,7 @@ def evaluated(card: ModelCard, said: Predictions, data: LabeledImages) -> Evalua
     return Evaluation(card.head, said, data.classes, answers, data.groups)
 
 
-def held_out(
-    predictor: Predictor, path: Path, data: Path | None, reporter: Reporter
-) -> LabeledImages:
+def held_out(predictor: Predictor, data: Path | None, reporter: Reporter) -> LabeledImages:
     """The pictures that a model file is measured on: those that its recipe left for that.
 
     `data` is a folder with the data set; None downloads it. For a model that was trained on a
@@ -191,21 +189,9 @@ def held_out(
     recipe = recipes.of_card(predictor.card)
     if recipe.source is Source.FOLDER:
         if data is None:
-            raise OptionError(f"{path} was trained on a folder: name one with --data")
+            raise OptionError(f"{predictor.path} was trained on a folder: name one with --data")
         return folder.of_model(recipe, predictor.card.dataset, data, reporter)
     return sources.load(recipe, data, reporter)[1].test
-
-
-def evaluate_file(path: Path, data: Path | None, reporter: Reporter) -> Evaluation:
-    """Measure a model file on `held_out`.
-
-    Raises:
-        ModelFileError: the file must not be served.
-        OptionError: as `held_out`.
-        DataError: likewise.
-    """
-    predictor = Predictor.load(path)
-    return evaluate(predictor, held_out(predictor, path, data, reporter))
 
 
 def predict_all(predictor: Predictor, images: Images) -> Predictions:

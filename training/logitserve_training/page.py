@@ -64,6 +64,7 @@ def render(
         {name: made and svg(made) for name, made in _drawn(card, measured).items()},
         learning=learning and svg(learning),
         card=card,
+        measured=measured,
         pictures=len(evaluation.classes),
         folds=_folds(card),
         tiles=list(_tiles(evaluation, measured)),
@@ -75,15 +76,10 @@ def render(
         method=_method(card),
         calibration_rows=list(_calibration_rows(card, evaluation, measured)),
         few=FEW,
-        null=measured.null,
-        gain=measured.gain,
-        coverage=measured.coverage,
         coverage_by_label=_coverage_by_label(measured.coverage_by_label),
-        strangers=measured.strangers,
         unknown=_unknown(evaluation),
         disturbed=_disturbed(robustness),
         disturbed_means=list(means(list(robustness))),
-        latency=measured.latency,
         facts=list(_facts(card)),
     )
 

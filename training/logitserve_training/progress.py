@@ -1,6 +1,5 @@
 """Long work shown: a moving bar on a terminal, plain lines elsewhere."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -73,15 +72,3 @@ class Reporter:
         ) as progress:
             task = progress.add_task(title, total=total, completed=done)
             yield lambda count: progress.advance(task, count)
-
-
-class Stopwatch:
-    """Seconds since it was made."""
-
-    def __init__(self) -> None:
-        self._start = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """Elapsed, on the monotonic clock."""
-        return time.monotonic() - self._start

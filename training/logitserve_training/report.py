@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -137,7 +138,7 @@ def _figures(
         "labels": card.labels,
         "test": evaluation.metrics,
         "test_intervals": evaluation.intervals,
-        "epochs": [epoch.to_json() for epoch in epochs],
+        "epochs": [asdict(epoch) for epoch in epochs],
         **measured.to_json(),
     }
     if card.calibration is not None:
