@@ -10,6 +10,7 @@ import click
 from logitserve.cli.options import models_option
 from logitserve.inference.card import ModelCard
 from logitserve.inference.errors import ModelFileError
+from logitserve.inference.facts import facts
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import ModelRepository
 from logitserve.published import find
@@ -92,7 +93,14 @@ def show(model: str, models: Path, *, as_json: bool) -> None:
         document = {**card.model_dump(mode="json", exclude={"goldens"}), "file": str(file)}
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return
-    lines = _lines(card, file)
+    lines = [
+        ("model", f"{card.name} version {card.version}"),
+        ("description", card.description),
+        ("file", f"{file} ({_size(file.stat().st_size)})"),
+        *facts(card),
+        ("goldens", f"{len(card.goldens)} pictures, answered as when the file was made"),
+        ("metrics", ", ".join(f"{name} {value:.4f}" for name, value in card.metrics.items())),
+    ]
     width = max(len(name) for name, _ in lines)
     for name, text in lines:
         click.echo(f"{name:{width}}  {text}")
@@ -126,41 +134,3 @@ def _echo_table(listed: list[Listed]) -> None:
 
 def _size(count: int) -> str:
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
-
-
-def _lines(card: ModelCard, file: Path) -> list[tuple[str, str]]:
-    """The card for reading: name and text of each line."""
-    spec = card.input
-    lines = [
-        ("model", f"{card.name} version {card.version}"),
-        ("description", card.description),
-        ("file", f"{file} ({_size(file.stat().st_size)})"),
-        ("created", f"{card.created:%Y-%m-%d %H:%M %Z}"),
-        ("license", card.license),
-        ("head", card.head),
-        ("labels", ", ".join(card.labels)),
-        ("input", f"{spec.height}×{spec.width}×{spec.channels} pixels, fit: {spec.fit}"),
-        ("temperature", f"{card.temperature:g}"),
-        ("goldens", f"{len(card.goldens)} pictures, answered as when the file was made"),
-    ]
-    if card.adopted is not None:
-        lines.append(("adopted", f"from {card.adopted.file}: {card.adopted.ending}"))
-    if card.batch is not None:
-        lines.append(("batch", f"{card.batch} at a time; other numbers are run in such parts"))
-    if card.thresholds:
-        lines.append(("thresholds", ", ".join(f"{value:g}" for value in card.thresholds)))
-    if card.metrics:
-        metrics = ", ".join(f"{name} {value:.4f}" for name, value in card.metrics.items())
-        lines.append(("metrics", metrics))
-    if data := card.dataset:
-        split = f"{data.train} to train, {data.validation} to choose, {data.test} to test"
-        lines += [("data set", f"{data.name}: {split}"), ("", f"SHA-256 {data.sha256}")]
-    if made := card.training:
-        settings = ", ".join(f"{name}={value}" for name, value in made.settings.items())
-        libraries = ", ".join(f"{name} {version}" for name, version in made.libraries.items())
-        lines += [
-            ("recipe", f"{made.recipe}, seed {made.seed}"),
-            ("settings", settings),
-            ("libraries", libraries),
-        ]
-    return lines
