@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from logitserve.adoption.terms import PRESETS, Color, Normalization, Terms
-from logitserve.cli.options import extra, models_option, options_of
-from logitserve.cli.pictures import in_folder
+from logitserve.cli.options import extra, in_folder, models_option, options_of
 
 if TYPE_CHECKING:
     from logitserve.adoption.adopt import Adopted

@@ -7,13 +7,12 @@ from typing import Any
 
 import click
 
-from logitserve.cli.options import models_option
+from logitserve.cli.options import model_file, models_option
 from logitserve.inference.card import ModelCard
 from logitserve.inference.errors import ModelFileError
 from logitserve.inference.facts import facts
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import ModelRepository
-from logitserve.published import find
 
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of text")
 
@@ -87,7 +86,7 @@ def list_models(ctx: click.Context, models: Path, *, as_json: bool) -> None:
 @json_option
 def show(model: str, models: Path, *, as_json: bool) -> None:
     """Show the card of one version, the latest if none is named."""
-    file = find(models, model)
+    file = model_file(models, model)
     card = Predictor.load(file).card
     if as_json:
         document = {**card.model_dump(mode="json", exclude={"goldens"}), "file": str(file)}

@@ -1,6 +1,6 @@
-"""What several commands share: options, and errors of packages that may be missing."""
+"""What several commands share: options, errors of missing packages, which files are meant."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from enum import StrEnum
@@ -10,7 +10,11 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
-from logitserve.errors import ExtraMissingError
+from logitserve.errors import ExtraMissingError, ModelNotNamedError
+from logitserve.inference.errors import ModelNotFoundError
+from logitserve.inference.images import PICTURE_SUFFIXES
+from logitserve.inference.naming import absent
+from logitserve.inference.repository import ModelRepository, default_model
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Value = TypeVar("Value", bound=StrEnum)
@@ -102,3 +106,50 @@ def training_errors() -> Iterator[None]:
             yield
         except TrainingError as error:
             raise click.ClickException(str(error)) from error
+
+
+def model_file(models: Path, wanted: str | None) -> Path:
+    """The file of a model.
+
+    Args:
+        models: the folder of models.
+        wanted: `name` for its latest version, or `name/version`; None for the default, which is
+            `digits` if present, else the only one, as when serving.
+
+    Raises:
+        NoModelsError: the folder is missing or empty.
+        ModelNotFoundError: there is no such model or version; it lists those that there are.
+        ModelNotNamedError: there are several and none is the default.
+    """
+    repository = ModelRepository(models)
+    names = repository.names()
+    if wanted is None:
+        default = default_model(names)
+        if default is None:
+            raise ModelNotNamedError(
+                f"there are several models in {models}; choose one with --model: {', '.join(names)}"
+            )
+        return repository.model_file(default)
+    name, slash, version = wanted.partition("/")
+    if name not in names:
+        raise ModelNotFoundError(absent("model", name, names, f" in {models}"))
+    return repository.model_file(name, version if slash else None)
+
+
+def in_folder(
+    folder: Path, *, recursive: bool = False, hint: str = "", shards: Iterable[str] = ()
+) -> list[Path]:
+    """The pictures of a folder, sorted; where it has none, its shards, by their suffixes.
+
+    Raises:
+        click.UsageError: there are none; `hint` is added.
+    """
+    found = folder.rglob("*") if recursive else folder.iterdir()
+    entries = sorted(found)
+    for suffixes in (tuple(PICTURE_SUFFIXES), tuple(shards)):
+        files = [
+            file for file in entries if file.name.lower().endswith(suffixes) and file.is_file()
+        ]
+        if files:
+            return files
+    raise click.UsageError(f"no pictures in the folder {folder}{hint}")

@@ -14,12 +14,10 @@ import click
 
 from logitserve.bulk.run import Engine, Tally, Workers, score_into
 from logitserve.bulk.sources import PART_SIZE, SHARD_SUFFIXES, STDIN, Unit, units
-from logitserve.cli.options import OneOf, models_option
-from logitserve.cli.pictures import in_folder
+from logitserve.cli.options import OneOf, in_folder, model_file, models_option
 from logitserve.errors import ExtraMissingError, OutputError
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.runtime import available_cpus
-from logitserve.published import find
 from logitserve.rows import Format, Labeled, writer
 from logitserve.scoring import CHUNK, Picture, Row, score, shown
 
@@ -134,7 +132,7 @@ def command(
     names = [name for path in paths for name in _names(path, recursive=recursive)]
     found = units(names, part_size=part_size, image_column=image_column, name_column=name_column)
     if partitioned:
-        file = find(models, model)
+        file = model_file(models, model)
         assert output is not None  # noqa: S101 - it was checked
         by = Workers(engine, workers, address)
         with _parts_progress(len(found)) as moved:
@@ -203,7 +201,7 @@ def _names(path: str, *, recursive: bool) -> Iterator[str]:
 @contextmanager
 def _here(models: Path, model: str | None, top_k: int | None) -> Iterator[tuple[Labeled, Scoring]]:
     """A model of the folder, and how it scores."""
-    predictor = Predictor.load(find(models, model), threads=available_cpus())
+    predictor = Predictor.load(model_file(models, model), threads=available_cpus())
     yield predictor.card, partial(score, predictor, top_k=top_k)
 
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from logitserve.client.answers import Prediction
 from logitserve.client.clients import Client
-from logitserve.client.errors import ResponseError
+from logitserve.client.retries import ResponseError
 from logitserve.client.steps import PICTURES_A_REQUEST, Asked
 from logitserve.scoring import Picture, Row, Scores, rows
 

@@ -16,12 +16,12 @@ from logitserve_training.datasets.dataset import Dataset
 from logitserve_training.numerics import (
     activations,
     crossentropy,
-    data,
     decay,
     descent,
     endings,
     gradients,
     layers,
+    loop,
     losses,
     multilabel,
     prior,
@@ -69,7 +69,7 @@ def run(
         DataError: the data set cannot be used.
     """
     reporter, begun = Reporter(console), time.monotonic()
-    dataset = data.drawn() if quick else mnist.load(folder, reporter)
+    dataset = loop.drawn() if quick else mnist.load(folder, reporter)
     pictures = output / FOLDER
     pictures.mkdir(parents=True, exist_ok=True)
     numbers: Numbers = {"context": finite(_context(dataset, quick=quick))}
@@ -78,7 +78,7 @@ def run(
     for name, (measure, full) in TRAINED.items():
         reporter.line(f"{name}: networks are trained")
         effort = _QUICK if quick else full
-        lesson = measure(data.first(dataset, effort.pictures), effort)
+        lesson = measure(loop.first(dataset, effort.pictures), effort)
         numbers[name] = _written(lesson, pictures) | asdict(effort)
 
     document = json.dumps(numbers, indent=1, allow_nan=False, ensure_ascii=False)
