@@ -24,6 +24,7 @@ TOLERANCE: Final = 1e-5
 _ODD: Final = 7
 """More than others are given at a time: the comparison runs through batches of one, two and so
 many."""
+_BATCH: Final = 250
 GOLDEN_SEED: Final = 7
 
 _DIGITS: Final = 10
@@ -57,20 +58,9 @@ def write(proto: onnx.ModelProto, card: ModelCard, path: Path) -> None:
     onnx.save(proto, path)
 
 
-def keras_logits(
-    network: "keras.Model", images: Images, *, batch: int = 250
-) -> npt.NDArray[np.float32]:
-    """What the network itself answers.
-
-    Args:
-        network: uint8 pictures to logits.
-        images: uint8, `[n, height, width, channels]`.
-        batch: pictures at a time.
-
-    Returns:
-        float32, `[n, k]`.
-    """
-    logits: npt.NDArray[np.float32] = network.predict(images, batch_size=batch, verbose=0)
+def keras_logits(network: "keras.Model", images: Images) -> npt.NDArray[np.float32]:
+    """What the network itself answers, float32 `[n, k]`."""
+    logits: npt.NDArray[np.float32] = network.predict(images, batch_size=_BATCH, verbose=0)
     return logits
 
 
