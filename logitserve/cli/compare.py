@@ -48,7 +48,7 @@ def compare(
 
         if len({(card.labels, card.input.shape) for card in cards}) > 1:
             raise OptionError(f"{first} and {second} differ in their labels or their input's shape")
-        pictures = held_out(predictors[1], paths[1], data, Reporter())
+        pictures = held_out(predictors[1], data, Reporter())
         right = [evaluate(predictor, pictures).is_right for predictor in predictors]
         paired = Paired.of(right[1], right[0])
     if as_json:
