@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from logitserve.inference import card as model_card
@@ -174,7 +173,8 @@ class DriftReport(CardPart):
         for name in watch.climber.bins.of:
             alarm = ladder.alarms.get(name, {})
             since = alarm.get("since")
-            tests = [test for test in ladder.tests.get(name, ()) if test is not None]
+            # Where many come at a time, they fill several windows.
+            tests = dict.fromkeys(tuple(test) for test in ladder.tests.get(name, ()) if test)
             found.append(
                 DriftFeature(
                     feature=name,
@@ -190,7 +190,7 @@ class DriftReport(CardPart):
             version=watch.card.version,
             alarm=bool(ladder.alarms),
             reference="card" if ladder.normal is None else "live",
-            pictures=watch.climber.pictures(np.array(ladder.starts[0])),
+            pictures=watch.climber.pictures(ladder.starts[0]),
             features=found,
         )
 

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from random import random
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
@@ -18,11 +19,14 @@ from logitserve.inference import features
 from logitserve.inference.card import FeatureName, Reference
 from logitserve.inference.predictor import Predictions, Predictor
 from logitserve_service.errors import DriftUnavailableError, TooFewImagesError
-from logitserve_service.monitoring.ladder import BLOCK, BLOCKS, Climber, Ladder, Rule
+from logitserve_service.monitoring.ladder import BASELINE, Climber, Ladder, Rule
 from logitserve_service.telemetry import metrics as families
 from logitserve_service.telemetry.metrics import Metrics
 from logitserve_service.telemetry.shared_values import Row
+from logitserve_service.telemetry.worker_gauges import SAMPLE_SECONDS
 
+MOST_A_SECOND: Final = 500
+"""Pictures of a model that a worker counts. A picture takes 5 µs, and the others 0.2."""
 _SERIES: Final = "drift_counts"
 _TOGETHER: Final = 64
 """Pictures that are measured at once: one alone takes ten times as long as one of so many."""
@@ -51,15 +55,32 @@ class Watch:
         self._together = max(1, min(_TOGETHER, _HELD_BYTES // held))
         self._parts: list[tuple[npt.NDArray[np.uint8], Predictions]] = []
         self._held = 0
+        self._seen, self._since, self._step = 0, time.monotonic(), 1
 
     def __call__(self, images: npt.NDArray[np.uint8], predictions: Predictions) -> None:
-        """Count the pictures of a batch, together with the next ones if they are few."""
+        """Count the pictures of a batch, together with the next ones if they are few.
+
+        Of very many it counts each with the same probability.
+        """
+        self._seen += len(images)
+        if self._step > 1:
+            first = int(random() * self._step)  # noqa: S311 - it is a sample
+            if first >= len(images):
+                return
+            images, predictions = images[first :: self._step], predictions[first :: self._step]
         self._held += len(images)
         is_full = self._held >= self._together
         # A copy, because what is kept might be a part of a large request.
         self._parts.append((images if is_full else images.copy(), predictions))
         if is_full:
             self.flush()
+
+    def pace(self) -> None:
+        """Count no more than `MOST_A_SECOND`, if pictures go on to come as they do."""
+        seconds = time.monotonic() - self._since
+        if seconds >= SAMPLE_SECONDS / 2:
+            self._step = max(1, round(self._seen / seconds / MOST_A_SECOND))
+            self._seen, self._since = 0, self._since + seconds
 
     def flush(self) -> None:
         """Count what waits for others."""
@@ -137,7 +158,7 @@ class Drift:
             if accepted is not None:
                 notes[watch.key] = accepted
         if accepted is None:
-            raise TooFewImagesError(BLOCK * BLOCKS, watch.climber.pictures(totals))
+            raise TooFewImagesError(BASELINE, watch.climber.pictures(totals.tolist()))
         logger.info("model %s: normal is now the %s", watch.card.name, "live" if live else "card")
         self.sample()
 
@@ -150,6 +171,7 @@ class Drift:
         """What all workers have counted, by the keys of the watches."""
         for watch in watches:
             watch.flush()
+            watch.pace()
         totals = {watch.key: np.zeros(watch.climber.bins.width) for watch in watches}
         for row in self._rows:
             series, values = row.series(), np.asarray(row.values)

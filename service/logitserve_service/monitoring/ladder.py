@@ -6,22 +6,28 @@ alarm in so many pictures, each its equal share.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from logitserve.inference.card import FeatureName, ModelCard, Reference
 from logitserve.inference.features import Bins
 from logitserve_service.monitoring import statistics
-from logitserve_service.monitoring.statistics import Comparison, Counts
+from logitserve_service.monitoring.statistics import Comparison
+
+Counts = npt.NDArray[np.int64]
+"""Of all bins of a model, `[bins]`."""
 
 RUNGS: Final = tuple(100 * 2**step for step in range(8))
 """Pictures of each window: 100 to 12,800."""
-BLOCK: Final = 200
-BLOCKS: Final = 10
-"""A live baseline is so many blocks of so many pictures, or more where many come at a time."""
+_BLOCK: Final = 200
+"""Pictures, or more where many come at a time; the dispersion is found between blocks."""
+_BLOCKS: Final = 10
+BASELINE: Final = _BLOCK * _BLOCKS
+"""Pictures that a live baseline needs."""
 _QUIET: Final = 0.01
 """A window with a larger p, or less of an effect than the floor, is quiet."""
 _QUIET_WINDOWS: Final = 2
@@ -64,8 +70,14 @@ class Ladder:
     @classmethod
     def at(cls, totals: Counts, now: float) -> "Ladder":
         """One that begins here."""
-        start = totals.tolist()
-        return cls([start] * len(RUNGS), [now] * len(RUNGS), [start])
+        ladder = cls([], [], [totals.tolist()])
+        ladder.restart(totals, now)
+        return ladder
+
+    def restart(self, totals: Counts, now: float) -> None:
+        """Let all windows begin here."""
+        self.starts = [totals.tolist() for _ in RUNGS]
+        self.began = [now] * len(RUNGS)
 
 
 class Climber:
@@ -74,43 +86,38 @@ class Climber:
     def __init__(self, card: ModelCard, normal: Reference, rule: Rule) -> None:
         self.bins = Bins(normal.features)
         self._card, self._reference, self._rule = card, normal, rule
-        self._of_card = np.concatenate([each.counts for each in normal.features.values()])
-        self._every = next(iter(self.bins.of.values()))  # bins of a feature of every picture
+        self._of_card = [count for each in normal.features.values() for count in each.counts]
+        self._every = next(iter(self.bins.of.values()))  # bins of one feature: all pictures
 
     def climb(self, ladder: Ladder, totals: Counts, now: float) -> list[tuple[FeatureName, str]]:
         """Test the windows that are full, and return the alarms that begin, with their sentences.
 
-        An alarm ends when two windows of its rung are quiet.
+        An alarm ends when two windows of its rung are quiet. All windows begin anew then, so that
+        none gives it again for pictures that have been.
         """
-        begun = []
+        before = dict(ladder.alarms)
+        compared: dict[tuple[int, ...], dict[FeatureName, Comparison]] = {}
         for rung, size in enumerate(RUNGS):
-            window = totals - ladder.starts[rung]
+            window = (totals - ladder.starts[rung]).tolist()
             if self.pictures(window) < size:
                 continue
-            for name, found in self._compared(ladder, window):
-                ladder.tests.setdefault(name, [None] * len(RUNGS))[rung] = list(found)
-                is_loud = self._rule.is_loud(found, len(self.bins.of))
-                alarm = ladder.alarms.get(name)
-                if is_loud:
-                    sentence = self._sentence(ladder, name, window)
-                    if alarm is None:
-                        since = ladder.began[rung]
-                        alarm = ladder.alarms[name] = {"rung": rung, "since": since}
-                        begun.append((name, sentence))
-                    alarm |= {"sentence": sentence, "quiet": 0}
-                elif alarm is not None and alarm["rung"] == rung:
-                    is_quiet = found.p > _QUIET or found.psi <= self._rule.floor
-                    alarm["quiet"] = alarm["quiet"] + 1 if is_quiet else 0
-                    if alarm["quiet"] >= _QUIET_WINDOWS:
-                        del ladder.alarms[name]
+            found = compared.get(tuple(window))
+            if found is None:  # where many come at a time, they fill several rungs
+                found = compared[tuple(window)] = self._compared(ladder, window)
+            for name, comparison in found.items():
+                self._judge(ladder, rung, name, comparison, window)
             ladder.starts[rung], ladder.began[rung] = totals.tolist(), now
-        if self.pictures(totals - ladder.blocks[-1]) >= BLOCK:
-            ladder.blocks = [*ladder.blocks[-BLOCKS:], totals.tolist()]
-        return begun
+        if before.keys() - ladder.alarms:
+            ladder.restart(totals, now)
+        if self.pictures((totals - ladder.blocks[-1]).tolist()) >= _BLOCK:
+            ladder.blocks = [*ladder.blocks[-_BLOCKS:], totals.tolist()]
+        return [
+            (name, alarm["sentence"]) for name, alarm in ladder.alarms.items() if name not in before
+        ]
 
-    def pictures(self, counts: Counts) -> int:
+    def pictures(self, counts: Sequence[int]) -> int:
         """How many have been counted."""
-        return int(counts[self._every].sum())
+        return sum(counts[self._every])
 
     def accept(
         self, ladder: Ladder, totals: Counts, now: float, *, live: bool = True
@@ -123,33 +130,57 @@ class Climber:
         accepted.blocks = ladder.blocks
         if not live:
             return accepted
-        blocks = list(np.diff(ladder.blocks, axis=0))
-        if len(blocks) < BLOCKS:
+        blocks = np.diff(ladder.blocks, axis=0)
+        normal = blocks.sum(axis=0).tolist()
+        if self.pictures(normal) < BASELINE:
             return None
-        accepted.normal = np.sum(blocks, axis=0).tolist()
+        accepted.normal = normal
         accepted.dispersion = {
-            name: statistics.dispersion([block[bins] for block in blocks])
-            for name, bins in self.bins.of.items()
+            name: statistics.dispersion(blocks[:, bins]) for name, bins in self.bins.of.items()
         }
         return accepted
 
-    def _normal(self, ladder: Ladder) -> Counts:
-        return self._of_card if ladder.normal is None else np.array(ladder.normal)
+    def _judge(
+        self,
+        ladder: Ladder,
+        rung: int,
+        name: FeatureName,
+        found: Comparison,
+        window: Sequence[int],
+    ) -> None:
+        """Note a comparison; begin an alarm, or end it."""
+        test = [found.n, float(f"{found.p:.3g}"), round(found.psi, 5)]
+        ladder.tests.setdefault(name, [None] * len(RUNGS))[rung] = test
+        alarm = ladder.alarms.get(name)
+        if self._rule.is_loud(found, len(self.bins.of)):
+            begin = {"rung": rung, "since": ladder.began[rung]}
+            alarm = ladder.alarms.setdefault(name, begin)
+            alarm |= {"sentence": self._sentence(ladder, name, window), "quiet": 0}
+        elif alarm is not None and alarm["rung"] == rung:
+            is_quiet = found.p > _QUIET or found.psi <= self._rule.floor
+            alarm["quiet"] = alarm["quiet"] + 1 if is_quiet else 0
+            if alarm["quiet"] == _QUIET_WINDOWS:
+                del ladder.alarms[name]
 
-    def _compared(self, ladder: Ladder, window: Counts) -> Iterator[tuple[FeatureName, Comparison]]:
-        normal = self._normal(ladder)
-        for name, bins in self.bins.of.items():
-            dispersion = ladder.dispersion.get(name, 1.0)
-            yield name, statistics.compare(window[bins], normal[bins], dispersion)
+    def _normal(self, ladder: Ladder) -> list[int]:
+        return self._of_card if ladder.normal is None else ladder.normal
 
-    def _sentence(self, ladder: Ladder, name: FeatureName, window: Counts) -> str:
+    def _compared(self, ladder: Ladder, window: list[int]) -> dict[FeatureName, Comparison]:
+        normal, spread = self._normal(ladder), ladder.dispersion
+        return {
+            name: statistics.compare(window[bins], normal[bins], spread.get(name, 1.0))
+            for name, bins in self.bins.of.items()
+        }
+
+    def _sentence(self, ladder: Ladder, name: FeatureName, window: Sequence[int]) -> str:
         """What has changed most, in words."""
         bins = self.bins.of[name]
-        now, before = (each[bins] / each[bins].sum() for each in (window, self._normal(ladder)))
+        counts = np.array([window[bins], self._normal(ladder)[bins]], np.float64)
+        now, before = counts / counts.sum(axis=1, keepdims=True)
         edges = self._reference.features[name].edges
         if name in {"classes", "known"}:
             names = self._card.labels if name == "classes" else ("unknown", "known")
-            most = int(np.abs(now - before).argmax()) if name == "classes" else 0
+            most = 0 if name == "known" else int(np.abs(now - before).argmax())
             ends = [0, *(math.ceil(edge) for edge in edges), len(names)]
             named = names[ends[most] : ends[most + 1]]
             what = repr(named[0]) if len(named) == 1 else f"{named[0]!r} to {named[-1]!r}"
@@ -158,14 +189,11 @@ class Climber:
             return f"{what} {verb}: {share} of the pictures, was {usual}"
         below, was = now.cumsum()[:-1], before.cumsum()[:-1]
         cut = int(np.abs(below - was).argmax())
-        fell = below[cut] > was[cut]
-        share, usual = (each[cut] if fell else 1 - each[cut] for each in (below, was))
-        side = "below" if fell else "at or above"
-        return (
-            f"{name} {'fell' if fell else 'rose'}: {_percent(share)} {side} {edges[cut]:g}, "
-            f"was {_percent(usual)}"
-        )
+        verb, side, share, usual = "fell", "below", below[cut], was[cut]
+        if share < usual:
+            verb, side, share, usual = "rose", "at or above", 1 - share, 1 - usual
+        return f"{name} {verb}: {_percent(share)} {side} {edges[cut]:g}, was {_percent(usual)}"
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.{0 if share >= 0.1 else 1}f} %"
+    return f"{100 * share:.{0 if share >= 0.095 else 1}f} %"
