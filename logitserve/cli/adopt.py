@@ -123,6 +123,11 @@ def _one_of(values: type[StrEnum]) -> click.Choice[str]:
     help="the label of each --sample, in their order, or folders named by the labels: the presets "
     "and fits that you do not give are tried, and the best is taken",
 )
+@click.option(
+    "--reference",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="a folder of pictures that are normal, which `logitserve serve --watch` compares with",
+)
 @models_option
 def command(
     file: Path,
@@ -137,6 +142,7 @@ def command(
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
     color: str | None,
+    reference: Path | None,
     **terms: Any,
 ) -> None:
     """Give somebody else's ONNX FILE a card and publish it.
@@ -163,7 +169,12 @@ def command(
         **terms,
     )
     adopted = adopt.adopt(
-        file, told, models=models, samples=_samples(samples, expect), color=chosen
+        file,
+        told,
+        models=models,
+        samples=_samples(samples, expect),
+        color=chosen,
+        reference=() if reference is None else in_folder(reference, recursive=True),
     )
     _tell(adopted, models)
 

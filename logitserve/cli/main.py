@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "adopt": Entry("adopt", "Give somebody else's ONNX FILE a card and publish it."),
     "calibrate": Entry("calibrate", "Calibrate and measure a model again, without training."),
     "completion": Entry("completion", "Print the script that completes commands in a SHELL."),
+    "drift": Entry("drift", "Ask a server whether what it is sent is still normal."),
     "evaluate": Entry("evaluate", "Measure a published MODEL on pictures it was not trained on."),
     "models": Entry("models", "Look into a folder of models."),
     "numerics": Entry(
