@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 FEWEST: Final = 5
 """Pictures to be expected in a bin; rarer bins are put together (Cochran 1954)."""
+_MANY: Final = 20
+"""Pictures of a window that are enough, however few were to be expected."""
 
 
 class Comparison(NamedTuple):
@@ -66,14 +68,19 @@ def compare(window: Sequence[int], normal: Sequence[int], dispersion: float = 1.
 def _with_rare_bins_together(
     window: Sequence[int], normal: Sequence[int], least: float
 ) -> list[tuple[int, int]]:
-    """The bins with as many pictures as `least` in both; the others are one, with as many too."""
-    bins = sorted(zip(window, normal, strict=True), key=sum)
-    together, count = (0, 0), 0
-    while bins and (sum(bins[0]) < least or 0 < count < least):
-        now, before = bins.pop(0)
-        together = together[0] + now, together[1] + before
-        count = sum(together)
-    return [*bins, together] if count else bins
+    """The bins with as many pictures as `least` in both, and those that the window has filled.
+
+    The others are one, with as many too.
+    """
+    bins: list[tuple[int, int]] = []
+    rare: list[tuple[int, int]] = []
+    for each in sorted(zip(window, normal, strict=True), key=sum):
+        is_rare = each[0] < _MANY and sum(each) < least
+        (rare if is_rare else bins).append(each)
+    while bins and 0 < sum(map(sum, rare)) < least:
+        rare.append(bins.pop(0))
+    now, before = (sum(each) for each in zip(*rare, strict=True)) if rare else (0, 0)
+    return [*bins, (now, before)] if now or before else bins
 
 
 def dispersion(blocks: npt.NDArray[np.int64]) -> float:
