@@ -30,8 +30,8 @@ ServiceError
 ├── NotReadyError
 │   └── ModelUnavailableError    the model exists, but no version of it can be served
 ├── DriftUnavailableError        there is nothing to compare with
-│   ├── WatchOffError
-│   └── TooFewImagesError        for a baseline
+│   └── WatchOffError
+├── TooFewImagesError            for a baseline
 ├── LoadError                    a load request failed
 ├── WorkersBehindError           some workers did not finish a load or unload in time
 └── StartError                   the service cannot start; no request meets it
@@ -241,7 +241,7 @@ class WatchOffError(DriftUnavailableError):
     text = "drift is not watched; start the service with --watch"
 
 
-class TooFewImagesError(DriftUnavailableError):
+class TooFewImagesError(ServiceError):
     """A live baseline needs more images."""
 
     text = "a live baseline is the last {} images or more, and only {} have come since the start"

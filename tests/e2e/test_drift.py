@@ -133,7 +133,7 @@ def test_wrong_orders_are_refused(watched: Server) -> None:
 def test_a_model_without_a_reference_says_how_to_get_one(tmp_path: Path) -> None:
     pictures.publish(tmp_path, reference=None)
     with running("--models", str(tmp_path), "--watch", "true") as server:
-        detail = report(server, status=409)["detail"]
+        detail = report(server, status=404)["detail"]
     assert "`logitserve adopt --reference FOLDER`" in detail
     assert any("no reference" in line for line in server.log)
 
@@ -141,7 +141,7 @@ def test_a_model_without_a_reference_says_how_to_get_one(tmp_path: Path) -> None
 def test_without_watch_nothing_is_counted_and_the_route_says_how_to(server: Server) -> None:
     (name, *_) = (each["name"] for each in server.client.get("/models").json()["models"])
     answer = server.client.get(f"/models/{name}/drift")
-    assert answer.status_code == 409
+    assert answer.status_code == 404
     assert answer.json()["detail"] == (
         "drift is not watched; start the service with --watch (setting LOGITSERVE_WATCH)"
     )

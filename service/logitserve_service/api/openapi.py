@@ -29,7 +29,7 @@ DETAILS: Final[Mapping[int, str]] = {
     403: "this needs an admin key, and the key is none",
     404: "no model 'digit'; there is digits, zero",
     408: "the body of the request did not arrive within 30 seconds",
-    409: "drift is not watched; start the service with --watch (setting LOGITSERVE_WATCH)",
+    409: "a live baseline is the last 2000 images or more, and only 1400 have come since the start",
     413: "the body is larger than the limit of 33554432 bytes (setting LOGITSERVE_MAX_BODY_BYTES)",
     415: "content type 'text/plain' is not read here; send one of image/png, …",
     422: "unknown query parameter 'topk'; did you mean 'top_k'? "

@@ -39,15 +39,14 @@ def router(drift: Drift | None, require_admin: RequireAdmin, limits: Limits) -> 
             drift.accept(model.predictor, live=given == "live")
         return report(model)
 
-    errors = (404, 409, 503)
-    routes.add(router, "/{name}/drift", show_drift, responses=problems(*errors))
+    routes.add(router, "/{name}/drift", show_drift, responses=problems(404, 503))
     routes.add(
         router,
         "/{name}/drift/baseline",
         accept_drift,
         methods=("POST",),
         dependencies=[Depends(require_admin)],
-        responses=problems(400, 401, 403, *errors, 408, 413, 422),
+        responses=problems(400, 401, 403, 404, 408, 409, 413, 422, 503),
         openapi_extra=BASELINE_BODY,
     )
     return router

@@ -114,6 +114,8 @@ class Drift:
             return None
         watch = Watch(predictor, normal, self._metrics.row, self._rule)
         self._watches[watch.key] = watch
+        for name in watch.climber.bins.of:  # so that the first alarm is seen to add one
+            self._metrics.add(families.DRIFT_ALARMS, 0, watch.card.name, name)
         return watch
 
     def sample(self) -> None:

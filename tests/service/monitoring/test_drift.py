@@ -1,5 +1,6 @@
 """Workers that count side by side, and compare for all of them."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -156,7 +157,7 @@ def test_of_very_many_pictures_each_is_counted_with_the_same_probability(
     watch = workers.watches[0]
     assert watch is not None
     now = [0.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     normal = workers.predictor.card.reference
     assert normal is not None
     fast = Watch(workers.predictor, normal, workers.rows[2], RULE)
@@ -202,7 +203,7 @@ def test_the_alarm_of_a_model_that_is_gone_ends(workers: Workers) -> None:
 
 
 def test_ladders_of_models_that_are_gone_are_forgotten_in_the_end(predictor: Predictor) -> None:
-    noted = {f"old/{number}/": {"starts": []} for number in range(600)}
+    noted: dict[str, Any] = {f"old/{number}/": {"starts": []} for number in range(600)}
 
     @contextmanager
     def notes() -> Iterator[dict[str, Any]]:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import orjson
 import pytest
 
-from logitserve.inference.card import Histogram, Reference
+from logitserve.inference.card import FeatureName, Histogram, Reference
 from logitserve_service.monitoring.ladder import BASELINE, RUNGS, Climber, Ladder, Rule
 from tests import tiny_models
 
@@ -54,7 +54,7 @@ class Stream:
         brightness: Sequence[float] = EVEN,
         known: Sequence[float] = SURE,
         at_once: int = 50,
-    ) -> list[tuple[int, str, str]]:
+    ) -> list[tuple[int, FeatureName, str]]:
         """Picture, feature and sentence of each alarm that begins."""
         begun = []
         for _ in range(count // at_once):
@@ -143,7 +143,7 @@ def test_neighbors_that_are_alike_raise_the_dispersion_and_no_alarm(climber: Cli
     """Each writer sends 25 pictures, which are all bright or all dark."""
     stream = Stream(climber)
 
-    def writers(count: int) -> list[tuple[int, str, str]]:
+    def writers(count: int) -> list[tuple[int, FeatureName, str]]:
         begun = []
         for _ in range(count // 25):
             middle = stream.generator.integers(10)
