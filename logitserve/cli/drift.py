@@ -1,11 +1,13 @@
 """`logitserve drift`."""
 
 import json
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from logitserve.cli.options import extra
+
+NOT_WATCHED: Final = 404
 
 
 @click.command(
@@ -40,12 +42,19 @@ def command(
     Without a name, of all its models. The exit status is 1 while there is an alarm.
     """
     with extra("client"):
-        from logitserve.client import Client, ClientError
+        from logitserve.client import Client, ClientError, ResponseError
+    found = []
     try:
         with Client(url) as client:
             names = [model] if model else [each.name for each in client.models()]
-            asked = [name.partition("/") for name in names]
-            found = [client.drift(name, number or None, accept=accept) for name, _, number in asked]
+            for name, _, number in (each.partition("/") for each in names):
+                try:
+                    found.append(client.drift(name, number or None, accept=accept))
+                except ResponseError as error:
+                    is_last = name == names[-1] and not found
+                    if model or error.status != NOT_WATCHED or is_last:
+                        raise
+                    click.echo(f"{name}: {error.detail}", err=True)
     except ClientError as error:
         raise click.ClickException(f"{url}: {error}") from error
     if as_json:
@@ -64,6 +73,10 @@ def _tell(report: dict[str, Any]) -> None:
         f"with {normal}"
     )
     for each in report["features"]:
-        psi = f"PSI {each['windows'][-1]['psi']:.3f}" if each["windows"] else "not yet"
+        psi = (
+            f"PSI {round(each['windows'][-1]['psi'], 3) + 0.0:.3f}"
+            if each["windows"]
+            else "not yet"
+        )
         said = f"  ALARM since {each['since']}: {each['sentence']}" if each["alarm"] else ""
         click.echo(f"  {each['feature']:<10} {psi}{said}")

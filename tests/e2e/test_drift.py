@@ -146,3 +146,18 @@ def test_without_watch_nothing_is_counted_and_the_route_says_how_to(server: Serv
         "drift is not watched; start the service with --watch (setting LOGITSERVE_WATCH)"
     )
     assert not [name for name, _ in series(server.url) if name.startswith("logitserve_drift")]
+
+
+def test_the_command_passes_over_models_without_a_reference(tmp_path: Path) -> None:
+    pictures.publish(tmp_path)
+    pictures.publish(tmp_path, name="adopted", reference=None)
+    with running("--models", str(tmp_path), "--watch", "true") as server:
+        environment = clean_environment(LOGITSERVE_URL=server.url)
+        status, said = run("drift", environment=environment)
+        assert status == 0
+        assert "adopted: the card of model 'adopted' has no reference" in said
+        assert "tiny version 1: 0 pictures compared" in said
+        status, said = run("drift", "--json", environment=environment)
+        assert '"feature": "sharpness"' in said
+        assert run("drift", "adopted/1", environment=environment)[0] == 1
+        assert run("drift", "tini", environment=environment)[0] == 1

@@ -155,7 +155,9 @@ class Climber:
         if self._rule.is_loud(found, len(self.bins.of)):
             begin = {"rung": rung, "since": ladder.began[rung]}
             alarm = ladder.alarms.setdefault(name, begin)
-            alarm |= {"sentence": self._sentence(ladder, name, window), "quiet": 0}
+            alarm["quiet"] = 0
+            if alarm["rung"] == rung:
+                alarm["sentence"] = self._sentence(ladder, name, window)
         elif alarm is not None and alarm["rung"] == rung:
             is_quiet = found.p > _QUIET or found.psi <= self._rule.floor
             alarm["quiet"] = alarm["quiet"] + 1 if is_quiet else 0
