@@ -26,7 +26,7 @@ from logitserve_service.telemetry.shared_values import Row
 from logitserve_service.telemetry.worker_gauges import SAMPLE_SECONDS
 
 MOST_A_SECOND: Final = 500
-"""Pictures of a model that a worker counts. A picture takes 5 µs, and the others 0.2."""
+"""Pictures of a model that a worker counts. A picture takes 5 µs, and the others under 1."""
 _SERIES: Final = "drift_counts"
 _TOGETHER: Final = 64
 """Pictures that are measured at once: one alone takes ten times as long as one of so many."""
@@ -166,7 +166,8 @@ class Drift:
 
     def _all(self) -> list[Watch]:
         """The newest version of a model last."""
-        found = list(self._watches.values())
+        # Not `values`, which fails while a thread adds one.
+        found = filter(None, (reference() for reference in self._watches.valuerefs()))
         return sorted(found, key=lambda watch: (watch.card.name, int(watch.card.version)))
 
     def _totals(self, watches: Sequence[Watch]) -> dict[str, npt.NDArray[np.int64]]:
@@ -210,10 +211,7 @@ class Drift:
 
 def _ladder(notes: dict[str, Any], watch: Watch, now: float) -> Ladder:
     """The ladder that the workers share, which begins with the first of them."""
+    nothing = np.zeros(watch.climber.bins.width, np.int64)
     known = notes.get(watch.key)
-    if known is None:
-        ladder = Ladder.at(np.zeros(watch.climber.bins.width, np.int64), now)
-    else:
-        ladder = Ladder(**known)
-    notes[watch.key] = ladder
+    ladder = notes[watch.key] = Ladder.at(nothing, now) if known is None else Ladder(**known)
     return ladder

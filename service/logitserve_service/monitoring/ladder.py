@@ -15,8 +15,7 @@ import numpy.typing as npt
 
 from logitserve.inference.card import FeatureName, ModelCard, Reference
 from logitserve.inference.features import Bins
-from logitserve_service.monitoring import statistics
-from logitserve_service.monitoring.statistics import Comparison
+from logitserve_service.monitoring.statistics import Comparison, compare, dispersion
 
 Counts = npt.NDArray[np.int64]
 """Of all bins of a model, `[bins]`."""
@@ -103,7 +102,11 @@ class Climber:
                 continue
             found = compared.get(tuple(window))
             if found is None:  # where many come at a time, they fill several rungs
-                found = compared[tuple(window)] = self._compared(ladder, window)
+                normal = self._normal(ladder)
+                found = compared[tuple(window)] = {
+                    name: compare(window[bins], normal[bins], ladder.dispersion.get(name, 1.0))
+                    for name, bins in self.bins.of.items()
+                }
             for name, comparison in found.items():
                 self._judge(ladder, rung, name, comparison, window)
             ladder.starts[rung], ladder.began[rung] = totals.tolist(), now
@@ -136,7 +139,7 @@ class Climber:
             return None
         accepted.normal = normal
         accepted.dispersion = {
-            name: statistics.dispersion(blocks[:, bins]) for name, bins in self.bins.of.items()
+            name: dispersion(blocks[:, bins]) for name, bins in self.bins.of.items()
         }
         return accepted
 
@@ -166,13 +169,6 @@ class Climber:
 
     def _normal(self, ladder: Ladder) -> list[int]:
         return self._of_card if ladder.normal is None else ladder.normal
-
-    def _compared(self, ladder: Ladder, window: list[int]) -> dict[FeatureName, Comparison]:
-        normal, spread = self._normal(ladder), ladder.dispersion
-        return {
-            name: statistics.compare(window[bins], normal[bins], spread.get(name, 1.0))
-            for name, bins in self.bins.of.items()
-        }
 
     def _sentence(self, ladder: Ladder, name: FeatureName, window: Sequence[int]) -> str:
         """What has changed most, in words."""
