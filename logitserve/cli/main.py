@@ -26,7 +26,7 @@ COMMANDS: Final = {
     "completion": Entry("completion", "Print the script that completes commands in a SHELL."),
     "drift": Entry("drift", "Ask a server whether what it is sent is still normal."),
     "evaluate": Entry("evaluate", "Measure a published MODEL on pictures it was not trained on."),
-    "models": Entry("models", "Look into a folder of models."),
+    "models": Entry("models", "Look into a folder of models, and choose which versions answer."),
     "numerics": Entry(
         "numerics", "Measure the lessons of the lecture, and write a page about them."
     ),

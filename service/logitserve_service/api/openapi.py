@@ -7,6 +7,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from logitserve.inference import rollout
 from logitserve_service.api import predict
 from logitserve_service.api.options import PredictQuery
 from logitserve_service.api.protocol_schemas import (
@@ -154,5 +155,10 @@ def _optional(**properties: Json) -> Json:
 
 INDEX_BODY: Final = _optional(ready={"type": ["boolean", "null"]})
 BASELINE_BODY: Final = _optional(reference={"enum": ["live", "card"], "default": "live"})
+ROLLOUT_BODY: Final = _optional(
+    live={"type": ["string", "null"], "description": "null: the newest version"},
+    canary={"anyOf": [rollout.Canary.model_json_schema(), {"type": "null"}]},
+    shadow={"anyOf": [rollout.Shadow.model_json_schema(), {"type": "null"}]},
+)
 ORDER_BODY: Final = _optional(parameters={"type": ["object", "null"]})
 """Of loading and unloading a model."""

@@ -70,7 +70,7 @@ def router(
 
 
 async def members(request: Request, limits: Limits, *known: str) -> dict[str, Any]:
-    """The members of the JSON object that is the body; an empty body has none."""
+    """Read the members of the JSON object that is the body; an empty body has none."""
     document = read_json(await request.body() or b"{}", limits)
     if not isinstance(document, dict):
         raise UnusableRequestError("the JSON must be an object")

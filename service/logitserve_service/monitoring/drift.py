@@ -194,14 +194,18 @@ class Drift:
             logger.info("model %s: %s is normal again", watch.card.name, name)
 
     def _show(self, watches: Sequence[Watch], ladders: dict[str, Ladder]) -> None:
-        """Set the gauges; those of models that are gone end at 0."""
+        """Set the gauges: of the newest version that was compared, and of alarms of any.
+
+        Those of models that are gone end at 0.
+        """
         shown: dict[tuple[str, FeatureName], tuple[float, bool]] = {}
         for watch in watches:
             ladder = ladders[watch.key]
             for name in watch.climber.bins.of:
+                series = watch.card.name, name
+                psi, is_on = shown.get(series, (0.0, False))
                 tested = [test for test in ladder.tests.get(name, ()) if test is not None]
-                psi = tested[-1][2] if tested else 0.0
-                shown[watch.card.name, name] = psi, name in ladder.alarms
+                shown[series] = tested[-1][2] if tested else psi, is_on or name in ladder.alarms
         for series in self._shown | shown.keys():
             psi, is_on = shown.get(series, (0.0, False))
             self._metrics.set(families.DRIFT, psi, *series)
