@@ -7,6 +7,7 @@ anything is published. Needs the extra `adopt`.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -98,7 +99,7 @@ def adopt(
     tidy = normalizing.tidied(model)
     told = {"height": terms.height, "width": terms.width, "channels": terms.channels}
     source = foreign.picture_input(tidy, layout=terms.layout, told=told)
-    look = _look(tidy, source, own)
+    look = partial(Original, tidy, source, labels=None if own is None else len(own))
     trial = None
     if expected := [sample for sample in samples if sample.expected is not None]:
         terms, trial = _tried(look, source, terms, expected, own, color=color)
@@ -131,12 +132,7 @@ def adopt(
 
 
 Look = Callable[[Terms, npt.NDArray[np.uint8]], Original]
-
-
-def _look(tidy: onnx.ModelProto, source: PictureInput, own: labels.Labels | None) -> Look:
-    """A way to look at the graph again under other terms."""
-    count = None if own is None else len(own)
-    return lambda terms, images: Original(tidy, source, terms, images, labels=count)
+"""Looks at the graph under such terms, with pictures that differ."""
 
 
 def _tried(
@@ -154,9 +150,7 @@ def _tried(
     if unknown := {str(sample.expected) for sample in samples} - set(own):
         raise AdoptionError(f"--expect {min(unknown)} is none of the {len(own)} labels")
     fits = [Fit.STRETCH, Fit.CROP, Fit.PAD] if terms.fit is None else [terms.fit]
-    default = terms.normalization or replace(
-        PRESETS["0-1"] if source.takes_floats else PRESETS["raw"]
-    )
+    default = terms.normalization or PRESETS["0-1" if source.takes_floats else "raw"]
     spec = _spec(source, terms)
     drawn = [preprocessing.decode(picture, spec) for picture in specimens.draw(spec)]
     original = look(replace(terms, normalization=default), np.stack(drawn))

@@ -5,9 +5,14 @@ from pathlib import Path
 
 import click
 
-from logitserve.cli.options import data_option, models_option, training_errors
+from logitserve.cli.options import (
+    data_option,
+    json_option,
+    model_file,
+    models_option,
+    training_errors,
+)
 from logitserve.inference.predictor import Predictor
-from logitserve.published import find
 
 
 @click.command(
@@ -21,7 +26,7 @@ from logitserve.published import find
 @click.argument("second", metavar="MODEL[/VERSION]")
 @data_option
 @models_option
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of text")
+@json_option
 @click.pass_context
 def compare(
     ctx: click.Context, first: str, second: str, data: Path | None, models: Path, *, as_json: bool
@@ -32,7 +37,7 @@ def compare(
     exit status is 1 unless it is better; where the pictures are too few to tell, it says how many
     would be enough.
     """
-    paths = [find(models, name) for name in (first, second)]
+    paths = [model_file(models, name) for name in (first, second)]
     predictors = [Predictor.load(path) for path in paths]
     cards = [predictor.card for predictor in predictors]
     with training_errors():
@@ -43,7 +48,7 @@ def compare(
 
         if len({(card.labels, card.input.shape) for card in cards}) > 1:
             raise OptionError(f"{first} and {second} differ in their labels or their input's shape")
-        pictures = held_out(predictors[1], paths[1], data, Reporter())
+        pictures = held_out(predictors[1], data, Reporter())
         right = [evaluate(predictor, pictures).is_right for predictor in predictors]
         paired = Paired.of(right[1], right[0])
     if as_json:

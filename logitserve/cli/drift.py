@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from logitserve.cli.options import extra
+from logitserve.cli.options import extra, json_option
 
 NOT_WATCHED: Final = 404
 
@@ -32,7 +32,7 @@ NOT_WATCHED: Final = 404
     help="what is normal from now on: the last 2,000 pictures, or the card's reference; needs the "
     "admin key (LOGITSERVE_API_KEY)",
 )
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of text")
+@json_option
 @click.pass_context
 def command(
     ctx: click.Context, model: str | None, url: str, accept: str | None, *, as_json: bool

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from logitserve.cli.options import models_option
+from logitserve.cli.options import json_option, models_option
 from logitserve.inference.repository import ModelRepository
 from logitserve.inference.rollout import NEWEST, Rollout, check, read, write
 
@@ -74,7 +74,7 @@ def shadow(name: str, version: str, percent: float, models: Path) -> None:
 
 @click.command("rollout")
 @_name
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of text")
+@json_option
 @models_option
 def show(name: str, models: Path, *, as_json: bool) -> None:
     """Show which versions of the model NAME answer, and which did before."""

@@ -99,13 +99,7 @@ class Client(BaseClient):
 
 
 class AsyncClient(BaseClient):
-    """The same for asyncio.
-
-    Args:
-        url: of the server, e.g. `http://localhost:8000`.
-        sleep: how to wait between tries.
-        options: see `Options`.
-    """
+    """The same for asyncio."""
 
     def __init__(
         self,

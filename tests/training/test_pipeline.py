@@ -28,10 +28,11 @@ from logitserve_training.errors import (
     NotBetterError,
     OptionError,
 )
-from logitserve_training.evaluate import evaluate, evaluate_file
+from logitserve_training.evaluate import evaluate
 from logitserve_training.pipeline import Published
 from logitserve_training.progress import Reporter
 from tests.training.conftest import QUICK
+from tests.training.measured import evaluate_file
 
 
 def weights(path: Path) -> list[npt.NDArray[np.float32]]:

@@ -1,6 +1,5 @@
 """From an exported file to what is published: calibrated, measured, and with its report."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,15 +34,6 @@ class HeldOut(NamedTuple):
     """Of the pictures that the weights were fitted to in the end, `[n]`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A model file whose card is complete."""
-
-    card: ModelCard
-    evaluation: Evaluation
-    """On the test part."""
-
-
 def finish(
     folder: Path,
     proto: onnx.ModelProto,
@@ -53,7 +43,7 @@ def finish(
     epochs: list[Epoch],
     reporter: Reporter,
     held_out: HeldOut | None = None,
-) -> Finished:
+) -> tuple[ModelCard, Evaluation]:
     """Calibrate on the validation part, measure on the test part, write file and report.
 
     Args:
@@ -64,6 +54,9 @@ def finish(
         epochs: how the fit went.
         reporter: told of what was found.
         held_out: what to calibrate on in place of the validation part.
+
+    Returns:
+        the complete card, and what was found on the test part.
     """
     file = folder / MODEL_FILE
     export.write(proto, card, file)
@@ -115,7 +108,7 @@ def finish(
         comparison=comparison,
         robustness=rows,
     )
-    return Finished(card, evaluation)
+    return card, evaluation
 
 
 def reference(
@@ -146,12 +139,10 @@ def reference(
 
 
 def cross_validated(card: ModelCard, held_out: HeldOut, dataset: Dataset) -> Evaluation:
-    """What heads said of pictures that they were neither fitted nor calibrated to.
+    """What heads said of pictures that they were neither fitted nor calibrated to, fold by fold.
 
-    Args:
-        card: of the model, calibrated on all of `held_out`; it says what is known.
-        held_out: of all pictures, in their order.
-        dataset: with folds.
+    The card is calibrated on all of `held_out`, which has all pictures in their order, and says
+    what is known.
     """
     logits, truth, groups, _ = held_out
     said = Predictions.of(logits.astype(np.float32), card)

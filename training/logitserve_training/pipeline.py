@@ -106,12 +106,13 @@ def train(
         else:
             network, held_out = on_top.fit_head(backbone, recipe, dataset, reporter)
             epochs = []
+        drawn = scenes.drawn(count=_GOLDEN_SCENES) if recipe.source is Source.SCENES else None
         card = _card(
             recipe,
             options,
             name=name or recipe.name,
             version=draft.version,
-            goldens=_goldens(network, recipe),
+            goldens=export.draw_goldens(network, recipe.input, drawn),
             dataset=dataset.info,
             backbone=backbone,
         )
@@ -122,7 +123,7 @@ def train(
             proto = export.to_onnx(network, recipe.input, novelty=recipe.strangers > 0)
         export.write(proto, card, draft.folder / MODEL_FILE)
         _compare(network, draft.folder / MODEL_FILE, dataset, reporter)
-        finished = finish(
+        card, evaluation = finish(
             draft.folder,
             proto,
             card,
@@ -131,14 +132,13 @@ def train(
             reporter=reporter,
             held_out=held_out,
         )
-        evaluation = finished.evaluation
         _compare_versions(
             models / card.name, draft.version, evaluation, dataset, reporter, if_better=if_better
         )
     path = models / card.name / card.version / MODEL_FILE
     how = f" ({len(dataset.folds)}-fold cross-validation)" if dataset.folds else ""
     reporter.line(f"published {path}: {_summary(evaluation)}{how}")
-    told = tuple(advice.lines(finished.card, evaluation, dataset, held_out))
+    told = tuple(advice.lines(card, evaluation, dataset, held_out))
     return Published(card.name, card.version, path, evaluation.metrics, told)
 
 
@@ -155,11 +155,6 @@ def _require_space(folder: Path, backbone: Backbone | None) -> None:
             f"{folder.parent} has {free / 1e6:.0f} MB free, and a training needs "
             f"{needed / 1e6:.0f}: free some, or choose another place with --models"
         )
-
-
-def _goldens(network: Any, recipe: Recipe) -> tuple[Golden, ...]:
-    pictures = scenes.drawn(count=_GOLDEN_SCENES) if recipe.source is Source.SCENES else None
-    return export.draw_goldens(network, recipe.input, pictures)
 
 
 def _card(

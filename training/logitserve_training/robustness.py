@@ -111,9 +111,11 @@ def _row(
     shown: Images,
 ) -> Row:
     card = predictor.card
+    if images.shape[3] == 1:  # as somebody sends them: without an axis for their one channel
+        images = images[..., 0]
     said = Predictions.concatenated(
         [
-            predictor.predict(preprocessing.prepare(list(_sent(part)), card.input))
+            predictor.predict(preprocessing.prepare(list(part), card.input))
             for part in np.array_split(images, -(-len(images) // _BATCH))
         ]
     )
@@ -141,8 +143,3 @@ def _row(
         set_size=size,
         shown=shown,
     )
-
-
-def _sent(images: Images) -> Images:
-    """As somebody sends them: gray pictures without an axis for their one channel."""
-    return images[..., 0] if images.shape[3] == 1 else images

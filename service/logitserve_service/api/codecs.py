@@ -32,7 +32,7 @@ def codec_of(form: str, content_type: bytes | None) -> Codec:
         if codec is None:
             hint = _CURL if media_type == b"application/x-www-form-urlencoded" else ""
             raise UnsupportedMediaTypeError(
-                f"content type {media_type.decode('latin-1')!r} is not read here{hint}; send one of "
-                + ", ".join(known.decode() for known in _PREDICT)
+                f"content type {media_type.decode('latin-1')!r} is not read here{hint}; "
+                f"send one of {', '.join(known.decode() for known in _PREDICT)}"
             )
     return codec

@@ -46,15 +46,10 @@ def wilson(successes: int, trials: int) -> Interval:
 
 
 def of_coverage(asked: float, calibrated: int, tested: int) -> Interval:
-    """Where the coverage that is found lies, if the sets are right.
+    """Where the coverage that is found on `tested` pictures lies, if the sets are right.
 
     Over draws of both parts the number that is covered is Beta-binomial (Vovk 2012,
-    arXiv:1209.2673).
-
-    Args:
-        asked: 0 to 1.
-        calibrated: pictures that the threshold ranks.
-        tested: pictures that it is tried on.
+    arXiv:1209.2673); the threshold ranks `calibrated` pictures.
     """
     place = conformal.rank(calibrated, asked)
     if place > calibrated:
