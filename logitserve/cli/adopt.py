@@ -66,6 +66,11 @@ TYPES: Final = {
     help="the label of each --sample, in their order, or folders named by the labels: the presets "
     "and fits that you do not give are tried, and the best is taken",
 )
+@click.option(
+    "--reference",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="a folder of pictures that are normal, which `logitserve serve --watch` compares with",
+)
 @models_option
 def command(
     file: Path,
@@ -80,6 +85,7 @@ def command(
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
     color: Color | None,
+    reference: Path | None,
     **terms: Any,
 ) -> None:
     """Give somebody else's ONNX FILE a card and publish it.
@@ -101,7 +107,14 @@ def command(
         normalization=_normalization(preset, scale, mean, std, color),
         **{name: value for name, value in terms.items() if value is not None},
     )
-    adopted = adopt.adopt(file, told, models=models, samples=_samples(samples, expect), color=color)
+    adopted = adopt.adopt(
+        file,
+        told,
+        models=models,
+        samples=_samples(samples, expect),
+        color=color,
+        reference=() if reference is None else in_folder(reference, recursive=True),
+    )
     _tell(adopted, models)
 
 

@@ -14,6 +14,7 @@ COMMANDS: Final = {
     "adopt": "Give somebody else's ONNX FILE a card and publish it.",
     "calibrate": "Calibrate and measure a model again, without training.",
     "completion": "Print the script that completes commands in a SHELL.",
+    "drift": "Ask a server whether what it is sent is still normal.",
     "evaluate": "Measure a published MODEL on pictures it was not trained on.",
     "models": "Look into a folder of models, and choose which versions answer.",
     "numerics": "Measure the lessons of the lecture, and write a page about them.",

@@ -7,18 +7,20 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from logitserve.inference.card import Head, ModelCard
+from logitserve.inference import features
+from logitserve.inference.card import Head, ModelCard, Reference
 from logitserve.inference.predictor import Predictions, Predictor
+from logitserve.inference.preprocessing import Prepared
 from logitserve.inference.repository import MODEL_FILE, REPORT_FOLDER
 from logitserve_training import export, report, robustness
 from logitserve_training.baseline import Comparison
 from logitserve_training.calibrate import calibrate
-from logitserve_training.datasets.dataset import Dataset, Groups
+from logitserve_training.datasets.dataset import Dataset, Groups, Images
 from logitserve_training.epochs import Epoch
-from logitserve_training.evaluate import Evaluation, evaluate, evaluated, predict_all
+from logitserve_training.evaluate import Evaluation, at_a_time, evaluate, evaluated, predict_all
 from logitserve_training.measure import measure
 from logitserve_training.progress import Reporter
-from logitserve_training.statistics.calibration import FEW, Logits, Truth
+from logitserve_training.statistics.calibration import FEW, Floats, Logits, Truth
 
 
 class HeldOut(NamedTuple):
@@ -72,6 +74,8 @@ def finish(
 
     export.write(proto, card, file)
     predictor = Predictor.load(file)
+    normal = reference(predictor, held_out, prepared, novelty)
+    card = card.model_copy(update={"reference": normal})
     reporter.line("measure: figures and their intervals, prediction sets, strangers, speed")
     if dataset.folds:
         evaluation = cross_validated(card, held_out, dataset)
@@ -105,6 +109,33 @@ def finish(
         robustness=rows,
     )
     return card, evaluation
+
+
+def reference(
+    predictor: Predictor, held_out: HeldOut, learned: Images, novelty: Floats | None
+) -> Reference:
+    """What is normal: the features of held-out pictures, evenly over them if they are many.
+
+    Args:
+        predictor: of the calibrated model.
+        held_out: of these pictures.
+        learned: all that the model learned from.
+        novelty: `[n]`, of the same pictures, where the network gives it.
+    """
+    card = predictor.card
+    count = len(held_out.logits)
+    chosen = np.linspace(0, count - 1, min(count, features.MOST_PICTURES)).astype(np.int64)
+    output = held_out.logits if novelty is None else np.c_[held_out.logits, novelty]
+    parts, right = [], 0
+    for rows in np.array_split(chosen, -(-len(chosen) // at_a_time(learned))):
+        images = learned[held_out.rows[rows]]
+        odd = predictor.odd(Prepared(images))
+        said = Predictions.of(output[rows].astype(np.float32), card, odd)
+        parts.append(features.measure(images, said, card))
+        if card.head is not Head.SIGMOID:
+            right += int(np.count_nonzero(said.argmax == held_out.truth[rows]))
+    accuracy = None if card.head is Head.SIGMOID else right / len(chosen)
+    return features.reference(features.joined(parts), card, accuracy)
 
 
 def cross_validated(card: ModelCard, held_out: HeldOut, dataset: Dataset) -> Evaluation:

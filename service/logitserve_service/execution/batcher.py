@@ -10,6 +10,7 @@ import logging
 import math
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
@@ -52,6 +53,10 @@ class BatchMetrics(Protocol):
         """The network ran on a batch of images."""
 
 
+Watch = Callable[[Tensor, Predictions], None]
+"""Told of images and their predictions, one row each, once they are answered."""
+
+
 class Batcher:
     """A model and its queue. Belongs to one event loop."""
 
@@ -63,6 +68,7 @@ class Batcher:
         max_pixels: int,
         decoders: Decoders,
         metrics: BatchMetrics | None = None,
+        watch: Watch | None = None,
     ) -> None:
         """Warm the model up, and measure it.
 
@@ -72,6 +78,7 @@ class Batcher:
             max_pixels: width × height of one image.
             decoders: threads for large images; all models of a process share them.
             metrics: counts the batches.
+            watch: called from the event loop.
         """
         self._predictor = predictor
         self._card = predictor.card
@@ -79,6 +86,7 @@ class Batcher:
         self._max_pixels = max_pixels
         self._decoders = decoders
         self._metrics = metrics
+        self._watch = watch
         self._queue: deque[Job] = deque()
         self._waiting = 0
         self._running = False
@@ -243,6 +251,8 @@ class Batcher:
                 if batch.preprocessing_seconds is not None:
                     self._metrics.preprocessed(batch.preprocessing_seconds)
                 self._metrics.ran(batch.seconds, batch.predictions)
+            if self._watch is not None and len(batch.predictions) == batch.count:
+                self._watch(batch.images, batch.predictions)
             if self.shadow is not None:
                 self.shadow.see(batch.images, batch.predictions)
 

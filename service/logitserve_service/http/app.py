@@ -17,6 +17,7 @@ from logitserve_service.api.call import Limits
 from logitserve_service.errors import MethodNotAllowedError, ServiceError, UnusableRequestError
 from logitserve_service.http import (
     documentation,
+    drift,
     models,
     page,
     preview,
@@ -30,6 +31,7 @@ from logitserve_service.http.auth import OPEN_PATHS, Authenticator
 from logitserve_service.http.messages import pairs
 from logitserve_service.http.probes import Readiness
 from logitserve_service.http.routes import TEMPLATES
+from logitserve_service.monitoring.drift import Drift
 from logitserve_service.repository.catalog import Catalog
 from logitserve_service.repository.watcher import Watcher
 from logitserve_service.telemetry.metrics import Metrics
@@ -47,6 +49,8 @@ class Parts:
     metrics: Metrics
     gauges: WorkerGauges
     limits: Limits
+    drift: Drift | None
+    """None: the service does not watch."""
 
 
 def create_documents(parts: Parts) -> FastAPI:
@@ -73,6 +77,7 @@ def create_documents(parts: Parts) -> FastAPI:
         protocols.v2_router(catalog, parts.limits, parts.metrics),
         protocols.v1_router(catalog),
         models.router(catalog),
+        drift.router(parts.drift, parts.authenticator.require_admin, parts.limits),
         probes.router(parts.readiness),
         preview.router(parts.limits),
         page.router(),

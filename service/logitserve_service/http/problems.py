@@ -40,6 +40,8 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     errors.BusyError: HTTPStatus.TOO_MANY_REQUESTS,
     errors.DeadlineError: HTTPStatus.GATEWAY_TIMEOUT,
     errors.NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.DriftUnavailableError: HTTPStatus.NOT_FOUND,
+    errors.TooFewImagesError: HTTPStatus.CONFLICT,
     errors.LoadError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.WorkersBehindError: HTTPStatus.GATEWAY_TIMEOUT,
     inference.ModelNotFoundError: HTTPStatus.NOT_FOUND,
@@ -53,6 +55,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
 
 SETTING: Mapping[type[Exception], str] = {
     errors.AdminKeyUnsetError: "admin_key",
+    errors.WatchOffError: "watch",
     errors.BodyTooLargeError: "max_body_bytes",
     errors.JsonTooLargeError: "max_json_values",
     errors.TooManyStringsError: "max_pictures",

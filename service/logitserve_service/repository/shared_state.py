@@ -69,6 +69,7 @@ class _Document:
     served: dict[str, list[str]] = field(default_factory=dict)  # worker → versions
     kept: dict[str, dict[str, Any]] = field(default_factory=dict)  # version → its `Kept`
     end: int = 0  # of what is kept
+    notes: dict[str, Any] = field(default_factory=dict)  # of others
 
     def state(self) -> DesiredState | None:
         if self.desired is None:
@@ -151,6 +152,12 @@ class SharedState:
             is_first = message not in document.logged
             document.logged[message] = None
         return is_first
+
+    @contextmanager
+    def notes(self) -> Iterator[dict[str, Any]]:
+        """What others have noted; what JSON can hold of it is kept when the block ends."""
+        with self._changed() as document:
+            yield document.notes
 
     def keep(self, version: str, name: str, number: str, file: FileStat, content: Reading) -> None:
         """Keep the bytes of a version that this worker has loaded, until no worker serves it."""

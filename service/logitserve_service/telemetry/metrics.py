@@ -124,6 +124,13 @@ PREDICTIONS = Family(
 KNOWN = Family(
     "known", "Images by `known` of their predictions: true or false.", ("model", "known")
 )
+DRIFT = Family(
+    "drift",
+    "How far a feature is from normal: PSI less chance, of the longest window that was full.",
+    *(("model", "feature"), "max"),
+)
+DRIFT_ALARM = Family("drift_alarm", "1 while a feature is not normal.", ("model", "feature"), "max")
+DRIFT_ALARMS = Family("drift_alarms", "Alarms that began.", ("model", "feature"))
 SHADOW = Family(
     "shadow",
     "Images by what a shadow gave: it agrees, differs, was dropped for load, or failed.",
@@ -277,7 +284,7 @@ class Metrics(Collector):
         self._steps: dict[str, list[int]] = {}
         self.row.drop()
         for (name, *_), (place, *_) in self.row.series().items():
-            if _BY_NAME[name].is_gauge:
+            if name in _BY_NAME and _BY_NAME[name].is_gauge:
                 self.row.values[place] = 0  # of a predecessor
         self.add(REQUESTS, 0, *LOST)  # so that the first one is seen to add one
         self._values, (self._in_progress,) = self.places(IN_PROGRESS)
@@ -353,8 +360,9 @@ class Metrics(Collector):
         for row in self._rows:
             is_alive = row.beats > 0
             for (name, *labels), places in row.series().items():
-                family = _BY_NAME[name]
-                if family.is_gauge and not is_alive:
+                family = _BY_NAME.get(name)
+                # Another room's counts have no family, and are not shown.
+                if family is None or (family.is_gauge and not is_alive):
                     continue
                 values = np.array(row.values[places.start : places.stop])
                 series, key = merged[family], tuple(labels)
