@@ -4,10 +4,11 @@ One process scores with one `Predictor`; an engine that spreads pictures over ma
 `score` in each of its workers.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from logitserve.inference import preprocessing
 from logitserve.inference.errors import ImageError, NonFiniteLogitsError
@@ -69,11 +70,6 @@ class Row:
     error: str | None = None
 
 
-def unread(picture: Picture, error: OSError) -> Row:
-    """The row of a picture whose file cannot be read."""
-    return Row(picture.name, error=f"cannot be read: {error.strerror or error}")
-
-
 def score(
     predictor: Predictor,
     pictures: Iterable[Picture],
@@ -93,49 +89,64 @@ def score(
         chunk: pictures of one run of the network.
         max_pixels: width × height that one picture may have.
     """
-    waiting = iter(pictures)
-    while taken := list(islice(waiting, chunk)):
-        yield from _rows(predictor, taken, top_k, max_pixels)
-
-
-def _rows(
-    predictor: Predictor, pictures: Sequence[Picture], top_k: int | None, max_pixels: int
-) -> list[Row]:
-    """The rows of one chunk."""
     spec = predictor.card.input
     needed = preprocessing.needed_side(spec)
-    images: dict[int, preprocessing.Prepared] = {}
-    rows: dict[int, Row] = {}
-    for index, picture in enumerate(pictures):
-        try:
-            data = picture.read()
-            samples = preprocessing.read(data, spec, max_pixels=max_pixels, needed=needed)
-            images[index] = preprocessing.prepare([samples], spec, [data])
-        except OSError as error:
-            rows[index] = unread(picture, error)
-        except ImageError as error:
-            rows[index] = Row(picture.name, error=str(error))
-    for index, outcome in _predicted(predictor, images, top_k).items():
-        name = pictures[index].name
-        if isinstance(outcome, Scores):
-            rows[index] = Row(name, scores=outcome)
-        else:
-            rows[index] = Row(name, error=outcome)
-    return [rows[index] for index in range(len(pictures))]
+
+    def prepared(data: bytes) -> preprocessing.Prepared:
+        samples = preprocessing.read(data, spec, max_pixels=max_pixels, needed=needed)
+        return preprocessing.prepare([samples], spec, [data])
+
+    return rows(pictures, chunk, prepared, partial(_predicted, predictor, top_k))
+
+
+T = TypeVar("T")
+
+
+def rows(
+    pictures: Iterable[Picture],
+    chunk: int,
+    prepared: Callable[[bytes], T],
+    outcomes: Callable[[list[T]], list[Scores | str]],
+) -> Iterator[Row]:
+    """A row for each picture, in their order.
+
+    Args:
+        pictures: any number; no more than `chunk` are in memory.
+        chunk: how many are asked about together.
+        prepared: what is asked about, of an encoded file; may raise ImageError.
+        outcomes: for each of several, its scores or what is wrong with it.
+    """
+    waiting = iter(pictures)
+    while taken := list(islice(waiting, chunk)):
+        found: dict[int, Scores | str] = {}
+        usable: dict[int, T] = {}
+        for number, picture in enumerate(taken):
+            try:
+                usable[number] = prepared(picture.read())
+            except OSError as error:
+                found[number] = f"cannot be read: {error.strerror or error}"
+            except ImageError as error:
+                found[number] = str(error)
+        found |= zip(usable, outcomes(list(usable.values())), strict=True)
+        for number, picture in enumerate(taken):
+            said = found[number]
+            if isinstance(said, Scores):
+                yield Row(picture.name, scores=said)
+            else:
+                yield Row(picture.name, error=said)
 
 
 def _predicted(
-    predictor: Predictor, images: dict[int, preprocessing.Prepared], top_k: int | None
-) -> dict[int, Scores | str]:
-    """Scores by number of the picture; where the logits are not finite, what is wrong instead."""
+    predictor: Predictor, top_k: int | None, images: list[preprocessing.Prepared]
+) -> list[Scores | str]:
+    """Scores of each image; where the logits are not finite, what is wrong instead."""
     if not images:
-        return {}
-    numbers = list(images)
+        return []
     try:
-        predictions = predictor.predict(preprocessing.together(list(images.values())))
+        predictions = predictor.predict(preprocessing.together(images))
     except NonFiniteLogitsError as error:
-        failed: dict[int, Scores | str] = {numbers[row]: NOT_FINITE for row in error.rows}
-        rest = {number: image for number, image in images.items() if number not in failed}
-        return {**failed, **_predicted(predictor, rest, top_k)}
+        rest = [image for row, image in enumerate(images) if row not in error.rows]
+        others = iter(_predicted(predictor, top_k, rest))
+        return [NOT_FINITE if row in error.rows else next(others) for row in range(len(images))]
     rendered = render(predictor.card, predictions, OutputOptions(top_k=top_k))
-    return {number: Scores(**said) for number, said in zip(numbers, rendered, strict=True)}
+    return [Scores(**said) for said in rendered]

@@ -7,6 +7,7 @@ anything is published. Needs the extra `adopt`.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,7 @@ from logitserve.adoption.original import MIXED, Original
 from logitserve.adoption.terms import PRESETS, Color, Terms
 from logitserve.adoption.trials import Sample
 from logitserve.errors import AdoptionError
-from logitserve.inference import preprocessing
+from logitserve.inference import features, preprocessing
 from logitserve.inference.card import (
     METADATA_KEY,
     Adoption,
@@ -76,6 +77,7 @@ def adopt(
     models: Path,
     samples: Sequence[Sample] = (),
     color: Color | None = None,
+    reference: Sequence[Path] = (),
 ) -> Adopted:
     """Publish somebody else's file as the next version of a model, whole or not at all.
 
@@ -86,6 +88,7 @@ def adopt(
         samples: the owner's pictures to compare both files on; those with an expected label choose
             the preprocessing that was not said.
         color: the order of the channels, where the terms have no normalization.
+        reference: pictures that are normal, for the watch of the service.
 
     Raises:
         AdoptionError: it cannot be adopted, or not without being told more.
@@ -96,7 +99,7 @@ def adopt(
     tidy = normalizing.tidied(model)
     told = {"height": terms.height, "width": terms.width, "channels": terms.channels}
     source = foreign.picture_input(tidy, layout=terms.layout, told=told)
-    look = _look(tidy, source, own)
+    look = partial(Original, tidy, source, labels=None if own is None else len(own))
     trial = None
     if expected := [sample for sample in samples if sample.expected is not None]:
         terms, trial = _tried(look, source, terms, expected, own, color=color)
@@ -121,18 +124,15 @@ def adopt(
             pixels = _decoded(chunk, spec)
             difference = max(difference, original.compare(published, pixels))
             answers += _answers(published, [sample.file.name for sample in chunk], pixels)
+        if reference:
+            published = _with_reference(published, reference, draft.folder / MODEL_FILE)
         answers = answers or _answers(published, [DRAWN], images[:1])
     path = models / card.name / draft.version / MODEL_FILE
     return Adopted(published.card, path, original.ending, difference, tuple(answers), trial)
 
 
 Look = Callable[[Terms, npt.NDArray[np.uint8]], Original]
-
-
-def _look(tidy: onnx.ModelProto, source: PictureInput, own: labels.Labels | None) -> Look:
-    """A way to look at the graph again under other terms."""
-    count = None if own is None else len(own)
-    return lambda terms, images: Original(tidy, source, terms, images, labels=count)
+"""Looks at the graph under such terms, with pictures that differ."""
 
 
 def _tried(
@@ -150,9 +150,7 @@ def _tried(
     if unknown := {str(sample.expected) for sample in samples} - set(own):
         raise AdoptionError(f"--expect {min(unknown)} is none of the {len(own)} labels")
     fits = [Fit.STRETCH, Fit.CROP, Fit.PAD] if terms.fit is None else [terms.fit]
-    default = terms.normalization or replace(
-        PRESETS["0-1"] if source.takes_floats else PRESETS["raw"]
-    )
+    default = terms.normalization or PRESETS["0-1" if source.takes_floats else "raw"]
     spec = _spec(source, terms)
     drawn = [preprocessing.decode(picture, spec) for picture in specimens.draw(spec)]
     original = look(replace(terms, normalization=default), np.stack(drawn))
@@ -270,6 +268,19 @@ def _write(graph: onnx.ModelProto, card: ModelCard, path: Path) -> Predictor:
         raise AdoptionError(f"the model cannot be written: {error.strerror}") from error
     with read(path) as reading:
         return Predictor.of(reading)
+
+
+def _with_reference(published: Predictor, pictures: Sequence[Path], path: Path) -> Predictor:
+    """Write the file again, with what is normal on its card."""
+    card = published.card
+    chosen = pictures[:: -(-len(pictures) // features.MOST_PICTURES)]
+    parts = []
+    for start in range(0, len(chosen), SAMPLE_CHUNK):
+        samples = [Sample(picture) for picture in chosen[start : start + SAMPLE_CHUNK]]
+        images = _decoded(samples, card.input)
+        parts.append(features.measure(images, published.predict(images), card))
+    normal = features.reference(features.joined(parts), card)
+    return _write(onnx.load(path), card.model_copy(update={"reference": normal}), path)
 
 
 def _decoded(samples: Sequence[Sample], spec: InputSpec) -> npt.NDArray[np.uint8]:

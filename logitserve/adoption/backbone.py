@@ -85,7 +85,9 @@ def read(
     )  # fmt: skip
     images = np.stack([preprocessing.decode(one, spec) for one in specimens.draw(spec)])
     inputs = preprocess(images, taken, normalization)
-    rank = _rank(tidy, taken, found, inputs)
+    whole = Network(tidy, taken, [found])
+    whole.alone(inputs[:1])
+    rank = len(whole.value_info(found).type.tensor_type.shape.dim)
     pooled = _pooled(tidy, found, rank, taken.layout)
     part = normalizing.pruned(tidy, pooled)
     network = Network(part, taken, [pooled])
@@ -168,14 +170,6 @@ def _require_tensor(model: onnx.ModelProto, tensor: str) -> None:
     if tensor not in known:
         near = difflib.get_close_matches(tensor, known, 3, 0.3) or list(known)[-3:]
         raise AdoptionError(f"--features {tensor}: the graph has none; near it: {', '.join(near)}")
-
-
-def _rank(
-    model: onnx.ModelProto, taken: PictureInput, tensor: str, inputs: npt.NDArray[Any]
-) -> int:
-    network = Network(model, taken, [tensor])
-    network.alone(inputs[:1])
-    return len(network.value_info(tensor).type.tensor_type.shape.dim)
 
 
 def _pooled(model: onnx.ModelProto, tensor: str, rank: int, layout: Layout) -> str:

@@ -107,10 +107,7 @@ def picture_input(
 ) -> PictureInput:
     """What the graph takes, by its own word and that of its owner.
 
-    Args:
-        model: as loaded.
-        layout: where the graph does not show it.
-        told: `height`, `width` and `channels`, each where the graph does not say it.
+    Height, width and channels are told where the graph does not say them.
 
     Raises:
         AdoptionError: it takes no picture, or the two words contradict or leave something open.

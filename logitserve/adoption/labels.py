@@ -64,19 +64,19 @@ def _of_file(path: Path) -> Labels:
     else:
         raise AdoptionError(f"--labels {path} is not text")
     try:
-        return _of_data(json.loads(text)) or _none_in(path)
+        found = _of_data(json.loads(text))
     except json.JSONDecodeError:
         if path.suffix.lower() in {".csv", ".tsv"}:
             return _of_table(text)
+    else:
+        if not found:
+            raise AdoptionError(
+                f"--labels {path} is JSON of a form that is not known here: a list of labels, or a "
+                'dictionary such as {"0": "cat"}, {"cat": 0} or {"id2label": …}'
+            )
+        return found
     lines = [line for line in text.splitlines() if line.strip()]
     return tuple(lines[0].split(",") if len(lines) == 1 else lines)
-
-
-def _none_in(path: Path) -> Labels:
-    raise AdoptionError(
-        f"--labels {path} is JSON of a form that is not known here: a list of labels, or a "
-        'dictionary such as {"0": "cat"}, {"cat": 0} or {"id2label": …}'
-    )
 
 
 def _of_data(data: Any) -> Labels | None:
@@ -160,8 +160,4 @@ def _of_metadata(text: str) -> Labels | None:
 
 
 def _texts(values: Iterable[object]) -> Labels:
-    return tuple(map(_text, values))
-
-
-def _text(label: object) -> str:
-    return label.decode() if isinstance(label, bytes) else str(label)
+    return tuple(one.decode() if isinstance(one, bytes) else str(one) for one in values)

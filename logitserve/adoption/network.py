@@ -86,11 +86,7 @@ class Network:
     def alone(self, inputs: npt.NDArray[Any]) -> list[npt.NDArray[Any] | None]:
         """Each tensor for each picture, which shares its batch with copies of itself only.
 
-        Args:
-            inputs: `[n, …]`, as the graph takes them.
-
-        Returns:
-            `[n, …]` for each tensor; None where it has not one part a picture.
+        `inputs` and each result are `[n, …]`; a result is None where it has not one part a picture.
 
         Raises:
             AdoptionError: the graph does not run.

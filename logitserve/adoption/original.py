@@ -49,14 +49,7 @@ class Original:
         *,
         labels: int | None,
     ) -> None:
-        """Find out what the graph answers, and where its logits are.
-
-        Args:
-            tidy: as `normalizing.tidied` gives it.
-            source: what it takes.
-            terms: of its owner.
-            images: uint8, `[n, height, width, channels]`; they should differ.
-            labels: how many there are, if that is known.
+        """Find out what a tidied graph answers for pictures that differ, and where its logits are.
 
         Raises:
             AdoptionError: the graph does not run, or its answers contradict the terms.

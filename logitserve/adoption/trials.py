@@ -74,14 +74,14 @@ def run(
     fits: Sequence[Fit],
     normalizations: Sequence[tuple[str, Normalization]],
 ) -> list[Trial]:
-    """Try every combination.
+    """Try every combination of fits and of normalizations, each with its name.
 
     Args:
         probabilities: of pictures that were fitted, by the original graph, `[n, labels]`.
         pictures: the samples, fitted.
         expected: the index of each one's label.
         fits: to try.
-        normalizations: to try, each with its name.
+        normalizations: to try.
     """
     rows = np.arange(len(expected))
     trials = []

@@ -27,13 +27,7 @@ def preprocess(
 ) -> npt.NDArray[Any]:
     """The stranger's input for pictures, as its owner would compute it, in numpy.
 
-    Args:
-        images: uint8, `[n, height, width, channels]`.
-        source: what the graph takes.
-        normalization: which numbers the bytes become.
-
-    Returns:
-        `[n, *source.tensor]`, of the type that the graph takes.
+    Returns `[n, *source.tensor]`, of the type that the graph takes.
     """
     shown = images
     if normalization.color is Color.BGR:
@@ -57,14 +51,9 @@ def wrap(
     *,
     batch: int | None,
 ) -> onnx.ModelProto:
-    """Put the preprocessing before a graph and the output's form behind it.
+    """Put the preprocessing before a graph, and the output's form behind it.
 
-    Args:
-        model: one input, one output.
-        source: what it takes.
-        normalization: which numbers the bytes become.
-        ending: what its output holds.
-        batch: the size of its batch; None if it is dynamic.
+    The graph has one input and one output; a batch of None is dynamic.
 
     Returns:
         input `image`, uint8 `[batch, height, width, channels]`; output `logits`, float32

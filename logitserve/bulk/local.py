@@ -10,11 +10,11 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.synchronize import Event
 
-from logitserve.bulk.scorer import Job, Part, Scorer
+from logitserve.bulk.scorer import Job, Part, score_unit
 from logitserve.bulk.sources import Unit
 from logitserve.errors import EngineError
 
-_scorer: Scorer
+_job: Job
 _stop: Event
 """Of a worker process; `_begin` sets them."""
 
@@ -22,12 +22,9 @@ _stop: Event
 def score_units(
     job: Job, units: Sequence[tuple[int, Unit]], *, workers: int
 ) -> Generator[tuple[int, Part], None, None]:
-    """Score units, each in one of several processes; parts come as they are done.
+    """Score numbered units, each in one of several processes; parts come as they are done.
 
-    Args:
-        job: what to do with each.
-        units: with their numbers.
-        workers: processes, each with a predictor of one thread.
+    Each process has a predictor of one thread.
 
     Raises:
         EngineError: a process died.
@@ -68,9 +65,9 @@ def _no_interrupts() -> Iterator[None]:
 
 
 def _begin(job: Job, stop: Event) -> None:
-    global _scorer, _stop
+    global _job, _stop
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _scorer, _stop = Scorer(job), stop
+    _job, _stop = job, stop
 
 
 def _end_with_parent() -> None:
@@ -81,4 +78,4 @@ def _end_with_parent() -> None:
 
 
 def _score(unit: Unit) -> Part:
-    return _scorer.score(unit, _stop.is_set)
+    return score_unit(_job, unit, _stop.is_set)

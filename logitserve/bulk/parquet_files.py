@@ -1,6 +1,6 @@
 """Pictures in Parquet files: a column of encoded bytes, and one of names."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
@@ -24,6 +24,14 @@ NAME_COLUMNS: Final = (
 """Columns that are taken for the pictures' names, the first that is there, text or integers."""
 
 
+BINARY: Final = frozenset({"binary", "large_binary"})
+NAMES: Final = frozenset(
+    {"string", "large_string", "int8", "int16", "int32", "int64"}
+    | {"uint8", "uint16", "uint32", "uint64"}
+)
+"""Types of such columns."""
+
+
 class Columns(NamedTuple):
     """Which columns of a file are meant."""
 
@@ -35,13 +43,7 @@ class Columns(NamedTuple):
 def look_into(
     path: Path, name: str, image: str | None, names: str | None
 ) -> tuple[list[int], Columns]:
-    """Rows of each row group, and the columns.
-
-    Args:
-        path: the Parquet file.
-        name: what it is called.
-        image: the column of pictures, if it was named.
-        names: the column of names, if it was named.
+    """Rows of each row group, and the columns: those that were named, or as people call them.
 
     Raises:
         ExtraMissingError: there is no pyarrow.
@@ -56,9 +58,9 @@ def look_into(
     sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
     types = dict(_columns(schema))
     columns = Columns(
-        _found(image, IMAGE_COLUMNS, types, _is_binary(pa))
+        _found(image, IMAGE_COLUMNS, types, BINARY)
         or _missing(name, "--image-column", "encoded pictures (binary)", image, types),
-        _found(names, NAME_COLUMNS, types, _is_name(pa))
+        _found(names, NAME_COLUMNS, types, NAMES)
         or (names and _missing(name, "--name-column", "names (text or integers)", names, types)),
     )
     return sizes, columns
@@ -69,14 +71,8 @@ def pictures(
 ) -> Iterator[Picture]:
     """The pictures of some row groups, a few in memory at a time.
 
-    Where the file is damaged, its last picture is the file itself, which cannot be read.
-
-    Args:
-        path: the Parquet file.
-        name: what it is called.
-        groups: numbers of the row groups.
-        first: number of their first row.
-        columns: as `look_into` found them.
+    `first` is the number of their first row. Where the file is damaged, its last picture is the
+    file itself, which cannot be read.
 
     Raises:
         SourceError: there is no such file here.
@@ -123,22 +119,11 @@ def _columns(schema: Any) -> Iterator[tuple[str, Any]]:
             yield from ((f"{field.name}.{inner.name}", inner.type) for inner in field.type.fields)
 
 
-def _is_binary(pa: Any) -> Any:
-    return lambda kind: pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-
-
-def _is_name(pa: Any) -> Any:
-    types = pa.types
-    return lambda kind: (
-        types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind)
-    )
-
-
 def _found(
-    asked: str | None, usual: Sequence[str], types: dict[str, Any], is_fit: Any
+    asked: str | None, usual: Sequence[str], types: dict[str, Any], kinds: Collection[str]
 ) -> str | None:
     wanted = usual if asked is None else (asked,)
-    return next((name for name in wanted if name in types and is_fit(types[name])), None)
+    return next((name for name in wanted if str(types.get(name)) in kinds), None)
 
 
 def _missing(

@@ -1,22 +1,19 @@
 """All of it: sources into a folder of parts, by whichever engine, going on where it stopped."""
 
 import hashlib
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
-from logitserve.bulk import local, ray_actors
+from logitserve.bulk import local, ray_tasks
 from logitserve.bulk.folder import Manifest, PartFolder
 from logitserve.bulk.scorer import Job, Part, load
 from logitserve.bulk.sources import Unit
 from logitserve.inference.runtime import available_cpus
 from logitserve.rows import Origin
-
-Numbered = tuple[int, Unit]
-Score = Callable[[Job, Sequence[Numbered]], Generator[tuple[int, Part], None, None]]
 
 
 class Engine(StrEnum):
@@ -58,15 +55,15 @@ def score_into(
     moved: Callable[[Tally], None],
     notice: Callable[[str], None],
 ) -> Tally:
-    """Score units into a folder of parts; those that are there already stay.
+    """Score units into a folder of parts, in their order; those that are there already stay.
 
     Args:
         output: the folder.
         model: the model file.
-        units: in the order of their parts.
+        units: cut by `part_size`.
         workers: who scores.
         top_k: how many probabilities a row has, highest first; None for all.
-        part_size: as the units were cut.
+        part_size: pictures of a unit.
         moved: is told of what was there, and then of each part.
         notice: is told what a person should know.
 
@@ -93,10 +90,7 @@ def score_into(
         moved(tally)
         missing = [(number, unit) for number, unit in enumerate(units) if number not in done]
         if missing:
-            with (
-                _engine(workers, len(missing), notice) as score,
-                closing(score(Job(content, top_k), missing)) as parts,
-            ):
+            with closing(_parts(workers, Job(content, top_k), missing, notice)) as parts:
                 for number, part in parts:
                     folder.save(number, part)
                     tally = Tally(
@@ -115,19 +109,15 @@ def _digest(units: Sequence[Unit]) -> str:
     return digest.hexdigest()
 
 
-def _engine(
-    workers: Workers, count: int, notice: Callable[[str], None]
-) -> AbstractContextManager[Score]:
-    return _ray(workers, notice) if workers.engine is Engine.RAY else _local(workers, count)
-
-
-@contextmanager
-def _local(workers: Workers, count: int) -> Iterator[Score]:
-    processes = min(workers.count or available_cpus(), count)
-    yield lambda job, units: local.score_units(job, units, workers=processes)
-
-
-@contextmanager
-def _ray(workers: Workers, notice: Callable[[str], None]) -> Iterator[Score]:
-    with ray_actors.cluster(workers.address, workers=workers.count) as cluster:
-        yield lambda job, units: cluster.score_units(job, units, notice=notice)
+def _parts(
+    workers: Workers,
+    job: Job,
+    units: Sequence[tuple[int, Unit]],
+    notice: Callable[[str], None],
+) -> Generator[tuple[int, Part], None, None]:
+    if workers.engine is Engine.RAY:
+        return ray_tasks.score_units(
+            job, units, address=workers.address, workers=workers.count, notice=notice
+        )
+    processes = min(workers.count or available_cpus(), len(units))
+    return local.score_units(job, units, workers=processes)

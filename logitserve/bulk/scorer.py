@@ -4,6 +4,7 @@ import io
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -41,46 +42,32 @@ class StoppedError(Exception):
     """The scorer was told to stop; there is no part."""
 
 
-class Scorer:
-    """One `Predictor`, and what to do with it."""
+def score_unit(job: Job, unit: Unit, is_stopped: Callable[[], bool] = bool) -> Part:
+    """Score the pictures of a unit; the model of the last job stays loaded.
 
-    def __init__(self, job: Job) -> None:
-        self._predictor = load(job.model)
-        self._top_k = job.top_k
-
-    def ready(self) -> None:
-        """Nothing; that it answers says that the model is loaded."""
-
-    def score(self, unit: Unit, is_stopped: Callable[[], bool] = bool) -> Part:
-        """Score the pictures of a unit.
-
-        Args:
-            unit: which pictures.
-            is_stopped: asked between pictures.
-
-        Raises:
-            SourceError: this machine does not find the source.
-            StoppedError: `is_stopped` said so.
-        """
-        predictor, out = self._predictor, io.BytesIO()
-        pictures = _until(is_stopped, unit.pictures())
-        rows = score(predictor, pictures, top_k=self._top_k)
-        count = failed = 0
-        with writer(
-            Format.PARQUET,
-            out,
-            predictor.card,
-            names=(),
-            top_k=self._top_k,
-            origin=Origin.of(predictor),
-        ) as write:
-            while group := list(islice(rows, ROW_GROUP)):
-                write(group)
-                count += len(group)
-                failed += sum(row.error is not None for row in group)
-        return Part(out.getvalue(), count, failed)
+    Raises:
+        SourceError: this machine does not find the source.
+        StoppedError: `is_stopped`, asked between pictures, said so.
+    """
+    predictor, out = load(job.model), io.BytesIO()
+    rows = score(predictor, _until(is_stopped, unit.pictures()), top_k=job.top_k)
+    count = failed = 0
+    with writer(
+        Format.PARQUET,
+        out,
+        predictor.card,
+        names=(),
+        top_k=job.top_k,
+        origin=Origin.of(predictor),
+    ) as write:
+        while group := list(islice(rows, ROW_GROUP)):
+            write(group)
+            count += len(group)
+            failed += sum(row.error is not None for row in group)
+    return Part(out.getvalue(), count, failed)
 
 
+@lru_cache(maxsize=1)
 def load(model: bytes) -> Predictor:
     """A predictor of one thread, from the bytes of a model file.
 

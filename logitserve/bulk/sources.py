@@ -1,117 +1,47 @@
 """Where pictures lie: files, tar shards, Parquet; cut into units that can be scored anywhere."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from logitserve.bulk import parquet_files, tar_shards
-from logitserve.bulk.parquet_files import Columns
 from logitserve.errors import SourceError
 from logitserve.scoring import Picture, shown
 
 PART_SIZE: Final = 4096
 """Pictures of a unit: little work is lost with a machine, and a million make 250 files."""
 
+STDIN: Final = "-"
+"""Names standard input, one picture."""
+
 SHARD_SUFFIXES: Final = (*tar_shards.SUFFIXES, *parquet_files.SUFFIXES)
 
 
-class Unit(Protocol):
-    """Some pictures of a source: what a part is made of. Can be pickled."""
-
-    @property
-    def count(self) -> int | None:
-        """How many pictures; None where only reading it tells."""
-
-    def pictures(self) -> Iterator[Picture]:
-        """The pictures, in their order; each is read before the next is asked for, or later.
-
-        Raises:
-            SourceError: this machine does not find the source.
-        """
-
-    def listing(self) -> Iterator[str]:
-        """What tells, without reading them, that they are no longer the pictures they were."""
-
-
 @dataclass(frozen=True, slots=True)
-class Files:
-    """Pictures that are a file each."""
+class Unit:
+    """Some pictures of a source: what a part is made of. Can be pickled."""
 
     base: str
     """The folder that names are relative to."""
     names: tuple[str, ...]
-    folders: tuple[str, ...]
-    """Those of the files, as far as they were there when the files were listed."""
+    """Paths of the files that the pictures are or lie in, relative or absolute."""
+    pictures: Callable[[], Iterator[Picture]]
+    """The pictures, in their order; each is read before the next is asked for, or later.
 
-    @classmethod
-    def of(cls, names: Sequence[str]) -> "Files":
-        """Files by their paths, relative to the working folder or absolute."""
-        base = str(Path.cwd())
-        folders = dict.fromkeys(os.path.dirname(os.path.join(base, name)) for name in names)  # noqa: PTH118, PTH120 - a million
-        return cls(base, tuple(names), tuple(filter(os.path.isdir, folders)))
+    Raises SourceError where this machine does not find the source."""
+    count: int | None
+    """How many pictures; None where only reading it tells, as of a tar file."""
+    which: str = ""
+    """Which pictures of the file, where they are not all."""
 
-    @property
-    def count(self) -> int:
-        """As many as there are names."""
-        return len(self.names)
-
-    def pictures(self) -> Iterator[Picture]:
-        """See `Unit`."""
-        for folder in self.folders:
-            if not os.path.isdir(folder):  # noqa: PTH112
-                raise SourceError.not_found(folder)
+    def listing(self) -> Iterator[str]:
+        """What tells, without reading them, that they are no longer the pictures they were."""
         for name in self.names:
-            yield Picture(shown(name), Path(self.base, name).read_bytes)
-
-    def listing(self) -> Iterator[str]:
-        """See `Unit`."""
-        for name in self.names:
-            yield f"{name} {_signature(Path(self.base, name))}"
-
-
-@dataclass(frozen=True, slots=True)
-class TarShard:
-    """The pictures of a tar file; they are as many as are met."""
-
-    base: str
-    name: str
-
-    @property
-    def count(self) -> None:
-        """Only reading it tells."""
-
-    def pictures(self) -> Iterator[Picture]:
-        """See `Unit`."""
-        return tar_shards.pictures(Path(self.base, self.name), shown(self.name))
-
-    def listing(self) -> Iterator[str]:
-        """See `Unit`."""
-        yield f"{self.name} {_signature(Path(self.base, self.name))}"
-
-
-@dataclass(frozen=True, slots=True)
-class RowGroups:
-    """The pictures of some neighboring row groups of a Parquet file."""
-
-    base: str
-    name: str
-    groups: tuple[int, ...]
-    first: int
-    """Number of the first row, counted from 0 over the file."""
-    count: int
-    columns: Columns
-
-    def pictures(self) -> Iterator[Picture]:
-        """See `Unit`."""
-        path = Path(self.base, self.name)
-        return parquet_files.pictures(path, shown(self.name), self.groups, self.first, self.columns)
-
-    def listing(self) -> Iterator[str]:
-        """See `Unit`."""
-        columns = f"{self.columns.image} {self.columns.name}"
-        yield f"{self.name} {self.groups} {columns} {_signature(Path(self.base, self.name))}"
+            yield f"{name} {self.which}{_signature(Path(self.base, name))}"
 
 
 def units(
@@ -121,13 +51,10 @@ def units(
     image_column: str | None = None,
     name_column: str | None = None,
 ) -> list[Unit]:
-    """Cut sources into units, in their order.
+    """Cut sources into units of `part_size` pictures, in their order.
 
-    Args:
-        names: paths of pictures and of shards; what a file is, its suffix says.
-        part_size: pictures of a unit. A tar file is one unit, a row group belongs to one.
-        image_column: of Parquet files, that of encoded pictures; None to find it by its name.
-        name_column: likewise that of the pictures' names.
+    What a file is, its suffix says. A tar file is one unit, a row group belongs to one. The columns
+    are those of Parquet files; None finds them by their names.
 
     Raises:
         ExtraMissingError: Parquet without pyarrow.
@@ -138,7 +65,8 @@ def units(
 
     def finish_files() -> None:
         found.extend(
-            Files.of(files[start : start + part_size]) for start in range(0, len(files), part_size)
+            _files(base, tuple(files[start : start + part_size]))
+            for start in range(0, len(files), part_size)
         )
         files.clear()
 
@@ -149,27 +77,55 @@ def units(
             continue
         finish_files()
         if name.lower().endswith(tar_shards.SUFFIXES):
-            found.append(TarShard(base, name))
+            read = partial(tar_shards.pictures, Path(base, name), shown(name))
+            found.append(Unit(base, (name,), read, None))
         else:
             found += _row_groups(base, name, part_size, image_column, name_column)
     finish_files()
     return found
 
 
+def _files(base: str, names: tuple[str, ...]) -> Unit:
+    """Pictures that are a file each."""
+    folders = dict.fromkeys(os.path.dirname(os.path.join(base, name)) for name in names)  # noqa: PTH118, PTH120 - a million
+    there = tuple(filter(os.path.isdir, folders))
+    return Unit(base, names, partial(_read, base, names, there), len(names))
+
+
+def _read(base: str, names: Sequence[str], folders: Sequence[str]) -> Iterator[Picture]:
+    """The files; `folders` are those of them that were there when the files were listed."""
+    for folder in folders:
+        if not os.path.isdir(folder):  # noqa: PTH112
+            raise SourceError.not_found(folder)
+    for name in names:
+        is_stdin = name == STDIN
+        yield Picture(
+            shown(name), sys.stdin.buffer.read if is_stdin else Path(base, name).read_bytes
+        )
+
+
 def _row_groups(
     base: str, name: str, part_size: int, image_column: str | None, name_column: str | None
-) -> Iterator[RowGroups]:
-    sizes, columns = parquet_files.look_into(Path(base, name), name, image_column, name_column)
+) -> Iterator[Unit]:
+    """The pictures of neighboring row groups of a Parquet file."""
+    path = Path(base, name)
+    sizes, columns = parquet_files.look_into(path, name, image_column, name_column)
+
+    def unit() -> Unit:
+        read = partial(parquet_files.pictures, path, shown(name), tuple(groups), first, columns)
+        which = f"{tuple(groups)} {columns.image} {columns.name} "
+        return Unit(base, (name,), read, count, which)
+
     groups: list[int] = []
     first = count = 0
     for group, size in enumerate(sizes):
         if groups and count + size > part_size:
-            yield RowGroups(base, name, tuple(groups), first, count, columns)
+            yield unit()
             first, count, groups = first + count, 0, []
         groups.append(group)
         count += size
     if groups:
-        yield RowGroups(base, name, tuple(groups), first, count, columns)
+        yield unit()
 
 
 def _signature(path: Path) -> str:

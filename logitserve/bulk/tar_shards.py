@@ -22,10 +22,6 @@ def pictures(path: Path, name: str) -> Iterator[Picture]:
 
     Where the file is damaged or cut off, its last picture is the file itself, which cannot be read.
 
-    Args:
-        path: the tar file.
-        name: what it is called.
-
     Raises:
         SourceError: there is no such file here.
     """

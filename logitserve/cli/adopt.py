@@ -2,16 +2,13 @@
 
 import re
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from logitserve.adoption.terms import PRESETS, Answers, Color, Layout, Normalization, Terms
-from logitserve.cli.options import extra, models_option
-from logitserve.cli.pictures import in_folder
-from logitserve.inference.card import Fit, Head
+from logitserve.adoption.terms import PRESETS, Color, Normalization, Terms
+from logitserve.cli.options import extra, in_folder, models_option, options_of
 
 if TYPE_CHECKING:
     from logitserve.adoption.adopt import Adopted
@@ -20,23 +17,21 @@ if TYPE_CHECKING:
 SHOWN: Final = 20
 
 
-class _Numbers(click.ParamType[tuple[float, ...]]):
-    """Numbers with commas between them."""
-
-    name = "NUMBERS"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...]:
-        try:
-            return tuple(float(number) for number in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not numbers with commas between them", param, ctx)
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not numbers with commas between them") from None
 
 
-def _one_of(values: type[StrEnum]) -> click.Choice[str]:
-    """A choice of an enumeration's values, which click would call by their names."""
-    return click.Choice([value.value for value in values])
+TYPES: Final = {
+    "labels": str,
+    "thresholds": _numbers,
+    "temperature": click.FloatRange(min=0, min_open=True),
+    "mean": _numbers,
+    "std": _numbers,
+    **dict.fromkeys(("height", "width", "channels", "shorter_side"), click.IntRange(min=1)),
+}
 
 
 @click.command(
@@ -50,66 +45,14 @@ def _one_of(values: type[StrEnum]) -> click.Choice[str]:
     docs/adopt.md says how each framework exports, and what is done to the file.""",
 )
 @click.argument("file", type=click.Path(exists=True, path_type=Path))
-@click.option("--name", help="name of the model; by default the file's")
-@click.option(
-    "--head",
-    type=_one_of(Head),
-    help="softmax: one of many; sigmoid: any number of many; binary: one logit, yes or no. By "
-    "default what the graph's answers show",
-)
-@click.option(
-    "--labels",
-    help="with commas between them, or a file: text, CSV or JSON; in the order of the scores. By "
-    "default those that the file carries",
-)
-@click.option("--height", type=click.IntRange(min=1), help="where the graph does not say it")
-@click.option("--width", type=click.IntRange(min=1), help="where the graph does not say it")
-@click.option("--channels", type=click.IntRange(min=1), help="1 or 3; where the graph does not say")
-@click.option("--layout", type=_one_of(Layout), help="where the channels of the input stand")
-@click.option(
-    "--fit",
-    type=_one_of(Fit),
-    help="how a picture of another size is made to fit; default: stretch. crop: the shorter side "
-    "is scaled, and the center cut out",
-)
-@click.option(
-    "--shorter-side",
-    type=click.IntRange(min=1),
-    help="pixels, for --fit crop; default: 256/224 of the input's",
-)
+@options_of(Terms, TYPES)
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
     help="what the bytes become: as for torchvision's networks, 0…1, −1…1, as for Caffe's and "
     "Keras's VGG and ResNet (BGR), 0…255, or as in PyTorch's MNIST example",
 )
-@click.option("--scale", type=float, help="bytes are divided by it: 255 gives 0…1")
-@click.option("--mean", type=_Numbers(), help="then it is subtracted; one number or one a channel")
-@click.option("--std", type=_Numbers(), help="then it divides; one number or one a channel")
-@click.option("--color", type=_one_of(Color), help="which channels the graph takes, in which order")
-@click.option("--output", help="the output that holds the scores, if there are several")
-@click.option(
-    "--answers",
-    type=_one_of(Answers),
-    help="what that output holds, where its numbers do not show it",
-)
-@click.option(
-    "--temperature",
-    type=click.FloatRange(min=0, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="the logits are divided by it",
-)
-@click.option(
-    "--thresholds", type=_Numbers(), help="sigmoid only: one for all or one a label; default: 0.5"
-)
-@click.option("--description", default="", help="one sentence for the person who uses the model")
-@click.option(
-    "--license",
-    default="NOASSERTION",
-    show_default=True,
-    help="SPDX identifier of the weights' license",
-)
+@options_of(Normalization, TYPES)
 @click.option(
     "--sample",
     "samples",
@@ -122,6 +65,11 @@ def _one_of(values: type[StrEnum]) -> click.Choice[str]:
     multiple=True,
     help="the label of each --sample, in their order, or folders named by the labels: the presets "
     "and fits that you do not give are tried, and the best is taken",
+)
+@click.option(
+    "--reference",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="a folder of pictures that are normal, which `logitserve serve --watch` compares with",
 )
 @models_option
 def command(
@@ -136,7 +84,8 @@ def command(
     scale: float | None,
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
-    color: str | None,
+    color: Color | None,
+    reference: Path | None,
     **terms: Any,
 ) -> None:
     """Give somebody else's ONNX FILE a card and publish it.
@@ -150,20 +99,21 @@ def command(
     with extra("adopt"):
         from logitserve.adoption import adopt
         from logitserve.adoption.labels import given
-    enumerations = {"head": Head, "layout": Layout, "fit": Fit, "answers": Answers}
-    for option, values in enumerations.items():
-        terms[option] = None if terms[option] is None else values(terms[option])
-    chosen = None if color is None else Color(color)
     told = Terms(
         name=re.sub(r"[^a-z0-9._-]+", "-", file.stem.lower()).strip("-._")
         if name is None
         else name,
         labels=None if labels is None else given(labels),
-        normalization=_normalization(preset, scale, mean, std, chosen),
-        **terms,
+        normalization=_normalization(preset, scale, mean, std, color),
+        **{name: value for name, value in terms.items() if value is not None},
     )
     adopted = adopt.adopt(
-        file, told, models=models, samples=_samples(samples, expect), color=chosen
+        file,
+        told,
+        models=models,
+        samples=_samples(samples, expect),
+        color=color,
+        reference=() if reference is None else in_folder(reference, recursive=True),
     )
     _tell(adopted, models)
 

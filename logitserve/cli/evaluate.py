@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from logitserve.cli.options import data_option, models_option, training_errors
+from logitserve.cli.options import data_option, model_file, models_option, training_errors
 from logitserve.inference.predictor import Predictor
-from logitserve.published import find
 
 if TYPE_CHECKING:
     from logitserve_training.datasets.dataset import LabeledImages
@@ -39,13 +38,13 @@ def command(model: str, data: Path | None, models: Path, *, robustness: bool) ->
     calibration error as a fraction, then F1 and average precision of each label, each with its
     95 % confidence interval. Runs the published file itself, without TensorFlow.
     """
-    path = find(models, model)
+    path = model_file(models, model)
     with training_errors():
         from logitserve_training.evaluate import evaluate, held_out
         from logitserve_training.progress import Reporter
 
         predictor = Predictor.load(path)
-        pictures = held_out(predictor, path, data, Reporter())
+        pictures = held_out(predictor, data, Reporter())
         evaluation = evaluate(predictor, pictures)
     click.echo(f"{path}: {len(evaluation.classes)} pictures")
     for metric, value in evaluation.metrics.items():

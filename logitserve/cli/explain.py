@@ -6,7 +6,7 @@ from typing import IO, Any
 
 import click
 
-from logitserve.cli.options import extra, models_option
+from logitserve.cli.options import extra, model_file, models_option
 from logitserve.inference import preprocessing
 from logitserve.inference.explaining import BUDGET_MS, MAX_BUDGET_MS, Explainer, Method
 from logitserve.inference.images import encode_png
@@ -14,7 +14,6 @@ from logitserve.inference.model_file import read
 from logitserve.inference.overlay import overlay
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.rendering import render
-from logitserve.published import find
 
 Answer = tuple[dict[str, Any], bytes | None]
 """What the route answers, and the drawing if it is asked for."""
@@ -68,7 +67,7 @@ def command(
     """
     data, is_drawn = picture.read(), output is not None
     if url is None:
-        found, png = _here(find(models, model), data, asked, is_drawn=is_drawn)
+        found, png = _here(model_file(models, model), data, asked, is_drawn=is_drawn)
     else:
         found, png = _by_server(url, model, data, asked, is_drawn=is_drawn)
     if output is not None and png is not None:

@@ -1,29 +1,18 @@
 """The options of `logitserve train folder`."""
 
 import re
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from logitserve.cli.options import Command, OneOf, options_of
+
 if TYPE_CHECKING:
     from logitserve_training.backbone import Backbone
-    from logitserve_training.recipes import Recipe
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-NETWORKS: Final = (
-    "linear",
-    "mlp",
-    "cnn",
-    "residual-cnn",
-    "deep-residual-cnn",
-    "scene-cnn",
-    "photo-cnn",
-)
+    from logitserve_training.recipes import NetworkName, Recipe
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -37,49 +26,6 @@ def _size(text: str) -> tuple[int, int]:
 def _names(text: str) -> tuple[str, ...]:
     """Names with commas between them."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-FOLDER_OPTIONS: Final[dict[str, dict[str, Any]]] = {
-    "head": {
-        "type": click.Choice(["softmax", "sigmoid", "binary"]),
-        "help": "softmax: one class each; sigmoid: any number of labels, where a table may mean "
-        "either; binary: one logit for two classes",
-    },
-    "class_by": {
-        "metavar": "first|last|COLUMN|REGEX",
-        "help": "where the class stands, if that may be in two places: which of nested folders, "
-        "which column of the table, or a regular expression for the beginning of the file names",
-    },
-    "image_size": {
-        "type": _size,
-        "metavar": "SIZE",
-        "help": "pixels that the network takes: 64 or HEIGHTxWIDTH",
-    },
-    "channels": {
-        "type": click.Choice([1, 3]),
-        "help": "1: luminance; 3: color",
-    },
-    "group_by": {
-        "metavar": "COLUMN|REGEX",
-        "help": "keep pictures of one drive, person … in one part: a column of labels.csv, or a "
-        "regular expression for the beginning of the file names",
-    },
-    "test_groups": {
-        "type": _names,
-        "metavar": "GROUP,…",
-        "help": "the groups to test on, which nothing is trained or chosen on",
-    },
-    "test_split": {"type": float, "help": "share to test on, where no groups are named [0.15]"},
-    "validation_split": {"type": float, "help": "share to choose on [0.15]"},
-    "folds": {
-        "type": int,
-        "help": "with --backbone, of few pictures: test on all of them, in so many parts in turn",
-    },
-    "flip": {"type": bool, "metavar": "yes|no", "help": "mirror training pictures"},
-    "crop": {"type": float, "help": "how much they grow, shrink and move [0.2]"},
-    "color": {"type": float, "help": "how much their light and colors vary [0.3]"},
-}
-"""By the names of `logitserve_training.recipes.FolderOptions`, where their meaning is told."""
 
 
 BACKBONE_OPTIONS: Final[dict[str, dict[str, Any]]] = {
@@ -100,12 +46,17 @@ BACKBONE_OPTIONS: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-def folder_options(command: Command) -> Command:
-    """Give a command the options of the recipe `folder`."""
-    for name, settings in reversed((FOLDER_OPTIONS | BACKBONE_OPTIONS).items()):
+def recipe_options(command: Command) -> Command:
+    """Give a command the options of recipes, and those of the recipe `folder`."""
+    from logitserve_training.recipes import FolderOptions, NetworkName, Options
+
+    types = {"image_size": _size, "test_groups": _names}
+    for name, settings in reversed(BACKBONE_OPTIONS.items()):
         text = f"folder: {settings['help']}"
-        command = click.option(f"--{name.replace('_', '-')}", **settings | {"help": text})(command)
-    return click.option("--network", type=click.Choice(NETWORKS), help="folder: which one")(command)
+        command = click.option(f"--{name}", **settings | {"help": text})(command)
+    command = options_of(FolderOptions, types, "folder: ")(command)
+    command = click.option("--network", type=OneOf(NetworkName), help="folder: which one")(command)
+    return options_of(Options, {})(command)
 
 
 _USELESS: Final = {
@@ -184,26 +135,20 @@ def backbone_of(given: dict[str, Any], recipe: "Recipe", data: Path | None) -> "
     return made
 
 
-def with_folder_options(recipe: "Recipe", network: str | None, options: dict[str, Any]) -> "Recipe":
+def with_folder_options(
+    recipe: "Recipe", network: "NetworkName | None", options: dict[str, Any]
+) -> "Recipe":
     """The recipe with what was said on the command line.
 
     Raises:
         OptionError: a value that cannot be used.
         click.UsageError: another recipe, which has no such options.
     """
-    from logitserve.inference.card import Head
-    from logitserve_training.recipes import NetworkName
-
     given = {name: value for name, value in options.items() if value is not None}
     if recipe.folder is None:
         if given or network:
             first = next(iter(given), "network").replace("_", "-")
             raise click.UsageError(f"--{first} is for the recipe 'folder'")
         return recipe
-    if "head" in given:
-        given["head"] = Head(given["head"])
-    return replace(
-        recipe,
-        network=NetworkName(network or recipe.network),
-        folder=replace(recipe.folder, **given),
-    )
+    folder = replace(recipe.folder, **given)
+    return replace(recipe, network=network or recipe.network, folder=folder)

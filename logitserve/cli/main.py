@@ -1,8 +1,7 @@
 """The command line. A command is imported when it is called, so that help answers at once."""
 
-from collections.abc import Iterable
 from importlib import import_module
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import click
 from click.shell_completion import CompletionItem
@@ -11,29 +10,20 @@ from logitserve.errors import LogitserveError
 from logitserve.inference.errors import InferenceError
 from logitserve_service.errors import ServiceError, SettingsError
 
-
-class Entry(NamedTuple):
-    """A command: the module below `logitserve.cli` that has it, and what it does."""
-
-    module: str
-    summary: str
-    """The first line of its own help; stands here so that the list needs no import."""
-
-
 COMMANDS: Final = {
-    "adopt": Entry("adopt", "Give somebody else's ONNX FILE a card and publish it."),
-    "calibrate": Entry("calibrate", "Calibrate and measure a model again, without training."),
-    "completion": Entry("completion", "Print the script that completes commands in a SHELL."),
-    "evaluate": Entry("evaluate", "Measure a published MODEL on pictures it was not trained on."),
-    "explain": Entry("explain", "Show which parts of a PICTURE a MODEL's answer comes from."),
-    "models": Entry("models", "Look into a folder of models."),
-    "numerics": Entry(
-        "numerics", "Measure the lessons of the lecture, and write a page about them."
-    ),
-    "predict": Entry("predict", "Score pictures offline, without a server."),
-    "serve": Entry("serve", "Serve a folder of models over HTTP."),
-    "train": Entry("train", "Train a model by a RECIPE and publish it."),
+    "adopt": "Give somebody else's ONNX FILE a card and publish it.",
+    "calibrate": "Calibrate and measure a model again, without training.",
+    "completion": "Print the script that completes commands in a SHELL.",
+    "drift": "Ask a server whether what it is sent is still normal.",
+    "evaluate": "Measure a published MODEL on pictures it was not trained on.",
+    "explain": "Show which parts of a PICTURE a MODEL's answer comes from.",
+    "models": "Look into a folder of models, and choose which versions answer.",
+    "numerics": "Measure the lessons of the lecture, and write a page about them.",
+    "predict": "Score pictures offline, without a server.",
+    "serve": "Serve a folder of models over HTTP.",
+    "train": "Train a model by a RECIPE and publish it.",
 }
+"""Module below `logitserve.cli`, and the first line of its help: the list needs no import."""
 
 
 class _LazyGroup(click.Group):
@@ -45,18 +35,17 @@ class _LazyGroup(click.Group):
     def get_command(self, _: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = import_module(f"logitserve.cli.{COMMANDS[cmd_name].module}")
-        command: click.Command = module.command
+        command: click.Command = import_module(f"logitserve.cli.{cmd_name}").command
         return command
 
     def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+            formatter.write_dl(list(COMMANDS.items()))
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         names = [
-            CompletionItem(name, help=entry.summary)
-            for name, entry in COMMANDS.items()
+            CompletionItem(name, help=summary)
+            for name, summary in COMMANDS.items()
             if name.startswith(incomplete)
         ]
         return names + click.Command.shell_complete(self, ctx, incomplete)
@@ -67,7 +56,7 @@ class _LazyGroup(click.Group):
         except SettingsError as error:
             raise click.ClickException(f"{error}; set {_sources(error.field)}") from error
         except (InferenceError, LogitserveError, ServiceError) as error:
-            raise click.ClickException(_one_line(str(error).splitlines())) from error
+            raise click.ClickException(" ".join(str(error).split())) from error
 
 
 def _sources(field: str) -> str:
@@ -75,10 +64,6 @@ def _sources(field: str) -> str:
     from logitserve_service.config.settings import environment_name, option_name
 
     return " or ".join(filter(None, (option_name(field), environment_name(field))))
-
-
-def _one_line(lines: Iterable[str]) -> str:
-    return " ".join(line.strip() for line in lines)
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from logitserve.cli.options import models_option
+from logitserve.cli import rollout
+from logitserve.cli.compare import compare
+from logitserve.cli.options import json_option, model_file, models_option
 from logitserve.inference.card import ModelCard
 from logitserve.inference.errors import ModelFileError
+from logitserve.inference.facts import facts
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import ModelRepository
-from logitserve.published import find
-
-json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,11 @@ class Listed:
     "models", epilog="\b\nExamples:\n  logitserve models list\n  logitserve models show zero"
 )
 def command() -> None:
-    """Look into a folder of models."""
+    """Look into a folder of models, and choose which versions answer."""
+
+
+for each in (compare, *rollout.commands):
+    command.add_command(each)
 
 
 @command.command(
@@ -86,49 +90,43 @@ def list_models(ctx: click.Context, models: Path, *, as_json: bool) -> None:
 @json_option
 def show(model: str, models: Path, *, as_json: bool) -> None:
     """Show the card of one version, the latest if none is named."""
-    file = find(models, model)
+    file = model_file(models, model)
     card = Predictor.load(file).card
     if as_json:
         document = {**card.model_dump(mode="json", exclude={"goldens"}), "file": str(file)}
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return
-    lines = _lines(card, file)
+    lines = [
+        ("model", f"{card.name} version {card.version}"),
+        ("description", card.description),
+        ("file", f"{file} ({_size(file.stat().st_size)})"),
+        *facts(card),
+        ("goldens", f"{len(card.goldens)} pictures, answered as when the file was made"),
+        ("metrics", ", ".join(f"{name} {value:.4f}" for name, value in card.metrics.items())),
+    ]
     width = max(len(name) for name, _ in lines)
     for name, text in lines:
         click.echo(f"{name:{width}}  {text}")
 
 
 def _summary(item: Listed) -> dict[str, Any]:
-    if item.card is None:
-        return {
-            "name": item.name,
-            "version": item.version,
-            "bytes": item.bytes,
-            "error": item.error,
-        }
-    fields = {"description", "head", "labels", "metrics", "created", "license"}
-    about = item.card.model_dump(mode="json", include=fields)
+    about: dict[str, Any] = {"error": item.error}
+    if item.card is not None:
+        fields = {"description", "head", "labels", "metrics", "created", "license"}
+        about = item.card.model_dump(mode="json", include=fields)
     return {"name": item.name, "version": item.version, "bytes": item.bytes, **about}
 
 
 def _echo_table(listed: list[Listed]) -> None:
     rows = [("MODEL", "VERSION", "HEAD", "LABELS", "SIZE", "ACCURACY", "CREATED")]
     for item in listed:
-        if item.card is None:
-            rows.append((item.name, item.version, "–", "–", _size(item.bytes), "–", "–"))
-            continue
-        accuracy = item.card.metrics.get("accuracy")
-        rows.append(
-            (
-                item.name,
-                item.version,
-                item.card.head,
-                str(len(item.card.labels)),
-                _size(item.bytes),
-                "–" if accuracy is None else f"{accuracy:.4f}",
-                f"{item.card.created:%Y-%m-%d %H:%M}",
-            )
-        )
+        head = labels = accuracy = created = "–"
+        if (card := item.card) is not None:
+            head, labels = card.head, str(len(card.labels))
+            created = f"{card.created:%Y-%m-%d %H:%M}"
+            accuracy = f"{card.metrics['accuracy']:.4f}" if "accuracy" in card.metrics else "–"
+        size = _size(item.bytes)
+        rows.append((item.name, item.version, head, labels, size, accuracy, created))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         click.echo("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)))
@@ -139,41 +137,3 @@ def _echo_table(listed: list[Listed]) -> None:
 
 def _size(count: int) -> str:
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
-
-
-def _lines(card: ModelCard, file: Path) -> list[tuple[str, str]]:
-    """The card for reading: name and text of each line."""
-    spec = card.input
-    lines = [
-        ("model", f"{card.name} version {card.version}"),
-        ("description", card.description),
-        ("file", f"{file} ({_size(file.stat().st_size)})"),
-        ("created", f"{card.created:%Y-%m-%d %H:%M %Z}"),
-        ("license", card.license),
-        ("head", card.head),
-        ("labels", ", ".join(card.labels)),
-        ("input", f"{spec.height}×{spec.width}×{spec.channels} pixels, fit: {spec.fit}"),
-        ("temperature", f"{card.temperature:g}"),
-        ("goldens", f"{len(card.goldens)} pictures, answered as when the file was made"),
-    ]
-    if card.adopted is not None:
-        lines.append(("adopted", f"from {card.adopted.file}: {card.adopted.ending}"))
-    if card.batch is not None:
-        lines.append(("batch", f"{card.batch} at a time; other numbers are run in such parts"))
-    if card.thresholds:
-        lines.append(("thresholds", ", ".join(f"{value:g}" for value in card.thresholds)))
-    if card.metrics:
-        metrics = ", ".join(f"{name} {value:.4f}" for name, value in card.metrics.items())
-        lines.append(("metrics", metrics))
-    if data := card.dataset:
-        split = f"{data.train} to train, {data.validation} to choose, {data.test} to test"
-        lines += [("data set", f"{data.name}: {split}"), ("", f"SHA-256 {data.sha256}")]
-    if made := card.training:
-        settings = ", ".join(f"{name}={value}" for name, value in made.settings.items())
-        libraries = ", ".join(f"{name} {version}" for name, version in made.libraries.items())
-        lines += [
-            ("recipe", f"{made.recipe}, seed {made.seed}"),
-            ("settings", settings),
-            ("libraries", libraries),
-        ]
-    return lines

@@ -8,22 +8,19 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Final
+from typing import IO
 
 import click
 
 from logitserve.bulk.run import Engine, Tally, Workers, score_into
-from logitserve.bulk.sources import PART_SIZE, SHARD_SUFFIXES, Files, Unit, units
-from logitserve.cli.options import models_option
-from logitserve.cli.pictures import in_folder
+from logitserve.bulk.sources import PART_SIZE, SHARD_SUFFIXES, STDIN, Unit, units
+from logitserve.cli.options import OneOf, in_folder, model_file, models_option
 from logitserve.errors import ExtraMissingError, OutputError
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.runtime import available_cpus
-from logitserve.published import find
 from logitserve.rows import Format, Labeled, writer
 from logitserve.scoring import CHUNK, Picture, Row, score, shown
 
-STDIN: Final = "-"
 Scoring = Callable[[Iterable[Picture]], Iterator[Row]]
 
 
@@ -59,7 +56,7 @@ Scoring = Callable[[Iterable[Picture]], Iterator[Row]]
 @click.option(
     "--format",
     "kind",
-    type=click.Choice([kind.value for kind in Format]),
+    type=OneOf(Format),
     default=Format.TABLE.value,
     show_default=True,
     help="how the rows are written; parquet needs pip install 'logitserve[parquet]'",
@@ -77,7 +74,7 @@ Scoring = Callable[[Iterable[Picture]], Iterator[Row]]
 )
 @click.option(
     "--engine",
-    type=click.Choice([engine.value for engine in Engine]),
+    type=OneOf(Engine),
     default=Engine.LOCAL.value,
     show_default=True,
     help="who scores; ray needs pip install 'logitserve[ray]', and is always --partitioned",
@@ -112,10 +109,10 @@ def command(
     *,
     url: str | None,
     recursive: bool,
-    kind: str,
+    kind: Format,
     output: Path | None,
     partitioned: bool,
-    engine: str,
+    engine: Engine,
     address: str | None,
     workers: int | None,
     part_size: int,
@@ -130,14 +127,14 @@ def command(
     picture on standard input. Rows come in their order, those of a folder by name. A picture that
     cannot be used is a row with its error.
     """
-    partitioned = partitioned or engine == Engine.RAY
+    partitioned = partitioned or engine is Engine.RAY
     _check_usage(ctx, paths, output, partitioned=partitioned)
     names = [name for path in paths for name in _names(path, recursive=recursive)]
     found = units(names, part_size=part_size, image_column=image_column, name_column=name_column)
     if partitioned:
-        file = find(models, model)
+        file = model_file(models, model)
         assert output is not None  # noqa: S101 - it was checked
-        by = Workers(Engine(engine), workers, address)
+        by = Workers(engine, workers, address)
         with _parts_progress(len(found)) as moved:
             tally = score_into(
                 output, file, found, by, top_k=top_k, part_size=part_size, moved=moved, notice=_say
@@ -148,7 +145,7 @@ def command(
         scoring = _here(models, model, top_k) if url is None else _by_server(url, model, top_k)
         with scoring as (card, rows_of):
             total, failed = _score_as_one(
-                found, card, rows_of, kind=Format(kind), output=output, top_k=top_k
+                found, card, rows_of, kind=kind, output=output, top_k=top_k
             )
     if failed:
         _say(f"{failed} of {total} pictures could not be scored")
@@ -180,7 +177,7 @@ def _check_usage(
         raise click.UsageError("--address is for a Ray cluster: add --engine ray")
 
 
-def _check_folder(output: Path | None, paths: tuple[str, ...], *, kind: str | None) -> None:
+def _check_folder(output: Path | None, paths: tuple[str, ...], *, kind: Format | None) -> None:
     if output is None:
         raise click.UsageError("say which folder the parts go into with --output FOLDER")
     if output.exists() and not output.is_dir():
@@ -204,7 +201,7 @@ def _names(path: str, *, recursive: bool) -> Iterator[str]:
 @contextmanager
 def _here(models: Path, model: str | None, top_k: int | None) -> Iterator[tuple[Labeled, Scoring]]:
     """A model of the folder, and how it scores."""
-    predictor = Predictor.load(find(models, model), threads=available_cpus())
+    predictor = Predictor.load(model_file(models, model), threads=available_cpus())
     yield predictor.card, partial(score, predictor, top_k=top_k)
 
 
@@ -239,8 +236,8 @@ def _score_as_one(
     top_k: int | None,
 ) -> tuple[int, int]:
     """Write rows to one file or standard output; how many, and how many of them are errors."""
-    rows = rows_of(chain.from_iterable(map(_pictures, found)))
-    names = [shown(name) for unit in found if isinstance(unit, Files) for name in unit.names]
+    rows = rows_of(chain.from_iterable(unit.pictures() for unit in found))
+    names = [shown(name) for unit in found for name in unit.names]
     counts = [unit.count for unit in found]
     expected = None if None in counts else sum(count or 0 for count in counts)
     total = failed = 0
@@ -255,12 +252,6 @@ def _score_as_one(
             failed += sum(row.error is not None for row in chunk)
             moved(len(chunk))
     return total, failed
-
-
-def _pictures(unit: Unit) -> Iterator[Picture]:
-    for picture in unit.pictures():
-        is_stdin = isinstance(unit, Files) and picture.name == STDIN
-        yield Picture(STDIN, sys.stdin.buffer.read) if is_stdin else picture
 
 
 @contextmanager
@@ -288,24 +279,16 @@ def _opened(output: Path | None) -> Iterator[IO[bytes]]:
 def _progress(total: int | None, *, is_moving: bool) -> Iterator[Callable[[int], None]]:
     """A bar on standard error if that is a terminal and no rows are moving by on it already.
 
-    How many pictures tar files have, only their end tells; then there is a number, but no bar.
+    How many pictures tar files have, only their end tells; then there is a number beside the bar.
     """
-    is_shown = is_moving and sys.stderr.isatty()
-    if total is None:
-        done = 0
-
-        def count(more: int) -> None:
-            nonlocal done
-            done += more
-            if is_shown:
-                click.echo(f"\rscoring {done} pictures", nl=False, err=True)
-
-        yield count
-        if is_shown:
-            click.echo(err=True)
-        return
+    unknown: Iterable[None] | None = chain() if total is None else None
     with click.progressbar(
-        length=total, label="scoring", file=sys.stderr, hidden=not is_shown, show_pos=True
+        unknown,
+        length=total,
+        label="scoring",
+        file=sys.stderr,
+        hidden=not (is_moving and sys.stderr.isatty()),
+        show_pos=True,
     ) as bar:
         yield bar.update
 

@@ -1,37 +1,33 @@
 """`logitserve train`."""
 
-from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from logitserve.cli.folder_options import (
     BACKBONE_OPTIONS,
-    FOLDER_OPTIONS,
     backbone_of,
-    folder_options,
+    recipe_options,
     require_used,
     with_folder_options,
 )
 from logitserve.cli.options import data_option, models_option, training_errors
 
+if TYPE_CHECKING:
+    from logitserve_training.recipes import NetworkName
+
 
 class _WithRecipes(click.Command):
-    """Lists the recipes in its help, where training is installed."""
+    """Lists the recipes in its help."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with suppress(ModuleNotFoundError):
-            from logitserve_training.recipes import RECIPES
+        from logitserve_training.recipes import RECIPES
 
-            with formatter.section("Recipes"):
-                formatter.write_dl(
-                    [
-                        (one.name, f"{one.description} Takes {one.takes}.")
-                        for one in RECIPES.values()
-                    ]
-                )
+        rows = [(one.name, f"{one.description} Takes {one.takes}.") for one in RECIPES.values()]
+        with formatter.section("Recipes"):
+            formatter.write_dl(rows)
         super().format_epilog(ctx, formatter)
 
 
@@ -55,14 +51,6 @@ class _WithRecipes(click.Command):
 @click.option("--name", help="name of the model; without it, the recipe's")
 @models_option
 @click.option(
-    "--optimizer", type=click.Choice(["adam", "sgd"]), help="how the weights follow the gradient"
-)
-@click.option("--learning-rate", type=float, help="the largest of the schedule")
-@click.option("--epochs", type=int, help="passes over the training part")
-@click.option("--batch-size", type=int, help="pictures a step")
-@click.option("--weight-decay", type=float, help="decoupled from the gradient")
-@click.option("--seed", type=int, help="the same one gives the same weights on the same machine")
-@click.option(
     "--if-better",
     is_flag=True,
     help="publish only with more right answers on the test part than the version before",
@@ -74,13 +62,13 @@ class _WithRecipes(click.Command):
 )
 @click.option("--finish", is_flag=True, help="folder, with --resume: publish the best epoch so far")
 @click.option("--dry-run", is_flag=True, help="say what would be read, and train nothing")
-@folder_options
+@recipe_options
 def command(
     recipe: str,
     data: Path | None,
     name: str | None,
     models: Path,
-    network: str | None,
+    network: "NetworkName | None",
     *,
     if_better: bool,
     resume: bool,
@@ -94,15 +82,13 @@ def command(
     """
     if finish and not resume:
         raise click.UsageError("--finish goes with --resume")
-    of_folder = {key: options.pop(key) for key in FOLDER_OPTIONS}
     of_backbone = {key: options.pop(key) for key in BACKBONE_OPTIONS}
     with training_errors():
         from logitserve_training import recipes
 
         chosen = recipes.find(recipe)
+        of_folder = {each.name: options.pop(each.name) for each in fields(recipes.FolderOptions)}
         given = {key: value for key, value in options.items() if value is not None}
-        if "optimizer" in given:
-            given["optimizer"] = recipes.Optimizer(given["optimizer"])
         settings = replace(chosen.options, **given)
         if of_backbone["backbone"] is not None:  # features know of such variation already
             plain = {"flip": False, "crop": 0.0, "color": 0.0}

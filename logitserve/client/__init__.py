@@ -20,9 +20,14 @@ except ModuleNotFoundError as error:
 
 from logitserve.client.answers import Model, ModelDetail, Prediction
 from logitserve.client.clients import AsyncClient, Client
-from logitserve.client.errors import ClientError, ResponseError, TooSlowError, UnreachableError
 from logitserve.client.pictures import Picture, encoded
-from logitserve.client.retries import Retries
+from logitserve.client.retries import (
+    ClientError,
+    ResponseError,
+    Retries,
+    TooSlowError,
+    UnreachableError,
+)
 from logitserve.client.steps import PICTURES_A_REQUEST
 
 __all__ = [

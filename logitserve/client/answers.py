@@ -1,9 +1,11 @@
 """What a server says, typed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
+
+from pydantic import TypeAdapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +20,11 @@ class Prediction:
     probability: float
     probabilities: Mapping[str, float]
     """Label → probability; with top_k the highest, in their order."""
-    labels: tuple[str, ...] | None
+    labels: tuple[str, ...] | None = None
     """Sigmoid models only: those at or above their thresholds."""
-    known: bool | None
+    known: bool | None = None
     """Whether the picture is like those of the training; None where the model cannot tell."""
-    set: tuple[str, ...] | None
+    set: tuple[str, ...] | None = None
     """Labels that hold the right one with the coverage asked for; None without it."""
 
 
@@ -55,56 +57,26 @@ class ModelDetail(Model):
     license: str
 
 
+_PREDICTION: Final = TypeAdapter(Prediction)
+_MODEL: Final = TypeAdapter(Model)
+_DETAIL: Final = TypeAdapter(ModelDetail)
+
+
 def predictions_of(answer: dict[str, Any]) -> list[Prediction]:
     """The predictions that an answer carries, in its order."""
-    return [
-        Prediction(
-            model=answer["model"],
-            version=answer["version"],
-            argmax=entry["argmax"],
-            label=entry["label"],
-            probability=entry["probability"],
-            probabilities=entry["probabilities"],
-            labels=_tuple(entry.get("labels")),
-            known=entry.get("known"),
-            set=_tuple(entry.get("set")),
-        )
-        for entry in answer["predictions"]
-    ]
+    of_all = {"model": answer["model"], "version": answer["version"]}
+    return [_PREDICTION.validate_python(of_all | entry) for entry in answer["predictions"]]
 
 
 def models_of(answer: dict[str, Any]) -> list[Model]:
     """The models that the list of them names."""
-    return [Model(**_summary(entry, entry)) for entry in answer["models"]]
+    models = answer["models"]
+    return [_MODEL.validate_python(entry | {"is_default": entry["default"]}) for entry in models]
 
 
 def detail_of(answer: dict[str, Any]) -> ModelDetail:
     """One model with its card."""
     card = answer["card"]
-    taken = {name: card["input"][name] for name in ("height", "width", "channels", "fit")}
-    return ModelDetail(
-        **_summary(answer, card),
-        **taken,
-        temperature=card["temperature"],
-        thresholds=_tuple(card["thresholds"]),
-        metrics=card["metrics"],
-        created=datetime.fromisoformat(card["created"]),
-        license=card["license"],
+    return _DETAIL.validate_python(
+        card | card["input"] | answer | {"is_default": answer["default"]}
     )
-
-
-def _summary(entry: dict[str, Any], card: dict[str, Any]) -> dict[str, Any]:
-    """The fields of `Model`."""
-    return {
-        "name": entry["name"],
-        "version": entry["version"],
-        "versions": tuple(entry["versions"]),
-        "is_default": entry["default"],
-        "description": card["description"],
-        "head": card["head"],
-        "labels": tuple(card["labels"]),
-    }
-
-
-def _tuple(values: Iterable[Any] | None) -> tuple[Any, ...] | None:
-    return None if values is None else tuple(values)

@@ -68,6 +68,15 @@ class Client(BaseClient):
         """One model with its card; the latest version if none is named."""
         return self._run(self._model(name, version))
 
+    def drift(
+        self, name: str, version: str | None = None, *, accept: str | None = None
+    ) -> dict[str, Any]:
+        """Whether what a model is sent is still normal: the JSON of `GET /models/{name}/drift`.
+
+        With `accept`, "live" or "card", that is normal from now on; it needs the admin key.
+        """
+        return self._run(self._drift(name, version, accept=accept))
+
     def ready(self) -> bool:
         """Whether the server is there and has its models loaded. Does not try twice."""
         return self._run(self._ready())
@@ -100,13 +109,7 @@ class Client(BaseClient):
 
 
 class AsyncClient(BaseClient):
-    """The same for asyncio.
-
-    Args:
-        url: of the server, e.g. `http://localhost:8000`.
-        sleep: how to wait between tries.
-        options: see `Options`.
-    """
+    """The same for asyncio."""
 
     def __init__(
         self,
@@ -146,6 +149,12 @@ class AsyncClient(BaseClient):
     async def model(self, name: str, version: str | None = None) -> ModelDetail:
         """See `Client.model`."""
         return await self._run(self._model(name, version))
+
+    async def drift(
+        self, name: str, version: str | None = None, *, accept: str | None = None
+    ) -> dict[str, Any]:
+        """See `Client.drift`."""
+        return await self._run(self._drift(name, version, accept=accept))
 
     async def ready(self) -> bool:
         """See `Client.ready`."""

@@ -1,4 +1,4 @@
-"""When a request is repeated, and what it came to in the end."""
+"""When a request is repeated, and what it came to in the end: an answer or an error."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,7 +8,27 @@ from typing import Any, Final
 
 import httpx
 
-from logitserve.client.errors import ResponseError, TooSlowError, UnreachableError
+
+class ClientError(Exception):
+    """Base of every error that a client raises on purpose."""
+
+
+class UnreachableError(ClientError):
+    """The server cannot be reached, or the connection broke each time."""
+
+
+class TooSlowError(ClientError):
+    """The server did not answer within the timeout."""
+
+
+class ResponseError(ClientError):
+    """The server answered that something is wrong."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        self.status = status
+        self.detail = detail
+        super().__init__(f"{status}: {detail}")
+
 
 TRY_AGAIN: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 
@@ -28,12 +48,9 @@ class Retries:
     """A server that asks for more is taken at its word: the request fails."""
 
     def wait(self, attempt: int, response: httpx.Response | None, jitter: float) -> Wait | None:
-        """Seconds before the next try; None if there is none.
+        """Seconds before the next try after so many that failed; None if there is none.
 
-        Args:
-            attempt: tries that failed before this one.
-            response: what the server answered, if it did; its Retry-After is the least.
-            jitter: 0 to 1.
+        What the server's answer asks for is the least; `jitter` is 0 to 1.
         """
         asked = 0.0 if response is None else _retry_after(response)
         if attempt >= self.count or asked > self.longest_wait:

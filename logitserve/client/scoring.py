@@ -1,14 +1,13 @@
 """Pictures in, rows out, by a server: the rows that `logitserve.scoring` gives without one."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Final
 
 from logitserve.client.answers import Prediction
 from logitserve.client.clients import Client
-from logitserve.client.errors import ResponseError
+from logitserve.client.retries import ResponseError
 from logitserve.client.steps import PICTURES_A_REQUEST, Asked
-from logitserve.scoring import Picture, Row, Scores, unread
+from logitserve.scoring import Picture, Row, Scores, rows
 
 OF_A_PICTURE: Final = frozenset({400, 413, 415, 422})
 """Statuses that one picture of a request may be the reason of."""
@@ -19,30 +18,10 @@ def score(client: Client, pictures: Iterable[Picture], asked: Asked) -> Iterator
 
     A picture that cannot be read, or that the server refuses, is a row with its error.
 
-    Args:
-        client: of the server.
-        pictures: any number; no more than `PICTURES_A_REQUEST` are in memory.
-        asked: as for `Client.predict`.
-
     Raises:
         ClientError: what no single picture is the reason of.
     """
-    waiting = iter(pictures)
-    while taken := list(islice(waiting, PICTURES_A_REQUEST)):
-        rows: dict[int, Row] = {}
-        read: dict[int, bytes] = {}
-        for number, picture in enumerate(taken):
-            try:
-                read[number] = picture.read()
-            except OSError as error:
-                rows[number] = unread(picture, error)
-        for number, outcome in zip(read, _asked(client, list(read.values()), asked), strict=True):
-            name = taken[number].name
-            if isinstance(outcome, Scores):
-                rows[number] = Row(name, scores=outcome)
-            else:
-                rows[number] = Row(name, error=outcome)
-        yield from (rows[number] for number in range(len(taken)))
+    return rows(pictures, PICTURES_A_REQUEST, bytes, lambda files: _asked(client, files, asked))
 
 
 def _asked(client: Client, files: Sequence[bytes], asked: Asked) -> list[Scores | str]:

@@ -117,6 +117,16 @@ class BaseClient:
         answer = yield from self._answer(self._request("GET", _model_path(name, version)))
         return detail_of(answer)
 
+    def _drift(
+        self, name: str, version: str | None = None, *, accept: str | None = None
+    ) -> Steps[dict[str, Any]]:
+        path = f"{_model_path(name, version)}/drift"
+        request = self._request("GET", path)
+        if accept is not None:
+            request = self._request("POST", f"{path}/baseline", json={"reference": accept})
+        found: dict[str, Any] = yield from self._answer(request)
+        return found
+
     def _ready(self) -> Steps[bool]:
         outcome = yield self._request("GET", "readyz")
         return isinstance(outcome, httpx.Response) and outcome.is_success

@@ -270,6 +270,34 @@ class Novelty(CardPart):
     pictures: PositiveInt = Field(description="held-out pictures that it was chosen on")
 
 
+FeatureName = Literal["classes", "labels", "energy", "margin", "brightness", "sharpness", "known"]
+
+
+class Histogram(CardPart):
+    """How often a number fell between edges; a value at an edge belongs above it."""
+
+    edges: Annotated[tuple[float, ...], Field(max_length=15)] = Field(description="ascending")
+    counts: tuple[NonNegativeInt, ...]
+
+    @model_validator(mode="after")
+    def _bins_agree(self) -> Self:
+        if len(self.counts) != len(self.edges) + 1 or not any(self.counts):
+            raise ValueError("counts: there is one more than edges, and not all are 0")
+        if any(more <= less for less, more in pairwise(self.edges)):
+            raise ValueError("edges: they ascend")
+        return self
+
+
+class Reference(CardPart):
+    """What is normal: features of held-out pictures; see `logitserve.inference.features`."""
+
+    pictures: PositiveInt = Field(description="held-out pictures that were counted")
+    features: dict[FeatureName, Histogram]
+    accuracy: Probability | None = Field(
+        default=None, description="on these pictures; null: it is not known, or many labels hold"
+    )
+
+
 class ModelCard(CardPart):
     """The contract between whoever makes a model file and whoever serves it."""
 
@@ -309,6 +337,9 @@ class ModelCard(CardPart):
     )
     ink: Ink | None = Field(
         default=None, description="softmax and binary only: tells what has no ink, or too odd one"
+    )
+    reference: Reference | None = Field(
+        default=None, description="tells whether pictures are still like those of the training"
     )
     goldens: tuple[Golden, ...] = Field(min_length=1)
     tolerance: float = Field(

@@ -68,12 +68,7 @@ def needed(coverage: float) -> int:
 def quantile(values: Floats, coverage: float) -> float | None:
     """The value that another of the kind exceeds in at most a share of 1 − coverage.
 
-    Args:
-        values: `[n]`, exchangeable with the other.
-        coverage: 0 to 1.
-
-    Returns:
-        None where there are fewer than coverage / (1 − coverage) of them, which cannot tell.
+    None where there are fewer than coverage / (1 − coverage) of them, which cannot tell.
     """
     place = rank(len(values), coverage)
     return float(np.partition(values, place - 1)[place - 1]) if place <= len(values) else None
@@ -82,10 +77,7 @@ def quantile(values: Floats, coverage: float) -> float | None:
 def calibrate(true_scores: Floats, classes: npt.NDArray[np.int64], labels: int) -> Conformal:
     """Thresholds for every coverage that the images can give.
 
-    Args:
-        true_scores: `[n]`, of the true labels of held-out images.
-        classes: `[n]`, index of the true label.
-        labels: how many there are.
+    Scores and classes are those of the true labels of held-out images, `[n]`.
     """
     by_label = [true_scores[classes == label] for label in range(labels)]
     return Conformal(

@@ -96,13 +96,7 @@ def decode(
 
 
 def memory(data: bytes, *, max_pixels: int, needed: int | None = None) -> int:
-    """Bytes that decoding and fitting an image takes at most, by its header.
-
-    Args:
-        data: a file in one of `FORMATS`; 0 if it is one that `decode` refuses.
-        max_pixels: as for `decode`.
-        needed: as for `decode`.
-    """
+    """Bytes that decoding and fitting takes at most, by the header; 0 of what `decode` refuses."""
     try:
         if data.startswith(png.SIGNATURE):
             return png.memory(data, max_pixels)

@@ -74,11 +74,7 @@ def _fitted(
 ) -> Pixels:
     """`fit` what was `read` of encoded data, again in color if the luminance shows nothing.
 
-    Args:
-        samples: the image.
-        spec: what the network takes.
-        data: what it was read of; None if it was sent as samples.
-        found: of the image until now; what is found is added.
+    What is found is added to `found`; `data` is None if the image was sent as samples.
     """
     before = list(found)
     fitted = fit(samples, spec, found.append)
@@ -175,15 +171,8 @@ def finish(
 ) -> list[int]:
     """Fit the images that `stack` left pending, in place.
 
-    Args:
-        images: of `stack`.
-        samples: as for `stack`.
-        pending: of `stack`.
-        spec: what the network takes.
-        sources: what the samples were read of, if they were.
-
-    Returns:
-        those of them in which nothing is written, where the model takes handwriting.
+    `sources` are what the samples were read of. Returns those in which nothing is written, where
+    the model takes handwriting.
     """
     empty: list[int] = []
     for index in pending:

@@ -30,6 +30,9 @@ ServiceError
 ├── DeadlineError                the response takes too long
 ├── NotReadyError
 │   └── ModelUnavailableError    the model exists, but no version of it can be served
+├── DriftUnavailableError        there is nothing to compare with
+│   └── WatchOffError
+├── TooFewImagesError            for a baseline
 ├── LoadError                    a load request failed
 ├── WorkersBehindError           some workers did not finish a load or unload in time
 └── StartError                   the service cannot start; no request meets it
@@ -228,6 +231,27 @@ class NotReadyError(ServiceError):
 
 class ModelUnavailableError(NotReadyError):
     """The model or version exists, but cannot be served now."""
+
+
+class DriftUnavailableError(ServiceError):
+    """There is nothing that drift could be told from."""
+
+    text = (
+        "the card of model {0!r} has no reference; `logitserve calibrate {0}` and "
+        "`logitserve adopt --reference FOLDER` write one"
+    )
+
+
+class WatchOffError(DriftUnavailableError):
+    """The service does not watch."""
+
+    text = "drift is not watched; start the service with --watch"
+
+
+class TooFewImagesError(ServiceError):
+    """A live baseline needs more images."""
+
+    text = "a live baseline is the last {} images or more, and only {} have come since the start"
 
 
 class LoadError(ServiceError):

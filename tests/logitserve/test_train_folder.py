@@ -1,24 +1,16 @@
 """The options of `logitserve train folder`: how they are read, and what is wrong in one line."""
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from logitserve.cli.folder_options import FOLDER_OPTIONS, NETWORKS
 from logitserve.cli.main import main
 from logitserve.inference.card import Head
 from logitserve_training import pipeline
 from logitserve_training.pipeline import Published
 from logitserve_training.recipes import FolderOptions, NetworkName, Recipe
-
-
-def test_the_options_are_those_of_the_recipe() -> None:
-    """They stand here a second time, so that help answers without the training extra."""
-    assert list(FOLDER_OPTIONS) == [field.name for field in fields(FolderOptions)]
-    assert set(NETWORKS) == set(NetworkName)
 
 
 def test_what_is_given_reaches_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:

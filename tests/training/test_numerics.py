@@ -19,7 +19,6 @@ from logitserve_training.datasets.dataset import Dataset
 from logitserve_training.numerics import (
     activations,
     crossentropy,
-    data,
     decay,
     descent,
     endings,
@@ -51,7 +50,7 @@ PLOTS = {
 
 @pytest.fixture(scope="module")
 def drawn() -> Dataset:
-    return data.first(data.drawn(), 256)
+    return loop.first(loop.drawn(), 256)
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,11 @@ def test_a_page_needs_nothing_else(tmp_path: Path, head: Head) -> None:
     confusion = evaluation.confusion
     drawn = None if confusion is None else report.confusion_matrix(card, confusion)
     text = page.render(
-        card, evaluation, found, learning=report.learning_curves(card, [EPOCH]), confusion=drawn
+        card,
+        evaluation,
+        found,
+        learning=figures.learning_curves(card.name, [EPOCH]),
+        confusion=drawn,
     )
     inventory = Inventory()
     inventory.feed(text)

@@ -2,6 +2,7 @@ import io
 import json
 import re
 import shutil
+import signal
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,8 +14,10 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from logitserve.inference import features
 from logitserve.inference.card import Fit, Head
 from logitserve.inference.errors import PublishError
+from logitserve.inference.features import Bins
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import ModelRepository
 from logitserve_training import export, pipeline, recipes, report
@@ -25,10 +28,11 @@ from logitserve_training.errors import (
     NotBetterError,
     OptionError,
 )
-from logitserve_training.evaluate import evaluate, evaluate_file
+from logitserve_training.evaluate import evaluate
 from logitserve_training.pipeline import Published
 from logitserve_training.progress import Reporter
 from tests.training.conftest import QUICK
+from tests.training.measured import evaluate_file
 
 
 def weights(path: Path) -> list[npt.NDArray[np.float32]]:
@@ -62,6 +66,26 @@ def test_the_metrics_are_those_of_the_published_file(
     assert again.confusion is not None
     assert again.confusion.sum() == len(dataset.test)
     assert again.metrics["accuracy"] == np.mean(again.predictions.argmax == dataset.test.classes)
+
+
+def test_the_reference_is_of_the_pictures_that_were_held_out(
+    published: Published, dataset: Dataset
+) -> None:
+    predictor = Predictor.load(published.path)
+    card, held_out = predictor.card, dataset.validation
+    said = predictor.predict(held_out.images)
+    normal = card.reference
+    assert normal is not None
+    assert normal.pictures == len(held_out)
+    assert normal.accuracy == np.mean(said.argmax == held_out.classes)
+    counted = np.bincount(said.argmax, minlength=10).tolist()
+    assert list(normal.features["classes"].counts) == counted
+    assert said.known is not None
+    known = int(said.known.sum())
+    assert normal.features["known"].counts == (len(held_out) - known, known)
+    values = features.measure(held_out.images, said, card)
+    counts = Bins(normal.features).count(values).tolist()
+    assert counts == [count for each in normal.features.values() for count in each.counts]
 
 
 def test_the_report_stands_beside_the_file(published: Published, dataset: Dataset) -> None:
@@ -147,8 +171,14 @@ def test_a_version_is_compared_with_the_one_before(
     assert log.getvalue().count("WORSE") == 2
 
 
+@pytest.mark.usefixtures("_interruptible")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_training_goes_on_where_it_was(
-    published: Published, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    published: Published,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
 ) -> None:
     train = partial(
         pipeline.train,
@@ -162,7 +192,7 @@ def test_an_interrupted_training_goes_on_where_it_was(
     def interrupted(self: Reporter, text: str) -> None:
         line(self, text)
         if text.startswith("epoch 4/"):
-            raise KeyboardInterrupt
+            signal.raise_signal(number)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Reporter, "line", interrupted)

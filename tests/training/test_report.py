@@ -6,7 +6,7 @@ import pytest
 from logitserve.inference import heads
 from logitserve.inference.card import Fit, Golden, Head, InputSpec, ModelCard
 from logitserve.inference.predictor import Predictions
-from logitserve_training import report
+from logitserve_training import figures, report
 from logitserve_training.epochs import Epoch
 from logitserve_training.evaluate import Evaluation
 
@@ -81,7 +81,7 @@ def test_the_matrix_has_the_counts_and_the_labels() -> None:
     "epochs", [[epoch(0.7, 0.6), epoch(0.1, 0.9)], [epoch(0.7, 0.6)], [epoch(0.7, 1.0)]]
 )
 def test_the_curves_hold_every_epoch_even_one_without_mistakes(epochs: list[Epoch]) -> None:
-    figure = report.learning_curves(CARD, epochs)
+    figure = figures.learning_curves(CARD.name, epochs)
     figure.draw_without_rendering()
     for axes in figure.axes:
         assert [len(np.asarray(line.get_xdata())) for line in axes.lines] == [len(epochs)] * 2

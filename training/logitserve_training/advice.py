@@ -26,13 +26,9 @@ _SURE: Final = 0.95
 def lines(
     card: ModelCard, evaluation: Evaluation, dataset: Dataset, held_out: HeldOut | None
 ) -> Iterator[str]:
-    """Advice, a line each.
+    """Advice, a line each, on what `evaluation` found on the test part of a dataset of files.
 
-    Args:
-        card: of the published model.
-        evaluation: of it on the test part.
-        dataset: that it was trained on, of files.
-        held_out: what cross-validation said of pictures that were learned, where it was made.
+    `held_out` is what cross-validation said of pictures that were learned, where it was made.
     """
     if dataset.files is None:
         return

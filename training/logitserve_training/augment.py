@@ -23,13 +23,8 @@ _FIELD_NODES: Final = 6
 def vary(images: Tensor, augmentation: Augmentation, seed: Tensor) -> Tensor:
     """Mirror, bend and relight each picture of a batch in its own way, as far as is asked.
 
-    Args:
-        images: uint8, `[n, height, width, channels]`.
-        augmentation: how far.
-        seed: int64, `[2]`; the same one gives the same pictures.
-
-    Returns:
-        uint8, the shape of `images`.
+    `images` and the result are uint8, `[n, height, width, channels]`; `seed` is int64, `[2]`, and
+    the same one gives the same pictures.
     """
     if augmentation.flip:
         is_mirrored = _uniform([tf.shape(images)[0], 1, 1, 1], seed + _FLIP) < 0
@@ -41,10 +36,7 @@ def vary(images: Tensor, augmentation: Augmentation, seed: Tensor) -> Tensor:
 def relight(images: Tensor, color: float, seed: Tensor) -> Tensor:
     """Change light, contrast and, half as much, the balance of the colors of each picture.
 
-    Args:
-        images: uint8, `[n, height, width, channels]`.
-        color: each factor is e to the power of at most this, up or down.
-        seed: int64, `[2]`.
+    Each factor is e to the power of at most `color`, up or down.
     """
     count, channels = tf.shape(images)[0], images.shape[-1]
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
@@ -59,16 +51,7 @@ def relight(images: Tensor, color: float, seed: Tensor) -> Tensor:
 
 
 def bend(images: Tensor, augmentation: Augmentation, seed: Tensor) -> Tensor:
-    """Bend each picture of a batch in its own way.
-
-    Args:
-        images: uint8, `[n, height, width, channels]`.
-        augmentation: how far.
-        seed: int64, `[2]`; the same one gives the same pictures.
-
-    Returns:
-        uint8, the shape of `images`; what comes in from outside repeats the border.
-    """
+    """Bend each picture of a batch in its own way; beyond the border, it is repeated."""
     count, height, width = tf.unstack(tf.shape(images)[:3])
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
     rows, columns = tf.meshgrid(

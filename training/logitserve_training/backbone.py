@@ -165,17 +165,9 @@ def features(
     *,
     form: Form = (False, 0.0),
 ) -> Array:
-    """Features of pictures in one form, computed once and kept by content.
+    """Features of pictures in one of their `forms`, float32 `[n, k]`.
 
-    Args:
-        backbone: what computes them.
-        images: uint8, `[n, height, width, channels]`.
-        cache: folder where they are kept, a file a picture.
-        reporter: shows how far it is.
-        form: as `forms` gives it.
-
-    Returns:
-        float32, `[n, k]`.
+    They are computed once and kept by content, a file a picture in the folder `cache`.
     """
     folder = cache / backbone.digest[:16]
     folder.mkdir(parents=True, exist_ok=True)

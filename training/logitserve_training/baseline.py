@@ -40,13 +40,7 @@ class Comparison:
 
     @classmethod
     def of(cls, card: ModelCard, evaluation: Evaluation, train: Classes) -> "Comparison":
-        """Compare.
-
-        Args:
-            card: of the model.
-            evaluation: on the test part.
-            train: classes of the training part, as `LabeledImages` has them.
-        """
+        """Compare a model's evaluation on the test part; `train` are the training classes."""
         network, truth = evaluation.labelwise, outcomes(evaluation.classes, len(card.labels))
         constant = np.tile(_majority(card, train), (len(truth), 1))
         majority = Labels(constant.astype(np.float64), constant, truth)

@@ -36,15 +36,15 @@ def calibrate(
     groups: Groups | None = None,
     novelty: Floats | None = None,
 ) -> ModelCard:
-    """Complete a card by what held-out pictures say.
+    """Complete a card by what held-out pictures say; what it says of calibration is replaced.
 
     Args:
-        card: of the model; what it says of calibration is replaced.
-        logits: raw, `[n, k]`, of pictures that the weights were not fitted to.
-        truth: `[n]`, or `[n, k]` for a sigmoid model.
-        images: prepared pictures of the training, uint8 `[m, height, width, channels]`.
-        groups: `[n]`, as `LabeledImages` has them.
-        novelty: `[n]`, of the same pictures as the logits, where the network gives it.
+        card: of the model.
+        logits: raw, of pictures that the weights were not fitted to.
+        truth: of the same pictures.
+        images: prepared pictures of the training.
+        groups: of the same pictures as the logits.
+        novelty: `[n]`, likewise, where the network gives it.
 
     Returns:
         the card with `temperature` or `scaling` where that helps, `calibration`,

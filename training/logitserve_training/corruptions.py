@@ -33,13 +33,7 @@ class Corruption:
 
 
 def corrupted(kind: str, images: Images, seed: int = 0) -> Images:
-    """Pictures disturbed in one way, each in its own.
-
-    Args:
-        kind: of `KINDS`.
-        images: uint8, `[n, h, w, channels]`.
-        seed: of what is done to each.
-    """
+    """Pictures of any size disturbed by one of `KINDS`, each in its own way, by the seed."""
     make, found = KINDS[kind].make, np.empty_like(images)
     for start in range(0, len(images), _CHUNK):
         part = images[start : start + _CHUNK].astype(np.float32) / 255
@@ -64,17 +58,9 @@ def _sign(images: Floats, generator: np.random.Generator) -> Floats:
     return generator.choice([-1, 1], (len(images), 1, 1)).astype(np.float32)
 
 
-def _shot_noise(images: Floats, generator: np.random.Generator) -> Floats:
-    return (generator.poisson(images * 3) / 3).astype(np.float32)
-
-
 def _impulse_noise(images: Floats, generator: np.random.Generator) -> Floats:
     chance = generator.random(images.shape)
     return np.where(chance < 0.17, chance < 0.085, images).astype(np.float32)
-
-
-def _missing_pixels(images: Floats, generator: np.random.Generator) -> Floats:
-    return images * (generator.random(images.shape) >= 0.4)
 
 
 def _glass_blur(images: Floats, generator: np.random.Generator) -> Floats:
@@ -125,10 +111,6 @@ def _translate(images: Floats, generator: np.random.Generator) -> Floats:
     step = 3 * _unit(images)
     down, across = (step * _sign(images, generator) for _ in range(2))
     return sampled(images, rows + down, columns + across)
-
-
-def _brightness(images: Floats, _: np.random.Generator) -> Floats:
-    return images + np.float32(0.5)
 
 
 def _stripe(images: Floats, _: np.random.Generator) -> Floats:
@@ -264,7 +246,10 @@ def _jpeg(images: Floats, _: np.random.Generator) -> Floats:
 
 
 KINDS: Final[dict[str, Corruption]] = {
-    "shot noise": Corruption(_shot_noise, "colored noise"),
+    "shot noise": Corruption(
+        lambda images, generator: (generator.poisson(images * 3) / 3).astype(np.float32),
+        "colored noise",
+    ),
     "impulse noise": Corruption(_impulse_noise),
     "glass blur": Corruption(_glass_blur),
     "motion blur": Corruption(_motion_blur, "blur"),
@@ -279,7 +264,7 @@ KINDS: Final[dict[str, Corruption]] = {
         ),
         "affine",
     ),
-    "brightness": Corruption(_brightness, "tone"),
+    "brightness": Corruption(lambda images, _: images + np.float32(0.5), "tone"),
     "translate": Corruption(_translate, "affine"),
     "stripe": Corruption(_stripe, "negative"),
     "fog": Corruption(_fog, "added texture"),
@@ -287,7 +272,10 @@ KINDS: Final[dict[str, Corruption]] = {
     "dotted line": Corruption(_dotted_line, "bars"),
     "zigzag": Corruption(_zigzag, "bars"),
     "canny edges": Corruption(_canny_edges, "outline"),
-    "missing pixels": Corruption(_missing_pixels, of_mnist_c=False),
+    "missing pixels": Corruption(
+        lambda images, generator: images * (generator.random(images.shape) >= 0.4),
+        of_mnist_c=False,
+    ),
     "swirl": Corruption(_swirl, of_mnist_c=False),
     "shaken rows": Corruption(_shaken_rows, of_mnist_c=False),
     "squared paper": Corruption(_squared_paper, "bars", of_mnist_c=False),

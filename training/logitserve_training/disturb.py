@@ -29,15 +29,7 @@ _INVERTED: Final = 0.12
 
 
 def disturb(images: Images, generator: np.random.Generator) -> Images:
-    """Disturb each picture.
-
-    Args:
-        images: uint8, `[n, h, w, 1]`, light on dark.
-        generator: of what is done to which.
-
-    Returns:
-        uint8, the shape of `images`.
-    """
+    """Disturb each picture, uint8 `[n, h, w, 1]`, light on dark, in its own way."""
     clean = images[..., 0].astype(np.float32) / 255
     disturbed = clean.copy()
     links = generator.choice(3, len(images), p=_LINKS)
@@ -56,13 +48,7 @@ def disturb(images: Images, generator: np.random.Generator) -> Images:
 
 
 def by_family(family: str, images: Images, seed: int = 0) -> Images:
-    """Pictures disturbed in one way, each in its own.
-
-    Args:
-        family: of `FAMILIES`.
-        images: uint8, `[n, h, w, 1]`, light on dark.
-        seed: of what is done to each.
-    """
+    """Pictures as `disturb` takes them, disturbed by one of `FAMILIES`, each in its own way."""
     generator = np.random.default_rng([seed, _NAMES.index(family)])
     clean = images[..., 0].astype(np.float32) / 255
     parts = [clean[start : start + _GROUP] for start in range(0, len(clean), _GROUP)]
@@ -108,10 +94,8 @@ def slopes(images: Floats) -> tuple[Floats, Floats]:
 def noise(shape: tuple[int, ...], generator: np.random.Generator, slope: Any) -> Floats:
     """Noise whose power falls with the frequency: mean 0 and deviation 1 of each picture.
 
-    Args:
-        shape: n, height, width.
-        generator: of the noise.
-        slope: `[n, 1, 1]`, exponent of the amplitude: 0 is white, 1 is pink, 2 are clouds.
+    The shape is `[n, h, w]`; `slope` is the exponent of the amplitude, `[n, 1, 1]`: 0 is white, 1
+    is pink, 2 are clouds.
     """
     white = generator.standard_normal(shape, np.float32)
     frequency = np.hypot(np.fft.fftfreq(shape[1])[:, None], np.fft.rfftfreq(shape[2])[None])

@@ -70,15 +70,9 @@ SHEET: Final = Paper(80, 60, (250, 248, 240), (30, 40, 90))
 
 
 def draw(digit: int, *, seed: int, paper: Paper = MNIST_LIKE) -> Image.Image:
-    """Draw a digit as a hand would: slanted, uneven, and never twice the same.
+    """Draw a digit as a hand would: slanted, uneven, and never twice the same but for the seed.
 
-    Args:
-        digit: 0 to 9.
-        seed: which of the many ways.
-        paper: size and colors.
-
-    Returns:
-        an RGB picture, antialiased.
+    Returns an RGB picture, antialiased.
     """
     return draw_strokes(_STROKES[digit], np.random.default_rng([seed, digit]), paper=paper)
 
@@ -86,16 +80,7 @@ def draw(digit: int, *, seed: int, paper: Paper = MNIST_LIKE) -> Image.Image:
 def draw_strokes(
     strokes: Sequence[Stroke], generator: np.random.Generator, *, paper: Paper = MNIST_LIKE
 ) -> Image.Image:
-    """Draw a sign that is given by its strokes.
-
-    Args:
-        strokes: where the pen goes.
-        generator: of slant, turn, breadth, pen and wobble.
-        paper: size and colors.
-
-    Returns:
-        an RGB picture, antialiased.
-    """
+    """Draw a sign that is given by its strokes; slant, turn, breadth, pen and wobble are random."""
     fine = 8  # drawn larger, then shrunk: Pillow's lines are not antialiased
     tall = 0.66 * paper.height * fine * generator.uniform(0.92, 1.08)
     slant, turn = generator.uniform(-0.05, 0.25), generator.uniform(-0.08, 0.08)

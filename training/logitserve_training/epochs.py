@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from logitserve_training.backend import keras
-from logitserve_training.progress import Reporter, Stopwatch
+from logitserve_training.progress import Reporter
 
 EPOCHS_FILE: Final = "epochs.json"
 _BEST: Final = "best.npz"
@@ -32,10 +33,6 @@ class Epoch:
     seconds: float
     """Duration."""
 
-    def to_json(self) -> dict[str, float]:
-        """For `metrics.json`."""
-        return asdict(self)
-
 
 class EpochLog:
     """Keeps each epoch's figures and writes a line about it."""
@@ -53,20 +50,20 @@ class EpochLog:
         )
         self._reporter = reporter
         self._total = total
-        self._epoch = Stopwatch()
-        self._compiled = Stopwatch()
+        self._epoch = time.monotonic()
+        self._compiled = time.monotonic()
 
     def _begin(self) -> None:
-        self._epoch = Stopwatch()
+        self._epoch = time.monotonic()
 
     def _step(self, batch: int, logs: Any) -> None:  # noqa: ARG002 - Keras names it
         if batch == 0 and not self.epochs:
-            self._compiled = Stopwatch()  # the first step compiles, and no other does
+            self._compiled = time.monotonic()  # the first step compiles, and no other does
 
     def _left(self) -> timedelta:
         """The time of the epochs to come, without that of compiling."""
         later = [epoch.seconds for epoch in self.epochs[1:]]
-        each = sum(later) / len(later) if later else self._compiled.seconds
+        each = sum(later) / len(later) if later else time.monotonic() - self._compiled
         return timedelta(seconds=round(each * (self._total - len(self.epochs))))
 
     def _end(self, epoch: int, logs: dict[str, float]) -> None:
@@ -76,11 +73,11 @@ class EpochLog:
             # absent when the epoch was ended early by a NaN
             validation_loss=logs.get("val_loss", math.nan),
             validation_accuracy=logs.get("val_accuracy", math.nan),
-            seconds=self._epoch.seconds,
+            seconds=time.monotonic() - self._epoch,
         )
         self.epochs.append(figures)
         if self._file is not None:
-            self._file.write_text(json.dumps([epoch.to_json() for epoch in self.epochs]))
+            self._file.write_text(json.dumps([asdict(epoch) for epoch in self.epochs]))
         self._reporter.line(
             f"epoch {epoch + 1}/{self._total}: loss {figures.loss:.4f}, "
             f"accuracy {figures.accuracy:.4f}, validation loss {figures.validation_loss:.4f}, "

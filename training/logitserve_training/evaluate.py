@@ -57,7 +57,9 @@ class Evaluation:
         found = intervals.bootstrap(self.figures, count, groups)
         for name in {"accuracy", "exact_match"} & found.keys():
             wilson = intervals.wilson(round(self.metrics[name] * count), count)
-            found[name] = wilson if groups is None else _hull(wilson, found[name])
+            if groups is not None:
+                wilson = min(wilson[0], found[name][0]), max(wilson[1], found[name][1])
+            found[name] = wilson
         for name in found.keys() & set(SHARES):
             found[name] = intervals.beyond(found[name], count)
         return {name: found[name] for name in self.metrics}
@@ -162,12 +164,7 @@ def stated_beside_truth(
 
 
 def evaluate(predictor: Predictor, data: LabeledImages) -> Evaluation:
-    """Run a model over pictures, all of them, and measure.
-
-    Args:
-        predictor: the model file, opened.
-        data: pictures of the model's input size, with the classes of its labels.
-    """
+    """Run a model over pictures of its input size, all of them, and measure."""
     return evaluated(predictor.card, predict_all(predictor, data.images), data)
 
 
@@ -179,17 +176,11 @@ def evaluated(card: ModelCard, said: Predictions, data: LabeledImages) -> Evalua
     return Evaluation(card.head, said, data.classes, answers, data.groups)
 
 
-def held_out(
-    predictor: Predictor, path: Path, data: Path | None, reporter: Reporter
-) -> LabeledImages:
+def held_out(predictor: Predictor, data: Path | None, reporter: Reporter) -> LabeledImages:
     """The pictures that a model file is measured on: those that its recipe left for that.
 
-    Args:
-        predictor: the model file, opened.
-        path: of the file.
-        data: a folder with the data set; None downloads it. For a model that was trained on a
-            folder, that one, or another with the same labels, which is taken whole.
-        reporter: told of downloads.
+    `data` is a folder with the data set; None downloads it. For a model that was trained on a
+    folder, it is that one, or another with the same labels, which is taken whole.
 
     Raises:
         OptionError: the card names no recipe that is known here.
@@ -198,30 +189,13 @@ def held_out(
     recipe = recipes.of_card(predictor.card)
     if recipe.source is Source.FOLDER:
         if data is None:
-            raise OptionError(f"{path} was trained on a folder: name one with --data")
+            raise OptionError(f"{predictor.path} was trained on a folder: name one with --data")
         return folder.of_model(recipe, predictor.card.dataset, data, reporter)
     return sources.load(recipe, data, reporter)[1].test
 
 
-def evaluate_file(path: Path, data: Path | None, reporter: Reporter) -> Evaluation:
-    """Measure a model file on `held_out`.
-
-    Raises:
-        ModelFileError: the file must not be served.
-        OptionError: as `held_out`.
-        DataError: likewise.
-    """
-    predictor = Predictor.load(path)
-    return evaluate(predictor, held_out(predictor, path, data, reporter))
-
-
 def predict_all(predictor: Predictor, images: Images) -> Predictions:
-    """Predictions for any number of pictures, computed batch by batch.
-
-    Args:
-        predictor: the model file, opened.
-        images: uint8, `[n, height, width, channels]`, n at least 1.
-    """
+    """Predictions for any number of pictures, at least 1, computed batch by batch."""
     batch = at_a_time(images)
     starts = range(0, len(images), batch)
     return Predictions.concatenated([predictor.predict(images[at : at + batch]) for at in starts])
@@ -231,7 +205,3 @@ def at_a_time(images: Images) -> int:
     """How many of these a network is given at a time: fewer of large ones."""
     height, width = int(images.shape[1]), int(images.shape[2])
     return max(1, min(_BATCH, _PIXELS // (height * width)))
-
-
-def _hull(one: Interval, other: Interval) -> Interval:
-    return min(one[0], other[0]), max(one[1], other[1])

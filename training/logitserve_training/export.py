@@ -24,18 +24,14 @@ TOLERANCE: Final = 1e-5
 _ODD: Final = 7
 """More than others are given at a time: the comparison runs through batches of one, two and so
 many."""
+_BATCH: Final = 250
 GOLDEN_SEED: Final = 7
 
 _DIGITS: Final = 10
 
 
 def to_onnx(network: "keras.Model", spec: InputSpec, *, novelty: bool = False) -> onnx.ModelProto:
-    """Convert a network.
-
-    Args:
-        network: uint8 pictures to logits, as `networks.build` made it.
-        spec: what it takes.
-        novelty: whether its last output is that, as `networks.with_novelty` made it.
+    """Convert a network, as `networks.build` or `with_novelty` made it.
 
     Returns:
         a checked graph with input `image`, uint8 `[batch, height, width, channels]`, and output
@@ -56,45 +52,25 @@ def to_onnx(network: "keras.Model", spec: InputSpec, *, novelty: bool = False) -
 
 
 def write(proto: onnx.ModelProto, card: ModelCard, path: Path) -> None:
-    """Write the ONNX file with its card, checked.
-
-    Args:
-        proto: the graph; its metadata is replaced.
-        card: goes into the metadata.
-        path: of the file.
-    """
+    """Write the ONNX file, checked, with the card as its only metadata."""
     onnx.helper.set_model_props(proto, {METADATA_KEY: card.to_json()})
     onnx.checker.check_model(proto, full_check=True)
     onnx.save(proto, path)
 
 
-def keras_logits(
-    network: "keras.Model", images: Images, *, batch: int = 250
-) -> npt.NDArray[np.float32]:
-    """What the network itself answers.
-
-    Args:
-        network: uint8 pictures to logits.
-        images: uint8, `[n, height, width, channels]`.
-        batch: pictures at a time.
-
-    Returns:
-        float32, `[n, k]`.
-    """
-    logits: npt.NDArray[np.float32] = network.predict(images, batch_size=batch, verbose=0)
+def keras_logits(network: "keras.Model", images: Images) -> npt.NDArray[np.float32]:
+    """What the network itself answers, float32 `[n, k]`."""
+    logits: npt.NDArray[np.float32] = network.predict(images, batch_size=_BATCH, verbose=0)
     return logits
 
 
 def draw_goldens(
     network: "keras.Model", spec: InputSpec, pictures: Sequence[bytes] | None = None
 ) -> tuple[Golden, ...]:
-    """Note the network's own logits for pictures that the project draws.
+    """Note the network's own logits for encoded pictures, by default one drawing of each digit.
 
-    Args:
-        network: as fitted.
-        spec: what it takes.
-        pictures: encoded; by default one of each digit. Every second one is larger, dark on light
-            and in color, so that the preprocessing has to prove itself too.
+    Every second one is larger, dark on light and in color, so that the preprocessing has to prove
+    itself too.
     """
     pictures = pictures or [
         drawings.to_png(
@@ -116,13 +92,7 @@ def draw_goldens(
 def check_agreement(network: "keras.Model", predictor: Predictor, images: Images) -> float:
     """Keras and the exported file answer the same, whatever the size of the batch.
 
-    Args:
-        network: as fitted.
-        predictor: the exported file, opened.
-        images: uint8, real pictures.
-
-    Returns:
-        the largest difference of a probability.
+    Returns the largest difference of a probability.
 
     Raises:
         DisagreementError: it is above `TOLERANCE`, or a logit differs by more than a golden's may.

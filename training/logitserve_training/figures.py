@@ -10,24 +10,23 @@ import matplotlib as mpl
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import NullLocator
 from sklearn.metrics import precision_recall_curve
 
+from logitserve_training.epochs import Epoch
 from logitserve_training.evaluate import Evaluation
 from logitserve_training.latency import Latency
 from logitserve_training.measure import Coverage
+from logitserve_training.plots import GRAY, GRID, PERCENT, Panel, empty, figure, plain
 from logitserve_training.statistics import intervals
 from logitserve_training.statistics.calibration import Floats
 from logitserve_training.statistics.reliability import Reliability
 
-BEFORE_COLOR: Final = "#7a8699"
 MAIN_COLOR: Final = "#d1495b"
-GRID_COLOR: Final = "#e5e7eb"
 _INK: Final = "#000000"
-_SIZE: Final = (4.6, 3.5)
-"""Inches; small, so that the letters can be read on a telephone."""
+WIDTH: Final = 4.6
+"""Inches; so small that the letters can be read on a telephone."""
 _KIND_COLORS: Final = ("#e0a526", "#3d9970", "#8757a6", "#d2691e", "#2b83ba")
 _FEWEST: Final = 20
 """Pictures of a point in the reliability diagram, where there are so many."""
@@ -35,14 +34,6 @@ _MOST_CURVES: Final = 12
 """Curves with a color and a line in the legend; a label more is a thin gray line."""
 _MISSED: Final = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.001)
 """Shares of sets without the true label, where the plot of coverage has ticks."""
-
-
-def figure(title: str, inches: tuple[float, float] = _SIZE) -> Figure:
-    """An empty figure with a title."""
-    made = Figure(figsize=inches, layout="constrained")
-    FigureCanvasAgg(made)
-    made.suptitle(title, size=11, weight="bold")
-    return made
 
 
 def svg(made: Figure) -> Markup:
@@ -60,7 +51,7 @@ def svg(made: Figure) -> Markup:
     text = re.sub(r'<g id="[^"]*">', "<g>", text)  # would repeat on a page of several figures
     text = re.sub(r' (width|height)="[\d.]+pt"', "", text)  # the page decides
     text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
-    text = text.replace(GRID_COLOR, "var(--grid)").replace(_INK, "currentColor")
+    text = text.replace(GRID, "var(--grid)").replace(_INK, "currentColor")
     # Text without a color of its own is black by SVG's default.
     text = text.replace("<svg ", '<svg fill="currentColor" role="img" ', 1)
     return Markup(text)  # noqa: S704 - made here, of numbers and of text that Matplotlib escapes
@@ -71,19 +62,16 @@ def reliability_diagram(
 ) -> Figure:
     """How often what was stated came true, above how many pictures stated so.
 
-    Args:
-        raw: without calibration.
-        calibrated: as served.
-        of: the label that probabilities are stated of; empty for each picture's own.
-        is_left_out: both are the same, as calibration would not help.
+    `of` is the label that probabilities are stated of, empty for each picture's own; where
+    calibration `is_left_out`, both are the same.
     """
-    made = figure("Stated probability against what came true, on the test part", (4.6, 4.6))
+    made = empty("Stated probability against what came true, on the test part", (WIDTH, 4.6))
     upper, lower = made.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    upper.plot([0, 1], [0, 1], color=GRID_COLOR, linewidth=3, label="perfect")
+    upper.plot([0, 1], [0, 1], color=GRID, linewidth=3, label="perfect")
     if is_left_out:
         _bins(upper, raw, MAIN_COLOR, f"found, ECE {raw.error:.4f}")
     else:
-        _bins(upper, raw, BEFORE_COLOR, f"raw, ECE {raw.error:.4f}")
+        _bins(upper, raw, GRAY, f"raw, ECE {raw.error:.4f}")
         _bins(upper, calibrated, MAIN_COLOR, f"calibrated, ECE {calibrated.error:.4f}")
     upper.set(ylabel="came true", xlim=(0, 1), ylim=(0, 1))
     upper.legend(frameon=False, loc="upper left", fontsize=9)
@@ -94,13 +82,13 @@ def reliability_diagram(
         lower.yaxis.set_minor_locator(NullLocator())
     lower.set(xlabel=f"stated probability{of and ' of '}{of}", ylabel="stated so")
     for axes in (upper, lower):
-        _plain(axes)
+        plain(axes)
     return made
 
 
 def coverage_plot(coverage: Sequence[Coverage]) -> Figure:
     """Coverage that was asked for against coverage that was given, above the size of the sets."""
-    made = figure("Prediction sets on the test part", (4.6, 4.6))
+    made = empty("Prediction sets on the test part", (WIDTH, 4.6))
     upper, lower = made.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     # The axis is that of the share that is missed, so that 99 % and 99.9 % are apart; it ends in
     # "all", which has no place on a log scale.
@@ -108,30 +96,30 @@ def coverage_plot(coverage: Sequence[Coverage]) -> Figure:
     shares = 1 - held
     none = shares[shares > 1e-9].min() / 2
     missed, found, *band = np.maximum(shares, none).T
-    upper.fill_between(missed, *band, color=GRID_COLOR, label="95 % by chance", linewidth=0)
-    upper.plot(missed, missed, color=BEFORE_COLOR, linewidth=1, label="as asked")
+    upper.fill_between(missed, *band, color=GRID, label="95 % by chance", linewidth=0)
+    upper.plot(missed, missed, color=GRAY, linewidth=1, label="as asked")
     upper.plot(missed, found, "o-", color=MAIN_COLOR, markersize=4, label="found")
     upper.set(ylabel="sets that hold the true label", yscale="log")
     upper.legend(frameon=False, fontsize=9)
     lower.plot(missed, [row.mean_size for row in coverage], "o-", color=MAIN_COLOR, markersize=4)
-    lower.axhline(1, color=GRID_COLOR, zorder=0)
+    lower.axhline(1, color=GRID, zorder=0)
     lower.set(xlabel="coverage asked for", ylabel="labels in a set", xscale="log")
     lower.invert_xaxis()
     upper.invert_yaxis()
     ticks = [tick for tick in _MISSED if tick > missed.min() - 1e-9]
-    names = [_share(1 - tick) for tick in ticks]
+    names = [PERCENT(1 - tick) for tick in ticks]
     lower.set_xticks(ticks, names, fontsize=8)
     upper.set_yticks([*ticks, none], [*names, "all"], fontsize=8)
     for axis in (upper.yaxis, lower.xaxis):
         axis.set_minor_locator(NullLocator())
     for axes in (upper, lower):
-        _plain(axes)
+        plain(axes)
     return made
 
 
 def novelty_histogram(kinds: Mapping[str, Floats], name: str, threshold: float) -> Figure:
     """Novelties by kind of picture, `[n]`, with the threshold between known and not."""
-    made = figure(f"{name} by kind of picture", (4.6, 0.6 + 0.6 * len(kinds)))
+    made = empty(f"{name} by kind of picture", (WIDTH, 0.6 + 0.6 * len(kinds)))
     rows = made.subplots(len(kinds), 1, sharex=True, squeeze=False)[:, 0]
     low, high = (
         float(edge) for edge in np.quantile(np.concatenate(list(kinds.values())), [0.001, 0.999])
@@ -151,37 +139,54 @@ def novelty_histogram(kinds: Mapping[str, Floats], name: str, threshold: float) 
 
 def latency_plot(latency: Latency) -> Figure:
     """Time of a picture by how many are in a run."""
-    made = figure(f"Time of a picture, one thread, {latency.processor}")
-    axes = made.subplots()
     batches = np.array(latency.batches)
-    for seconds, color, label in (
-        (latency.slowest_tenth, BEFORE_COLOR, "90th percentile"),
-        (latency.median, MAIN_COLOR, "median"),
-    ):
-        microseconds = np.array(seconds) / batches * 1e6
-        axes.plot(batches, microseconds, "o-", color=color, markersize=4, label=label)
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
-    axes.set_xticks(batches, [str(batch) for batch in batches])
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_minor_locator(NullLocator())
-    axes.set(xlabel="pictures in a run", ylabel="µs a picture")
-    axes.legend(frameon=False, fontsize=9)
-    _plain(axes)
-    return made
+    dots, main = {"marker": "o", "markersize": 4}, {"color": MAIN_COLOR}
+    found = {"90th percentile": latency.slowest_tenth, "median": latency.median}
+
+    def ticks(axes: Axes) -> None:
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(batches, [str(batch) for batch in batches])
+        axes.xaxis.set_minor_locator(NullLocator())
+
+    panel = Panel(
+        "", "pictures in a run", "µs a picture",
+        {name: (batches, np.array(times) / batches * 1e6) for name, times in found.items()},
+        log="xy",
+        styles={"90th percentile": dots | {"color": GRAY}, "median": dots | main},
+        also=ticks,
+    )  # fmt: skip
+    title = f"Time of a picture, one thread, {latency.processor}"
+    return figure(title, panel, width=WIDTH, height=3.5)
+
+
+def learning_curves(name: str, epochs: Sequence[Epoch]) -> Figure:
+    """Loss and error rate of a model after each epoch, training beside validation."""
+    curves = {
+        "loss (nats)": [(one.loss, one.validation_loss) for one in epochs],
+        "wrong answers": [(1 - one.accuracy, 1 - one.validation_accuracy) for one in epochs],
+    }
+    marker = "o" if len(epochs) == 1 else ""
+    styles = {
+        "training, meanwhile": {"color": GRAY, "marker": marker},
+        "validation, after": {"color": MAIN_COLOR, "marker": marker},
+    }
+    numbers = np.arange(1, len(epochs) + 1)
+    panels = [
+        Panel(
+            "", "epoch", quantity,
+            {part: (numbers, ys) for part, ys in zip(styles, np.transpose(pairs), strict=True)},
+            log="y" * bool(np.min(pairs) > 0), styles=styles,
+            percent=quantity == "wrong answers", legend="best" * (quantity == "loss (nats)"),
+        )
+        for quantity, pairs in curves.items()
+    ]  # fmt: skip
+    return figure(f"{name}: learning curves", *panels, columns=1, width=WIDTH, height=2.6)
 
 
 def precision_recall_curves(labels: Sequence[str], evaluation: Evaluation) -> Figure:
-    """For each label precision against recall, with a point at what is answered.
-
-    Args:
-        labels: their names.
-        evaluation: of a sigmoid model.
-    """
+    """Precision against recall of each label of a sigmoid model; a point at what is answered."""
     assert evaluation.answers is not None  # noqa: S101 - asked of the caller
-    made = figure("Precision against recall on the test part", (4.6, 4.6))
+    made = empty("Precision against recall on the test part", (WIDTH, 4.6))
     axes = made.subplots()
     colors = mpl.colormaps["tab20"].colors[::2] + mpl.colormaps["tab20"].colors[1::2]  # type: ignore[attr-defined]
     columns = (evaluation.predictions.probabilities.T, evaluation.classes.T, evaluation.answers.T)
@@ -193,7 +198,7 @@ def precision_recall_curves(labels: Sequence[str], evaluation: Evaluation) -> Fi
             continue
         precision, recall, _ = precision_recall_curve(truth, stated)
         least = min(least, float(np.minimum(precision, recall).max()))
-        style: dict[str, Any] = {"color": BEFORE_COLOR, "linewidth": 0.7}
+        style: dict[str, Any] = {"color": GRAY, "linewidth": 0.7}
         if index < _MOST_CURVES:
             style = {
                 "color": colors[index],
@@ -211,8 +216,8 @@ def precision_recall_curves(labels: Sequence[str], evaluation: Evaluation) -> Fi
         frameon=False, fontsize=8, title="average precision", title_fontsize=8, loc="lower left"
     )
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda share, _: _share(share)))
-    _plain(axes)
+        axis.set_major_formatter(PERCENT)
+    plain(axes)
     return made
 
 
@@ -226,13 +231,3 @@ def _bins(axes: Axes, bins: Reliability, color: str, label: str) -> None:
     shares = zip(few.came_true.astype(int).tolist(), few.counts.astype(int).tolist(), strict=True)
     low, high = np.transpose([intervals.wilson(*share) for share in shares])
     axes.vlines(stated, low, high, color=color, linewidth=1, clip_on=False)
-
-
-def _plain(axes: Axes) -> None:
-    axes.grid(axis="y", color=GRID_COLOR)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:g} %"

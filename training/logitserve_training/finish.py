@@ -1,6 +1,5 @@
 """From an exported file to what is published: calibrated, measured, and with its report."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,18 +7,20 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from logitserve.inference.card import Head, ModelCard
+from logitserve.inference import features
+from logitserve.inference.card import Head, ModelCard, Reference
 from logitserve.inference.predictor import Predictions, Predictor
+from logitserve.inference.preprocessing import Prepared
 from logitserve.inference.repository import MODEL_FILE, REPORT_FOLDER
 from logitserve_training import export, report, robustness
 from logitserve_training.baseline import Comparison
 from logitserve_training.calibrate import calibrate
-from logitserve_training.datasets.dataset import Dataset, Groups
+from logitserve_training.datasets.dataset import Dataset, Groups, Images
 from logitserve_training.epochs import Epoch
-from logitserve_training.evaluate import Evaluation, evaluate, evaluated, predict_all
+from logitserve_training.evaluate import Evaluation, at_a_time, evaluate, evaluated, predict_all
 from logitserve_training.measure import measure
 from logitserve_training.progress import Reporter
-from logitserve_training.statistics.calibration import FEW, Logits, Truth
+from logitserve_training.statistics.calibration import FEW, Floats, Logits, Truth
 
 
 class HeldOut(NamedTuple):
@@ -33,15 +34,6 @@ class HeldOut(NamedTuple):
     """Of the pictures that the weights were fitted to in the end, `[n]`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A model file whose card is complete."""
-
-    card: ModelCard
-    evaluation: Evaluation
-    """On the test part."""
-
-
 def finish(
     folder: Path,
     proto: onnx.ModelProto,
@@ -51,7 +43,7 @@ def finish(
     epochs: list[Epoch],
     reporter: Reporter,
     held_out: HeldOut | None = None,
-) -> Finished:
+) -> tuple[ModelCard, Evaluation]:
     """Calibrate on the validation part, measure on the test part, write file and report.
 
     Args:
@@ -62,6 +54,9 @@ def finish(
         epochs: how the fit went.
         reporter: told of what was found.
         held_out: what to calibrate on in place of the validation part.
+
+    Returns:
+        the complete card, and what was found on the test part.
     """
     file = folder / MODEL_FILE
     export.write(proto, card, file)
@@ -79,6 +74,8 @@ def finish(
 
     export.write(proto, card, file)
     predictor = Predictor.load(file)
+    normal = reference(predictor, held_out, prepared, novelty)
+    card = card.model_copy(update={"reference": normal})
     reporter.line("measure: figures and their intervals, prediction sets, strangers, speed")
     if dataset.folds:
         evaluation = cross_validated(card, held_out, dataset)
@@ -111,16 +108,41 @@ def finish(
         comparison=comparison,
         robustness=rows,
     )
-    return Finished(card, evaluation)
+    return card, evaluation
+
+
+def reference(
+    predictor: Predictor, held_out: HeldOut, learned: Images, novelty: Floats | None
+) -> Reference:
+    """What is normal: the features of held-out pictures, evenly over them if they are many.
+
+    Args:
+        predictor: of the calibrated model.
+        held_out: of these pictures.
+        learned: all that the model learned from.
+        novelty: `[n]`, of the same pictures, where the network gives it.
+    """
+    card = predictor.card
+    count = len(held_out.logits)
+    chosen = np.linspace(0, count - 1, min(count, features.MOST_PICTURES)).astype(np.int64)
+    output = held_out.logits if novelty is None else np.c_[held_out.logits, novelty]
+    parts, right = [], 0
+    for rows in np.array_split(chosen, -(-len(chosen) // at_a_time(learned))):
+        images = learned[held_out.rows[rows]]
+        odd = predictor.odd(Prepared(images))
+        said = Predictions.of(output[rows].astype(np.float32), card, odd)
+        parts.append(features.measure(images, said, card))
+        if card.head is not Head.SIGMOID:
+            right += int(np.count_nonzero(said.argmax == held_out.truth[rows]))
+    accuracy = None if card.head is Head.SIGMOID else right / len(chosen)
+    return features.reference(features.joined(parts), card, accuracy)
 
 
 def cross_validated(card: ModelCard, held_out: HeldOut, dataset: Dataset) -> Evaluation:
-    """What heads said of pictures that they were neither fitted nor calibrated to.
+    """What heads said of pictures that they were neither fitted nor calibrated to, fold by fold.
 
-    Args:
-        card: of the model, calibrated on all of `held_out`; it says what is known.
-        held_out: of all pictures, in their order.
-        dataset: with folds.
+    The card is calibrated on all of `held_out`, which has all pictures in their order, and says
+    what is known.
     """
     logits, truth, groups, _ = held_out
     said = Predictions.of(logits.astype(np.float32), card)

@@ -121,15 +121,11 @@ def fit(
 
 
 def estimate_statistics(network: "keras.Model", images: Images) -> None:
-    """Give each batch normalization the mean and variance of the training part, in place.
+    """Give each batch normalization the mean and variance of up to 10,000 pictures, in place.
 
     Those that training leaves are moving averages of what earlier weights gave, and after a few
     steps mostly of what none gave: Keras keeps 0.99 of them a step. These are of the weights as
     they are, averaged over large batches (Izmailov et al. 2018, arXiv:1803.05407).
-
-    Args:
-        network: as fitted.
-        images: uint8, `[n, height, width, channels]`; up to 10,000 of them are used.
     """
     layers = [
         layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)

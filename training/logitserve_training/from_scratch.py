@@ -34,15 +34,7 @@ def open_checkpoint(
     resume: bool,
     take_best: bool,
 ) -> Iterator[Path]:
-    """Where the state of a training is kept until the block ends, or where it was interrupted.
-
-    Args:
-        folder: of the model.
-        recipe: what is made.
-        options: how.
-        reporter: told how to go on.
-        resume: whether a training that was interrupted goes on.
-        take_best: whether its best epoch is wanted instead.
+    """Where the state of a training is kept until the block ends, or since it was interrupted.
 
     Raises:
         OptionError: there is nothing to resume, it was another training, or it has no best epoch.

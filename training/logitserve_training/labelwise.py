@@ -31,13 +31,7 @@ class Labels:
     """What a model says of each label beside what is true, for any weights of the pictures."""
 
     def __init__(self, probabilities: Floats, answers: Outcomes, outcomes: Outcomes) -> None:
-        """Sort each label's pictures once.
-
-        Args:
-            probabilities: `[n, labels]`.
-            answers: `[n, labels]`, 1 where the model says that the label holds.
-            outcomes: `[n, labels]`, what is true.
-        """
+        """Sort each label's pictures once; all are `[n, labels]`."""
         self._answers, self._outcomes = answers, outcomes
         self._order = np.argsort(-probabilities, axis=0, kind="stable")
         ranked = np.take_along_axis(probabilities, self._order, axis=0)
@@ -74,11 +68,7 @@ class Labels:
         }
 
     def scores(self, groups: Groups | None = None) -> tuple[LabelScores, ...]:
-        """Of each label, each picture counting once; intervals by bootstrap.
-
-        Args:
-            groups: `[n]`, as `LabeledImages` has them.
-        """
+        """Of each label, each picture counting once; intervals by bootstrap over groups."""
         supports = self._outcomes.sum(axis=0)
 
         def figures(weights: Floats) -> dict[tuple[str, int], float]:

@@ -30,11 +30,7 @@ class Latency:
 
 
 def measure(predictor: Predictor) -> Latency:
-    """Time `Predictor.predict` on random pictures.
-
-    Args:
-        predictor: opened with one thread.
-    """
+    """Time `Predictor.predict`, opened with one thread, on random pictures."""
     generator = np.random.default_rng(0)
     shape = predictor.card.input.shape
     timed = []

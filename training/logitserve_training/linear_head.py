@@ -65,12 +65,7 @@ def fit(
 ) -> list[LinearHead]:
     """Fit a head for each decay at once, by Adam over all pictures, from 0.
 
-    Args:
-        head: which function the loss has fused; it takes logits.
-        forms: features of each form of the pictures, `[forms, n, k]`.
-        classes: `[n]`; of a sigmoid model `[n, labels]`.
-        decays: of the weights.
-        logits: of the head.
+    `forms` are the features of each form of the pictures, `[forms, n, k]`.
     """
     count, width = forms.shape[0] * forms.shape[1], forms.shape[2]
     shift, scale = forms[0].mean(axis=0), forms[0].std(axis=0)
@@ -109,13 +104,7 @@ def choose(
 ) -> Chosen:
     """The decay of the least cross-validated loss; whole groups are held out at a time.
 
-    Args:
-        head: as `fit`.
-        forms: as `fit`; held out are the pictures themselves, `forms[0]`.
-        classes: as `fit`.
-        groups: `[n]`; None makes each picture one of its own.
-        logits: of the head.
-        reporter: shows how far it is.
+    Held out are the pictures themselves, `forms[0]`; without groups each is one of its own.
     """
     rows = np.arange(len(classes))
     if len(rows) > _MOST:
@@ -149,19 +138,9 @@ def cross_validated(
     logits: int,
     reporter: Reporter,
 ) -> Floats:
-    """What is said of each fold by a head that was fitted to the others, with a decay chosen there.
+    """What is said of each fold by a head that was fitted to the others, `[n, logits]`.
 
-    Args:
-        head: as `fit`.
-        forms: as `fit`.
-        classes: as `fit`.
-        groups: as `choose`.
-        folds: rows; each picture is in one of them.
-        logits: of the head.
-        reporter: shows how far it is.
-
-    Returns:
-        `[n, logits]`.
+    The decay is chosen there too. Each picture is in one of the folds.
     """
     said = np.zeros((len(classes), logits))
     for fold in folds:

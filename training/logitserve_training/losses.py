@@ -20,12 +20,7 @@ LARGEST: Final = 10.0
 
 
 def fused(head: Head, weights: Weights | None = None) -> Any:
-    """The loss of a head, from logits.
-
-    Args:
-        head: which function it has fused.
-        weights: of the labels; None counts every picture once.
-    """
+    """The loss of a head, from logits; without weights every picture counts once."""
     if head is Head.SOFTMAX:
         each = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=None)
         if weights is None:
@@ -51,13 +46,7 @@ def fused(head: Head, weights: Weights | None = None) -> Any:
 def balancing(head: Head, classes: Classes, logits: int) -> Weights:
     """Weights under which every class, or the yes and no of every label, count the same.
 
-    Args:
-        head: of the model.
-        classes: of the training part, `[n]`; of a sigmoid model `[n, labels]`.
-        logits: of the network.
-
-    Returns:
-        1 where they are balanced already, or where a label has no yes or no no.
+    They are 1 where these are balanced already, or where a label has no yes or no no.
     """
     if head is Head.SOFTMAX:
         counts = np.bincount(classes, minlength=logits)
@@ -73,11 +62,8 @@ def unweigh(network: "keras.Model", weights: Weights) -> None:
     """Take out of the logits what the weights put in, so that they speak of the true shares.
 
     Weighted by w, the best softmax is proportional to p·w and the best odds are w times the true
-    ones; either way the logit is too high by ln w (Menon et al. 2020, arXiv:2007.07314).
-
-    Args:
-        network: as fitted with these weights; the bias of its last layer changes.
-        weights: `[logits]`.
+    ones; either way the logit is too high by ln w (Menon et al. 2020, arXiv:2007.07314). So the
+    bias of the last layer changes.
     """
     bias = network.layers[-1].bias
     bias.assign(bias - np.log(weights))

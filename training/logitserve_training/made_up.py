@@ -34,14 +34,8 @@ FONTS: Final = ("DejaVuSans", "DejaVuSerif", "DejaVuSansMono-Oblique", "STIXGene
 def make(digits: Images, spec: InputSpec, seed: int, *, count: int) -> Images:
     """Make up so many of each kind, and two or three times as many of signs and textures.
 
-    Args:
-        digits: prepared pictures of digits, which pairs and halves are made of.
-        spec: what the network takes.
-        seed: of what is made.
-        count: pictures of each kind.
-
-    Returns:
-        uint8, `[n, height, width, 1]`.
+    Pairs and halves are made of prepared pictures of digits. Returns uint8, `[n, height, width,
+    1]`.
     """
     generator = np.random.default_rng([seed, 411])
     kinds = [_sign, _sign, _sign, _scrawl, _pairs(digits[..., 0]), _halves(digits[..., 0])]

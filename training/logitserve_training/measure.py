@@ -95,12 +95,7 @@ class Measured:
 
 
 def measure(predictor: Predictor, evaluation: Evaluation) -> Measured:
-    """Measure a calibrated model file.
-
-    Args:
-        predictor: opened with one thread.
-        evaluation: of it on the test part.
-    """
+    """Measure a calibrated model file, opened with one thread, and evaluated on the test part."""
     card, said, truth = predictor.card, evaluation.predictions, evaluation.classes
     raw = said.uncalibrated(card)
     gains = losses(card.head, said.logits, truth) - evaluation.losses

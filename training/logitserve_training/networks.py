@@ -34,11 +34,7 @@ class PixelStatistics:
 
     @classmethod
     def of(cls, images: Images) -> Self:
-        """Measure.
-
-        Args:
-            images: uint8, `[n, height, width, channels]`.
-        """
+        """Measure pictures."""
         counts = np.bincount(images.ravel(), minlength=256)
         levels = np.arange(256) / 255
         mean = float(np.average(levels, weights=counts))

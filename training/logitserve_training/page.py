@@ -3,7 +3,7 @@
 import base64
 import io
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -13,6 +13,7 @@ from PIL import Image
 
 from logitserve.inference import heads
 from logitserve.inference.card import Head, ModelCard, Scores
+from logitserve.inference.facts import facts
 from logitserve_training import figures
 from logitserve_training.baseline import MAJORITY, Comparison
 from logitserve_training.datasets.dataset import Images
@@ -50,16 +51,9 @@ def render(
     comparison: Comparison | None = None,
     robustness: Sequence[Row] = (),
 ) -> str:
-    """The page.
+    """The page of a calibrated model: what was measured of its file on the test part.
 
-    Args:
-        card: of the model, calibrated.
-        evaluation: on the test part.
-        measured: of the same file.
-        learning: the learning curves, where they are known.
-        confusion: the confusion matrix, where there is one.
-        comparison: with the majority, where it was made.
-        robustness: on disturbed pictures, where it was measured.
+    Of what was not measured nothing is shown.
     """
     environment = Environment(
         loader=PackageLoader("logitserve_training"),
@@ -71,6 +65,7 @@ def render(
         {name: made and svg(made) for name, made in _drawn(card, measured).items()},
         learning=learning and svg(learning),
         card=card,
+        measured=measured,
         pictures=len(evaluation.classes),
         folds=_folds(card),
         tiles=list(_tiles(evaluation, measured)),
@@ -82,16 +77,11 @@ def render(
         method=_method(card),
         calibration_rows=list(_calibration_rows(card, evaluation, measured)),
         few=FEW,
-        null=measured.null,
-        gain=measured.gain,
-        coverage=measured.coverage,
         coverage_by_label=_coverage_by_label(measured.coverage_by_label),
-        strangers=measured.strangers,
         unknown=_unknown(evaluation),
         disturbed=_disturbed(robustness),
         disturbed_means=list(means(list(robustness))),
-        latency=measured.latency,
-        facts=list(_facts(card)),
+        facts=list(facts(card)),
     )
 
 
@@ -250,41 +240,9 @@ def _folds(card: ModelCard) -> int | None:
     return None if card.dataset is None else card.dataset.folds
 
 
-def _facts(card: ModelCard) -> Iterator[tuple[str, str]]:
-    spec = card.input
-    yield "head", card.head
-    yield "labels", ", ".join(card.labels)
-    yield "input", f"{spec.height}×{spec.width}×{spec.channels}, fit: {spec.fit}"
-    if card.scaling is not None:
-        yield "scaling", ", ".join(f"×{s.scale:.4g} {s.bias:+.4g}" for s in card.scaling)
-    else:
-        yield "temperature", f"{card.temperature:.4g}"
-    if card.thresholds is not None:
-        yield "thresholds", ", ".join(f"{threshold:.3g}" for threshold in card.thresholds)
-    if card.dataset is not None:
-        data = card.dataset
-        yield "data", data.name
-        parts = f"{data.train:,} to fit, {data.validation:,} to choose on, {data.test:,} to measure"
-        if data.folds is not None:
-            parts = f"{data.train:,}, all fitted to; figures by {data.folds}-fold cross-validation"
-        yield "pictures", parts
-        yield "SHA-256 of the data", data.sha256
-    if card.training is not None:
-        yield "recipe", f"{card.training.recipe}, seed {card.training.seed}"
-        yield "settings", _pairs(card.training.settings)
-        yield "libraries", _pairs(card.training.libraries)
-    yield "created", f"{card.created:%Y-%m-%d %H:%M} UTC"
-    yield "license of the weights", card.license
-
-
 def _named(metric: str) -> str:
     return _NAMES.get(metric, metric.replace("_", " "))
 
 
 def _stated(metric: str, value: float) -> str:
     return f"{value:.2%}" if metric in SHARES else f"{value:.4f}"
-
-
-def _pairs(values: dict[str, Any]) -> str:
-    shown = {key: value for key, value in values.items() if value is not None}
-    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in shown.items())

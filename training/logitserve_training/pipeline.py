@@ -20,6 +20,7 @@ from logitserve_training.datasets.dataset import Dataset
 from logitserve_training.errors import NotBetterError, OptionError
 from logitserve_training.evaluate import Evaluation, evaluate
 from logitserve_training.finish import HeldOut, finish
+from logitserve_training.interruption import also_by_sigterm
 from logitserve_training.progress import Reporter
 from logitserve_training.recipes import Options, Recipe, Source
 from logitserve_training.statistics.intervals import Paired
@@ -88,7 +89,7 @@ def train(
     if backbone is not None:
         recipe = backbone.recipe_of(recipe)
     publication = ModelRepository(models).publication(name or recipe.name)
-    with publication as draft, ExitStack() as until_published:
+    with also_by_sigterm(), publication as draft, ExitStack() as until_published:
         _require_space(draft.folder, backbone)
         recipe, dataset = sources.load(recipe, data, reporter)
         held_out: HeldOut | None = None
@@ -105,12 +106,13 @@ def train(
         else:
             network, held_out = on_top.fit_head(backbone, recipe, dataset, reporter)
             epochs = []
+        drawn = scenes.drawn(count=_GOLDEN_SCENES) if recipe.source is Source.SCENES else None
         card = _card(
             recipe,
             options,
             name=name or recipe.name,
             version=draft.version,
-            goldens=_goldens(network, recipe),
+            goldens=export.draw_goldens(network, recipe.input, drawn),
             dataset=dataset.info,
             backbone=backbone,
         )
@@ -121,7 +123,7 @@ def train(
             proto = export.to_onnx(network, recipe.input, novelty=recipe.strangers > 0)
         export.write(proto, card, draft.folder / MODEL_FILE)
         _compare(network, draft.folder / MODEL_FILE, dataset, reporter)
-        finished = finish(
+        card, evaluation = finish(
             draft.folder,
             proto,
             card,
@@ -130,14 +132,13 @@ def train(
             reporter=reporter,
             held_out=held_out,
         )
-        evaluation = finished.evaluation
         _compare_versions(
             models / card.name, draft.version, evaluation, dataset, reporter, if_better=if_better
         )
     path = models / card.name / card.version / MODEL_FILE
     how = f" ({len(dataset.folds)}-fold cross-validation)" if dataset.folds else ""
     reporter.line(f"published {path}: {_summary(evaluation)}{how}")
-    told = tuple(advice.lines(finished.card, evaluation, dataset, held_out))
+    told = tuple(advice.lines(card, evaluation, dataset, held_out))
     return Published(card.name, card.version, path, evaluation.metrics, told)
 
 
@@ -154,11 +155,6 @@ def _require_space(folder: Path, backbone: Backbone | None) -> None:
             f"{folder.parent} has {free / 1e6:.0f} MB free, and a training needs "
             f"{needed / 1e6:.0f}: free some, or choose another place with --models"
         )
-
-
-def _goldens(network: Any, recipe: Recipe) -> tuple[Golden, ...]:
-    pictures = scenes.drawn(count=_GOLDEN_SCENES) if recipe.source is Source.SCENES else None
-    return export.draw_goldens(network, recipe.input, pictures)
 
 
 def _card(
@@ -249,9 +245,8 @@ def _compare_versions(
         reporter.line(f"version {card.version} {what} pictures: not compared")
         return
     paired = Paired.of(evaluation.is_right, evaluate(predictor, dataset.test).is_right)
-    verdict = "no difference beyond chance"
-    if paired.p < 0.05:
-        verdict = "better" if paired.only_first > paired.only_second else "WORSE"
+    said = {"cannot tell": "no difference beyond chance", "worse": "WORSE"}
+    verdict = said.get(paired.verdict, paired.verdict)
     found = (
         f"beside version {card.version}: right where that is wrong on {paired.only_first} test "
         f"pictures, wrong where that is right on {paired.only_second} (p {paired.p:.2g}, McNemar): "

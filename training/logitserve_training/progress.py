@@ -1,6 +1,5 @@
 """Long work shown: a moving bar on a terminal, plain lines elsewhere."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -34,24 +33,13 @@ class Reporter:
 
     @contextmanager
     def steps(self, title: str, total: int) -> Iterator[Advance]:
-        """Show the steps of one piece of work; nothing is shown outside a terminal.
-
-        Args:
-            title: what the work is.
-            total: steps that it takes.
-        """
+        """Show the steps of one piece of work; nothing is shown outside a terminal."""
         with self._bar(title, total, 0, MofNCompleteColumn()) as advance:
             yield advance
 
     @contextmanager
     def bytes(self, title: str, total: int, *, done: int = 0) -> Iterator[Advance]:
-        """Show a transfer; outside a terminal, a line when it starts and each quarter.
-
-        Args:
-            title: what is transferred.
-            total: bytes in all.
-            done: bytes that were there already.
-        """
+        """Show a transfer in bytes; outside a terminal, a line when it starts and each quarter."""
         if self._console.is_terminal:
             with self._bar(title, total, done, DownloadColumn(), TransferSpeedColumn()) as advance:
                 yield advance
@@ -84,15 +72,3 @@ class Reporter:
         ) as progress:
             task = progress.add_task(title, total=total, completed=done)
             yield lambda count: progress.advance(task, count)
-
-
-class Stopwatch:
-    """Seconds since it was made."""
-
-    def __init__(self) -> None:
-        self._start = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """Elapsed, on the monotonic clock."""
-        return time.monotonic() - self._start

@@ -24,7 +24,6 @@ from logitserve_training.datasets.dataset import PARTS, Dataset
 from logitserve_training.epochs import Epoch
 from logitserve_training.errors import OptionError
 from logitserve_training.finish import finish
-from logitserve_training.linear_head import Array
 from logitserve_training.on_top import fit_head
 from logitserve_training.progress import Reporter
 from logitserve_training.report import METRICS_FILE
@@ -74,11 +73,14 @@ def recalibrate(
     if card.training is not None and "backbone" in card.training.settings:
         published = Apart.of(proto, card)
         again, held_out = fit_head(published.backbone, recipe, dataset, reporter)
-        _require_same_head(published.head.kernel, again.head.kernel)
+        weights = published.head.kernel
+        if np.abs(again.head.kernel - weights).max() > _SAME * np.abs(weights).max():
+            # What cross-validation says of another head would calibrate this one wrongly.
+            raise OptionError("this version fits another head to these pictures: train it again")
     making = _replacement(file.parent) if in_place else repository.publication(name)
     with making as draft:
         card = card.model_copy(update={"version": draft.version})
-        finished = finish(
+        card, _ = finish(
             draft.folder,
             proto,
             card,
@@ -87,8 +89,8 @@ def recalibrate(
             reporter=reporter,
             held_out=held_out,
         )
-    reporter.line(f"published {models / name / finished.card.version / MODEL_FILE}")
-    return finished.card
+    reporter.line(f"published {models / name / card.version / MODEL_FILE}")
+    return card
 
 
 def _with_new_goldens(file: Path) -> ModelCard:
@@ -122,12 +124,6 @@ def _require_same_data(card: ModelCard, dataset: Dataset) -> None:
             f"({', '.join(differing)} differ), so pictures that it learned from would be held "
             "out; train it again"
         )
-
-
-def _require_same_head(published: Array, again: Array) -> None:
-    """What cross-validation says of another head would calibrate this one wrongly."""
-    if np.abs(again - published).max() > _SAME * np.abs(published).max():
-        raise OptionError("this version fits another head to these pictures: train it again")
 
 
 def _epochs(version: Path) -> list[Epoch]:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from logitserve.inference.card import Fit, Head, InputSpec, ModelCard
 from logitserve.inference.naming import absent
@@ -55,37 +55,38 @@ class Schedule(StrEnum):
     """Up from 0 during the first twentieth of the steps, then down to 0 along a cosine."""
 
 
+def _require(checks: dict[str, bool]) -> None:
+    for requirement, is_met in checks.items():
+        if not is_met:
+            raise OptionError(requirement)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What a user may change about a recipe.
+    """What a user may change about a recipe: of each field its help and, where needed, its metavar.
 
     Raises:
         OptionError: a value that cannot be used; it names the option as the command line does.
     """
 
-    optimizer: Optimizer = Optimizer.ADAM
-    learning_rate: float = 1e-3
-    """Above 0; the largest of the schedule."""
-    epochs: int = 20
-    """Passes over the training part, at least 1."""
-    batch_size: int = 128
-    """Pictures a step, at least 1."""
-    weight_decay: float = 0.0
-    """Decoupled: each step takes this × learning rate of every weight (not of biases)."""
-    seed: int = 0
-    """0 to 2³² − 1; the same one gives the same weights on the same machine."""
+    optimizer: Annotated[Optimizer, "how the weights follow the gradient"] = Optimizer.ADAM
+    learning_rate: Annotated[float, "the largest of the schedule"] = 1e-3
+    epochs: Annotated[int, "passes over the training part"] = 20
+    batch_size: Annotated[int, "pictures a step"] = 128
+    weight_decay: Annotated[float, "decoupled from the gradient"] = 0.0
+    """Each step takes this × learning rate of every weight (not of biases)."""
+    seed: Annotated[int, "the same one gives the same weights on the same machine"] = 0
 
     def __post_init__(self) -> None:
-        checks = {
-            "--learning-rate must be above 0": 0 < self.learning_rate < math.inf,
-            "--epochs must be at least 1": self.epochs >= 1,
-            "--batch-size must be at least 1": self.batch_size >= 1,
-            "--weight-decay must be 0 or more": 0 <= self.weight_decay < math.inf,
-            "--seed must be 0 to 4294967295": 0 <= self.seed < 2**32,
-        }
-        for requirement, is_met in checks.items():
-            if not is_met:
-                raise OptionError(requirement)
+        _require(
+            {
+                "--learning-rate must be above 0": 0 < self.learning_rate < math.inf,
+                "--epochs must be at least 1": self.epochs >= 1,
+                "--batch-size must be at least 1": self.batch_size >= 1,
+                "--weight-decay must be 0 or more": 0 <= self.weight_decay < math.inf,
+                "--seed must be 0 to 4294967295": 0 <= self.seed < 2**32,
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,51 +122,66 @@ class FolderOptions:
         OptionError: a value that cannot be used; it names the option as the command line does.
     """
 
-    head: Head | None = None
-    """Softmax or binary, where each picture has one class of two; of a table whose cells may be a
-    class of several words or several labels, softmax or sigmoid says which."""
-    class_by: str | None = None
-    """Where the class stands, if it may be in two places: `first` or `last` of nested folders, a
-    column of the table, or a regular expression for the beginning of the file names."""
-    image_size: tuple[int, int] | None = None
-    """Height and width that the network takes, pixels."""
-    channels: Literal[1, 3] | None = None
-    group_by: str | None = None
-    """A column of labels.csv, or a regular expression for the beginning of the file names.
-
-    Pictures of one group, say of one drive or person, are kept in one part."""
-    test_groups: tuple[str, ...] = ()
-    """The groups to test on."""
-    test_split: float = 0.15
-    """Share of the pictures to test on, where no groups are named."""
-    validation_split: float = 0.15
-    folds: int | None = None
-    """In place of a test part: parts that are tested on in turn, by heads fitted to the others."""
-    flip: bool | None = None
-    """Whether training pictures are mirrored."""
-    crop: float = 0.2
-    """By how much they grow, shrink and move, as a fraction."""
-    color: float = 0.3
-    """By how much their light and colors vary, as a logarithm."""
+    head: Annotated[
+        Head | None,
+        "softmax: one class each; sigmoid: any number of labels, where a table may mean either; "
+        "binary: one logit for two classes",
+    ] = None
+    class_by: Annotated[
+        str | None,
+        "where the class stands, if that may be in two places: which of nested folders, which "
+        "column of the table, or a regular expression for the beginning of the file names",
+        "first|last|COLUMN|REGEX",
+    ] = None
+    image_size: Annotated[
+        tuple[int, int] | None, "pixels that the network takes: 64 or HEIGHTxWIDTH", "SIZE"
+    ] = None
+    channels: Annotated[Literal[1, 3] | None, "1: luminance; 3: color"] = None
+    group_by: Annotated[
+        str | None,
+        "keep pictures of one drive, person … in one part: a column of labels.csv, or a regular "
+        "expression for the beginning of the file names",
+        "COLUMN|REGEX",
+    ] = None
+    test_groups: Annotated[
+        tuple[str, ...], "the groups to test on, which nothing is trained or chosen on", "GROUP,…"
+    ] = ()
+    test_split: Annotated[float, "share to test on, where no groups are named [0.15]"] = 0.15
+    validation_split: Annotated[float, "share to choose on [0.15]"] = 0.15
+    folds: Annotated[
+        int | None,
+        "with --backbone, of few pictures: test on all of them, in so many parts in turn",
+    ] = None
+    flip: Annotated[bool | None, "mirror training pictures", "yes|no"] = None
+    crop: Annotated[float, "how much they grow, shrink and move [0.2]"] = 0.2
+    color: Annotated[float, "how much their light and colors vary [0.3]"] = 0.3
+    """As a logarithm."""
 
     def __post_init__(self) -> None:
-        checks = {
-            "--image-size must be 8 to 1024 pixels a side": all(
-                8 <= side <= 1024 for side in self.image_size or ()
-            ),
-            "--test-split must be above 0, and at most 0.5": 0 < self.test_split <= 0.5,
-            "--validation-split must be above 0, and at most 0.5": 0 < self.validation_split <= 0.5,
-            "--crop must be 0 to 0.5": 0 <= self.crop <= 0.5,
-            "--color must be 0 to 1": 0 <= self.color <= 1,
-            "--folds must be 2 to 20": self.folds is None or 2 <= self.folds <= 20,
-            "--folds tests on every group in turn: leave --test-groups out": (
-                self.folds is None or not self.test_groups
-            ),
-            "--test-groups needs --group-by": not self.test_groups or self.group_by is not None,
-        }
-        for requirement, is_met in checks.items():
-            if not is_met:
-                raise OptionError(requirement)
+        _require(
+            {
+                "--image-size must be 8 to 1024 pixels a side": all(
+                    8 <= side <= 1024 for side in self.image_size or ()
+                ),
+                "--test-split must be above 0, and at most 0.5": 0 < self.test_split <= 0.5,
+                "--validation-split must be above 0, and at most 0.5": (
+                    0 < self.validation_split <= 0.5
+                ),
+                "--crop must be 0 to 0.5": 0 <= self.crop <= 0.5,
+                "--color must be 0 to 1": 0 <= self.color <= 1,
+                "--folds must be 2 to 20": self.folds is None or 2 <= self.folds <= 20,
+                "--folds tests on every group in turn: leave --test-groups out": (
+                    self.folds is None or not self.test_groups
+                ),
+                "--test-groups needs --group-by": not self.test_groups or self.group_by is not None,
+            }
+        )
+
+
+DIGIT_INPUT: Final = InputSpec(height=28, width=28, channels=1, fit=Fit.DIGIT)
+SCENE_INPUT: Final = InputSpec(height=56, width=56, channels=1, fit=Fit.PAD)
+"""Padded, because a stretched digit is another shape than those that were learned."""
+DIGITS: Final = tuple("0123456789")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,11 +194,11 @@ class Recipe:
     takes: str
     """How long, on two cores, as a person would say it."""
     network: NetworkName
-    head: Head
-    labels: tuple[str, ...]
-    class_of: tuple[int, ...]
+    head: Head = Head.SOFTMAX
+    labels: tuple[str, ...] = DIGITS
+    class_of: tuple[int, ...] = tuple(range(10))
     """For each class of the data set, the index of its label."""
-    input: InputSpec
+    input: InputSpec = DIGIT_INPUT
     source: Source = Source.MNIST
     options: Options
     """The defaults, chosen on the validation part."""
@@ -213,11 +229,6 @@ FOLDS_NEED_A_BACKBONE: Final = (
     "would be trained anew for each fold, and without a part that says when to stop"
 )
 
-DIGIT_INPUT: Final = InputSpec(height=28, width=28, channels=1, fit=Fit.DIGIT)
-SCENE_INPUT: Final = InputSpec(height=56, width=56, channels=1, fit=Fit.PAD)
-"""Padded, because a stretched digit is another shape than those that were learned."""
-DIGITS: Final = tuple("0123456789")
-
 _LIKE_A_HAND: Final = Augmentation(
     rotation=12.0, scale=0.12, shear=0.15, shift=1.5, elastic=0.6, until=0.85
 )
@@ -230,10 +241,6 @@ RECIPES: Final = {
             description="Which digit is it? One linear layer: the baseline.",
             takes="2 minutes",
             network=NetworkName.LINEAR,
-            head=Head.SOFTMAX,
-            labels=DIGITS,
-            class_of=tuple(range(10)),
-            input=DIGIT_INPUT,
             options=Options(epochs=20, weight_decay=0.1),
             averaged_epochs=2,
         ),
@@ -242,21 +249,14 @@ RECIPES: Final = {
             description="Which digit is it? The lecture's network of 25, 15 and 10 units.",
             takes="2 minutes",
             network=NetworkName.MLP,
-            head=Head.SOFTMAX,
-            labels=DIGITS,
-            class_of=tuple(range(10)),
-            input=DIGIT_INPUT,
             options=Options(epochs=30, weight_decay=0.1),
             averaged_epochs=2,
         ),
         Recipe(
             name="digits",
-            description="Which digit is it? Also where it is disturbed; and is it one?",
+            description="Which digit is it? For noisy pictures too; says what is no digit.",
             takes="55 minutes",
             network=NetworkName.DEEP_RESIDUAL_CNN,
-            head=Head.SOFTMAX,
-            labels=DIGITS,
-            class_of=tuple(range(10)),
             input=DIGIT_INPUT.model_copy(update={"as_sent": True}),
             options=Options(learning_rate=3e-3, epochs=56, weight_decay=0.05),
             schedule=Schedule.COSINE,
@@ -273,7 +273,6 @@ RECIPES: Final = {
             head=Head.BINARY,
             labels=("other", "zero"),
             class_of=(1, 0, 0, 0, 0, 0, 0, 0, 0, 0),
-            input=DIGIT_INPUT,
             options=Options(epochs=30, weight_decay=0.1),
             averaged_epochs=2,
         ),
@@ -283,8 +282,6 @@ RECIPES: Final = {
             takes="20 minutes",
             network=NetworkName.SCENE_CNN,
             head=Head.SIGMOID,
-            labels=DIGITS,
-            class_of=tuple(range(10)),
             input=SCENE_INPUT,
             source=Source.SCENES,
             options=Options(learning_rate=2e-3, epochs=8, batch_size=64, weight_decay=0.05),
@@ -296,7 +293,6 @@ RECIPES: Final = {
             description="Trained on a folder of pictures.",
             takes="1 minute for a few hundred pictures",
             network=NetworkName.PHOTO_CNN,
-            head=Head.SOFTMAX,
             labels=(),
             class_of=(),
             input=InputSpec(height=60, width=80, channels=3, fit=Fit.STRETCH),

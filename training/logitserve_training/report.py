@@ -2,15 +2,14 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from logitserve.inference.card import ModelCard
 from logitserve.inference.repository import REPORT_PAGE
@@ -20,6 +19,7 @@ from logitserve_training.datasets.dataset import Images
 from logitserve_training.epochs import Epoch
 from logitserve_training.evaluate import Evaluation
 from logitserve_training.measure import Measured
+from logitserve_training.plots import empty
 from logitserve_training.robustness import Row
 
 METRICS_FILE: Final = "metrics.json"
@@ -43,17 +43,9 @@ def write(
     comparison: Comparison | None = None,
     robustness: Sequence[Row] = (),
 ) -> None:
-    """Write the report.
+    """Write the report into a new folder; `images` are the test part's pictures.
 
-    Args:
-        folder: is made.
-        card: of the model.
-        epochs: how the fit went.
-        evaluation: on the test part.
-        images: the test part's pictures, uint8 `[n, height, width, channels]`.
-        measured: of the same file.
-        comparison: with the majority, where it was made.
-        robustness: on disturbed pictures, where it was measured.
+    What was not measured is left out.
     """
     folder.mkdir()
     document = _figures(card, epochs, evaluation, measured)
@@ -68,35 +60,17 @@ def write(
             card,
             evaluation,
             measured,
-            learning=learning_curves(card, epochs) if epochs else None,
+            learning=figures.learning_curves(card.name, epochs) if epochs else None,
             confusion=None if confusion is None else confusion_matrix(card, confusion),
             comparison=comparison,
             robustness=robustness,
         )
     )
     if confusion is not None:
-        _save(worst_mistakes(card, evaluation, images), folder / WORST_MISTAKES)
-
-
-def learning_curves(card: ModelCard, epochs: Sequence[Epoch]) -> Figure:
-    """Loss and error rate after each epoch, training beside validation, on log scales."""
-    figure = figures.figure(f"{card.name}: learning curves", (4.6, 5.2))
-    loss_axes, error_axes = figure.subplots(2, 1, sharex=True)
-    _curves(
-        loss_axes,
-        "loss (nats)",
-        [epoch.loss for epoch in epochs],
-        [epoch.validation_loss for epoch in epochs],
-    )
-    _curves(
-        error_axes,
-        "wrong answers",
-        [1 - epoch.accuracy for epoch in epochs],
-        [1 - epoch.validation_accuracy for epoch in epochs],
-    )
-    error_axes.yaxis.set_major_formatter(FuncFormatter(_percent))
-    loss_axes.legend(frameon=False)
-    return figure
+        # Without the date and the library's version the same figures give the same bytes.
+        worst_mistakes(card, evaluation, images).savefig(
+            folder / WORST_MISTAKES, dpi=110, metadata={"Software": None}
+        )
 
 
 def confusion_matrix(card: ModelCard, counts: npt.NDArray[np.int64]) -> Figure:
@@ -104,7 +78,7 @@ def confusion_matrix(card: ModelCard, counts: npt.NDArray[np.int64]) -> Figure:
     size = len(card.labels)
     accuracy = np.trace(counts) / counts.sum()
     side = 1.2 + max(0.4 * size, 2.4)
-    figure = figures.figure(
+    figure = empty(
         f"{card.name}: {accuracy:.2%} of {counts.sum():,} test pictures right", (side, side)
     )
     axes = figure.subplots()
@@ -136,7 +110,7 @@ def worst_mistakes(card: ModelCard, evaluation: Evaluation, images: Images) -> F
     of_truth = predictions.probabilities[wrong, classes[wrong]]
     order = wrong[np.argsort(of_truth, kind="stable")]
     rows, columns = _MISTAKES
-    figure = figures.figure(
+    figure = empty(
         f"{card.name}: the worst of {len(wrong):,} mistakes among {len(classes):,} test pictures",
         (1.25 * columns, 1.6 * rows),
     )
@@ -144,7 +118,7 @@ def worst_mistakes(card: ModelCard, evaluation: Evaluation, images: Images) -> F
     for axes in cells:
         axes.set_axis_off()
     for axes, index in zip(cells, order, strict=False):
-        _picture(axes, images[index])
+        axes.imshow(images[index].squeeze(), cmap="gray", vmin=0, vmax=255)
         said = predictions.argmax[index]
         axes.set_title(
             f"{card.labels[classes[index]]}, not {card.labels[said]}\n"
@@ -164,7 +138,7 @@ def _figures(
         "labels": card.labels,
         "test": evaluation.metrics,
         "test_intervals": evaluation.intervals,
-        "epochs": [epoch.to_json() for epoch in epochs],
+        "epochs": [asdict(epoch) for epoch in epochs],
         **measured.to_json(),
     }
     if card.calibration is not None:
@@ -172,37 +146,3 @@ def _figures(
     if evaluation.confusion is not None:
         document["confusion"] = evaluation.confusion.tolist()
     return document
-
-
-def _curves(axes: Axes, quantity: str, train: Sequence[float], validation: Sequence[float]) -> None:
-    numbers = np.arange(1, len(train) + 1)
-    marker = "o" if len(train) == 1 else ""
-    axes.plot(
-        numbers, train, marker=marker, color=figures.BEFORE_COLOR, label="training, meanwhile"
-    )
-    axes.plot(
-        numbers, validation, marker=marker, color=figures.MAIN_COLOR, label="validation, after"
-    )
-    if min([*train, *validation]) > 0:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(axis="y", color=figures.GRID_COLOR)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set(xlabel="epoch", ylabel=quantity)
-
-
-def _picture(axes: Axes, image: npt.NDArray[np.uint8]) -> None:
-    gray = image.shape[2] == 1
-    axes.imshow(image[:, :, 0] if gray else image, cmap="gray" if gray else None, vmin=0, vmax=255)
-
-
-def _percent(value: float, _position: Any) -> str:
-    return f"{100 * value:g} %"
-
-
-def _save(figure: Figure, path: Path) -> None:
-    # Without the date and the library's version the same figures give the same bytes.
-    figure.savefig(path, dpi=110, metadata={"Software": None})

@@ -94,7 +94,7 @@ def means(rows: list[Row]) -> Iterator[tuple[str, float, float, float, int]]:
         "like one of the families": [
             row for row in rows if row.like is not None and row.group != "training"
         ],
-        "families of `disturb`": [row for row in rows if row.group == "training"],
+        "the families themselves": [row for row in rows if row.group == "training"],
     }
     for name, group in groups.items():
         if group:
@@ -111,9 +111,11 @@ def _row(
     shown: Images,
 ) -> Row:
     card = predictor.card
+    if images.shape[3] == 1:  # as somebody sends them: without an axis for their one channel
+        images = images[..., 0]
     said = Predictions.concatenated(
         [
-            predictor.predict(preprocessing.prepare(list(_sent(part)), card.input))
+            predictor.predict(preprocessing.prepare(list(part), card.input))
             for part in np.array_split(images, -(-len(images) // _BATCH))
         ]
     )
@@ -141,8 +143,3 @@ def _row(
         set_size=size,
         shown=shown,
     )
-
-
-def _sent(images: Images) -> Images:
-    """As somebody sends them: gray pictures without an axis for their one channel."""
-    return images[..., 0] if images.shape[3] == 1 else images

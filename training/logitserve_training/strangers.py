@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
-from scipy.stats import rankdata
+from sklearn.metrics import roc_auc_score
 
 from logitserve.inference import preprocessing
 from logitserve.inference.card import InputSpec
@@ -66,12 +66,9 @@ class Strangers:
 
 
 def measure(predictor: Predictor, at_home: Predictions, *, count: int) -> Strangers:
-    """Show a model what it was not made for.
+    """Show a model what it was not made for, `count` pictures of each kind.
 
-    Args:
-        predictor: of a softmax model that tells what is known.
-        at_home: what it said of the test part.
-        count: pictures of each kind.
+    It is a softmax model that tells what is known; `at_home` is what it said of the test part.
     """
     predictions = {
         kind: predictor.predict(pictures(kind, predictor.card.input, count=count)) for kind in KINDS
@@ -95,13 +92,9 @@ def pictures(kind: str, spec: InputSpec, *, count: int) -> preprocessing.Prepare
 
 
 def auroc(positive: Floats, negative: Floats) -> float:
-    """Area under the ROC curve: the chance that a positive is larger, ties counting one half.
-
-    Mann and Whitney 1947. Both are `[n]`, of any length.
-    """
-    ranks = rankdata(np.concatenate([positive, negative]))[: len(positive)]
-    above = ranks.sum() - len(positive) * (len(positive) + 1) / 2
-    return float(above / (len(positive) * len(negative)))
+    """The chance that a positive is larger, ties counting one half; both `[n]`, of any length."""
+    is_positive = np.repeat([1, 0], [len(positive), len(negative)])
+    return float(roc_auc_score(is_positive, np.concatenate([positive, negative])))
 
 
 def _novelties(said: Predictions) -> Floats:

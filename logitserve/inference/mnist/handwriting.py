@@ -83,13 +83,9 @@ class Pieces(NamedTuple):
 
 
 def find(ink: Gray) -> Mask:
-    """Where there is handwriting, and a pixel around it.
+    """Where there is handwriting in an overview, 0 on paper to 255, and a pixel around it.
 
-    Args:
-        ink: of an overview, 0 on paper to 255.
-
-    Returns:
-        all False where nothing is handwriting.
+    All False where nothing is handwriting.
     """
     on = _without_frame(ink > ink.max() // INK)
     ruled = lines(on)
@@ -164,9 +160,7 @@ def _crossings(on: Mask, widest: float) -> list[tuple[float, float, int, int]]:
 def lines(on: Mask, widest: float = WIDEST_LINE) -> list[Line]:
     """Straight lines of ink from border to border, the ruled ones and any other.
 
-    Args:
-        on: where there is ink.
-        widest: width of a line at most, as a share of the longer side.
+    `widest` is the width of a line at most, as a share of the longer side.
     """
     crossings = _crossings(on, widest * max(on.shape))
     if not 2 <= len(crossings) <= MOST_CROSSINGS:

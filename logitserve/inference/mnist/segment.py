@@ -45,12 +45,7 @@ def _border(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def quantile(values: npt.NDArray[np.generic], share: float) -> float:
-    """`np.quantile` of at least one value, linear between two; of some hundred in a tenth of it.
-
-    Args:
-        values: one-dimensional.
-        share: of the values that are below, 0 to 1.
-    """
+    """`np.quantile` of at least one value, linear between two; of some hundred in a tenth of it."""
     ordered = np.sort(values)
     last = len(ordered) - 1
     position = share * last
@@ -98,9 +93,7 @@ class Scene(NamedTuple):
 def observe(image: Gray, sent: tuple[int, ...]) -> Scene:
     """Look at the whole image.
 
-    Args:
-        image: uint8, `[h, w]`.
-        sent: the shape that it had before it was shrunk, which tells photographs from drawings.
+    `sent` is its shape before it was shrunk, which tells photographs from drawings.
     """
     photograph = max(sent) >= PHOTOGRAPH_SIDE
     middle = _middle(image) if photograph else image
@@ -208,12 +201,8 @@ def extended(thumbnail: npt.NDArray[np.int16], reach: int) -> Gray:
 def closed(image: Gray, window: int) -> Gray:
     """Gray closing: what is dark, and narrower than a square window, is filled.
 
-    Args:
-        image: uint8, `[h, w]`.
-        window: pixels, odd.
-
-    Returns:
-        the inner part, `[h - 2 * window + 2, w - 2 * window + 2]`, where the window is whole.
+    The window is an odd number of pixels. Returns the inner part, where it is whole:
+    `[h - 2 * window + 2, w - 2 * window + 2]`.
     """
     for extreme in (np.maximum, np.minimum):
         for _ in range(2):

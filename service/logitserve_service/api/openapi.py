@@ -7,6 +7,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from logitserve.inference import rollout
 from logitserve.inference.explaining import UNITS, Method
 from logitserve_service.api import predict
 from logitserve_service.api.options import PredictQuery
@@ -30,6 +31,7 @@ DETAILS: Final[Mapping[int, str]] = {
     403: "this needs an admin key, and the key is none",
     404: "no model 'digit'; there is digits, zero",
     408: "the body of the request did not arrive within 30 seconds",
+    409: "a live baseline is the last 2000 images or more, and only 1400 have come since the start",
     413: "the body is larger than the limit of 33554432 bytes (setting LOGITSERVE_MAX_BODY_BYTES)",
     415: "content type 'text/plain' is not read here; send one of image/png, …",
     422: "unknown query parameter 'topk'; did you mean 'top_k'? "
@@ -162,5 +164,11 @@ def _optional(**properties: Json) -> Json:
 
 
 INDEX_BODY: Final = _optional(ready={"type": ["boolean", "null"]})
+BASELINE_BODY: Final = _optional(reference={"enum": ["live", "card"], "default": "live"})
+ROLLOUT_BODY: Final = _optional(
+    live={"type": ["string", "null"], "description": "null: the newest version"},
+    canary={"anyOf": [rollout.Canary.model_json_schema(), {"type": "null"}]},
+    shadow={"anyOf": [rollout.Shadow.model_json_schema(), {"type": "null"}]},
+)
 ORDER_BODY: Final = _optional(parameters={"type": ["object", "null"]})
 """Of loading and unloading a model."""

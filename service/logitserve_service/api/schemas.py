@@ -1,12 +1,15 @@
 """The shapes of requests and responses: `/predict`, models, problems."""
 
-from typing import Annotated, Any, Literal
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from logitserve.inference import card as model_card
 from logitserve.inference.card import CardPart
 from logitserve.inference.explaining import Explanation
+from logitserve_service.monitoring.drift import Watch
+from logitserve_service.monitoring.ladder import Ladder
 
 _Byte = Annotated[int, Field(ge=0, le=255)]
 _Row = Annotated[list[_Byte], Field(min_length=1)]
@@ -139,6 +142,66 @@ class ModelDetail(_ServedModel):
             }
             members["conformal"] = Conformal.model_construct(**told)
         return cls(card=ModelCard.model_construct(**members), **fields)
+
+
+class DriftWindow(CardPart):
+    """The last window of a length, compared with what is normal."""
+
+    pictures: int
+    p: float = Field(description="of a difference as large or larger, if nothing has changed")
+    psi: float = Field(description="population stability index, less what chance alone gives")
+
+
+class DriftFeature(CardPart):
+    """A feature of the images or of their predictions."""
+
+    feature: model_card.FeatureName
+    alarm: bool
+    since: datetime | None = Field(description="when the window began that showed it first")
+    sentence: str | None = Field(description="what has changed")
+    dispersion: float = Field(
+        description="of the live baseline: variance over that of independent images"
+    )
+    windows: list[DriftWindow] = Field(description="those that were full, shortest first")
+
+
+class DriftReport(CardPart):
+    """Whether what arrives, in all workers, is still normal."""
+
+    model: str
+    version: str
+    alarm: bool = Field(description="whether any feature has one")
+    reference: Literal["card", "live"] = Field(description="what is normal")
+    pictures: int = Field(description="that were compared since the service began to watch")
+    features: list[DriftFeature]
+
+    @classmethod
+    def of(cls, watch: Watch, ladder: Ladder) -> Self:
+        """The report of a model."""
+        found = []
+        for name in watch.climber.bins.of:
+            alarm = ladder.alarms.get(name, {})
+            since = alarm.get("since")
+            # Where many come at a time, they fill several windows.
+            tests = dict.fromkeys(tuple(test) for test in ladder.tests.get(name, ()) if test)
+            found.append(
+                DriftFeature(
+                    feature=name,
+                    alarm=bool(alarm),
+                    since=since and datetime.fromtimestamp(since, UTC),
+                    sentence=alarm.get("sentence"),
+                    dispersion=ladder.dispersion.get(name, 1.0),
+                    windows=[DriftWindow(pictures=int(n), p=p, psi=psi) for n, p, psi in tests],
+                )
+            )
+        return cls(
+            model=watch.card.name,
+            version=watch.card.version,
+            alarm=bool(ladder.alarms),
+            reference="card" if ladder.normal is None else "live",
+            pictures=watch.climber.pictures(ladder.starts[0]),
+            features=found,
+        )
 
 
 class Health(CardPart):

@@ -213,6 +213,16 @@ class Settings(BaseModel):
         description="seconds between failing readiness and closing the listener at shutdown; part "
         "of drain_seconds",
     )
+    watch: bool = Field(
+        default=False,
+        description="watch whether images are still like those of the training",
+    )
+    drift_false_alarm_every: PositiveInt = Field(
+        1_000_000, description="images of a model in which watch gives one false alarm on average"
+    )
+    drift_floor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        0.02, description="least PSI of a change that watch gives an alarm for"
+    )
     tls_certificate: Path | None = Field(
         None, description="file of the certificate chain (PEM); enables HTTPS"
     )

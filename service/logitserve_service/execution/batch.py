@@ -109,14 +109,14 @@ class Batch:
         self.outcomes.append((job, error))
 
     @property
-    def images(self) -> Tensor:
-        """As the network takes them; once the batch has run."""
-        return self._images
-
-    @property
     def count(self) -> int:
         """Images that wait for the run."""
         return len(self._images)
+
+    @property
+    def images(self) -> Tensor:
+        """What the network takes, `[n, height, width, channels]`."""
+        return self._images
 
     @property
     def pending(self) -> int:

@@ -10,6 +10,7 @@ import logging
 import math
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from logitserve_service.execution.batch import Batch
 from logitserve_service.execution.job import MAX_BATCH, Image, Inputs, Job, OnResult, Tensor
 from logitserve_service.execution.preprocessing import Decoders, has_large
 from logitserve_service.execution.result import Result
+from logitserve_service.execution.shadow import Shadow
 
 IN_PLACE_SECONDS = 0.002
 """A run that is expected to take longer leaves the event loop. A thread costs 0.05 ms
@@ -51,6 +53,10 @@ class BatchMetrics(Protocol):
         """The network ran on a batch of images."""
 
 
+Watch = Callable[[Tensor, Predictions], None]
+"""Told of images and their predictions, one row each, once they are answered."""
+
+
 class Batcher:
     """A model and its queue. Belongs to one event loop."""
 
@@ -62,6 +68,7 @@ class Batcher:
         max_pixels: int,
         decoders: Decoders,
         metrics: BatchMetrics | None = None,
+        watch: Watch | None = None,
     ) -> None:
         """Warm the model up, and measure it.
 
@@ -71,6 +78,7 @@ class Batcher:
             max_pixels: width × height of one image.
             decoders: threads for large images; all models of a process share them.
             metrics: counts the batches.
+            watch: called from the event loop.
         """
         self._predictor = predictor
         self._card = predictor.card
@@ -78,11 +86,14 @@ class Batcher:
         self._max_pixels = max_pixels
         self._decoders = decoders
         self._metrics = metrics
+        self._watch = watch
         self._queue: deque[Job] = deque()
         self._waiting = 0
         self._running = False
         self._overhead, self._seconds_per_image = self._warm_up()
         self._pace = 1.0  # running mean of measured over expected seconds
+        self.shadow: Shadow | None = None
+        """Sees every batch once it is answered."""
 
     @property
     def waiting(self) -> int:
@@ -260,6 +271,10 @@ class Batcher:
                 if batch.preprocessing_seconds is not None:
                     self._metrics.preprocessed(batch.preprocessing_seconds)
                 self._metrics.ran(batch.seconds, batch.predictions)
+            if self._watch is not None and len(batch.predictions) == batch.count:
+                self._watch(batch.images, batch.predictions)
+            if self.shadow is not None:
+                self.shadow.see(batch.images, batch.predictions)
 
     def _expected_seconds(self, count: int, pending: int) -> float:
         run = (self._overhead + count * self._seconds_per_image) * self._pace

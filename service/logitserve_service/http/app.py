@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from logitserve.inference.errors import InferenceError
 from logitserve.inference.naming import LONGEST_NAME, closest, unknown
@@ -16,6 +17,7 @@ from logitserve_service.api.call import Limits
 from logitserve_service.errors import MethodNotAllowedError, ServiceError, UnusableRequestError
 from logitserve_service.http import (
     documentation,
+    drift,
     explain,
     models,
     page,
@@ -24,11 +26,13 @@ from logitserve_service.http import (
     problems,
     protocols,
     repository,
+    rollout,
 )
 from logitserve_service.http.auth import OPEN_PATHS, Authenticator
 from logitserve_service.http.messages import pairs
 from logitserve_service.http.probes import Readiness
 from logitserve_service.http.routes import TEMPLATES
+from logitserve_service.monitoring.drift import Drift
 from logitserve_service.repository.catalog import Catalog
 from logitserve_service.repository.watcher import Watcher
 from logitserve_service.telemetry.metrics import Metrics
@@ -46,6 +50,8 @@ class Parts:
     metrics: Metrics
     gauges: WorkerGauges
     limits: Limits
+    drift: Drift | None
+    """None: the service does not watch."""
 
 
 def create_documents(parts: Parts) -> FastAPI:
@@ -67,32 +73,44 @@ def create_documents(parts: Parts) -> FastAPI:
     app.state.catalog = catalog = parts.catalog
     for error in (InferenceError, ServiceError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(error, _on_error)
+    orders = (catalog, parts.watcher, parts.authenticator.require_admin, parts.limits)
     routers = (
         protocols.v2_router(catalog, parts.limits, parts.metrics),
         protocols.v1_router(catalog),
         models.router(catalog),
+        drift.router(parts.drift, parts.authenticator.require_admin, parts.limits),
         probes.router(parts.readiness),
         preview.router(parts.limits),
         explain.router(explain.Explaining(catalog.loader, parts.metrics), parts.limits),
         page.router(),
         documentation.router(app.title),
         probes.metrics_router(parts.metrics, parts.gauges),
-        repository.router(catalog, parts.watcher, parts.authenticator.require_admin, parts.limits),
+        repository.router(*orders),
+        rollout.router(*orders),
     )
-    paths = [template for _, template in TEMPLATES]
     for router in routers:
         app.include_router(router)
-        paths += [route.path for route in router.routes if isinstance(route, APIRoute)]
+    routes = [route for router in routers for route in router.routes if isinstance(route, Route)]
+    paths = [template for _, template in TEMPLATES] + [route.path for route in routes]
+    app.state.routes = routes
     app.state.paths = [path.removeprefix("/") for path in paths]
     documentation.complete(app, OPEN_PATHS, keys=parts.authenticator.required)
     return app
 
 
+def _not_allowed(request: Request) -> MethodNotAllowedError:
+    """The router would name the methods of the first route with this path only, and no HEAD."""
+    allowed: set[str] = set()
+    for route in request.app.state.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            allowed |= route.methods
+    if "GET" in allowed:
+        allowed.add("HEAD")
+    return MethodNotAllowedError(request.method, ", ".join(sorted(allowed)))
+
+
 def _detail(request: Request, error: HTTPException) -> str:
-    """What an error of the router is about; it would say `Not Found` and `Method Not Allowed`."""
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "GET")
-        return str(MethodNotAllowedError(request.method, allowed))
+    """What an error of the router is about; it would say `Not Found`."""
     if error.status_code == HTTPStatus.NOT_FOUND and error.detail == HTTPStatus.NOT_FOUND.phrase:
         path = request.url.path.removeprefix("/")[:LONGEST_NAME]
         match = closest(path, request.app.state.paths)
@@ -111,6 +129,8 @@ async def _known_query(request: Request) -> None:
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        error = _not_allowed(request)
     if isinstance(error, HTTPException):
         detail = problems.fit_to_send(_detail(request, error))
         response = problems.problem(error.status_code, detail, error.headers)

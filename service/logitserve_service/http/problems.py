@@ -40,9 +40,12 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     errors.BusyError: HTTPStatus.TOO_MANY_REQUESTS,
     errors.DeadlineError: HTTPStatus.GATEWAY_TIMEOUT,
     errors.NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.DriftUnavailableError: HTTPStatus.NOT_FOUND,
+    errors.TooFewImagesError: HTTPStatus.CONFLICT,
     errors.LoadError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.WorkersBehindError: HTTPStatus.GATEWAY_TIMEOUT,
     inference.ModelNotFoundError: HTTPStatus.NOT_FOUND,
+    inference.RolloutError: HTTPStatus.UNPROCESSABLE_ENTITY,
     inference.ImageError: HTTPStatus.UNPROCESSABLE_ENTITY,
     inference.TooManyPixelsError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     inference.NonFiniteLogitsError: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -53,6 +56,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
 
 SETTING: Mapping[type[Exception], str] = {
     errors.AdminKeyUnsetError: "admin_key",
+    errors.WatchOffError: "watch",
     errors.BodyTooLargeError: "max_body_bytes",
     errors.JsonTooLargeError: "max_json_values",
     errors.TooManyStringsError: "max_pictures",

@@ -20,6 +20,7 @@ import orjson
 from logitserve.inference.errors import ModelFileError
 from logitserve.inference.model_file import Reading
 from logitserve.inference.model_file import Signature as FileStat
+from logitserve.inference.rollout import Rollout
 from logitserve_service.repository.kept import Kept, Store
 
 MAX_BYTES: Final = 2**24
@@ -64,9 +65,11 @@ class _Document:
     exits: dict[str, int] = field(default_factory=dict)  # version → workers that ended loading it
     refused: dict[str, str] = field(default_factory=dict)  # version → reason; "" if admitted
     logged: dict[str, None] = field(default_factory=dict)
+    rollouts: dict[str, dict[str, Any]] = field(default_factory=dict)  # in force, by model
     served: dict[str, list[str]] = field(default_factory=dict)  # worker → versions
     kept: dict[str, dict[str, Any]] = field(default_factory=dict)  # version → its `Kept`
     end: int = 0  # of what is kept
+    notes: dict[str, Any] = field(default_factory=dict)  # of others
 
     def state(self) -> DesiredState | None:
         if self.desired is None:
@@ -118,6 +121,16 @@ class SharedState:
             document.desired = orjson.loads(orjson.dumps(state))
         return state
 
+    def rollouts(self) -> dict[str, Rollout]:
+        """The rollouts that are in force, by model."""
+        with self._locked():
+            return {name: Rollout.read(each) for name, each in self._read().rollouts.items()}
+
+    def roll_out(self, name: str, rollout: Rollout) -> None:
+        """Put a rollout in force for the workers that start from now on."""
+        with self._changed() as document:
+            document.rollouts[name] = rollout.model_dump(mode="json")
+
     def done(self, generation: int) -> None:
         """Record that this worker has reached a generation."""
         with self._changed() as document:
@@ -139,6 +152,12 @@ class SharedState:
             is_first = message not in document.logged
             document.logged[message] = None
         return is_first
+
+    @contextmanager
+    def notes(self) -> Iterator[dict[str, Any]]:
+        """What others have noted; what JSON can hold of it is kept when the block ends."""
+        with self._changed() as document:
+            yield document.notes
 
     def keep(self, version: str, name: str, number: str, file: FileStat, content: Reading) -> None:
         """Keep the bytes of a version that this worker has loaded, until no worker serves it."""

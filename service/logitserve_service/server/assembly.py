@@ -25,6 +25,8 @@ from logitserve_service.http.cors import Cors
 from logitserve_service.http.documents import Documents
 from logitserve_service.http.endpoint import Endpoint
 from logitserve_service.http.probes import GRPC_PROBES, PROBES, UNLIMITED, Readiness
+from logitserve_service.monitoring.drift import Drift
+from logitserve_service.monitoring.ladder import Rule
 from logitserve_service.periodically import periodically
 from logitserve_service.repository.catalog import Catalog
 from logitserve_service.repository.loaded_model import VersionState
@@ -37,7 +39,7 @@ from logitserve_service.server.connections import Connections
 from logitserve_service.server.drain import Drain
 from logitserve_service.server.tls import Certificate
 from logitserve_service.telemetry.access_log import AccessLog
-from logitserve_service.telemetry.metrics import LOST_LINES, Metrics
+from logitserve_service.telemetry.metrics import LOST_LINES, SHADOW, Metrics
 from logitserve_service.telemetry.recorder import Recorder
 from logitserve_service.telemetry.shared_values import Row, shared_rows
 from logitserve_service.telemetry.tracing import tracing
@@ -89,7 +91,8 @@ class Process:
         Raises as `worker.run` does.
         """
         metrics = Metrics(shared.rows, number)
-        models = loader(settings, metrics, shared.state)
+        drift = _drift(settings, metrics, shared)
+        models = loader(settings, metrics, shared.state, drift)
         catalog = Catalog.load(models, default=settings.default_model)
         proxies = Proxies(settings.forwarded_allow_ips)
         connections = Connections(_connection_limits(settings), drain, proxies)
@@ -104,12 +107,14 @@ class Process:
             lambda: periodically(LAG_SECONDS, gauges.tick),
             lambda: periodically(SAMPLE_SECONDS, readiness.log),
         ]
+        if drift is not None:
+            background.append(lambda: periodically(SAMPLE_SECONDS, drift.sample))
         recorder = _recorder(settings, metrics, background)
         watcher = Watcher(catalog, watch_seconds=settings.watch_seconds)
         background.append(watcher.running)
         authenticator = Authenticator.of(settings)
         limits = Limits(settings.max_pictures, settings.max_json_values)
-        parts = Parts(catalog, readiness, authenticator, watcher, metrics, gauges, limits)
+        parts = Parts(catalog, readiness, authenticator, watcher, metrics, gauges, limits, drift)
         most = memory.share(settings.workers, memory.BODIES_SHARE)
         budget = BodyBudget(
             max_bytes=settings.max_body_bytes,
@@ -141,7 +146,16 @@ class Process:
         return cls(catalog, connections, endpoint, asgi, certificate, reread)
 
 
-def loader(settings: Settings, metrics: Metrics, shared: SharedState) -> Loader:
+def _drift(settings: Settings, metrics: Metrics, shared: Shared) -> Drift | None:
+    if not settings.watch:
+        return None
+    rule = Rule(settings.drift_false_alarm_every, settings.drift_floor)
+    return Drift(metrics, shared.rows, shared.state.notes, rule)
+
+
+def loader(
+    settings: Settings, metrics: Metrics, shared: SharedState, drift: Drift | None = None
+) -> Loader:
     """A loader with the repository, version policy and threads of the settings."""
     cpus = available_cpus()
     most = settings.max_decoded_bytes or memory.share(settings.workers, memory.IMAGES_SHARE)
@@ -154,6 +168,7 @@ def loader(settings: Settings, metrics: Metrics, shared: SharedState) -> Loader:
             max_pixels=settings.max_pixels,
             decoders=decoders,
             metrics=metrics.model(predictor.card),
+            watch=None if drift is None else drift.watch(predictor),
         )
 
     folder, name = settings.models, settings.model_name
@@ -162,6 +177,9 @@ def loader(settings: Settings, metrics: Metrics, shared: SharedState) -> Loader:
         VersionPolicy.parse(settings.version_policy),
         make_batcher,
         shared,
+        count_shadow=lambda card, outcome, images: metrics.add(
+            SHADOW, images, card.name, card.version, outcome
+        ),
         weigh=lambda size: memory.too_large(size, settings),
         threads=settings.threads or max(1, cpus // settings.workers),
     )
@@ -218,7 +236,9 @@ def _sample(catalog: Catalog, connections: Connections, readiness: Readiness) ->
         for name, entry in catalog.folder.items()
         for state in entry.states.values()
     )
-    return Sample(len(connections), readiness.ready, queues, served, failures, states)
+    return Sample(
+        len(connections), readiness.ready, memory.available(), queues, served, failures, states
+    )
 
 
 def _state_of(state: VersionState, *, is_unloaded: bool) -> str:

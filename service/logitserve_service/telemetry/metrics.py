@@ -129,6 +129,18 @@ PREDICTIONS = Family(
 KNOWN = Family(
     "known", "Images by `known` of their predictions: true or false.", ("model", "known")
 )
+DRIFT = Family(
+    "drift",
+    "How far a feature is from normal: PSI less chance, of the longest window that was full.",
+    *(("model", "feature"), "max"),
+)
+DRIFT_ALARM = Family("drift_alarm", "1 while a feature is not normal.", ("model", "feature"), "max")
+DRIFT_ALARMS = Family("drift_alarms", "Alarms that began.", ("model", "feature"))
+SHADOW = Family(
+    "shadow",
+    "Images by what a shadow gave: it agrees, differs, was dropped for load, or failed.",
+    ("model", "version", "outcome"),
+)
 BUILD_INFO = Family("build_info", "1 for what runs.", ("version", "python", "onnxruntime"), "max")
 CPU_SECONDS = Family("cpu_seconds", "CPU time of the workers.", prefix="process_")
 STARTED = Family(
@@ -155,11 +167,18 @@ MODEL_INFO = Family(
 )
 WORKERS = Family("workers", "Processes that serve.", (), "sum")
 CONNECTIONS = Family("connections", "Open HTTP connections.", (), "sum")
-RESIDENT_BYTES = Family("resident_bytes", "Memory of the workers (RSS).", (), "sum")
+RESIDENT_BYTES = Family(
+    "resident_bytes", "Memory of the workers (RSS); what they share counts in each.", (), "sum"
+)
 READY = Family("ready", "1 where every worker can answer.", (), "min")
 
 MEMORY_LIMIT = Family(
     "memory_limit_bytes", "Memory that all processes of the service may use.", (), "max"
+)
+MEMORY_AVAILABLE = Family(
+    "memory_available_bytes",
+    "Memory that the service may use besides what is in use, by whomever.",
+    *((), "min"),
 )
 LOOP_LAG = Family(
     "event_loop_lag_seconds",
@@ -270,7 +289,7 @@ class Metrics(Collector):
         self._steps: dict[str, list[int]] = {}
         self.row.drop()
         for (name, *_), (place, *_) in self.row.series().items():
-            if _BY_NAME[name].is_gauge:
+            if name in _BY_NAME and _BY_NAME[name].is_gauge:
                 self.row.values[place] = 0  # of a predecessor
         self.add(REQUESTS, 0, *LOST)  # so that the first one is seen to add one
         self._values, (self._in_progress,) = self.places(IN_PROGRESS)
@@ -346,8 +365,9 @@ class Metrics(Collector):
         for row in self._rows:
             is_alive = row.beats > 0
             for (name, *labels), places in row.series().items():
-                family = _BY_NAME[name]
-                if family.is_gauge and not is_alive:
+                family = _BY_NAME.get(name)
+                # Another room's counts have no family, and are not shown.
+                if family is None or (family.is_gauge and not is_alive):
                     continue
                 values = np.array(row.values[places.start : places.stop])
                 series, key = merged[family], tuple(labels)

@@ -16,6 +16,7 @@ from tests.logitserve.adoption.graphs import (
     adopt,
     adopted,
     assert_refused,
+    card_of,
     linear,
     save,
     weights,
@@ -119,10 +120,17 @@ def test_samples_without_labels_are_compared_before_publishing(tmp_path: Path) -
         "1.png:",
         "2.png:",
     ]
+    assert card_of(tmp_path / "m").reference is None
+    done = adopt(file_in(tmp_path), tmp_path / "m", *LABELS, *UNIT, "--reference", str(samples))
+    assert done.exit_code == 0, done.output
+    normal = card_of(tmp_path / "m").reference
+    assert normal is not None
+    assert normal.pictures == 3
+    assert set(normal.features) == {"classes", "margin", "energy", "brightness", "sharpness"}
     (samples / "3.jpg").write_bytes(b"not a picture")
     done = adopt(file_in(tmp_path), tmp_path / "m", *options)
     assert_refused(done, "3.jpg")
-    assert not (tmp_path / "m/adopted/2").exists()
+    assert not (tmp_path / "m/adopted/3").exists()
 
 
 def test_it_ends_with_one_prediction_and_where_to_try_it(tmp_path: Path) -> None:

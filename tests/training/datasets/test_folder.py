@@ -21,10 +21,10 @@ from logitserve_training.baseline import VERDICT
 from logitserve_training.datasets import decoding, duplicates, folder
 from logitserve_training.datasets.dataset import Dataset
 from logitserve_training.errors import DataError, DataFormatError, OptionError
-from logitserve_training.evaluate import evaluate_file
 from logitserve_training.progress import Reporter
 from logitserve_training.recipes import FolderOptions, NetworkName, Options, Recipe
 from tests.tiny_models import encode
+from tests.training.measured import evaluate_file
 
 QUICK = Options(epochs=8, batch_size=16, learning_rate=1e-2)
 SHAPES = ("circle", "square", "line")

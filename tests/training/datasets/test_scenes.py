@@ -11,9 +11,9 @@ from logitserve.inference.predictor import Predictor
 from logitserve_training import drawings, pipeline, recipes
 from logitserve_training.datasets import scenes
 from logitserve_training.datasets.dataset import Dataset, LabeledImages
-from logitserve_training.evaluate import evaluate_file
 from logitserve_training.progress import Reporter
 from logitserve_training.recipes import SCENE_INPUT, Options
+from tests.training.measured import evaluate_file
 
 
 @pytest.fixture(scope="module")

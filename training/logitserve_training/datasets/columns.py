@@ -45,14 +45,9 @@ def read(
     lines: Sequence[int],
     options: FolderOptions,
 ) -> Described:
-    """Say what the columns beside the file names are.
+    """Say what the columns beside the file names are: of each its name and cells.
 
-    Args:
-        table: for messages.
-        header: names of the columns.
-        cells: of each column.
-        lines: the numbers of the rows' lines.
-        options: `class_by` names the column of the classes; `head` says whether one holds or many.
+    `table` and `lines`, the numbers of the rows' lines, are for messages.
 
     Raises:
         DataFormatError: there are none, or they may be two things.

@@ -13,8 +13,11 @@ import numpy.typing as npt
 from logitserve.inference.card import DatasetInfo
 
 Images = npt.NDArray[np.uint8]
+"""`[n, height, width, channels]`."""
 Classes = npt.NDArray[np.int64]
+"""`[n]`, index of the label; where many may hold `[n, labels]`, 1 for each that does, else 0."""
 Groups = npt.NDArray[np.int64]
+"""`[n]`, number of the drive, person … of each picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +25,9 @@ class LabeledImages:
     """Pictures and what each shows."""
 
     images: Images
-    """uint8, `[n, height, width, channels]`."""
     classes: Classes
-    """int64, `[n]`, index of the label.
-
-    Where many may hold, `[n, labels]`: 1 for each that does, else 0.
-    """
     groups: Groups | None = None
-    """int64, `[n]`, number of the drive, person … of each picture; None: each is on its own."""
+    """None: each picture is on its own."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -122,11 +120,7 @@ class Dataset:
         )
 
     def regrouped(self, class_of: Sequence[int]) -> Self:
-        """The same pictures under other classes.
-
-        Args:
-            class_of: for each present class, the index of its new one.
-        """
+        """The same pictures under other classes: the index of each one's new class."""
         table = np.array(class_of, dtype=np.int64)
 
         def regroup(part: LabeledImages) -> LabeledImages:
@@ -143,15 +137,9 @@ class Dataset:
 def stratified_split(
     data: LabeledImages, *, held_out: int, seed: int
 ) -> tuple[LabeledImages, LabeledImages]:
-    """Hold some pictures out, each class in its share of the whole.
+    """Hold some pictures out, each class in its share of the whole, rounded by largest remainder.
 
-    Args:
-        data: at least one picture more than `held_out`.
-        held_out: pictures to hold out; the shares are rounded by largest remainder.
-        seed: which ones.
-
-    Returns:
-        the rest and what is held out, each in the order of `data`.
+    Returns the rest and what is held out, fewer than there are, each in the order of `data`.
     """
     counts = np.bincount(data.classes)
     shares = counts * held_out / len(data)

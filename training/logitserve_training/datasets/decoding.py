@@ -57,12 +57,8 @@ def enlarged(data: Path, options: FolderOptions, native: tuple[int, int]) -> tup
     """A height and width for a backbone: the pictures' aspect, and a little more than it learned.
 
     Networks that were trained on random crops find things best that are shown larger (Touvron,
-    Vedaldi, Douze, Jégou 2019, "Fixing the train-test resolution discrepancy", arXiv:1906.06423).
-
-    Args:
-        data: the folder.
-        options: how it is read.
-        native: height and width that the backbone was exported for.
+    Vedaldi, Douze, Jégou 2019, "Fixing the train-test resolution discrepancy", arXiv:1906.06423)
+    than in the `native` height and width, for which the backbone was exported.
     """
     shown = input_of(layouts.read(data, options), replace(options, image_size=None))
     aspect = float(np.clip(shown.width / shown.height, 1 / _LONGEST_ASPECT, _LONGEST_ASPECT))

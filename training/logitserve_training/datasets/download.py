@@ -34,16 +34,11 @@ class _MirrorError(Exception):
 def download(
     files: Sequence[RemoteFile], mirrors: Sequence[str], folder: Path, reporter: Reporter
 ) -> None:
-    """Fetch the files that the folder does not have yet.
+    """Fetch the files that the folder does not have yet; the folder is made if need be.
 
     A file appears under its name only when it is whole and has its checksum. Until then it is
-    `<name>.part`, which the next call takes up.
-
-    Args:
-        files: what to fetch.
-        mirrors: base addresses that end in a slash, tried in turn.
-        folder: where to put them; it is made if need be.
-        reporter: told of the progress.
+    `<name>.part`, which the next call takes up. Mirrors, addresses that end in a slash, are tried
+    in turn.
 
     Raises:
         DataMissingError: no mirror gives a file, or the folder cannot be written; the message
@@ -105,7 +100,9 @@ def _from_mirror(
     else:
         raise _MirrorError(f"{url} broke off {1 + RESUMES} times")
 
-    if _sha256(part) != file.sha256:
+    with part.open("rb") as content:
+        found = hashlib.file_digest(content, "sha256").hexdigest()
+    if found != file.sha256:
         part.unlink()
         raise _MirrorError(f"{url} has another file: its SHA-256 is not {file.sha256}")
     part.replace(folder / file.name)
@@ -134,8 +131,3 @@ def _fetch_rest(
                 done += len(piece)
                 if done > file.size:  # not the file; do not fill the disk with it
                     return
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -31,13 +31,7 @@ class Twins(NamedTuple):
 
 
 def twins(images: Images, outcomes: Outcomes, tested: Rows) -> Twins:
-    """Look for some pictures among all others, also mirrored or shifted.
-
-    Args:
-        images: uint8, `[n, height, width, channels]`.
-        outcomes: `[n, labels]`, 1 where the label holds.
-        tested: rows to look for.
-    """
+    """Look for the pictures of the rows `tested` among all others, also mirrored or shifted."""
     others = np.setdiff1d(np.arange(len(images)), tested)
     wholes = np.stack([_thumbnails(images[row])[0] for row in others])
     pairs: list[tuple[int, int]] = []

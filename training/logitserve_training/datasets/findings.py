@@ -92,13 +92,7 @@ def _near_copies(
 
 
 def warn_of_contradictions(listed: Listing, contents: Sequence[str], reporter: Reporter) -> None:
-    """Say which pictures have other labels than a copy of them.
-
-    Args:
-        listed: the files.
-        contents: of each, its digest.
-        reporter: told of them.
-    """
+    """Say which pictures have other labels than a copy of them, by their contents' digests."""
     first: dict[str, int] = {}
     pairs = [
         f"{listed.names[row]} is also {listed.names[other]}"

@@ -24,7 +24,7 @@ _TINY: Final = 32
 
 
 def load(recipe: Recipe, data: Path | None, reporter: Reporter) -> tuple[Recipe, Dataset]:
-    """Read the folder; see `sources.Load`.
+    """Read the folder; see `sources.load`.
 
     Raises:
         OptionError: no folder is named, or the options do not suit it.
@@ -80,14 +80,9 @@ def load(recipe: Recipe, data: Path | None, reporter: Reporter) -> tuple[Recipe,
 def of_model(
     recipe: Recipe, trained_on: DatasetInfo | None, data: Path, reporter: Reporter
 ) -> LabeledImages:
-    """Pictures to measure a model on that was trained on a folder.
+    """Pictures to measure a model on that was trained on a folder, by its recipe and its card.
 
-    Args:
-        recipe: of the model, as `recipes.of_card` gives it.
-        trained_on: what the card says of that folder.
-        data: the same folder, of which the test part is taken, or another one with the same
-            labels, which is taken whole.
-        reporter: told which of both, and of files that are left out.
+    Of the same folder these are the test part; of another one with the same labels they are all.
 
     Raises:
         OptionError: it is the same folder, and the model was fitted to all of it.

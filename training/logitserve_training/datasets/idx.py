@@ -40,10 +40,6 @@ def read_bytes(path: Path) -> bytes:
 def parse(content: bytes, path: Path) -> npt.NDArray[np.uint8]:
     """Unpacked idx bytes → a read-only uint8 array of the shape that the header announces.
 
-    Args:
-        content: the unpacked file.
-        path: where it came from, for messages.
-
     Raises:
         DataFormatError: no idx header, another element type, or fewer or more elements than the
             header announces.

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -42,11 +43,7 @@ _LEAST_OF_NAME: Final = 2
 
 
 def read(data: Path, options: FolderOptions) -> Listing:
-    """Look at a folder, or at a table of the pictures beside it.
-
-    Args:
-        data: the folder, in any layout that `RECOGNIZERS` knows.
-        options: what decides where two readings are possible; groups.
+    """Look at a folder in any layout that `RECOGNIZERS` knows, or at a table of pictures beside it.
 
     Raises:
         DataMissingError: there is no such folder, or it lacks files that it names.
@@ -77,7 +74,7 @@ def read(data: Path, options: FolderOptions) -> Listing:
 def _unwrapped(data: Path) -> Path:
     """The folder itself, without folders around it that hold nothing else."""
     while data.is_dir():
-        shown = [entry for entry in data.iterdir() if is_shown(entry)]
+        shown = [entry for entry in data.iterdir() if is_shown(entry.name)]
         inside = [one for one in shown if one.is_dir() and any(map(_is_picture, one.rglob("*")))]
         if len(inside) != 1 or any(map(_is_content, shown)):
             break
@@ -94,17 +91,13 @@ def _is_picture(path: Path) -> bool:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and is_shown(entry))
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and is_shown(entry.name))
 
 
 def _pictures(folder: Path) -> list[Path]:
     """All files below a folder; what is no picture is found when it is decoded."""
     found = sorted(path for path in folder.rglob("*") if path.is_file())
-    return [path for path in found if all(map(is_shown, _below(path, folder)))]
-
-
-def _below(path: Path, folder: Path) -> list[Path]:
-    return [Path(part) for part in path.relative_to(folder).parts]
+    return [path for path in found if all(map(is_shown, path.relative_to(folder).parts))]
 
 
 def _recognized(folder: Path, options: FolderOptions) -> Listing | None:
@@ -172,13 +165,8 @@ def _part(folder: Path) -> Part | None:
     return SPLITS.get(folder.name.lower().rstrip("0123456789_-"))
 
 
-def _of_class_folders(folder: Path, options: FolderOptions) -> Listing | None:
-    """`<class>/<picture>`, with folders in between or around."""
-    return _class_folders(folder, options, least=2)
-
-
 def _class_folders(folder: Path, options: FolderOptions, *, least: int) -> Listing | None:
-    """The same with `least` classes."""
+    """`<class>/<picture>` of `least` classes, with folders in between or around."""
     tops = {entry: _pictures(entry) for entry in _folders(folder)}
     filled = [entry.name for entry, found in tops.items() if any(map(_is_picture, found))]
     filled = filled or [entry.name for entry, found in tops.items() if found]  # without endings
@@ -220,7 +208,7 @@ def _level(folder: Path, paths: Sequence[Path], firsts: Sequence[str], lasts: Se
 
 def _of_names(folder: Path, options: FolderOptions) -> Listing | None:
     """`cat.1.jpg`, `dog (2).png`, `003_cat.jpg`: the class in the name of each file."""
-    paths = sorted(path for path in folder.iterdir() if _is_content(path) and is_shown(path))
+    paths = sorted(path for path in folder.iterdir() if _is_content(path) and is_shown(path.name))
     paths = [path for path in paths if path.suffix.lower() in PICTURE_SUFFIXES]
     if not paths:
         return None
@@ -256,7 +244,11 @@ def _require_one_reading(folder: Path, classes: Sequence[str]) -> None:
 
 Recognizer = Callable[[Path, FolderOptions], Listing | None]
 
-RECOGNIZERS: Final[tuple[Recognizer, ...]] = (_of_table, _of_splits, _of_class_folders)
+RECOGNIZERS: Final[tuple[Recognizer, ...]] = (
+    _of_table,
+    _of_splits,
+    partial(_class_folders, least=2),
+)
 """Only a table and one of the others may both be there; without any, `_of_names` is asked."""
 
 

@@ -114,21 +114,18 @@ def named(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + more
 
 
-def is_shown(path: Path) -> bool:
-    """Whether it is neither hidden nor what systems leave behind."""
-    return not path.name.startswith((".", "__")) and path.name not in ("Thumbs.db", "desktop.ini")
+def is_shown(name: str) -> bool:
+    """Whether an entry of a folder is neither hidden nor what systems leave behind."""
+    return not name.startswith((".", "__")) and name not in ("Thumbs.db", "desktop.ini")
 
 
 def matched(option: str, pattern: str, names: Sequence[str]) -> tuple[str, ...]:
-    """What a regular expression finds at the beginning of each file name, without its folders.
+    """What a regular expression, or its first bracket, finds at the beginning of each name.
 
-    Args:
-        option: that it was given with.
-        pattern: its first bracket, or all of it.
-        names: of the files.
+    The folders of a name are left out.
 
     Raises:
-        OptionError: it is no regular expression, or does not match each.
+        OptionError: it is no regular expression, or does not match each; it names the option.
     """
     try:
         compiled = re.compile(pattern)

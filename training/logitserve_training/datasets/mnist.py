@@ -55,15 +55,15 @@ def cache_folder() -> Path:
 def load(data: Path | None, reporter: Reporter) -> Dataset:
     """The digits: the training part less 5,000 for validation (stratified), and the test part.
 
-    Args:
-        data: a folder with the four idx files, gzipped or not; None downloads them.
-        reporter: told of downloads.
+    They are read from a folder with the four idx files, gzipped or not; None downloads them.
 
     Raises:
         DataMissingError: a file is not there, or cannot be downloaded.
         DataFormatError: a file is damaged or is not an idx file of the right shape.
     """
-    folder = _downloaded(reporter) if data is None else data
+    folder = cache_folder() if data is None else data
+    if data is None:
+        download(FILES, MIRRORS, folder, reporter)
     paths = [_local_file(folder, file.name) for file in FILES]
     contents = [idx.read_bytes(path) for path in paths]
     digest = hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in contents))
@@ -78,12 +78,6 @@ def load(data: Path | None, reporter: Reporter) -> Dataset:
         validation=validation,
         test=_labeled(contents[2:], paths[2:]),
     )
-
-
-def _downloaded(reporter: Reporter) -> Path:
-    folder = cache_folder()
-    download(FILES, MIRRORS, folder, reporter)
-    return folder
 
 
 def _local_file(folder: Path, name: str) -> Path:

@@ -41,11 +41,7 @@ _Box = tuple[int, int, int, int]
 def from_digits(digits: Dataset) -> Dataset:
     """Scenes of each part of MNIST, composed of the digits of that part alone.
 
-    Args:
-        digits: as `mnist.load` gives them, ten classes.
-
-    Returns:
-        pictures uint8 `[n, 56, 56, 1]`, with `[n, 10]` of 0 and 1; its `fresh` has no end.
+    Pictures are uint8 `[n, 56, 56, 1]`, with `[n, 10]` of 0 and 1; `fresh` has no end.
     """
     rule = f"{SIDE} {MOST} {SCALES} {MOST_OVERLAP}"
     fresh = partial(_fresh, digits.train)
@@ -69,15 +65,9 @@ def drawn(*, count: int) -> list[bytes]:
 
 
 def compose(digits: LabeledImages, *, count: int, seed: Sequence[int]) -> LabeledImages:
-    """Compose scenes.
+    """Compose scenes, uint8 `[count, 56, 56, 1]`, with `[count, 10]` of 0 and 1, by the seed.
 
-    Args:
-        digits: uint8 `[n, 28, 28, 1]`, light on black, with classes `[n]` of 0 to 9.
-        count: scenes to compose.
-        seed: which ones.
-
-    Returns:
-        uint8 `[count, 56, 56, 1]`, with `[count, 10]` of 0 and 1.
+    Digits are uint8 `[n, 28, 28, 1]`, light on black, of the classes 0 to 9.
     """
     generator = np.random.default_rng(list(seed))
     images = np.zeros((count, SIDE, SIDE, 1), np.uint8)

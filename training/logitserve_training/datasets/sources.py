@@ -1,7 +1,6 @@
 """The pictures of a recipe, wherever they come from, in their three parts."""
 
 from pathlib import Path
-from typing import Final, Protocol
 
 from logitserve_training.datasets import folder, mnist, scenes
 from logitserve_training.datasets.dataset import Dataset
@@ -9,42 +8,17 @@ from logitserve_training.progress import Reporter
 from logitserve_training.recipes import Recipe, Source
 
 
-class Load(Protocol):
-    """Reads the pictures of a recipe; one for each `Source`."""
-
-    def __call__(
-        self, recipe: Recipe, data: Path | None, reporter: Reporter
-    ) -> tuple[Recipe, Dataset]:
-        """Read.
-
-        Args:
-            recipe: what is made of them.
-            data: a folder with them; None downloads them.
-            reporter: told of downloads, and of what is odd about them.
-
-        Returns:
-            the recipe, completed by what the pictures say, and the pictures.
-
-        Raises:
-            DataError: they cannot be used.
-        """
-
-
 def load(recipe: Recipe, data: Path | None, reporter: Reporter) -> tuple[Recipe, Dataset]:
-    """Read the pictures of a recipe; see `Load`."""
-    return _LOADS[recipe.source](recipe, data, reporter)
+    """Read the pictures from the folder `data`, or None: download them.
 
+    Returns the recipe, completed by what the pictures say, and the pictures.
 
-def _digits(recipe: Recipe, data: Path | None, reporter: Reporter) -> tuple[Recipe, Dataset]:
-    return recipe, mnist.load(data, reporter).regrouped(recipe.class_of)
-
-
-def _scenes(recipe: Recipe, data: Path | None, reporter: Reporter) -> tuple[Recipe, Dataset]:
-    return recipe, scenes.from_digits(mnist.load(data, reporter))
-
-
-_LOADS: Final[dict[Source, Load]] = {
-    Source.MNIST: _digits,
-    Source.SCENES: _scenes,
-    Source.FOLDER: folder.load,
-}
+    Raises:
+        DataError: they cannot be used.
+    """
+    if recipe.source is Source.FOLDER:
+        return folder.load(recipe, data, reporter)
+    digits = mnist.load(data, reporter)
+    if recipe.source is Source.SCENES:
+        return recipe, scenes.from_digits(digits)
+    return recipe, digits.regrouped(recipe.class_of)

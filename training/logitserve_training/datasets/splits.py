@@ -23,7 +23,7 @@ def stratified(
     Args:
         outcomes: what holds of each picture.
         shares: of the parts; their sum is 1.
-        groups: `[n]`, numbers of the groups; None makes each picture one of its own.
+        groups: None makes each picture one of its own.
 
     Returns:
         the rows of each part, in their order; none is empty where there are units enough.
@@ -68,9 +68,7 @@ def _of_rarest(units: Outcomes, waiting: Rows) -> tuple[int, Rows]:
 def _neediest(wanted: npt.NDArray[np.float64], part_of: Rows) -> int:
     """The part that lacks most of the label, then of pictures; an empty one if units run out.
 
-    Args:
-        wanted: what each part lacks, `[parts, 2]`.
-        part_of: of each unit; -1 where it waits.
+    `wanted` is what each part lacks, `[parts, 2]`; `part_of` is -1 for units that wait.
     """
     empty = np.setdiff1d(np.arange(len(wanted)), part_of).tolist()
     waiting = int((part_of < 0).sum())

@@ -62,7 +62,7 @@ def read(data: Path, options: FolderOptions) -> Listing | None:
     """
     folder = data if data.is_dir() else data.parent
     entries = sorted(folder.iterdir()) if data.is_dir() else [data]
-    paths = [one for one in entries if one.is_file() and is_shown(one) and may_be(one)]
+    paths = [one for one in entries if one.is_file() and is_shown(one.name) and may_be(one)]
     is_named = data.is_file() or folder / LABELS_FILE in paths
     if folder / LABELS_FILE in paths:
         paths = [folder / LABELS_FILE] if data.is_dir() else paths
@@ -146,7 +146,7 @@ class _Files:
         self._pictures: set[Path] = set()
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         for path in sorted(folder.rglob("*")):
-            if path.suffix.lower() in PICTURE_SUFFIXES and is_shown(path) and path.is_file():
+            if path.suffix.lower() in PICTURE_SUFFIXES and is_shown(path.name) and path.is_file():
                 self._pictures.add(path)
                 for name in {path.name, path.stem, path.name.lower(), path.stem.lower()}:
                     self._by_name[name].append(path)

@@ -7,7 +7,7 @@ import numpy as np
 
 from logitserve.inference.heads import scaled, sigmoid, softmax
 from logitserve_training.numerics.lesson import Floats, Lesson, Table
-from logitserve_training.numerics.plots import Panel, figure
+from logitserve_training.plots import Panel, figure
 
 EXAMPLE: Final = np.array([[5.0, 2.0, -1.0, 3.0]])
 TEMPERATURES: Final = np.logspace(-2, 3, 251)

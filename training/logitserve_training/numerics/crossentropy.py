@@ -9,7 +9,7 @@ from scipy.stats import entropy
 from logitserve.inference.heads import softmax
 from logitserve_training.numerics.activations import EXAMPLE
 from logitserve_training.numerics.lesson import Floats, Lesson, Table
-from logitserve_training.numerics.plots import Panel, figure
+from logitserve_training.plots import Panel, figure
 
 STATED: Final = np.array([0.3, 0.2, 0.1, 0.4])
 TARGET: Final = np.array([0.0, 1.0, 0.0, 0.0])

@@ -14,7 +14,7 @@ from logitserve_training.numerics import loop
 from logitserve_training.numerics.descent import adam, descend
 from logitserve_training.numerics.lesson import Floats, Lesson, Table
 from logitserve_training.numerics.loop import Effort
-from logitserve_training.numerics.plots import Panel, figure
+from logitserve_training.plots import Panel, figure
 
 SGD: Final = "SGD"
 ADAM: Final = "Adam"

@@ -12,7 +12,7 @@ from logitserve_training.datasets.dataset import Dataset
 from logitserve_training.numerics import loop
 from logitserve_training.numerics.lesson import Floats, Lesson, Table
 from logitserve_training.numerics.loop import Effort
-from logitserve_training.numerics.plots import BLUE, GREEN, GRID, ORANGE, VERMILION, Panel, figure
+from logitserve_training.plots import BLUE, GREEN, GRID, ORANGE, VERMILION, Panel, figure
 
 CURVATURES: Final = np.array([1.0, 25.0])
 """Of the bowl J(w) = (1·w₁² + 25·w₂²) / 2: the eigenvalues of its Hessian."""

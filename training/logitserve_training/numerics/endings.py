@@ -14,7 +14,7 @@ from logitserve_training.networks import PixelStatistics
 from logitserve_training.numerics import loop
 from logitserve_training.numerics.lesson import Lesson, Table
 from logitserve_training.numerics.loop import Effort, Runs
-from logitserve_training.numerics.plots import Panel, figure
+from logitserve_training.plots import Panel, figure
 
 LINEAR: Final = "linear, from_logits=True"
 SOFTMAX: Final = "softmax, plain loss"

@@ -10,7 +10,7 @@ from logitserve.inference.heads import sigmoid, softmax
 from logitserve_training.backend import tf
 from logitserve_training.numerics.crossentropy import STATED, TARGET
 from logitserve_training.numerics.lesson import Floats, Lesson, Table
-from logitserve_training.numerics.plots import Panel, figure
+from logitserve_training.plots import Panel, figure
 
 STEPS: Final = np.logspace(-13, 0, 53)
 """By which a logit is moved for a finite difference."""

@@ -14,10 +14,10 @@ from logitserve_training.backend import keras, tf
 from logitserve_training.datasets.dataset import Dataset, LabeledImages
 from logitserve_training.datasets.mnist import LABELS
 from logitserve_training.networks import PixelStatistics
-from logitserve_training.numerics import data, loop
+from logitserve_training.numerics import loop
 from logitserve_training.numerics.lesson import Lesson, Table
 from logitserve_training.numerics.loop import Effort, Runs
-from logitserve_training.numerics.plots import BLUE, VERMILION, Panel, figure
+from logitserve_training.plots import BLUE, VERMILION, Panel, figure
 from logitserve_training.recipes import DIGIT_INPUT
 
 DENSE: Final = "dense"
@@ -37,7 +37,7 @@ _TIMED: Final = 15
 def measure(dataset: Dataset, effort: Effort) -> Lesson:
     """Train each pair of equal size on the same pictures, in the same order."""
     train = dataset.train
-    permuted = data.changed(dataset, _permuted)
+    permuted = loop.changed(dataset, _permuted)
     rows, shifts = [], []
     for size in SIZES:
         for kind in (DENSE, CONVOLUTIONAL):
@@ -51,7 +51,7 @@ def measure(dataset: Dataset, effort: Effort) -> Lesson:
             shifts.append([f"{kind}, {parameters:,}", *np.transpose(moved).tolist()])
     counts = [max(int(share * len(train)), 10) for share in _SHARES]
     steps = max(len(train) // loop.BATCH, 1)
-    fewer = [data.first(dataset, count) for count in counts]
+    fewer = [loop.first(dataset, count) for count in counts]
     by_data = [
         [kind, *(_trained(kind, SIZES[1], few, effort, steps).accuracy for few in fewer)]
         for kind in (DENSE, CONVOLUTIONAL)

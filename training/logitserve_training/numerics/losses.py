@@ -9,7 +9,7 @@ import numpy.typing as npt
 from logitserve.inference.heads import sigmoid
 from logitserve_training.backend import keras, tf
 from logitserve_training.numerics.lesson import Cell, Floats, Lesson, Table
-from logitserve_training.numerics.plots import Panel, figure
+from logitserve_training.plots import Panel, figure
 
 LOGITS: Final = np.arange(-200, 200 + 1 / 16, 1 / 16)
 """Of the true class; exact in float32."""

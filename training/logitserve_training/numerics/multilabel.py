@@ -8,7 +8,7 @@ import numpy as np
 from logitserve.inference.heads import sigmoid
 from logitserve_training.backend import keras, tf
 from logitserve_training.datasets.dataset import Dataset
-from logitserve_training.numerics import data, loop
+from logitserve_training.numerics import loop
 from logitserve_training.numerics.lesson import Lesson, Table
 from logitserve_training.numerics.loop import Effort, Runs
 
@@ -26,9 +26,9 @@ def measure(dataset: Dataset, effort: Effort) -> Lesson:
     """Three yes-or-no questions about each digit."""
     table = np.stack(list(HOLDS.values()), axis=1).astype(np.int64)
     ways = {
-        "one network": [_trained(data.relabeled(dataset, table), effort)],
+        "one network": [_trained(loop.relabeled(dataset, table), effort)],
         "three networks": [
-            _trained(data.relabeled(dataset, column[:, None]), effort) for column in table.T
+            _trained(loop.relabeled(dataset, column[:, None]), effort) for column in table.T
         ],
     }
     images, classes = tf.constant(dataset.validation.images), dataset.validation.classes

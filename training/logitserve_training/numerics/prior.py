@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import multivariate_normal
 
 from logitserve_training.numerics.lesson import Floats, Lesson, Table
-from logitserve_training.numerics.plots import Panel, figure
+from logitserve_training.plots import Panel, figure
 
 NOISE: Final = 0.15
 """Standard deviation of the points around the truth."""

@@ -1,6 +1,7 @@
 """All lessons, in the order of the page."""
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
@@ -9,25 +10,25 @@ from typing import Final
 
 from rich.console import Console
 
+from logitserve_training import plots
 from logitserve_training.datasets import mnist
 from logitserve_training.datasets.dataset import Dataset
 from logitserve_training.numerics import (
     activations,
     crossentropy,
-    data,
     decay,
     descent,
     endings,
     gradients,
     layers,
+    loop,
     losses,
     multilabel,
-    plots,
     prior,
 )
 from logitserve_training.numerics.lesson import Lesson, Numbers, finite, render
 from logitserve_training.numerics.loop import Effort
-from logitserve_training.progress import Reporter, Stopwatch
+from logitserve_training.progress import Reporter
 
 TEMPLATE: Final = Path(__file__).with_name("page.md")
 PAGE: Final = "numerics.md"
@@ -67,8 +68,8 @@ def run(
     Raises:
         DataError: the data set cannot be used.
     """
-    reporter, stopwatch = Reporter(console), Stopwatch()
-    dataset = data.drawn() if quick else mnist.load(folder, reporter)
+    reporter, begun = Reporter(console), time.monotonic()
+    dataset = loop.drawn() if quick else mnist.load(folder, reporter)
     pictures = output / FOLDER
     pictures.mkdir(parents=True, exist_ok=True)
     numbers: Numbers = {"context": finite(_context(dataset, quick=quick))}
@@ -77,14 +78,14 @@ def run(
     for name, (measure, full) in TRAINED.items():
         reporter.line(f"{name}: networks are trained")
         effort = _QUICK if quick else full
-        lesson = measure(data.first(dataset, effort.pictures), effort)
+        lesson = measure(loop.first(dataset, effort.pictures), effort)
         numbers[name] = _written(lesson, pictures) | asdict(effort)
 
     document = json.dumps(numbers, indent=1, allow_nan=False, ensure_ascii=False)
     (pictures / NUMBERS).write_text(document + "\n", encoding="utf-8")
     path = output / PAGE
     path.write_text(render(numbers, TEMPLATE.read_text("utf-8")), encoding="utf-8")
-    reporter.line(f"{path}, after {stopwatch.seconds:.0f} s")
+    reporter.line(f"{path}, after {time.monotonic() - begun:.0f} s")
     return path
 
 

@@ -49,11 +49,7 @@ class Calibrator:
     ) -> "Calibrator":
         """The maximum a posteriori estimate; of each logit, or of all, only where it helps.
 
-        Args:
-            head: softmax has a temperature, others a scaling of each logit.
-            logits: raw, `[n, k]`.
-            truth: of the same pictures.
-            groups: `[n]`, as `LabeledImages` has them.
+        Softmax has a temperature, other heads a scaling of each logit.
 
         Raises:
             CalibrationError: the estimate is at the edge of its range: the fit has failed.
@@ -112,12 +108,7 @@ def folds(
 
 
 def fit_temperature(logits: Logits, classes: Truth) -> float:
-    """The temperature of the highest posterior density.
-
-    Args:
-        logits: raw, `[n, k]`.
-        classes: `[n]`.
-    """
+    """The temperature of the highest posterior density, of raw logits `[n, k]`."""
     z = logits.astype(np.float64)
     of_truth = z[np.arange(len(z)), classes]
 
@@ -132,15 +123,11 @@ def fit_temperature(logits: Logits, classes: Truth) -> float:
 
 
 def fit_scaling(logits: Logits, outcomes: Truth) -> LabelScaling:
-    """The scale and bias of one logit of the highest posterior density.
+    """The scale and bias of one raw logit, `[n]`, of the highest posterior density.
 
     The targets are the outcomes themselves. Platt's smoothed ones cost 1/(n + 2) of confidence,
     more than the whole miscalibration of a good network; the prior is what keeps labels that the
     logits tell apart without a mistake from certain probabilities.
-
-    Args:
-        logits: raw, `[n]`.
-        outcomes: 1 where the label holds, else 0, `[n]`.
     """
     z = logits.astype(np.float64)
 
@@ -196,13 +183,10 @@ def losses(head: Head, calibrated: Logits, truth: Truth) -> Floats:
 
 
 def energies(logits: Floats, temperature: float) -> Floats:
-    """−T·ln sum(exp(z/T)), `[batch]` (Liu et al. 2020, arXiv:2010.03759).
+    """−T·ln sum(exp(z/T)), `[batch]`, of logits that are already divided by the temperature.
 
-    It is low where some logit is high: for images like those of the training.
-
-    Args:
-        logits: finite and already divided by the temperature, `[batch, classes]`.
-        temperature: T.
+    It is low where some logit is high: for images like those of the training (Liu et al. 2020,
+    arXiv:2010.03759).
     """
     energy: Floats = -temperature * heads.softmax_with_log_sum(logits)[1][:, 0]
     return energy

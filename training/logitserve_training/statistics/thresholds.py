@@ -19,8 +19,8 @@ def best(probabilities: Floats) -> tuple[float, ...]:
     of the j most probable pictures it is 2·Σp/(j + Σ over all p). So it has no truth to overfit to,
     as the threshold of the highest F1 that was seen has (`python -m benchmarks.held_out`).
 
-    Args:
-        probabilities: calibrated, `[n, labels]`, of pictures that the weights were not fitted to.
+    The probabilities are calibrated, `[n, labels]`, of pictures that the weights were not fitted
+    to.
     """
     descending = -np.sort(-probabilities, axis=0)
     having = descending.sum(axis=0)

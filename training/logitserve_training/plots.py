@@ -1,4 +1,4 @@
-"""How the page's figures are drawn: panels of lines."""
+"""How figures are drawn: panels of lines, in colors that everybody can tell apart."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -17,6 +17,8 @@ BLUE, VERMILION, GREEN, ORANGE = "#0072b2", "#d55e00", "#009e73", "#e69f00"
 PURPLE, GRAY, GRID = "#cc79a7", "#7a8699", "#e5e7eb"
 """Okabe and Ito's colors, which people who see fewer colors can tell apart."""
 
+PERCENT: Final = FuncFormatter(lambda share, _: f"{100 * share:g} %")
+"""Of an axis of shares."""
 Style = Mapping[str, Any]
 _STYLES: Final[tuple[Style, ...]] = tuple(
     {"color": color, "linestyle": line}
@@ -59,14 +61,21 @@ class Panel:
     """Draws what is not a line."""
 
 
-def figure(title: str, *panels: Panel, columns: int = 0, height: float = 3.9) -> Figure:
+def empty(title: str, inches: tuple[float, float]) -> Figure:
+    """A figure of this width and height, with a title."""
+    drawn = Figure(figsize=inches, layout="constrained")
+    FigureCanvasAgg(drawn)
+    drawn.suptitle(title, size=12, weight="bold")
+    return drawn
+
+
+def figure(
+    title: str, *panels: Panel, columns: int = 0, height: float = 3.9, width: float | None = None
+) -> Figure:
     """Panels in rows of so many columns, all in one if 0; the height is a row's, in inches."""
     columns = columns or len(panels)
     rows = -(-len(panels) // columns)
-    width = {1: 7.0, 2: 10.5}.get(columns, 12.5)
-    drawn = Figure(figsize=(width, height * rows), layout="constrained")
-    FigureCanvasAgg(drawn)
-    drawn.suptitle(title, size=12, weight="bold")
+    drawn = empty(title, (width or {1: 7.0, 2: 10.5}.get(columns, 12.5), height * rows))
     for axes, panel in zip(drawn.subplots(rows, columns, squeeze=False).flat, panels, strict=True):
         _draw(axes, panel)
     return drawn
@@ -107,9 +116,14 @@ def _draw(axes: Axes, panel: Panel) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_locator(NullLocator())
     if panel.percent:
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+        axes.yaxis.set_major_formatter(PERCENT)
     if panel.legend and any(panel.lines):
         axes.legend(frameon=False, fontsize=9, loc=panel.legend)
+    plain(axes)
+
+
+def plain(axes: Axes) -> None:
+    """Thin horizontal lines below, and no frame."""
     axes.grid(axis="y", color=GRID)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

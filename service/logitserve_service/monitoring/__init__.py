@@ -1,0 +1,1 @@
+"""What is seen of the pictures that arrive, and of their predictions."""

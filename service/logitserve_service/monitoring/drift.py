@@ -1,0 +1,221 @@
+"""Watches the pictures of each model: counted by every worker, compared for all of them.
+
+A worker adds to the counts of its row of the shared memory. Whichever worker looks next, each of
+them once a second, sums the rows and climbs the ladder, whose state they share.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from random import random
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+from logitserve.inference import features
+from logitserve.inference.card import FeatureName, Reference
+from logitserve.inference.predictor import Predictions, Predictor
+from logitserve_service.errors import DriftUnavailableError, TooFewImagesError
+from logitserve_service.monitoring.ladder import BASELINE, Climber, Ladder, Rule
+from logitserve_service.telemetry import metrics as families
+from logitserve_service.telemetry.metrics import Metrics
+from logitserve_service.telemetry.shared_values import Row
+from logitserve_service.telemetry.worker_gauges import SAMPLE_SECONDS
+
+MOST_A_SECOND: Final = 500
+"""Pictures of a model that a worker counts. A picture takes 4 to 6 µs, and the others under 1."""
+_SERIES: Final = "drift_counts"
+_TOGETHER: Final = 32
+"""Pictures that are measured at once: one alone takes ten times as long as one of so many."""
+_REMEMBERED: Final = 500
+"""Ladders, of 6 kB, of models that are served no longer."""
+_HELD_BYTES: Final = 32 * 2**10
+"""Of pictures and predictions that wait for others."""
+
+logger = logging.getLogger("logitserve.drift")
+
+Notes = Callable[[], AbstractContextManager[dict[str, Any]]]
+"""What the workers share, to be changed in a block."""
+
+
+class Watch:
+    """Counts the features of one model's pictures in this worker."""
+
+    def __init__(self, predictor: Predictor, normal: Reference, row: Row, rule: Rule) -> None:
+        self.card = card = predictor.card
+        self.key = key_of(predictor)
+        self.climber = Climber(card, normal, rule)
+        self.series = (_SERIES, self.key)
+        values, places = row.places(self.series, self.climber.bins.width)
+        self._counts = np.asarray(values)[places.start : places.stop]
+        held = int(np.prod(card.input.shape)) + 12 * len(card.labels)
+        self._together = max(1, min(_TOGETHER, _HELD_BYTES // held))
+        self._parts: list[tuple[npt.NDArray[np.uint8], Predictions]] = []
+        self._held = 0
+        self._seen, self._since, self._step = 0, time.monotonic(), 1
+
+    def __call__(self, images: npt.NDArray[np.uint8], predictions: Predictions) -> None:
+        """Count the pictures of a batch, together with the next ones if they are few.
+
+        Of very many it counts each with the same probability.
+        """
+        self._seen += len(images)
+        if self._step > 1:
+            first = int(random() * self._step)  # noqa: S311 - it is a sample
+            if first >= len(images):
+                return
+            images, predictions = images[first :: self._step], predictions[first :: self._step]
+        self._held += len(images)
+        is_full = self._held >= self._together
+        # A copy, because what is kept might be a part of a large request.
+        self._parts.append((images if is_full else images.copy(), predictions))
+        if is_full:
+            self.flush()
+
+    def pace(self) -> None:
+        """Count no more than `MOST_A_SECOND`, if pictures go on to come as they do."""
+        seconds = time.monotonic() - self._since
+        if seconds >= SAMPLE_SECONDS / 2:
+            self._step = max(1, round(self._seen / seconds / MOST_A_SECOND))
+            self._seen, self._since = 0, self._since + seconds
+
+    def flush(self) -> None:
+        """Count what waits for others."""
+        parts, self._parts, self._held = self._parts, [], 0
+        if parts:
+            images = np.concatenate([images for images, _ in parts])
+            predictions = Predictions.concatenated([predictions for _, predictions in parts])
+            values = features.measure(images, predictions, self.card)
+            self._counts += self.climber.bins.count(values)
+
+
+def key_of(predictor: Predictor) -> str:
+    """A version of a model and its file: another file begins anew."""
+    return f"{predictor.card.name}/{predictor.card.version}/{predictor.sha256[:16]}"
+
+
+class Drift:
+    """The watches of a worker, and what all workers have seen."""
+
+    def __init__(self, metrics: Metrics, rows: Sequence[Row], notes: Notes, rule: Rule) -> None:
+        self._metrics, self._rows, self._notes, self._rule = metrics, rows, notes, rule
+        self._watches: WeakValueDictionary[str, Watch] = WeakValueDictionary()
+        self._ladders: dict[str, Ladder] = {}  # of the watches, as they were last seen
+        self._shown: set[tuple[str, FeatureName]] = set()
+
+    def watch(self, predictor: Predictor) -> Watch | None:
+        """Begin to watch a model as long as the result lives; None if its card has no reference."""
+        normal = predictor.card.reference
+        if normal is None:
+            logger.warning("%s", DriftUnavailableError(predictor.card.name))
+            return None
+        watch = Watch(predictor, normal, self._metrics.row, self._rule)
+        self._watches[watch.key] = watch
+        for name in watch.climber.bins.of:  # so that the first alarm is seen to add one
+            self._metrics.add(families.DRIFT_ALARMS, 0, watch.card.name, name)
+        return watch
+
+    def sample(self) -> None:
+        """Climb the ladders with what has come, and update the metrics."""
+        watches = self._all()
+        ladders = self._ladders = {}
+        if not watches and not self._shown:
+            return
+        with self._notes() as notes:
+            totals, now = self._totals(watches), time.time()
+            for watch in watches:
+                ladder = ladders[watch.key] = _ladder(notes, watch, now)
+                self._climb(watch, ladder, totals[watch.key], now)
+            gone = [key for key in notes if key not in ladders]
+            for key in gone[: len(notes) - _REMEMBERED]:
+                del notes[key]
+        self._show(watches, ladders)
+
+    def of(self, predictor: Predictor) -> tuple[Watch, Ladder]:
+        """The watch of a model and its ladder, as they are now.
+
+        Raises:
+            DriftUnavailableError: its card has no reference.
+        """
+        watch = self._watches.get(key_of(predictor))
+        if watch is None:
+            raise DriftUnavailableError(predictor.card.name)
+        self.sample()
+        return watch, self._ladders[watch.key]
+
+    def accept(self, predictor: Predictor, *, live: bool) -> None:
+        """Let the last pictures be normal, or the card's reference again. Alarms end.
+
+        Raises:
+            DriftUnavailableError: its card has no reference.
+            TooFewImagesError: too few have come.
+        """
+        watch, _ = self.of(predictor)
+        with self._notes() as notes:
+            totals, now = self._totals([watch])[watch.key], time.time()
+            accepted = watch.climber.accept(_ladder(notes, watch, now), totals, now, live=live)
+            if accepted is not None:
+                notes[watch.key] = accepted
+        if accepted is None:
+            raise TooFewImagesError(BASELINE, watch.climber.pictures(totals.tolist()))
+        logger.info("model %s: normal is now the %s", watch.card.name, "live" if live else "card")
+        self.sample()
+
+    def _all(self) -> list[Watch]:
+        """The newest version of a model last."""
+        # Not `values`, which fails while a thread adds one.
+        found = filter(None, (reference() for reference in self._watches.valuerefs()))
+        return sorted(found, key=lambda watch: (watch.card.name, int(watch.card.version)))
+
+    def _totals(self, watches: Sequence[Watch]) -> dict[str, npt.NDArray[np.int64]]:
+        """What all workers have counted, by the keys of the watches."""
+        for watch in watches:
+            watch.flush()
+            watch.pace()
+        totals = {watch.key: np.zeros(watch.climber.bins.width) for watch in watches}
+        for row in self._rows:
+            series, values = row.series(), np.asarray(row.values)
+            for watch in watches:
+                if (places := series.get(watch.series)) is not None:
+                    totals[watch.key] += values[places.start : places.stop]
+        return {key: total.astype(np.int64) for key, total in totals.items()}
+
+    def _climb(
+        self, watch: Watch, ladder: Ladder, totals: npt.NDArray[np.int64], now: float
+    ) -> None:
+        before = set(ladder.alarms)
+        for name, sentence in watch.climber.climb(ladder, totals, now):
+            logger.warning("model %s: %s", watch.card.name, sentence)
+            self._metrics.add(families.DRIFT_ALARMS, 1, watch.card.name, name)
+        for name in before - set(ladder.alarms):
+            logger.info("model %s: %s is normal again", watch.card.name, name)
+
+    def _show(self, watches: Sequence[Watch], ladders: dict[str, Ladder]) -> None:
+        """Set the gauges: of the newest version that was compared, and of alarms of any.
+
+        Those of models that are gone end at 0.
+        """
+        shown: dict[tuple[str, FeatureName], tuple[float, bool]] = {}
+        for watch in watches:
+            ladder = ladders[watch.key]
+            for name in watch.climber.bins.of:
+                series = watch.card.name, name
+                psi, is_on = shown.get(series, (0.0, False))
+                tested = [test for test in ladder.tests.get(name, ()) if test is not None]
+                shown[series] = tested[-1][2] if tested else psi, is_on or name in ladder.alarms
+        for series in self._shown | shown.keys():
+            psi, is_on = shown.get(series, (0.0, False))
+            self._metrics.set(families.DRIFT, psi, *series)
+            self._metrics.set(families.DRIFT_ALARM, is_on, *series)
+        self._shown = set(shown)
+
+
+def _ladder(notes: dict[str, Any], watch: Watch, now: float) -> Ladder:
+    """The ladder that the workers share, which begins with the first of them."""
+    nothing = np.zeros(watch.climber.bins.width, np.int64)
+    known = notes.get(watch.key)
+    ladder = notes[watch.key] = Ladder.at(nothing, now) if known is None else Ladder(**known)
+    return ladder

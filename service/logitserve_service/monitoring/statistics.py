@@ -1,0 +1,106 @@
+"""Two histograms compared: may both be of the same pictures?"""
+
+import math
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+FEWEST: Final = 5
+"""Pictures to be expected in a bin; rarer bins are put together (Cochran 1954)."""
+_MANY: Final = 20
+"""Pictures of a window that are enough, however few were to be expected."""
+
+
+class Comparison(NamedTuple):
+    """What a window of pictures says."""
+
+    n: int
+    """Pictures."""
+    p: float
+    """Probability of a difference as large or larger, if nothing has changed."""
+    psi: float
+    """Population stability index less what chance alone would give; 0 if nothing has changed."""
+
+
+def chi_squared_tail(x: float, freedom: int) -> float:
+    """P(χ² ≥ x) for a positive whole number of degrees of freedom.
+
+    The finite sums of Abramowitz and Stegun, 26.4.4 and 26.4.5.
+    """
+    half = x / 2
+    odd = freedom % 2
+    term = math.sqrt(half / math.pi) * 2 if odd else 1.0
+    total = 0.0
+    for step in range(freedom // 2):
+        total += term
+        term *= half / (step + 1 + odd / 2)
+    tail = math.exp(-half) * total
+    return tail + math.erfc(math.sqrt(half)) if odd else tail
+
+
+def compare(window: Sequence[int], normal: Sequence[int], dispersion: float = 1.0) -> Comparison:
+    """Test whether two histograms are of one distribution (χ² of two samples).
+
+    Without arrays, which would take four times as long for so few numbers.
+
+    Args:
+        window: of new pictures.
+        normal: of those before, in the same bins.
+        dispersion: variance over that of independent pictures, 1 or more.
+    """
+    n, m = sum(window), sum(normal)
+    if n == 0:
+        return Comparison(n, 1.0, 0.0)
+    bins = _with_rare_bins_together(window, normal, FEWEST * (n + m) / n)
+    chi_squared = psi = 0.0
+    ahead, behind, half = math.sqrt(m / n), math.sqrt(n / m), 0.5 * len(bins)
+    for now, before in bins:
+        chi_squared += (now * ahead - before * behind) ** 2 / (now + before)
+        share, usual = (now + 0.5) / (n + half), (before + 0.5) / (m + half)
+        psi += (share - usual) * math.log(share / usual)
+    freedom = len(bins) - 1
+    p = chi_squared_tail(chi_squared / dispersion, freedom) if freedom else 1.0
+    return Comparison(n, p, psi - dispersion * freedom * (1 / n + 1 / m))
+
+
+def _with_rare_bins_together(
+    window: Sequence[int], normal: Sequence[int], least: float
+) -> list[tuple[int, int]]:
+    """The bins with as many pictures as `least` in both, and those that the window has filled.
+
+    The others are one, with as many too.
+    """
+    bins: list[tuple[int, int]] = []
+    rare: list[tuple[int, int]] = []
+    for each in sorted(zip(window, normal, strict=True), key=sum):
+        is_rare = each[0] < _MANY and sum(each) < least
+        (rare if is_rare else bins).append(each)
+    while bins and 0 < sum(map(sum, rare)) < least:
+        rare.append(bins.pop(0))
+    now, before = (sum(each) for each in zip(*rare, strict=True)) if rare else (0, 0)
+    return [*bins, (now, before)] if now or before else bins
+
+
+def dispersion(blocks: npt.NDArray[np.int64]) -> float:
+    """How much more blocks of pictures differ than they would if the pictures were independent.
+
+    χ² of all blocks, or of all pairs of them if that is more, over its degrees of freedom; at
+    least 1. Pairs differ more where neighbors in time are alike over more than a block.
+
+    Args:
+        blocks: `[blocks, bins]`.
+    """
+    even = len(blocks) // 2 * 2
+    pairs = blocks[:even].reshape(-1, 2, blocks.shape[1]).sum(axis=1)
+    return max(1.0, _dispersion(blocks), _dispersion(pairs))
+
+
+def _dispersion(table: npt.NDArray[np.int64]) -> float:
+    table = table[:, table.sum(axis=0) > 0]
+    expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / max(table.sum(), 1)
+    freedom = (len(table) - 1) * (table.shape[1] - 1)
+    if freedom < 1 or not expected.all():
+        return 1.0
+    return float(((table - expected) ** 2 / expected).sum() / freedom)
