@@ -17,12 +17,10 @@ from logitserve.rows import Origin
 
 
 class Engine(StrEnum):
-    """Who scores."""
+    """Who scores: processes of this machine, or a Ray cluster."""
 
     LOCAL = "local"
-    """This machine."""
     RAY = "ray"
-    """A Ray cluster. Needs Ray."""
 
 
 @dataclass(frozen=True, slots=True)

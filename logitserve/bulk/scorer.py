@@ -23,16 +23,14 @@ class Job:
     """What is done to each unit. Can be pickled, and needs no file on the machine that does it."""
 
     model: bytes
-    """The model file."""
     top_k: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The scores of a unit."""
+    """The scores of a unit: a Parquet file."""
 
     data: bytes
-    """A Parquet file."""
     rows: int
     failed: int
     """Rows that are an error."""

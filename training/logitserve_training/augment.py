@@ -11,7 +11,6 @@ from logitserve_training.backend import tf
 from logitserve_training.recipes import Augmentation
 
 Tensor = Any
-"""A TensorFlow tensor."""
 
 _FLIP: Final = 1_000_003
 _LIGHT: Final = 2_000_003

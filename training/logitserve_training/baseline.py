@@ -23,14 +23,13 @@ VERDICT: Final = "It does not beat answering the majority for every picture beyo
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A model beside the majority of its training part, both on the test part."""
+    """A network beside the majority of its training part, both on the test part."""
 
     labels: tuple[str, ...]
     network: tuple[LabelScores, ...]
     majority: tuple[float, ...]
     """F1 of each label; NaN where no picture has it."""
     figures: dict[str, float]
-    """Of the network."""
     metrics: dict[str, float]
     """Of the majority, each named as the network's figure that it belongs to."""
     gains: dict[str, intervals.Interval]

@@ -31,7 +31,6 @@ class Epoch:
     """Of the weights after the epoch (their moving average, if the recipe keeps one)."""
     validation_accuracy: float
     seconds: float
-    """Duration."""
 
 
 class EpochLog:

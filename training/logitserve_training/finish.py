@@ -29,7 +29,6 @@ class HeldOut(NamedTuple):
     logits: Logits
     truth: Truth
     groups: Groups | None
-    """As `LabeledImages` has them."""
     rows: npt.NDArray[np.int64]
     """Of the pictures that the weights were fitted to in the end, `[n]`."""
 

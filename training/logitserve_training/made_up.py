@@ -28,7 +28,6 @@ SIGNS: Final = (
 )
 """Those that nobody would read as a digit."""
 FONTS: Final = ("DejaVuSans", "DejaVuSerif", "DejaVuSansMono-Oblique", "STIXGeneralItalic")
-"""Files of Matplotlib."""
 
 
 def make(digits: Images, spec: InputSpec, seed: int, *, count: int) -> Images:

@@ -38,7 +38,6 @@ _IN_WORDS: Final = {
     "mean_average_precision": "mean average precision of the labels",
     "ece": "calibration error",
 }
-"""Of the tiles."""
 
 
 def render(

@@ -48,7 +48,6 @@ class Panel:
     log: str = ""
     """The axes with a log scale: x, y or both."""
     percent: bool = False
-    """Whether y is a share."""
     x_range: tuple[float | None, float | None] = (None, None)
     y_range: tuple[float | None, float | None] = (None, None)
     styles: Mapping[str, Style] = field(default_factory=dict)
@@ -58,7 +57,6 @@ class Panel:
     mark: float | None = None
     """An x with a thin line."""
     also: Callable[[Axes], object] = lambda _: None
-    """Draws what is not a line."""
 
 
 def empty(title: str, inches: tuple[float, float]) -> Figure:

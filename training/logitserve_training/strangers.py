@@ -224,4 +224,3 @@ KINDS: Final[dict[str, Callable[[np.random.Generator], Picture]]] = {
     "half a digit": _half,
     "checkerboards": _checkerboard,
 }
-"""Kind → what makes one picture of it."""

@@ -37,7 +37,6 @@ class Listing:
     layout: str
     """What was recognized, for the person whose pictures they are."""
     groups: tuple[str, ...] | None = None
-    """Of each file."""
     parts: tuple[Part, ...] | None = None
     """Of each file, where the folder says it."""
 

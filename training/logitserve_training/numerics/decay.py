@@ -31,8 +31,7 @@ LONE_STRENGTH: Final = 0.5
 LONE_STEPS: Final = 1000
 NOISES: Final = (0.01, 0.1, 1.0, 10.0)
 """Standard deviations of the gradients of four lone weights."""
-PRODUCTS: Final = (0.1, 0.9, 1.5, 2.1)
-"""2αλ."""
+PRODUCTS: Final = (0.1, 0.9, 1.5, 2.1)  # 2αλ
 
 
 def measure(dataset: Dataset, effort: Effort) -> Lesson:
