@@ -9,6 +9,8 @@ predictions of a server beside explanations, in turns with predictions alone.
 import argparse
 import contextlib
 import http.client
+import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ from scipy.stats import spearmanr
 
 from benchmarks import load
 from benchmarks.markdown import Row, table
+from benchmarks.servers import OURS_PATHS
 from logitserve.inference.explaining import Explainer, Explanation, Method
 from logitserve.inference.images import encode_png
 from logitserve.inference.model_file import in_memory, read
@@ -134,10 +137,12 @@ def explanations(port: int, body: bytes) -> Iterator[None]:
 def beside(body: bytes) -> list[Row]:
     """The second table."""
     port = load.free_port()
-    command = ["logitserve", "serve", "--models", str(MODELS), "--port", str(port)]
+    command = [sys.executable, "-m", "logitserve", "serve", "--models", str(MODELS)]
+    command += ["--port", str(port)]
+    environment = {"PYTHONPATH": os.pathsep.join(map(str, OURS_PATHS))}
     request = load.Request("/predict", body)
     found: dict[str, list[Floats]] = {"alone": [], "beside explanations": []}
-    with load.running(command, port, request, environment={}, cores="0,1"):
+    with load.running(command, port, request, environment=environment, cores="0,1"):
         for _ in range(ROUNDS):
             for what, context in (
                 ("alone", contextlib.nullcontext()),

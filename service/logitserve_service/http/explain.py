@@ -36,8 +36,7 @@ from logitserve_service.telemetry.metrics import EXPLAIN_SECONDS, Metrics
 MOST_WAITING: Final = 4
 """Explanations that wait for the one that is made."""
 LOWEST_PRIORITY: Final = 19
-"""Of the thread, as a niceness: on two busy cores the 99th percentile of predictions is 1.3 times
-what it is without explanations, and with 10 it is 1.8 times (`benchmarks/explaining.py`)."""
+"""Of the thread, as a niceness (`benchmarks/explaining.py` measures what predictions feel)."""
 
 
 class Explaining:
