@@ -68,7 +68,7 @@ def module_name(package: str, path: Path) -> str:
     return ".".join(path.relative_to(root).with_suffix("").parts)
 
 
-ROOMS = ("config", "telemetry", "execution", "repository", "api", "http", "server")
+ROOMS = ("config", "telemetry", "monitoring", "execution", "repository", "api", "http", "server")
 """Rooms of the service, from the ground up: each may import those before it."""
 SHARED = {"logitserve_service.errors", "logitserve_service.periodically"}
 """Modules below all rooms."""

@@ -3,7 +3,8 @@
 ServiceError
 ├── UnauthenticatedError         no valid key
 ├── ForbiddenError               valid key without the rights
-│   └── AdminKeyUnsetError       no admin key is configured
+│   ├── AdminKeyUnsetError       no admin key is configured
+│   └── StoreUnsetError          no store is configured
 ├── UnreadableRequestError       the body cannot be parsed
 ├── MethodNotAllowedError
 ├── UnsupportedMediaTypeError
@@ -29,6 +30,7 @@ ServiceError
 ├── DeadlineError                the response takes too long
 ├── NotReadyError
 │   └── ModelUnavailableError    the model exists, but no version of it can be served
+├── StoreError                   the store cannot be read or written now
 ├── LoadError                    a load request failed
 ├── WorkersBehindError           some workers did not finish a load or unload in time
 └── StartError                   the service cannot start; no request meets it
@@ -67,6 +69,15 @@ class AdminKeyUnsetError(ForbiddenError):
     """An admin key is required, and none is configured."""
 
     text = "an admin key is required, and the service has none"
+
+
+class StoreUnsetError(ForbiddenError):
+    """A store is required, and none is configured."""
+
+    text = "this needs a store, and the service keeps none"
+
+    def __init__(self) -> None:
+        super().__init__(self.text)
 
 
 class UnreadableRequestError(ServiceError):
@@ -221,6 +232,12 @@ class NotReadyError(ServiceError):
 
 class ModelUnavailableError(NotReadyError):
     """The model or version exists, but cannot be served now."""
+
+
+class StoreError(ServiceError):
+    """The store is locked, its disk is full, or it is damaged; a retry may succeed."""
+
+    text = "the store cannot be read or written: {}"
 
 
 class LoadError(ServiceError):

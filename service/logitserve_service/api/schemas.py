@@ -52,6 +52,9 @@ class Prediction(BaseModel):
         description="with coverage: the labels that hold the true one as often as was requested, "
         "the most probable first; empty where none is likely enough",
     )
+    id: str | None = Field(
+        None, description="with receipts: for `POST /feedback`, once the true label is known"
+    )
 
 
 class Predictions(BaseModel):

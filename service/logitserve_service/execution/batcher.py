@@ -20,7 +20,7 @@ from logitserve.inference.image_warnings import ImageWarning
 from logitserve.inference.predictor import Predictions, Predictor
 from logitserve.inference.rendering import OutputOptions
 from logitserve_service.errors import QueueFullError
-from logitserve_service.execution.batch import Batch
+from logitserve_service.execution.batch import Batch, Issue
 from logitserve_service.execution.job import MAX_BATCH, Image, Inputs, Job, OnResult, Tensor
 from logitserve_service.execution.preprocessing import Decoders, has_large
 from logitserve_service.execution.result import Result
@@ -62,6 +62,7 @@ class Batcher:
         max_pixels: int,
         decoders: Decoders,
         metrics: BatchMetrics | None = None,
+        issue: Issue | None = None,
     ) -> None:
         """Warm the model up, and measure it.
 
@@ -71,6 +72,7 @@ class Batcher:
             max_pixels: width × height of one image.
             decoders: threads for large images; all models of a process share them.
             metrics: counts the batches.
+            issue: gives the predictions ids.
         """
         self._predictor = predictor
         self._card = predictor.card
@@ -78,6 +80,7 @@ class Batcher:
         self._max_pixels = max_pixels
         self._decoders = decoders
         self._metrics = metrics
+        self._issue = issue
         self._queue: deque[Job] = deque()
         self._waiting = 0
         self._running = False
@@ -186,7 +189,7 @@ class Batcher:
             return
         loop = asyncio.get_running_loop()
         try:
-            batch = Batch(self._predictor, jobs, self._max_pixels)
+            batch = Batch(self._predictor, jobs, self._max_pixels, self._issue)
         except Exception as error:  # noqa: BLE001 - it belongs to the jobs; the queue goes on
             for job in jobs:
                 self._end(job, error)

@@ -40,6 +40,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     errors.BusyError: HTTPStatus.TOO_MANY_REQUESTS,
     errors.DeadlineError: HTTPStatus.GATEWAY_TIMEOUT,
     errors.NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.StoreError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.LoadError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.WorkersBehindError: HTTPStatus.GATEWAY_TIMEOUT,
     inference.ModelNotFoundError: HTTPStatus.NOT_FOUND,
@@ -52,6 +53,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
 
 SETTING: Mapping[type[Exception], str] = {
     errors.AdminKeyUnsetError: "admin_key",
+    errors.StoreUnsetError: "store",
     errors.BodyTooLargeError: "max_body_bytes",
     errors.JsonTooLargeError: "max_json_values",
     errors.TooManyStringsError: "max_pictures",

@@ -1,10 +1,11 @@
 """Puts the parts of a serving process together."""
 
+import os
 import resource
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from logitserve.inference.predictor import Predictor
@@ -25,6 +26,9 @@ from logitserve_service.http.cors import Cors
 from logitserve_service.http.documents import Documents
 from logitserve_service.http.endpoint import Endpoint
 from logitserve_service.http.probes import GRPC_PROBES, PROBES, UNLIMITED, Readiness
+from logitserve_service.monitoring.keeper import KEPT, OUTCOMES, Keeper
+from logitserve_service.monitoring.receipts import Receipts
+from logitserve_service.monitoring.store import Store
 from logitserve_service.periodically import periodically
 from logitserve_service.repository.catalog import Catalog
 from logitserve_service.repository.loaded_model import VersionState
@@ -36,6 +40,7 @@ from logitserve_service.server import memory
 from logitserve_service.server.connections import Connections
 from logitserve_service.server.drain import Drain
 from logitserve_service.server.tls import Certificate
+from logitserve_service.telemetry import metrics as families
 from logitserve_service.telemetry.access_log import AccessLog
 from logitserve_service.telemetry.metrics import LOST_LINES, Metrics
 from logitserve_service.telemetry.recorder import Recorder
@@ -63,6 +68,8 @@ class Shared:
     rows: Sequence[Row]
     """Of the workers, and of their parent."""
     state: SharedState
+    secret: bytes = field(default_factory=lambda: os.urandom(32))
+    """Signs receipts where no key is set."""
 
     @classmethod
     def of(cls, workers: int) -> Self:
@@ -89,7 +96,13 @@ class Process:
         Raises as `worker.run` does.
         """
         metrics = Metrics(shared.rows, number)
-        models = loader(settings, metrics, shared.state)
+        store = None if settings.store is None else Store(settings.store)
+        keeper = None if store is None else _keeper(settings, store, metrics, number)
+        receipts = None
+        if settings.receipts or store is not None:
+            keys = settings.keys("receipts_key")
+            receipts = Receipts([shared.secret] if keys is None else keys.secrets, keeper)
+        models = loader(settings, metrics, shared.state, receipts)
         catalog = Catalog.load(models, default=settings.default_model)
         proxies = Proxies(settings.forwarded_allow_ips)
         connections = Connections(_connection_limits(settings), drain, proxies)
@@ -104,6 +117,8 @@ class Process:
             lambda: periodically(LAG_SECONDS, gauges.tick),
             lambda: periodically(SAMPLE_SECONDS, readiness.log),
         ]
+        if keeper is not None:
+            background.append(keeper.running)
         recorder = _recorder(settings, metrics, background)
         watcher = Watcher(catalog, watch_seconds=settings.watch_seconds)
         background.append(watcher.running)
@@ -123,6 +138,7 @@ class Process:
             cors=Cors(parse_origins(settings.cors_origins)),
             recorder=recorder,
             root_path=settings.root_path,
+            keeps=store is not None,
         )
         trimmer = memory.Trimmer(lambda: budget.released, endpoint.parser)
         background.append(lambda: periodically(TRIM_SECONDS, trimmer.check))
@@ -141,7 +157,9 @@ class Process:
         return cls(catalog, connections, endpoint, asgi, certificate, reread)
 
 
-def loader(settings: Settings, metrics: Metrics, shared: SharedState) -> Loader:
+def loader(
+    settings: Settings, metrics: Metrics, shared: SharedState, receipts: Receipts | None = None
+) -> Loader:
     """A loader with the repository, version policy and threads of the settings."""
     cpus = available_cpus()
     most = settings.max_decoded_bytes or memory.share(settings.workers, memory.IMAGES_SHARE)
@@ -154,6 +172,7 @@ def loader(settings: Settings, metrics: Metrics, shared: SharedState) -> Loader:
             max_pixels=settings.max_pixels,
             decoders=decoders,
             metrics=metrics.model(predictor.card),
+            issue=None if receipts is None else receipts.of(predictor.card),
         )
 
     folder, name = settings.models, settings.model_name
@@ -165,6 +184,25 @@ def loader(settings: Settings, metrics: Metrics, shared: SharedState) -> Loader:
         weigh=lambda size: memory.too_large(size, settings),
         threads=settings.threads or max(1, cpus // settings.workers),
     )
+
+
+def _keeper(settings: Settings, store: Store, metrics: Metrics, number: int) -> Keeper:
+    """The first worker also deletes what is too old, for all of them."""
+
+    def count(outcome: str, rows: int) -> None:
+        if outcome == KEPT:
+            metrics.add(families.STORE_ROWS, rows)
+        else:
+            metrics.add(families.STORE_DROPPED, rows, outcome)
+
+    def forget() -> None:
+        store.forget(settings.store_days, settings.store_max_bytes)
+        metrics.set(families.STORE_BYTES, store.size)
+
+    for outcome in OUTCOMES:  # so that the first one is seen to add one
+        count(outcome, 0)
+    upkeep = forget if number == 0 else None
+    return Keeper(store, count, pictures=settings.keep_pictures, upkeep=upkeep)
 
 
 def _connection_limits(settings: Settings) -> connection_limits.Limits:

@@ -1,0 +1,1 @@
+"""What happens to answers: their ids, what is kept of them, labels that come later, quality."""
