@@ -135,6 +135,20 @@ class ModelDetail(_ServedModel):
         return cls(card=ModelCard.model_construct(**members), **fields)
 
 
+class StoreInfo(CardPart):
+    """What the store holds."""
+
+    rows: dict[str, int] = Field(description="by table: answer, picture, feedback")
+    bytes: int = Field(description="of the file and its log")
+    oldest: int | None = Field(description="Unix time of the oldest answer; null: there is none")
+
+
+class Erased(CardPart):
+    """What was erased."""
+
+    rows: int = Field(description="answers, pictures and labels")
+
+
 class Health(CardPart):
     """The response of a probe that succeeds."""
 

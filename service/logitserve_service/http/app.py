@@ -22,11 +22,13 @@ from logitserve_service.http import (
     probes,
     problems,
     protocols,
+    quality,
     repository,
 )
 from logitserve_service.http.auth import OPEN_PATHS, Authenticator
 from logitserve_service.http.messages import pairs
 from logitserve_service.http.probes import Readiness
+from logitserve_service.http.quality import Kept
 from logitserve_service.http.routes import TEMPLATES
 from logitserve_service.repository.catalog import Catalog
 from logitserve_service.repository.watcher import Watcher
@@ -45,6 +47,7 @@ class Parts:
     metrics: Metrics
     gauges: WorkerGauges
     limits: Limits
+    kept: Kept | None
 
 
 def create_documents(parts: Parts) -> FastAPI:
@@ -76,6 +79,7 @@ def create_documents(parts: Parts) -> FastAPI:
         documentation.router(app.title),
         probes.metrics_router(parts.metrics, parts.gauges),
         repository.router(catalog, parts.watcher, parts.authenticator.require_admin, parts.limits),
+        quality.router(parts.kept, parts.authenticator.require_admin, parts.limits, parts.metrics),
     )
     paths = [template for _, template in TEMPLATES]
     for router in routers:

@@ -1,6 +1,5 @@
 """Keeps answers in the store, by a thread that no answer waits for."""
 
-import io
 import json
 import logging
 import random
@@ -12,10 +11,10 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from logitserve.inference import heads
 from logitserve.inference.card import Head, ModelCard
+from logitserve.inference.images import encode_png
 from logitserve.inference.predictor import Predictions
 from logitserve_service.monitoring.store import Store
 
@@ -76,10 +75,15 @@ class Keeper:
         self._kept_up = -UPKEEP_SECONDS
         self._lock = threading.Lock()
         self._waiting: list[tuple[Answers, dict[bytes, npt.NDArray[np.uint8]]]] = []
+        self._models: dict[int, ModelCard] = {}
         self._rows = self._bytes = 0
         self._second = self._seen = 0
         self._chance = 1.0
         self._end = threading.Event()
+
+    def describe(self, key: int, card: ModelCard) -> None:
+        """Keep what the rows of a model mean."""
+        self._models[key] = card
 
     def chance(self, second: int, count: int) -> float:
         """The chance of so many answers to be kept: 1, unless the last second had too many."""
@@ -122,6 +126,7 @@ class Keeper:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Write what waits every `WRITE_SECONDS`, and in the end."""
+        self.write()  # so that labels of an answer find its model
         thread = threading.Thread(target=self._run, name="store", daemon=True)
         thread.start()
         try:
@@ -143,7 +148,7 @@ class Keeper:
         with self._lock:
             waiting, self._waiting = self._waiting, []
             rows, self._rows, self._bytes = self._rows, 0, 0
-        if waiting:
+        if waiting or self._models:
             self._count(self._outcome(lambda: self._insert(waiting)), rows)
 
     @staticmethod
@@ -159,8 +164,12 @@ class Keeper:
     def _insert(
         self, waiting: Sequence[tuple[Answers, dict[bytes, npt.NDArray[np.uint8]]]]
     ) -> None:
-        models = {answers.model: answers.card for answers, _ in waiting}
-        pngs = [(of, _png(image)) for _, pictures in waiting for of, image in pictures.items()]
+        models = self._models.copy()
+        pngs = [
+            (of, encode_png(image[:, :, 0] if image.shape[2] == 1 else image))
+            for _, pictures in waiting
+            for of, image in pictures.items()
+        ]
         with self._store.transaction(write=True) as opened:
             opened.executemany(
                 "INSERT OR REPLACE INTO model VALUES (?,?,?,?,?,?)",
@@ -174,6 +183,8 @@ class Keeper:
                     "INSERT OR IGNORE INTO answer VALUES (?,?,?,?,?,?,?,?)", _rows(answers)
                 )
             opened.executemany("INSERT OR IGNORE INTO picture VALUES (?,?)", pngs)
+        for key in models:
+            self._models.pop(key)
 
 
 def expected(card: ModelCard) -> float | None:
@@ -211,9 +222,3 @@ def packed(logits: npt.NDArray[np.float64], head: Head) -> npt.NDArray[np.float1
     if head is Head.SOFTMAX:
         logits = logits - logits.max(axis=1, keepdims=True)
     return logits.clip(-60_000, 60_000).astype("<f2")
-
-
-def _png(image: npt.NDArray[np.uint8]) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(file, "PNG")
-    return file.getvalue()

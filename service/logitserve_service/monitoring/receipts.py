@@ -68,7 +68,10 @@ class Receipts:
 
     def of(self, card: ModelCard) -> "partial[list[str]]":
         """The function that gives ids to the predictions of a model."""
-        return partial(self._issue, card, model_key(card.name, card.version))
+        key = model_key(card.name, card.version)
+        if self._keeper is not None:
+            self._keeper.describe(key, card)
+        return partial(self._issue, card, key)
 
     def _issue(
         self,

@@ -4,14 +4,16 @@ No key, address, header or file name is kept. Ids begin with their time, so that
 the order of time.
 """
 
+import json
 import mmap
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from logitserve.inference.card import Head
 from logitserve_service.errors import StartError, StoreError
 
 APPLICATION_ID: Final = 0x4C4F4749  # "LOGI"
@@ -31,6 +33,18 @@ CREATE TABLE picture(id BLOB PRIMARY KEY, png BLOB) WITHOUT ROWID;
 CREATE TABLE feedback(
     id BLOB, source TEXT, at REAL, labels TEXT, PRIMARY KEY(id, source)) WITHOUT ROWID;
 """
+
+
+class Model(NamedTuple):
+    """What the rows of a model mean."""
+
+    name: str
+    version: str
+    head: Head
+    labels: list[str]
+    expected: float | None
+    """Share of right answers that its card states; of sigmoid all labels must be right."""
+
 
 Label = tuple[bytes, str, float, str]
 """Id, source, Unix time, and the labels as a JSON list."""
@@ -92,22 +106,19 @@ class Store:
         except sqlite3.Error as error:
             raise StoreError(error) from error
 
-    def add_labels(self, labels: Iterable[Label]) -> tuple[int, int, int]:
-        """Keep labels; of one source the latest wins. How many are new, changed, and the same."""
-        new = changed = count = 0
+    def models(self) -> dict[int, Model]:
+        """The models whose answers are kept, by their keys."""
+        with self.transaction() as opened:
+            rows = opened.execute("SELECT * FROM model").fetchall()
+        return {
+            key: Model(name, version, Head(head), json.loads(labels), expected)
+            for key, name, version, head, labels, expected in rows
+        }
+
+    def add_labels(self, labels: Iterable[Label]) -> list[str]:
+        """Keep labels; of one source the latest counts. Each is accepted, changed, or the same."""
         with self.transaction(write=True) as opened:
-            for identity, source, at, names in labels:
-                count += 1
-                key = identity, source
-                there = opened.execute(
-                    "SELECT at, labels FROM feedback WHERE id = ? AND source = ?", key
-                ).fetchone()
-                if there is None or there["at"] <= at:
-                    new += there is None
-                    changed += there is not None and there["labels"] != names
-                    row = (*key, at, names)
-                    opened.execute("INSERT OR REPLACE INTO feedback VALUES (?,?,?,?)", row)
-        return new, changed, count - new - changed
+            return [_add_label(opened, label) for label in labels]
 
     def info(self) -> dict[str, Any]:
         """Rows of each table, bytes of the file and its log, Unix time of the oldest answer."""
@@ -192,6 +203,18 @@ def value(opened: sqlite3.Connection, statement: str, *parameters: Any) -> Any:
     """The first value of the first row; None without one."""
     row = opened.execute(statement, parameters).fetchone()
     return None if row is None else row[0]
+
+
+def _add_label(opened: sqlite3.Connection, label: Label) -> str:
+    identity, source, at, names = label
+    there = opened.execute(
+        "SELECT at, labels FROM feedback WHERE id = ? AND source = ?", (identity, source)
+    ).fetchone()
+    if there is None or there["at"] <= at:
+        opened.execute("INSERT OR REPLACE INTO feedback VALUES (?,?,?,?)", label)
+    if there is None:
+        return "accepted"
+    return "changed" if there["at"] <= at and there["labels"] != names else "same"
 
 
 def _used(opened: sqlite3.Connection) -> int:

@@ -26,6 +26,7 @@ from logitserve_service.http.cors import Cors
 from logitserve_service.http.documents import Documents
 from logitserve_service.http.endpoint import Endpoint
 from logitserve_service.http.probes import GRPC_PROBES, PROBES, UNLIMITED, Readiness
+from logitserve_service.http.quality import Kept
 from logitserve_service.monitoring.keeper import KEPT, OUTCOMES, Keeper
 from logitserve_service.monitoring.receipts import Receipts
 from logitserve_service.monitoring.store import Store
@@ -102,6 +103,9 @@ class Process:
         if settings.receipts or store is not None:
             keys = settings.keys("receipts_key")
             receipts = Receipts([shared.secret] if keys is None else keys.secrets, keeper)
+        kept = None
+        if store is not None and receipts is not None:
+            kept = Kept(store, receipts, settings.store_days)
         models = loader(settings, metrics, shared.state, receipts)
         catalog = Catalog.load(models, default=settings.default_model)
         proxies = Proxies(settings.forwarded_allow_ips)
@@ -124,7 +128,7 @@ class Process:
         background.append(watcher.running)
         authenticator = Authenticator.of(settings)
         limits = Limits(settings.max_pictures, settings.max_json_values)
-        parts = Parts(catalog, readiness, authenticator, watcher, metrics, gauges, limits)
+        parts = Parts(catalog, readiness, authenticator, watcher, metrics, gauges, limits, kept)
         most = memory.share(settings.workers, memory.BODIES_SHARE)
         budget = BodyBudget(
             max_bytes=settings.max_body_bytes,

@@ -206,11 +206,14 @@ def test_a_full_disk_drops_and_counts(
 
 def test_a_label_may_come_late_twice_and_out_of_order(store: Store) -> None:
     a, b = b"a" * 33, b"b" * 33
-    assert store.add_labels([(a, "", 5, '["7"]'), (b, "", 5, '["1"]')]) == (2, 0, 0)
-    assert store.add_labels([(a, "", 5, '["7"]')]) == (0, 0, 1)
-    assert store.add_labels([(a, "", 9, '["7"]')]) == (0, 0, 1)
-    assert store.add_labels([(a, "", 7, '["8"]')]) == (0, 0, 1), "one of 9 is there"
-    assert store.add_labels([(a, "", 10, '["8"]'), (a, "Ada", 1, '["9"]')]) == (1, 1, 0)
+    assert store.add_labels([(a, "", 5, '["7"]'), (b, "", 5, '["1"]')]) == ["accepted"] * 2
+    assert store.add_labels([(a, "", 5, '["7"]')]) == ["same"]
+    assert store.add_labels([(a, "", 9, '["7"]')]) == ["same"]
+    assert store.add_labels([(a, "", 7, '["8"]')]) == ["same"], "one of 9 is there"
+    assert store.add_labels([(a, "", 10, '["8"]'), (a, "Ada", 1, '["9"]')]) == [
+        "changed",
+        "accepted",
+    ]
     found = {(row["id"], row["source"]): row["labels"] for row in rows(store, "feedback")}
     assert found == {(a, ""): '["8"]', (a, "Ada"): '["9"]', (b, ""): '["1"]'}
 

@@ -1,0 +1,88 @@
+"""Labels that come later, what the store holds, and how good the answers are."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Depends, Path, Request
+
+from logitserve.inference.errors import ModelNotFoundError
+from logitserve_service.api.call import Limits
+from logitserve_service.api.json_limits import read_json
+from logitserve_service.api.openapi import FEEDBACK_BODY, problems
+from logitserve_service.api.schemas import Erased, StoreInfo
+from logitserve_service.errors import StoreUnsetError, UnusableRequestError
+from logitserve_service.http.repository import RequireAdmin
+from logitserve_service.monitoring import feedback
+from logitserve_service.monitoring.feedback import MAX_LABELS, NO_ID, Counts, Outcome
+from logitserve_service.monitoring.receipts import Receipts, bytes_of, receipt_of
+from logitserve_service.monitoring.store import BUSY_SECONDS, Store
+from logitserve_service.telemetry.metrics import FEEDBACK, Metrics
+
+SETTLED_SECONDS: Final = BUSY_SECONDS + 2
+"""After which an answer is written or dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept of answers."""
+
+    store: Store
+    receipts: Receipts
+    days: float
+
+
+def router(
+    kept: Kept | None, require_admin: RequireAdmin, limits: Limits, metrics: Metrics
+) -> APIRouter:
+    """`/feedback` and `/store`; without a store they say so."""
+    routes = APIRouter(tags=["feedback and quality"])
+    admin = [Depends(require_admin)]
+    many = Limits(MAX_LABELS, limits.json_values)
+
+    async def here() -> Kept:
+        if kept is None:
+            raise StoreUnsetError
+        return kept
+
+    Here = Annotated[Kept, Depends(here)]  # noqa: N806 - a type
+
+    @routes.post(
+        "/feedback", responses=problems(400, 403, 408, 413, 422, 503), openapi_extra=FEEDBACK_BODY
+    )
+    async def send_feedback(request: Request, here: Here) -> Outcome:
+        """Say what is true of answers, by their ids: later, in any order, as often as you like."""
+        content = await request.body(), request.headers.get("content-type", ""), many
+        outcome, counts = await asyncio.to_thread(_take, here, *content)
+        for (model, became), count in counts.items():
+            metrics.add(FEEDBACK, count, model, became)
+        return outcome
+
+    @routes.get("/store", dependencies=admin, responses=problems(401, 403, 503))
+    async def show_store(here: Here) -> StoreInfo:
+        """What the store holds."""
+        return StoreInfo(**await asyncio.to_thread(here.store.info))
+
+    @routes.delete("/store/{id}", dependencies=admin, responses=problems(401, 403, 404, 422, 503))
+    async def erase_answer(here: Here, identity: Annotated[str, Path(alias="id")]) -> Erased:
+        """Erase an answer with its picture and its labels, so that no byte of it stays."""
+        raw = bytes_of(identity)  # also where its key is gone
+        if raw is None:
+            raise UnusableRequestError(NO_ID)
+        # One of the last seconds may still wait to be written.
+        age = max(0.0, time.time() - receipt_of(raw).at)
+        await asyncio.sleep(SETTLED_SECONDS - age)
+        rows = await asyncio.to_thread(here.store.erase, raw)
+        if not rows:
+            raise ModelNotFoundError("the store has nothing of this prediction")
+        return Erased(rows=rows)
+
+    return routes
+
+
+def _take(here: Kept, body: bytes, kind: str, limits: Limits) -> tuple[Outcome, Counts]:
+    if "jsonl" in kind or "ndjson" in kind:
+        body = b"[%b]" % b",".join(filter(None, map(bytes.strip, body.split(b"\n"))))
+    labels = feedback.parse(read_json(body, limits))
+    return feedback.take(labels, here.store, here.receipts, here.days)
