@@ -25,6 +25,7 @@ IMAGES = [random_picture(seed) for seed in range(70, 73)]
 
 @contextmanager
 def keeping(folder: Path, store: Path, *options: str, **environment: str) -> Iterator[Server]:
+    """A server of two workers with a store."""
     with running(
         *("--models", str(folder), "--workers", "2", "--grpc-port", "0", "--store", str(store)),
         *options,

@@ -5,23 +5,27 @@ import time
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 
 from logitserve.inference.errors import ModelNotFoundError
+from logitserve.inference.naming import absent
 from logitserve_service.api.call import Limits
 from logitserve_service.api.json_limits import read_json
 from logitserve_service.api.openapi import FEEDBACK_BODY, problems
-from logitserve_service.api.schemas import Erased, StoreInfo
+from logitserve_service.api.schemas import Erased, QualityReport, StoreInfo
 from logitserve_service.errors import StoreUnsetError, UnusableRequestError
 from logitserve_service.http.repository import RequireAdmin
 from logitserve_service.monitoring import feedback
 from logitserve_service.monitoring.feedback import MAX_LABELS, NO_ID, Counts, Outcome
+from logitserve_service.monitoring.quality import Quality, measure
 from logitserve_service.monitoring.receipts import Receipts, bytes_of, receipt_of
 from logitserve_service.monitoring.store import BUSY_SECONDS, Store
 from logitserve_service.telemetry.metrics import FEEDBACK, Metrics
 
 SETTLED_SECONDS: Final = BUSY_SECONDS + 2
 """After which an answer is written or dropped."""
+_DAYS: Final = {"h": 1 / 24, "d": 1, "w": 7}
+_WINDOW: Final = r"^[1-9][0-9]{0,3}[hdw]$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,30 @@ def router(
             raise ModelNotFoundError("the store has nothing of this prediction")
         return Erased(rows=rows)
 
+    @routes.get("/models/{name}/quality", responses=problems(401, 403, 404, 422, 503))
+    async def show_quality(
+        here: Here,
+        name: str,
+        window: Annotated[str, Query(pattern=_WINDOW, description="such as 12h, 7d, 4w")] = "7d",
+        version: Annotated[str | None, Query(description="else the latest of the store")] = None,
+    ) -> QualityReport:
+        """How good the answers were of which the true label is known."""
+        days = int(window[:-1]) * _DAYS[window[-1]]
+        found = await asyncio.to_thread(_measure, here.store, name, version, days)
+        return QualityReport.model_validate(found, from_attributes=True)
+
     return routes
+
+
+def _measure(store: Store, name: str, version: str | None, days: float) -> Quality:
+    cards = {card.version: card for card in store.models().values() if card.name == name}
+    if not cards:
+        names = {card.name for card in store.models().values()}
+        raise ModelNotFoundError(absent("model", name, sorted(names), " in the store"))
+    version = max(cards, key=int) if version is None else version
+    if version not in cards:
+        raise ModelNotFoundError(absent("version", version, cards, f" of {name!r} in the store"))
+    return measure(store, cards[version], days)
 
 
 def _take(here: Kept, body: bytes, kind: str, limits: Limits) -> tuple[Outcome, Counts]:

@@ -1,6 +1,5 @@
 """Keeps answers in the store, by a thread that no answer waits for."""
 
-import json
 import logging
 import random
 import threading
@@ -24,7 +23,7 @@ MAX_BYTES: Final = 16 * 2**20
 ROWS_A_SECOND: Final = 200
 """Above it answers are kept by chance."""
 WRITE_SECONDS: Final = 0.5
-UPKEEP_SECONDS: Final = 60.0
+UPKEEP_SECONDS: Final = 10.0
 SURE: Final = 0.9
 """A prediction of a lower probability, or of what is not known, is unsure."""
 SAMPLE: Final = 0.01
@@ -172,10 +171,10 @@ class Keeper:
         ]
         with self._store.transaction(write=True) as opened:
             opened.executemany(
-                "INSERT OR REPLACE INTO model VALUES (?,?,?,?,?,?)",
+                "INSERT OR REPLACE INTO model VALUES (?,?)",
                 [
-                    (key, of.name, of.version, of.head, json.dumps(of.labels), expected(of))
-                    for key, of in models.items()
+                    (key, card.model_copy(update={"goldens": card.goldens[:1]}).to_json())
+                    for key, card in models.items()
                 ],
             )
             for answers, _ in waiting:

@@ -4,16 +4,16 @@ No key, address, header or file name is kept. Ids begin with their time, so that
 the order of time.
 """
 
-import json
 import mmap
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from logitserve.inference.card import Head
+from logitserve.inference.card import ModelCard
 from logitserve_service.errors import StartError, StoreError
 
 APPLICATION_ID: Final = 0x4C4F4749  # "LOGI"
@@ -24,8 +24,7 @@ TABLES: Final = ("answer", "picture", "feedback")
 """Whose keys begin with the id of a prediction."""
 
 _SCHEMA: Final = """
-CREATE TABLE model(
-    key INTEGER PRIMARY KEY, name TEXT, version TEXT, head TEXT, labels TEXT, expected REAL);
+CREATE TABLE model(key INTEGER PRIMARY KEY, card TEXT);
 CREATE TABLE answer(
     id BLOB PRIMARY KEY, at INTEGER, model INTEGER, argmax INTEGER, probability REAL,
     known INTEGER, chance REAL, logits BLOB) WITHOUT ROWID;
@@ -33,17 +32,6 @@ CREATE TABLE picture(id BLOB PRIMARY KEY, png BLOB) WITHOUT ROWID;
 CREATE TABLE feedback(
     id BLOB, source TEXT, at REAL, labels TEXT, PRIMARY KEY(id, source)) WITHOUT ROWID;
 """
-
-
-class Model(NamedTuple):
-    """What the rows of a model mean."""
-
-    name: str
-    version: str
-    head: Head
-    labels: list[str]
-    expected: float | None
-    """Share of right answers that its card states; of sigmoid all labels must be right."""
 
 
 Label = tuple[bytes, str, float, str]
@@ -106,14 +94,10 @@ class Store:
         except sqlite3.Error as error:
             raise StoreError(error) from error
 
-    def models(self) -> dict[int, Model]:
-        """The models whose answers are kept, by their keys."""
+    def models(self) -> dict[int, ModelCard]:
+        """The cards of the models whose answers are kept, by their keys; with one golden each."""
         with self.transaction() as opened:
-            rows = opened.execute("SELECT * FROM model").fetchall()
-        return {
-            key: Model(name, version, Head(head), json.loads(labels), expected)
-            for key, name, version, head, labels, expected in rows
-        }
+            return {key: _card(text) for key, text in opened.execute("SELECT * FROM model")}
 
     def add_labels(self, labels: Iterable[Label]) -> list[str]:
         """Keep labels; of one source the latest counts. Each is accepted, changed, or the same."""
@@ -203,6 +187,11 @@ def value(opened: sqlite3.Connection, statement: str, *parameters: Any) -> Any:
     """The first value of the first row; None without one."""
     row = opened.execute(statement, parameters).fetchone()
     return None if row is None else row[0]
+
+
+@lru_cache(64)
+def _card(text: str) -> ModelCard:
+    return ModelCard.from_json(text)
 
 
 def _add_label(opened: sqlite3.Connection, label: Label) -> str:

@@ -3,6 +3,7 @@
 import os
 import resource
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +28,9 @@ from logitserve_service.http.documents import Documents
 from logitserve_service.http.endpoint import Endpoint
 from logitserve_service.http.probes import GRPC_PROBES, PROBES, UNLIMITED, Readiness
 from logitserve_service.http.quality import Kept
+from logitserve_service.monitoring.estimates import F1
 from logitserve_service.monitoring.keeper import KEPT, OUTCOMES, Keeper
+from logitserve_service.monitoring.quality import measure
 from logitserve_service.monitoring.receipts import Receipts
 from logitserve_service.monitoring.store import Store
 from logitserve_service.periodically import periodically
@@ -55,6 +58,8 @@ from logitserve_service.telemetry.worker_gauges import (
     WorkerGauges,
 )
 
+QUALITY_DAYS = 7
+"""That the metrics of quality are of."""
 MAX_BUFFERED_BYTES = 96 * 2**20
 """Of all bodies by default, where there is as much memory."""
 TRIM_SECONDS = 1.0
@@ -191,7 +196,7 @@ def loader(
 
 
 def _keeper(settings: Settings, store: Store, metrics: Metrics, number: int) -> Keeper:
-    """The first worker also deletes what is too old, for all of them."""
+    """The first worker also deletes what is too old and measures quality, for all."""
 
     def count(outcome: str, rows: int) -> None:
         if outcome == KEPT:
@@ -199,14 +204,36 @@ def _keeper(settings: Settings, store: Store, metrics: Metrics, number: int) -> 
         else:
             metrics.add(families.STORE_DROPPED, rows, outcome)
 
-    def forget() -> None:
+    due = 0.0
+
+    def upkeep() -> None:
+        nonlocal due
         store.forget(settings.store_days, settings.store_max_bytes)
         metrics.set(families.STORE_BYTES, store.size)
+        if (begun := time.monotonic()) >= due:
+            _show_quality(store, metrics)
+            due = time.monotonic() + 100 * (time.monotonic() - begun)  # 1 % of the time at most
 
     for outcome in OUTCOMES:  # so that the first one is seen to add one
         count(outcome, 0)
-    upkeep = forget if number == 0 else None
-    return Keeper(store, count, pictures=settings.keep_pictures, upkeep=upkeep)
+    first = upkeep if number == 0 else None
+    return Keeper(store, count, pictures=settings.keep_pictures, upkeep=first)
+
+
+def _show_quality(store: Store, metrics: Metrics) -> None:
+    for card in store.models().values():
+        found = measure(store, card, QUALITY_DAYS)
+        for name, of in found.measures.items():
+            if name.startswith(F1):  # a series a label would be too many
+                continue
+            labels = found.model, found.version, name
+            value, low, high = of.weighted or of.naive
+            metrics.set(families.QUALITY, value, *labels)
+            metrics.set(families.QUALITY_LOW, low, *labels)
+            metrics.set(families.QUALITY_HIGH, high, *labels)
+            metrics.set(families.QUALITY_LABELS, of.n, *labels)
+        if found.measures and found.expected is not None:
+            metrics.set(families.QUALITY, found.expected, found.model, found.version, "expected")
 
 
 def _connection_limits(settings: Settings) -> connection_limits.Limits:

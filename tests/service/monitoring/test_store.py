@@ -89,8 +89,8 @@ def test_an_answer_is_kept_as_it_was(
         powers = np.exp(np.frombuffer(kept["logits"], "<f2").astype(np.float64))
         np.testing.assert_allclose(powers / powers.sum(), expected.probabilities[row], atol=2e-3)
     assert store.path.stat().st_mode & 0o777 == 0o600
-    (model,) = rows(store, "model")
-    assert (model["name"], model["version"], model["head"]) == ("tiny", "1", "softmax")
+    (card,) = store.models().values()
+    assert card == predictor.card.model_copy(update={"goldens": predictor.card.goldens[:1]})
 
 
 def test_what_float16_probabilities_lose_is_kept() -> None:
