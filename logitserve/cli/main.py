@@ -25,12 +25,16 @@ COMMANDS: Final = {
     "calibrate": Entry("calibrate", "Calibrate and measure a model again, without training."),
     "completion": Entry("completion", "Print the script that completes commands in a SHELL."),
     "evaluate": Entry("evaluate", "Measure a published MODEL on pictures it was not trained on."),
+    "export": Entry("export", "Write labeled pictures of a store as a folder to train from."),
+    "feedback": Entry("feedback", "Send the true labels of predictions in FILE to a server."),
     "models": Entry("models", "Look into a folder of models."),
     "numerics": Entry(
         "numerics", "Measure the lessons of the lecture, and write a page about them."
     ),
     "predict": Entry("predict", "Score pictures offline, without a server."),
+    "quality": Entry("quality", "Show how good the answers of a server's models are."),
     "serve": Entry("serve", "Serve a folder of models over HTTP."),
+    "store": Entry("store", "Look into a store of answers, and keep it in order."),
     "train": Entry("train", "Train a model by a RECIPE and publish it."),
 }
 

@@ -7,14 +7,12 @@ from typing import Any
 
 import click
 
-from logitserve.cli.options import models_option
+from logitserve.cli.options import json_option, models_option
 from logitserve.inference.card import ModelCard
 from logitserve.inference.errors import ModelFileError
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import ModelRepository
 from logitserve.published import find
-
-json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of text")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from logitserve.errors import ExtraMissingError
+
+if TYPE_CHECKING:
+    from logitserve.client import Client
 
 models_option = click.option(
     "--models",
@@ -22,6 +26,40 @@ data_option = click.option(
     type=click.Path(path_type=Path),
     help="folder with the data set; without it, it is downloaded once",
 )
+
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of text")
+
+url_option = click.option(
+    "--url",
+    envvar="LOGITSERVE_URL",
+    default="http://localhost:8000",
+    show_default=True,
+    help="of the server; its key is LOGITSERVE_API_KEY",
+)
+
+store_option = click.option(
+    "--store",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar="LOGITSERVE_STORE",
+    required=True,
+    help="file of the store, as of `logitserve serve`",
+)
+
+
+@contextmanager
+def connected(url: str) -> "Iterator[Client]":
+    """A client of a server; its errors end in one line.
+
+    Raises:
+        ExtraMissingError: the client extra is not installed.
+    """
+    with extra("client"):
+        from logitserve.client import Client, ClientError
+    try:
+        with Client(url) as client:
+            yield client
+    except ClientError as error:
+        raise click.ClickException(f"{url}: {error}") from error
 
 
 @contextmanager

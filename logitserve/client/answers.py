@@ -24,6 +24,8 @@ class Prediction:
     """Whether the picture is like those of the training; None where the model cannot tell."""
     set: tuple[str, ...] | None
     """Labels that hold the right one with the coverage asked for; None without it."""
+    id: str | None = None
+    """By which `feedback` tells the true label; None where the server gives none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ def predictions_of(answer: dict[str, Any]) -> list[Prediction]:
             labels=_tuple(entry.get("labels")),
             known=entry.get("known"),
             set=_tuple(entry.get("set")),
+            id=entry.get("id"),
         )
         for entry in answer["predictions"]
     ]

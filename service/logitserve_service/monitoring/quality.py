@@ -85,7 +85,7 @@ def measure(store: Store, card: ModelCard, days: float) -> Quality:
         kept, strata, known = _strata(opened, key, first)
         rows = opened.execute(_LABELED, (first, key.to_bytes(4))).fetchall()
     is_single = card.head is not Head.SIGMOID
-    labeled, new = _labeled(card, [row for row in rows if is_single or row["logits"] is not None])
+    labeled, new = labeled_of(card, [row for row in rows if is_single or row["logits"] is not None])
     estimated = strata.stated.sum() / strata.answers.sum() if kept else None
     reason = ""
     if not is_single:
@@ -131,7 +131,7 @@ def _strata(opened: sqlite3.Connection, key: int, first: bytes) -> tuple[int, St
     return kept, strata, float(1 - strata.answers[-1] / strata.answers.sum()) if kept else 0.0
 
 
-def _labeled(card: ModelCard, rows: Sequence[sqlite3.Row]) -> tuple[Labeled, dict[str, int]]:
+def labeled_of(card: ModelCard, rows: Sequence[sqlite3.Row]) -> tuple[Labeled, dict[str, int]]:
     """The labels with their answers; of an answer that is not in the store, by its id."""
     n, k = len(rows), len(card.labels)
     place = {label: i for i, label in enumerate(card.labels)}
