@@ -2,7 +2,7 @@
 
 import { Asker } from './asker.js';
 import { Pad } from './pad.js';
-import { hasKey, listModels, predict, preview, readCard, useKey } from './server.js';
+import { hasKey, listModels, predict, preview, readCard, sendLabel, useKey } from './server.js';
 import { LANGUAGES } from './snippets.js';
 import * as view from './view.js';
 
@@ -14,6 +14,7 @@ const fileChoices = [document.getElementById('file'), document.getElementById('c
 const language = document.getElementById('language');
 const keyField = document.getElementById('key');
 const source = document.getElementById('source');
+const truth = document.getElementById('truth');
 
 const pad = new Pad(canvas, document.getElementById('cursor'));
 const asker = new Asker(answer);
@@ -21,6 +22,8 @@ const asker = new Asker(answer);
 /** What is asked about: nothing, the file that was given, or what is drawn. */
 let picture = null;
 let card = null;
+/** The prediction that is shown. */
+let shown = null;
 
 /** Ask about the picture, once more changes have had their chance. */
 function ask() {
@@ -37,6 +40,7 @@ async function answer(question, signal) {
     if (signal.aborted) return;
     view.showError('');
     view.showAnswer(asked, predicted);
+    shown = predicted.prediction;
     view.showPicture(blob, nameOf(question.picture));
     showSnippet();
     const seen = await preview(asked.name, blob, { signal });
@@ -45,6 +49,17 @@ async function answer(question, signal) {
     if (!signal.aborted) fail(error);
   }
   view.showBusy(pad.drawing);
+}
+
+/** Tell the server which labels are true of the picture that was answered. */
+async function tell(labels) {
+  const { id } = shown;
+  try {
+    await sendLabel(shown.labels ? { id, labels } : { id, label: labels[0] });
+    view.showThanks('Thank you.');
+  } catch (error) {
+    view.showThanks(error.message);
+  }
 }
 
 function nameOf(given) {
@@ -164,6 +179,13 @@ document.getElementById('ask-key').addEventListener('submit', (event) => {
   useKey(keyField.value.trim());
   keyField.value = '';
   tryAgain();
+});
+document.getElementById('right').addEventListener('click', () => {
+  tell(shown.labels ?? [shown.label]);
+});
+document.getElementById('feedback').addEventListener('submit', (event) => {
+  event.preventDefault();
+  tell(Array.from(truth.selectedOptions, (option) => option.value));
 });
 document.getElementById('again').addEventListener('click', tryAgain);
 modelChoice.addEventListener('change', () => choose(modelChoice.value));
