@@ -30,7 +30,7 @@ from logitserve_service.http.probes import GRPC_PROBES, PROBES, UNLIMITED, Readi
 from logitserve_service.http.quality import Kept
 from logitserve_service.monitoring.estimates import F1
 from logitserve_service.monitoring.keeper import KEPT, OUTCOMES, Keeper
-from logitserve_service.monitoring.quality import measure
+from logitserve_service.monitoring.quality import SHARE, measure
 from logitserve_service.monitoring.receipts import Receipts
 from logitserve_service.monitoring.store import Store
 from logitserve_service.periodically import periodically
@@ -224,15 +224,17 @@ def _show_quality(store: Store, metrics: Metrics) -> None:
     for card in store.models().values():
         found = measure(store, card, QUALITY_DAYS)
         for name, of in found.measures.items():
-            if name.startswith(F1):  # a series a label would be too many
+            if name.startswith(F1) or of.weighted is None:  # a series a label would be too many
                 continue
             labels = found.model, found.version, name
-            value, low, high = of.weighted or of.naive
+            value, low, high = of.weighted
             metrics.set(families.QUALITY, value, *labels)
             metrics.set(families.QUALITY_LOW, low, *labels)
             metrics.set(families.QUALITY_HIGH, high, *labels)
             metrics.set(families.QUALITY_LABELS, of.n, *labels)
-        if found.measures and found.expected is not None:
+        # Also 0, once the last label is older than that.
+        metrics.set(families.QUALITY_LABELS, found.labels, found.model, found.version, SHARE)
+        if found.expected is not None:
             metrics.set(families.QUALITY, found.expected, found.model, found.version, "expected")
 
 
