@@ -15,7 +15,6 @@ from PIL import Image
 from logitserve.cli.options import json_option, store_option
 from logitserve.inference.card import Head, ModelCard
 from logitserve.inference.naming import absent
-from logitserve_service.monitoring.estimates import STRATA
 from logitserve_service.monitoring.keeper import SURE
 from logitserve_service.monitoring.quality import labeled_of
 from logitserve_service.monitoring.receipts import text_of
@@ -85,9 +84,11 @@ def command(model: str, out: Path, only: str, store: Path, *, as_json: bool) -> 
 def _chosen(card: ModelCard, rows: Sequence[sqlite3.Row], only: str) -> list[sqlite3.Row]:
     labeled, _ = labeled_of(card, rows)
     wanted = np.full(len(rows), only == LABELED) | ~labeled.right
-    if only == HARD:
-        wanted |= (labeled.stated < SURE) | (labeled.stratum == STRATA - 1)
-    return [row for row, is_wanted in zip(rows, wanted, strict=True) if is_wanted]
+    return [
+        row
+        for row, is_wanted in zip(rows, wanted, strict=True)
+        if is_wanted or (only == HARD and (row["probability"] < SURE or row["known"] == 0))
+    ]
 
 
 def _groups(pngs: Sequence[bytes]) -> list[int]:

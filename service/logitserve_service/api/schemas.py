@@ -135,54 +135,12 @@ class ModelDetail(_ServedModel):
         return cls(card=ModelCard.model_construct(**members), **fields)
 
 
-class Estimate(CardPart):
-    """A figure in its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-class Measure(CardPart):
-    """A figure of the answers that have a label."""
-
-    n: int = Field(description="such answers")
-    naive: Estimate = Field(description="over these")
-    weighted: Estimate | None = Field(
-        description="over all answers that were kept, by strata of their probability"
-    )
-
-
-class QualityReport(CardPart):
-    """How good the answers of a version were."""
-
-    model: str
-    version: str
-    answers: int = Field(description="that were kept")
-    labels: int = Field(description="answers with a label")
-    measures: dict[str, Measure] = Field(
-        description="accuracy (of sigmoid models: all labels right), nll, ece, coverage, F1"
-    )
-    confusion: dict[str, dict[str, int]] = Field(description="true label → answer → how many")
-    new_classes: dict[str, int] = Field(description="true labels that no class has")
-    expected: float | None = Field(description="accuracy that the card states")
-    estimated: float | None = Field(description="accuracy by the probabilities, without labels")
-    not_estimated: str = Field(description="why there is no such estimate")
-    alarm: bool = Field(description="accuracy is below what the card states, beyond chance")
-
-
 class StoreInfo(CardPart):
     """What the store holds."""
 
     rows: dict[str, int] = Field(description="by table: answer, picture, feedback")
     bytes: int = Field(description="of the file and its log")
     oldest: int | None = Field(description="Unix time of the oldest answer; null: there is none")
-
-
-class Erased(CardPart):
-    """What was erased."""
-
-    rows: int = Field(description="answers, pictures and labels")
 
 
 class Health(CardPart):

@@ -12,7 +12,7 @@ from logitserve.inference.naming import absent
 from logitserve_service.api.call import Limits
 from logitserve_service.api.json_limits import read_json
 from logitserve_service.api.openapi import FEEDBACK_BODY, problems
-from logitserve_service.api.schemas import Erased, QualityReport, StoreInfo
+from logitserve_service.api.schemas import StoreInfo
 from logitserve_service.errors import StoreUnsetError, UnusableRequestError
 from logitserve_service.http.repository import RequireAdmin
 from logitserve_service.monitoring import feedback
@@ -69,8 +69,10 @@ def router(
         return StoreInfo(**await asyncio.to_thread(here.store.info))
 
     @routes.delete("/store/{id}", dependencies=admin, responses=problems(401, 403, 404, 422, 503))
-    async def erase_answer(here: Here, identity: Annotated[str, Path(alias="id")]) -> Erased:
-        """Erase an answer with its picture and its labels, so that no byte of it stays."""
+    async def erase_answer(
+        here: Here, identity: Annotated[str, Path(alias="id")]
+    ) -> dict[str, int]:
+        """Erase an answer, its picture and labels, so that no byte stays; how many rows it was."""
         raw = bytes_of(identity)  # also where its key is gone
         if raw is None:
             raise UnusableRequestError(NO_ID)
@@ -80,7 +82,7 @@ def router(
         rows = await asyncio.to_thread(here.store.erase, raw)
         if not rows:
             raise ModelNotFoundError("the store has nothing of this prediction")
-        return Erased(rows=rows)
+        return {"rows": rows}
 
     @routes.get("/models/{name}/quality", responses=problems(401, 403, 404, 422, 503))
     async def show_quality(
@@ -88,11 +90,10 @@ def router(
         name: str,
         window: Annotated[str, Query(pattern=_WINDOW, description="such as 12h, 7d, 4w")] = "7d",
         version: Annotated[str | None, Query(description="else the latest of the store")] = None,
-    ) -> QualityReport:
+    ) -> Quality:
         """How good the answers were of which the true label is known."""
         days = int(window[:-1]) * _DAYS[window[-1]]
-        found = await asyncio.to_thread(_measure, here.store, name, version, days)
-        return QualityReport.model_validate(found, from_attributes=True)
+        return await asyncio.to_thread(_measure, here.store, name, version, days)
 
     return routes
 

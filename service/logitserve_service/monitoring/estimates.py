@@ -14,6 +14,8 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from logitserve.inference.card import CardPart
+
 Floats = npt.NDArray[np.float64]
 
 EDGES: Final = (0.5, 0.9, 0.99)
@@ -25,7 +27,7 @@ _RESAMPLES: Final = 200
 _Z: Final = 1.959964
 
 
-class Estimate(NamedTuple):
+class Estimate(CardPart):
     """A figure in its 95 % interval."""
 
     value: float
@@ -54,7 +56,8 @@ def wilson(right: float, trials: float) -> tuple[float, float]:
 
 def naive_share(right: npt.NDArray[np.bool_]) -> Estimate:
     """The share that is right, `[n]`, and Wilson's interval."""
-    return Estimate(float(right.mean()), *wilson(float(right.sum()), len(right)))
+    low, high = wilson(float(right.sum()), len(right))
+    return Estimate(value=float(right.mean()), low=low, high=high)
 
 
 def weighted_share(
@@ -81,31 +84,36 @@ def weighted_share(
             value += share * p
             below += (share * (p - low)) ** 2
             above += (share * (high - p)) ** 2
-    return Estimate(value, max(0.0, value - sqrt(below)), min(1.0, value + sqrt(above)))
+    low, high = max(0.0, value - sqrt(below)), min(1.0, value + sqrt(above))
+    return Estimate(value=value, low=low, high=high)
+
+
+class Pairs(NamedTuple):
+    """Labels of answers: row of the answer, and index of the label."""
+
+    rows: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Labeled:
-    """Answers and what was true of them, one row each."""
+    """Answers whose true labels are known; `[n]` each, where nothing else is said."""
 
     labels: list[str]
-    answered: npt.NDArray[np.bool_]
-    """`[n, labels]`, labels that the answer said hold; of softmax the one."""
-    truth: npt.NDArray[np.bool_]
-    """`[n, labels]`, labels that hold; none where the true one is no class of the model."""
-    probabilities: Floats
-    """`[n, labels]`, calibrated; NaN where the store does not have the answer."""
-    stated: Floats
-    """`[n]`, of the most probable label."""
+    said: Pairs
+    """Labels that the answers said hold; of softmax one each."""
+    held: Pairs
+    """Labels of the model that hold."""
+    both: Pairs
+    right: npt.NDArray[np.bool_]
+    """Whether the answer was the truth."""
+    covered: Floats
+    """1 where the true label is in the answer's set, else 0; NaN where there is none."""
+    losses: Floats
+    """Negative log-likelihood, nats; NaN where it cannot be told."""
     stratum: npt.NDArray[np.int64]
-    """`[n]`."""
-    is_single: bool
-    """Whether one label holds, as of softmax and binary models."""
-
-    @property
-    def right(self) -> npt.NDArray[np.bool_]:
-        """`[n]`, whether the answer was the truth."""
-        return np.asarray((self.answered == self.truth).all(axis=1))
+    outcomes: tuple[npt.NDArray[np.int64], Floats, Floats]
+    """Row, stated probability, 1 where it came true: `[n]` each, of sigmoid `[n · labels]`."""
 
     def figures(self, weights: Floats) -> dict[str, float]:
         """`nll` (nats), `ece`, and F1 of each label, as `F1` and its name; NaN where there is none.
@@ -113,50 +121,33 @@ class Labeled:
         Args:
             weights: `[n]`, as how many answers each counts.
         """
-        found = {}
-        p, truth = self.probabilities, self.truth
-        has = np.isfinite(p).all(axis=1) & (truth.any(axis=1) | (not self.is_single))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            of_truth = np.maximum(np.where(truth, p, 1 - p), np.finfo(np.float64).tiny)
-            losses = -np.log(of_truth)
-            if self.is_single:
-                losses = np.where(truth, losses, 0).sum(axis=1)
-            else:
-                losses = losses.mean(axis=1)
-            found["nll"] = float(weights[has] @ losses[has] / weights[has].sum())
-            said = (self.answered * weights[:, None]).sum(axis=0)
-            held = (truth * weights[:, None]).sum(axis=0)
-            both = (self.answered & truth) * weights[:, None]
-            f1 = 2 * both.sum(axis=0) / (said + held)
-        found["ece"] = self._ece(weights)
-        return found | {F1 + name: float(f1[i]) for i, name in enumerate(self.labels)}
-
-    def _ece(self, weights: Floats) -> float:
-        """Expected calibration error over bins of equal width (Guo et al. 2017)."""
-        stated, true = self.stated, self.right.astype(np.float64)
-        if not self.is_single:
-            has = np.isfinite(self.probabilities).all(axis=1)
-            stated, true = self.probabilities[has].ravel(), self.truth[has].ravel().astype(float)
-            weights = np.repeat(weights[has], len(self.labels))
-        gaps = np.bincount(
-            np.clip(np.ceil(stated * BINS).astype(np.int64) - 1, 0, BINS - 1),
-            weights * (stated - true),
+        has = np.isfinite(self.losses)
+        said, held, both = (
+            np.bincount(of.labels, weights[of.rows], len(self.labels))
+            for of in (self.said, self.held, self.both)
         )
-        return float(np.abs(gaps).sum() / weights.sum())
+        with np.errstate(divide="ignore", invalid="ignore"):
+            nll = (weights[has] @ self.losses[has]) / weights[has].sum()
+            f1 = 2 * both / (said + held)
+        rows, stated, true = self.outcomes
+        # Expected calibration error over bins of equal width (Guo et al. 2017).
+        bins = np.clip(np.ceil(stated * BINS).astype(np.int64) - 1, 0, BINS - 1)
+        gaps = np.bincount(bins, weights[rows] * (stated - true))
+        ece = np.abs(gaps).sum() / max(weights[rows].sum(), 1e-9)
+        of_labels = {F1 + name: float(f1[i]) for i, name in enumerate(self.labels)}
+        return {"nll": float(nll), "ece": float(ece), **of_labels}
 
-    def intervals(self, weights: Floats) -> dict[str, Estimate]:
-        """The figures with percentile intervals of the bootstrap (Poisson, Efron 1979)."""
+    def estimates(self, weights: Floats) -> dict[str, Estimate]:
+        """The figures with percentile intervals of the bootstrap (Efron 1979, Poisson weights)."""
         generator = np.random.default_rng(0)
-        drawn: dict[str, list[float]] = {}
-        for _ in range(_RESAMPLES):
-            counts = generator.poisson(1, len(weights))
-            for name, value in self.figures(weights * counts).items():
-                drawn.setdefault(name, []).append(value)
+        drawn = [
+            self.figures(weights * generator.poisson(1, len(weights))) for _ in range(_RESAMPLES)
+        ]
         found = {}
         for name, value in self.figures(weights).items():
-            values = np.array(drawn[name])
+            values = np.array([one[name] for one in drawn])
             values = values[np.isfinite(values)]
             if np.isfinite(value) and len(values):
                 low, high = np.quantile(values, (0.025, 0.975)).tolist()
-                found[name] = Estimate(value, min(low, value), max(high, value))
+                found[name] = Estimate(value=value, low=min(low, value), high=max(high, value))
         return found

@@ -37,6 +37,9 @@ _REASONS: Final = {"BUSY": "locked", "FULL": "disk", "IOERR": "disk"}
 logger = logging.getLogger("logitserve.store")
 
 
+Images = npt.NDArray[np.uint8]
+
+
 class Answers(NamedTuple):
     """Rows of a batch that are to be kept."""
 
@@ -47,8 +50,6 @@ class Answers(NamedTuple):
     chance: float
     """With which they were chosen."""
     predictions: Predictions
-    pictures: Sequence[npt.NDArray[np.uint8]]
-    """What the network took, `[height, width, channels]`; views."""
 
 
 class Keeper:
@@ -73,7 +74,7 @@ class Keeper:
         self._store, self._count, self._pictures, self._upkeep = store, count, pictures, upkeep
         self._kept_up = -UPKEEP_SECONDS
         self._lock = threading.Lock()
-        self._waiting: list[tuple[Answers, dict[bytes, npt.NDArray[np.uint8]]]] = []
+        self._waiting: list[tuple[Answers, dict[bytes, Images]]] = []
         self._models: dict[int, ModelCard] = {}
         self._rows = self._bytes = 0
         self._second = self._seen = 0
@@ -94,10 +95,16 @@ class Keeper:
         self._seen += count
         return self._chance
 
-    def add(self, answers: Answers) -> None:
-        """Queue answers, or drop them where too many wait. Called from any thread."""
+    def add(self, answers: Answers, images: Images, rows: Sequence[int]) -> None:
+        """Queue answers, or drop them where too many wait. Called from any thread.
+
+        Args:
+            answers: to keep.
+            images: what the network took for the whole batch, `[batch, height, width, channels]`.
+            rows: of the answers.
+        """
         # Copies, as a view would hold all that its request has sent.
-        pictures = {of: image.copy() for of, image in self._chosen(answers)}
+        pictures = {answers.ids[i]: images[rows[i]].copy() for i in self._chosen(answers)}
         size = answers.predictions.logits.nbytes + sum(one.nbytes for one in pictures.values())
         count = len(answers.ids)
         with self._lock:
@@ -108,19 +115,18 @@ class Keeper:
             self._bytes += size
             self._waiting.append((answers, pictures))
 
-    def _chosen(self, answers: Answers) -> Iterable[tuple[bytes, npt.NDArray[np.uint8]]]:
-        """Pictures that are kept, by the ids of their answers."""
+    def _chosen(self, answers: Answers) -> Iterable[int]:
+        """Which of the answers' pictures are kept."""
         if self._pictures == "none":
             return
-        unsure = stated(answers.predictions) < SURE
-        if answers.predictions.known is not None:
-            unsure |= ~answers.predictions.known
-        certain = np.full(len(unsure), self._pictures == "all") | (
-            unsure & (self._pictures == "unsure")
-        )
-        for of, image, is_certain in zip(answers.ids, answers.pictures, certain, strict=True):
+        certain = np.full(len(answers.ids), self._pictures == "all")
+        if self._pictures == "unsure":
+            certain = stated(answers.predictions) < SURE
+            if answers.predictions.known is not None:
+                certain |= ~answers.predictions.known
+        for i, is_certain in enumerate(certain.tolist()):
             if is_certain or random.random() < SAMPLE:  # noqa: S311
-                yield of, image
+                yield i
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -160,9 +166,7 @@ class Keeper:
             return _REASONS.get(name.split("_")[1], "failed")
         return KEPT
 
-    def _insert(
-        self, waiting: Sequence[tuple[Answers, dict[bytes, npt.NDArray[np.uint8]]]]
-    ) -> None:
+    def _insert(self, waiting: Sequence[tuple[Answers, dict[bytes, Images]]]) -> None:
         models = self._models.copy()
         pngs = [
             (of, encode_png(image[:, :, 0] if image.shape[2] == 1 else image))

@@ -6,20 +6,21 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from math import exp
+from math import exp, nan
 from typing import Final, NamedTuple
 
 import numpy as np
+from pydantic import Field
 
 from logitserve.inference import conformal, heads
-from logitserve.inference.card import Head, ModelCard
+from logitserve.inference.card import CardPart, Head, ModelCard
 from logitserve.inference.errors import CoverageError
 from logitserve_service.monitoring.estimates import (
     EDGES,
     STRATA,
     Estimate,
     Labeled,
+    Pairs,
     Strata,
     naive_share,
     weighted_share,
@@ -36,57 +37,52 @@ LEAST_LABELS: Final = 100
 KNOWN_SHARE: Final = 0.95
 """Below it there is no estimate without labels: of what is not known, probabilities say nothing."""
 COVERAGE: Final = 0.9
+_LEAST: Final = float(np.finfo(np.float64).tiny)
+"""A probability of 0 counts as this, 708 nats."""
 
 
-class Measure(NamedTuple):
-    """A figure over what is labeled, and over all answers; None where it cannot be told."""
+class Measure(CardPart):
+    """A figure of the answers that have a label."""
 
-    n: int
-    naive: Estimate
-    weighted: Estimate | None
+    n: int = Field(description="such answers")
+    naive: Estimate = Field(description="over these")
+    weighted: Estimate | None = Field(
+        description="over all answers that were kept, by strata of their probability"
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class Quality:
-    """Of the answers of one version of a model, since some time."""
+class Quality(CardPart):
+    """How good the answers of a version were."""
 
     model: str
     version: str
-    answers: int
-    """That were kept."""
-    labels: int
-    """Answers with a label."""
-    measures: dict[str, Measure]
-    confusion: dict[str, dict[str, int]]
-    """True label → answered label → answers; of sigmoid models empty."""
-    new_classes: dict[str, int]
-    """True labels that no class has."""
-    expected: float | None
-    """The share of right answers that the card states."""
-    estimated: float | None
-    """The share of right answers by the stated probabilities, without labels."""
-    not_estimated: str
-    """Why there is no such estimate."""
-
-    @property
-    def alarm(self) -> bool:
-        """Whether it is worse than the card states, beyond chance and `TOLERANCE`."""
-        share = self.measures.get(SHARE)
-        if share is None or share.weighted is None or self.expected is None:
-            return False
-        return share.n >= LEAST_LABELS and share.weighted.high < self.expected - TOLERANCE
+    answers: int = Field(description="that were kept")
+    labels: int = Field(description="answers with a label")
+    measures: dict[str, Measure] = Field(
+        description="accuracy (of sigmoid models: all labels right), nll, ece, coverage, F1"
+    )
+    confusion: dict[str, dict[str, int]] = Field(description="true label → answer → how many")
+    new_classes: dict[str, int] = Field(description="true labels that no class has")
+    expected: float | None = Field(description="accuracy that the card states")
+    estimated: float | None = Field(description="accuracy by the probabilities, without labels")
+    not_estimated: str = Field(description="why there is no such estimate")
+    alarm: bool = Field(description="accuracy is below what the card states, beyond chance")
 
 
 def measure(store: Store, card: ModelCard, days: float) -> Quality:
     """The quality of a version's answers of the last days. Raises StoreError."""
     key = model_key(card.name, card.version)
     first = id_from(time.time() - days * DAY_SECONDS)
+    is_single = card.head is not Head.SIGMOID
     with store.transaction() as opened:
         kept, strata, known = _strata(opened, key, first)
         rows = opened.execute(_LABELED, (first, key.to_bytes(4))).fetchall()
-    is_single = card.head is not Head.SIGMOID
-    labeled, new = labeled_of(card, [row for row in rows if is_single or row["logits"] is not None])
-    estimated = strata.stated.sum() / strata.answers.sum() if kept else None
+    # Which labels an answer of several said, only the store knows.
+    rows = [row for row in rows if is_single or row["logits"] is not None]
+    labeled, new = labeled_of(card, rows)
+    measures = _measures(labeled, strata) if rows else {}
+    stated, share = expected(card), measures.get(SHARE)
+    best = share and share.weighted and share.weighted.high
     reason = ""
     if not is_single:
         reason = "several labels may hold"
@@ -95,16 +91,17 @@ def measure(store: Store, card: ModelCard, days: float) -> Quality:
     elif known < KNOWN_SHARE:
         reason = f"only {known:.1%} of the images are known, and it takes {KNOWN_SHARE:.0%}"
     return Quality(
-        card.name,
-        card.version,
-        kept,
-        len(labeled.stated),
-        _measures(card, labeled, strata) if len(labeled.stated) else {},
-        _confusion(labeled) if is_single else {},
-        new,
-        expected(card),
-        None if reason else estimated,
-        reason,
+        model=card.name,
+        version=card.version,
+        answers=kept,
+        labels=len(rows),
+        measures=measures,
+        confusion=_confusion(labeled) if is_single else {},
+        new_classes=new,
+        expected=stated,
+        estimated=None if reason else strata.stated.sum() / strata.answers.sum(),
+        not_estimated=reason,
+        alarm=len(rows) >= LEAST_LABELS and bool(best and stated and best < stated - TOLERANCE),
     )
 
 
@@ -131,67 +128,106 @@ def _strata(opened: sqlite3.Connection, key: int, first: bytes) -> tuple[int, St
     return kept, strata, float(1 - strata.answers[-1] / strata.answers.sum()) if kept else 0.0
 
 
+class _Answer(NamedTuple):
+    """A row of `Labeled`."""
+
+    said: list[int]
+    held: list[int]
+    right: bool
+    covered: float
+    loss: float
+    stratum: int
+    stated: list[float]
+    true: list[float]
+
+
 def labeled_of(card: ModelCard, rows: Sequence[sqlite3.Row]) -> tuple[Labeled, dict[str, int]]:
-    """The labels with their answers; of an answer that is not in the store, by its id."""
-    n, k = len(rows), len(card.labels)
+    """Labels with their answers, and the labels that no class has.
+
+    An answer that is not in the store counts by what its id says.
+    """
     place = {label: i for i, label in enumerate(card.labels)}
-    truth = np.zeros((n, k), np.bool_)
-    answered = np.zeros((n, k), np.bool_)
-    probabilities = np.full((n, k), np.nan)
-    stated = np.zeros(n)
-    unknown = np.zeros(n, np.bool_)
-    new: Counter[str] = Counter()
-    for i, row in enumerate(rows):
-        for label in json.loads(row["labels"]):
-            if label in place:
-                truth[i, place[label]] = True
-            else:
-                new[label] += 1
-        receipt = receipt_of(row["id"])
-        if row["logits"] is None:
-            stated[i] = 1 / (1 + exp(-receipt.log_odds))
-        else:
-            logits = np.frombuffer(row["logits"], "<f2")[None].astype(np.float64)
-            probabilities[i] = heads.probabilities(card.head, logits)[0]
-            stated[i], unknown[i] = row["probability"], row["known"] == 0
-        if card.head is Head.SIGMOID:
-            answered[i] = probabilities[i] >= heads.thresholds(card)
-        else:
-            answered[i, receipt.argmax] = True
-    stratum = np.where(unknown, STRATA - 1, np.searchsorted(EDGES, stated, side="right"))
-    is_single = card.head is not Head.SIGMOID
-    labels = list(card.labels)
-    return Labeled(labels, answered, truth, probabilities, stated, stratum, is_single), dict(new)
+    names = [json.loads(row["labels"]) for row in rows]
+    new = Counter(name for of in names for name in of if name not in place)
+    answers = [
+        _answer(card, row, [place.get(name, -1) for name in of])
+        for row, of in zip(rows, names, strict=True)
+    ]
+    labeled = Labeled(
+        list(card.labels),
+        _pairs([of.said for of in answers]),
+        _pairs([of.held for of in answers]),
+        _pairs([sorted({*of.said} & {*of.held}) for of in answers]),
+        np.array([of.right for of in answers], np.bool_),
+        np.array([of.covered for of in answers]),
+        np.array([of.loss for of in answers]),
+        np.array([of.stratum for of in answers], np.int64),
+        (
+            np.repeat(np.arange(len(answers)), [len(of.stated) for of in answers]),
+            np.array([p for of in answers for p in of.stated]),
+            np.array([true for of in answers for true in of.true]),
+        ),
+    )
+    return labeled, dict(new)
 
 
-def _measures(card: ModelCard, labeled: Labeled, strata: Strata) -> dict[str, Measure]:
-    shares = {SHARE: (labeled.right, labeled.stratum)}
-    has = np.isfinite(labeled.probabilities).all(axis=1)
+def _pairs(labels: Sequence[Sequence[int]]) -> Pairs:
+    rows = np.repeat(np.arange(len(labels)), [len(of) for of in labels])
+    return Pairs(rows, np.array([label for of in labels for label in of], np.int64))
+
+
+def _answer(card: ModelCard, row: sqlite3.Row, truth: list[int]) -> _Answer:
+    """One answer; a label that no class has is -1."""
+    receipt, held = receipt_of(row["id"]), [label for label in truth if label >= 0]
+    p = np.full(len(card.labels), nan)
+    top = 1 / (1 + exp(-receipt.log_odds))
+    if row["logits"] is not None:
+        logits = np.frombuffer(row["logits"], "<f2").astype(np.float64)
+        p = heads.probabilities(card.head, logits[None])[0]
+        top = float(p.max())
+    stratum = STRATA - 1 if row["known"] == 0 else int(np.searchsorted(EDGES, top, side="right"))
+    covered = loss = nan
+    if card.head is Head.SIGMOID:
+        said = np.flatnonzero(p >= heads.thresholds(card)).tolist()
+        holds = np.isin(np.arange(len(p)), held)
+        loss = float(-np.log(np.maximum(np.where(holds, p, 1 - p), _LEAST)).mean())
+        right = said == sorted(truth)
+        return _Answer(said, held, right, covered, loss, stratum, p.tolist(), holds.tolist())
+    said = [receipt.argmax]
+    if held:
+        loss = float(-np.log(np.maximum(p[held[0]], _LEAST)))
     with suppress(CoverageError):  # the model has no sets
-        step = conformal.check(card, COVERAGE)
-        if card.conformal is not None and has.any():
-            inside = conformal.scores(labeled.probabilities[has]) <= card.conformal.table[step]
-            covered = (inside & labeled.truth[has]).any(axis=1)
-            shares[f"coverage {COVERAGE:g}"] = (covered, labeled.stratum[has])
+        thresholds = conformal.label_thresholds(card, COVERAGE)
+        if row["logits"] is not None:
+            inside = conformal.scores(p[None])[0] <= thresholds
+            covered = float(inside[held].any())
+    right = said == truth
+    return _Answer(said, held, right, covered, loss, stratum, [top], [float(right)])
+
+
+def _measures(labeled: Labeled, strata: Strata) -> dict[str, Measure]:
+    has = np.isfinite(labeled.covered)
+    shares = {SHARE: (labeled.right, labeled.stratum)}
+    if has.any():
+        shares[f"coverage {COVERAGE:g}"] = labeled.covered[has] > 0, labeled.stratum[has]
     is_weighted = strata.answers.sum() > 0
     found = {}
     for name, (right, stratum) in shares.items():
         weighted = weighted_share(right, stratum, strata) if is_weighted else None
-        found[name] = Measure(len(right), naive_share(right), weighted)
-    n = len(labeled.stated)
-    naive = labeled.intervals(np.ones(n))
+        found[name] = Measure(n=len(right), naive=naive_share(right), weighted=weighted)
+    n = len(labeled.right)
     of_stratum = np.bincount(labeled.stratum, minlength=STRATA)
     weights = (strata.answers / np.maximum(of_stratum, 1))[labeled.stratum]
-    weighted_figures = labeled.intervals(weights) if weights.any() else {}
-    for name, estimate in naive.items():
-        found[name] = Measure(n, estimate, weighted_figures.get(name))
+    over_all = labeled.estimates(weights) if weights.any() else {}
+    for name, estimate in labeled.estimates(np.ones(n)).items():
+        found[name] = Measure(n=n, naive=estimate, weighted=over_all.get(name))
     return found
 
 
 def _confusion(labeled: Labeled) -> dict[str, dict[str, int]]:
+    """Of one label each: true → said → how many; without labels that no class has."""
+    truth, said = labeled.held.labels, labeled.said.labels[labeled.held.rows]
     counts: dict[str, dict[str, int]] = {}
-    has = labeled.truth.any(axis=1)
-    pairs = zip(labeled.truth[has].argmax(1), labeled.answered[has].argmax(1), strict=True)
-    for (truth, answer), count in sorted(Counter(pairs).items()):
-        counts.setdefault(labeled.labels[truth], {})[labeled.labels[answer]] = count
+    for (true, answer), count in sorted(Counter(zip(truth, said, strict=True)).items()):
+        counts.setdefault(labeled.labels[true], {})[labeled.labels[answer]] = count
     return counts

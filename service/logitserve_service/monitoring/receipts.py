@@ -17,12 +17,9 @@ from hmac import compare_digest
 from math import log
 from typing import Any, Final, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from logitserve.inference.card import ModelCard
 from logitserve.inference.predictor import Predictions
-from logitserve_service.monitoring.keeper import Answers, Keeper
+from logitserve_service.monitoring.keeper import Answers, Images, Keeper
 
 ID_LENGTH: Final = 44
 """Characters."""
@@ -34,8 +31,6 @@ MOST_CLASSES: Final = 2**16 - 1
 
 _FOR_URLS: Final = bytes.maketrans(b"+/", b"-_")
 _FROM_URLS: Final = bytes.maketrans(b"-_+/", b"+/__")  # what is not for URLs becomes invalid
-
-Images = npt.NDArray[np.uint8]
 
 
 class Receipt(NamedTuple):
@@ -108,7 +103,7 @@ class Receipts:
         if keeper is not None and rows:
             chosen: Any = rows
             part = predictions if len(rows) == len(ids) else predictions[chosen]
-            keeper.add(Answers(card, model, raw, chance, part, [images[row] for row in rows]))
+            keeper.add(Answers(card, model, raw, chance, part), images, rows)
         return ids
 
     def read(self, text: str) -> bytes | None:

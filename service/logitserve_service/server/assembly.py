@@ -227,10 +227,9 @@ def _show_quality(store: Store, metrics: Metrics) -> None:
             if name.startswith(F1) or of.weighted is None:  # a series a label would be too many
                 continue
             labels = found.model, found.version, name
-            value, low, high = of.weighted
-            metrics.set(families.QUALITY, value, *labels)
-            metrics.set(families.QUALITY_LOW, low, *labels)
-            metrics.set(families.QUALITY_HIGH, high, *labels)
+            metrics.set(families.QUALITY, of.weighted.value, *labels)
+            metrics.set(families.QUALITY_LOW, of.weighted.low, *labels)
+            metrics.set(families.QUALITY_HIGH, of.weighted.high, *labels)
             metrics.set(families.QUALITY_LABELS, of.n, *labels)
         # Also 0, once the last label is older than that.
         metrics.set(families.QUALITY_LABELS, found.labels, found.model, found.version, SHARE)

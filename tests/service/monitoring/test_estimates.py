@@ -8,6 +8,7 @@ from logitserve_service.monitoring.estimates import (
     EDGES,
     STRATA,
     Labeled,
+    Pairs,
     Strata,
     naive_share,
     weighted_share,
@@ -69,49 +70,56 @@ def test_a_stratum_without_labels_may_be_anything() -> None:
     assert found.high == 1
 
 
+def pairs(matrix: npt.NDArray[np.bool_]) -> Pairs:
+    return Pairs(*np.nonzero(matrix))
+
+
 @pytest.fixture
-def labeled() -> Labeled:
+def matrices() -> tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Probabilities, what is said and what is true."""
     generator = np.random.default_rng(5)
     z = generator.normal(0, 2, (400, 3))
     p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
-    classes = np.array([generator.choice(3, p=row) for row in p])
+    return p, p.argmax(axis=1), np.array([generator.choice(3, p=row) for row in p])
+
+
+@pytest.fixture
+def labeled(matrices: tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.int64]]) -> Labeled:
+    p, said, truth = matrices
     one_hot = np.eye(3, dtype=np.bool_)
-    stratum, _ = strata_of(p.max(axis=1))
-    said = one_hot[p.argmax(axis=1)]
-    labels = ["a", "b", "c"]
-    return Labeled(labels, said, one_hot[classes], p, p.max(axis=1), stratum, is_single=True)
+    right = said == truth
+    stated = p.max(axis=1)
+    return Labeled(
+        ["a", "b", "c"],
+        pairs(one_hot[said]),
+        pairs(one_hot[truth]),
+        pairs(one_hot[said] & one_hot[truth]),
+        right,
+        np.full(400, np.nan),
+        -np.log(p[np.arange(400), truth]),
+        strata_of(stated)[0],
+        (np.arange(400), stated, right.astype(np.float64)),
+    )
 
 
 @pytest.mark.parametrize("is_weighted", [False, True])
-def test_figures_are_those_of_others(labeled: Labeled, *, is_weighted: bool) -> None:
+def test_figures_are_those_of_others(
+    labeled: Labeled,
+    matrices: tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.int64]],
+    *,
+    is_weighted: bool,
+) -> None:
+    p, said, truth = matrices
     weights = np.random.default_rng(6).integers(1, 5, 400) if is_weighted else np.ones(400)
     weights = weights.astype(np.float64)
-    truth, said = labeled.truth.argmax(axis=1), labeled.answered.argmax(axis=1)
     found = labeled.figures(weights)
-    assert found["nll"] == pytest.approx(
-        log_loss(truth, labeled.probabilities, sample_weight=weights)
-    )
+    assert found["nll"] == pytest.approx(log_loss(truth, p, sample_weight=weights))
     f1 = f1_score(truth, said, average=None, sample_weight=weights)
     assert [found[f"f1 {name}"] for name in "abc"] == pytest.approx(f1.tolist())
-    ece = reliability(labeled.stated, truth == said, weights).error
-    assert found["ece"] == pytest.approx(ece)
+    assert found["ece"] == pytest.approx(reliability(p.max(axis=1), truth == said, weights).error)
 
 
 def test_intervals_hold_their_figures(labeled: Labeled) -> None:
-    for name, found in labeled.intervals(np.ones(400)).items():
+    for name, found in labeled.estimates(np.ones(400)).items():
         assert found.low <= found.value <= found.high, name
         assert found.high - found.low < 0.3, name
-
-
-def test_several_labels_may_hold() -> None:
-    p = np.array([[0.9, 0.2], [0.6, 0.7], [0.1, 0.4]])
-    truth = np.array([[1, 0], [1, 0], [0, 0]], np.bool_)
-    answered = p >= 0.5
-    stratum = np.zeros(3, np.int64)
-    of = Labeled(["car", "bus"], answered, truth, p, p.max(axis=1), stratum, is_single=False)
-    assert of.right.tolist() == [True, False, True]
-    found = of.figures(np.ones(3))
-    of_truth = np.where(truth, p, 1 - p)
-    assert found["nll"] == pytest.approx(float(-np.log(of_truth).mean()))
-    assert found["f1 car"] == 1
-    assert found["f1 bus"] == 0

@@ -1,9 +1,11 @@
+import gc
 import resource
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -341,10 +343,24 @@ def test_pictures_are_bounded_by_their_bytes(
     make_keeper: MakeKeeper, predictor: Predictor, counts: Counter[str]
 ) -> None:
     keeper = make_keeper(pictures="all")
-    large = [np.zeros((1500, 1500, 3), np.uint8)]  # 6.75 MB
+    large = np.zeros((1, 1500, 1500, 3), np.uint8)  # 6.75 MB
     predictions: Predictions = predictor.predict(random_picture(0)[None])
     card: ModelCard = predictor.card
     for number in range(4):
-        keeper.add(Answers(card, 1, [number.to_bytes(33)], 1.0, predictions, large))
+        keeper.add(Answers(card, 1, [number.to_bytes(33)], 1.0, predictions), large, [0])
     keeper.write()
     assert counts == {"kept": 2, "overflow": 2}
+
+
+def test_what_waits_holds_nothing_of_its_request(
+    make_keeper: MakeKeeper, predictor: Predictor
+) -> None:
+    for pictures in ("none", "all"):
+        keeper = make_keeper(pictures=pictures)
+        images = np.stack([random_picture(row) for row in range(3)])
+        alive = weakref.ref(images)
+        Receipts([b"k" * 32], keeper).of(predictor.card)(predictor.predict(images), images, ())
+        del images
+        gc.collect()
+        assert alive() is None, pictures
+        assert keeper._rows == 3
