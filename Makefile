@@ -115,7 +115,7 @@ CLIENTS := $(VENV)/protocol-clients
 protocol-clients: $(CLIENTS)/.installed $(CLIENTS)/node/.installed ## install other people's clients, which tests run
 
 # Of a program that cannot be had, its tests are skipped, and say so.
-PROGRAMS := chromium strace curl wget node:nodejs java:default-jdk-headless go:golang-go
+PROGRAMS := chromium strace curl wget node:nodejs java:default-jdk-headless go:golang-go faketime
 # What a program is called, and the package that has it where that is called otherwise.
 DEPLOY_PROGRAMS := dockerd:docker.io docker:docker.io debootstrap haproxy nginx prometheus
 

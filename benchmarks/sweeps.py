@@ -24,7 +24,7 @@ from PIL import Image
 
 from benchmarks import chart, forms, load
 from benchmarks.load import LOAD_CORES, SERVER_CORES, Request, Running
-from benchmarks.servers import OURS_PATHS, ROOT
+from benchmarks.servers import BY_HAND, OURS, OURS_PATHS, ROOT, compared, install, started
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import MODEL_FILE, ModelRepository
 from logitserve_training import drawings
@@ -33,7 +33,16 @@ RESULTS = Path(__file__).parent / "results"
 MODELS = ROOT / "models"
 
 BATCHES = (1, 8, 32, 64, 128, 256)
-SIZES = ((28, 28), (64, 64), (128, 128), (256, 256), (512, 512), (1024, 768), (4000, 3000))
+SIZES = (
+    (28, 28),
+    (64, 64),
+    (128, 128),
+    (256, 256),
+    (280, 280),
+    (512, 512),
+    (1024, 768),
+    (4000, 3000),
+)
 MODEL_COUNTS = (1, 10, 100)
 WORKERS = (1, 2)
 
@@ -116,31 +125,44 @@ class Sweeps:
         return rows
 
     def picture_sizes(self) -> list[Row]:
-        """Requests per second against the size of the picture, `digits-mlp`."""
-        files: dict[tuple[int, int, str], Path] = {}
+        """Requests per second against the size of the picture, and to an endpoint that resizes."""
+        paths = {OURS: "/predict", BY_HAND: "/raw"}
+        files: dict[tuple[int, int, str], dict[str, Path]] = {}
         for width, height in SIZES:
             image = _drawn(width, height)
             for kind in ("png", "jpeg"):
                 file = self.folder / f"{width}x{height}.{kind}"
                 image.save(file)
                 headers = {"Content-Type": f"image/{kind}"}
-                request = Request("/predict", file.read_bytes(), headers)
-                files[width, height, kind] = load.write(file.with_suffix(f".{kind}s"), [request])
-        found: dict[tuple[int, int, str], list[float]] = {key: [] for key in files}
-        with self.serving() as server:
+                files[width, height, kind] = {
+                    name: load.write(
+                        self.folder / f"{file.name}{path.replace('/', '-')}",
+                        [Request(path, file.read_bytes(), headers)],
+                    )
+                    for name, path in paths.items()
+                }
+        found: dict[tuple[int, int, str], list[tuple[float, float]]] = {key: [] for key in files}
+        models = {"digits-mlp": ModelRepository(MODELS).model_file("digits-mlp")}
+        (by_hand,) = (each for each in compared(MODELS) if each.name == BY_HAND)
+        install("fastapi")
+        ready = Request("/raw", self.small[0].body)
+        with self.serving() as server, started(by_hand, models, ready) as other:
             for _ in self.rounds:
                 for key, file in files.items():
-                    found[key].append(self.per_second(server, file, connections=2))
-        return [
-            {
-                "picture": f"{width}×{height}",
-                **{
-                    f"{kind.upper()}, requests/s": statistics.median(found[width, height, kind])
-                    for kind in ("png", "jpeg")
-                },
-            }
-            for width, height in SIZES
-        ]
+                    alone = self.per_second(other, file[BY_HAND])
+                    found[key].append((self.per_second(server, file[OURS]), alone))
+        rows = []
+        for width, height in SIZES:
+            row: Row = {"picture": f"{width}×{height}"}
+            for kind in ("png", "jpeg"):
+                measured = found[width, height, kind]
+                speeds, ratios = zip(
+                    *((ours, ours / theirs) for ours, theirs in measured), strict=True
+                )
+                row[f"{kind.upper()}, requests/s"] = statistics.median(speeds)
+                row[f"{kind.upper()}, to hand-written"] = statistics.median(ratios)
+            rows.append(row)
+        return rows
 
     def model_counts(self) -> list[Row]:
         """Requests per second and memory with so many models, all but one of them not asked."""
@@ -234,7 +256,7 @@ def _drawn(width: int, height: int) -> Image.Image:
     """A seven on a sheet of paper, with the grain of a photograph where it is large."""
     paper = drawings.Paper(height, width, drawings.SHEET.paper, drawings.SHEET.ink)
     image = drawings.draw(7, seed=1, paper=paper).convert("L")
-    if max(width, height) <= 256:
+    if max(width, height) <= 280:
         return image
     grain = np.random.default_rng(0).normal(0, 3, (height, width))
     photographed = np.clip(np.asarray(image, np.float64) + grain, 0, 255).astype(np.uint8)

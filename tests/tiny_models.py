@@ -179,11 +179,12 @@ def publish(
     labels: tuple[str, ...] = DIGIT_LABELS,
     spec: InputSpec = SPEC,
     seed: int = 0,
+    matrix: npt.NDArray[np.float32] | None = None,
     **fields: Any,
 ) -> npt.NDArray[np.float32]:
     """Put a linear model into the folder of models; returns its weight matrix."""
     width = 1 if head is Head.BINARY else len(labels) + (fields.get("novelty") is not None)
-    matrix = weights(spec, width, seed)
+    matrix = weights(spec, width, seed) if matrix is None else matrix
     card = card_for(
         matrix, name=name, version=version, head=head, labels=labels, spec=spec, **fields
     )

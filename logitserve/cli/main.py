@@ -27,7 +27,7 @@ COMMANDS: Final = {
     "evaluate": Entry("evaluate", "Measure a published MODEL on pictures it was not trained on."),
     "export": Entry("export", "Write labeled pictures of a store as a folder to train from."),
     "feedback": Entry("feedback", "Send the true labels of predictions in FILE to a server."),
-    "models": Entry("models", "Look into a folder of models."),
+    "models": Entry("models", "Look into a folder of models, and choose which versions answer."),
     "numerics": Entry(
         "numerics", "Measure the lessons of the lecture, and write a page about them."
     ),

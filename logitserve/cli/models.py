@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from logitserve.cli import rollout
+from logitserve.cli.compare import compare
 from logitserve.cli.options import json_option, models_option
 from logitserve.inference.card import ModelCard
 from logitserve.inference.errors import ModelFileError
@@ -40,7 +42,11 @@ class Listed:
     "models", epilog="\b\nExamples:\n  logitserve models list\n  logitserve models show zero"
 )
 def command() -> None:
-    """Look into a folder of models."""
+    """Look into a folder of models, and choose which versions answer."""
+
+
+for each in (compare, *rollout.commands):
+    command.add_command(each)
 
 
 @command.command(

@@ -16,7 +16,7 @@ from logitserve.cli.options import connected, json_option, url_option
       logitserve quality digits --window 4w --json""",
 )
 @click.argument("model", required=False)
-@click.option("--version", help="else the latest")
+@click.option("--version", help="else the live one")
 @click.option("--window", default="7d", show_default=True, help="such as 12h, 7d, 4w")
 @url_option
 @json_option

@@ -16,7 +16,8 @@
     └── RepositoryError        the folder of models
         ├── NoModelsError
         ├── ModelNotFoundError
-        └── PublishError
+        ├── PublishError
+        └── RolloutError       what should answer cannot
 
 Each message is one line: what is wrong and what to do.
 """
@@ -119,3 +120,7 @@ class ModelNotFoundError(RepositoryError):
 
 class PublishError(RepositoryError):
     """The new version could not be put in its place; what was there is untouched."""
+
+
+class RolloutError(RepositoryError):
+    """The versions that should answer cannot, or a rollout is not readable."""

@@ -137,7 +137,7 @@ class ModelRepository:
 
     def path(self, name: str, version: str) -> Path:
         """Where the ONNX file of a version lies, whether it is there or not."""
-        return self._folder(name) / version / MODEL_FILE
+        return self.folder(name) / version / MODEL_FILE
 
     def versions(self, name: str) -> list[str]:
         """The versions of a model, oldest first.
@@ -178,7 +178,7 @@ class ModelRepository:
         if not _is_valid(_NAME, name):
             raise PublishError(f"{name!r} {_NO_NAME}")
         version = str(max(map(int, self._versions(name)), default=0) + 1)
-        parent = self._folder(name)
+        parent = self.folder(name)
         try:
             parent.mkdir(parents=True, exist_ok=True)
             _sweep(parent)
@@ -200,7 +200,8 @@ class ModelRepository:
     def _expected(self) -> str:
         return f"<name>/<version>/{MODEL_FILE}"
 
-    def _folder(self, name: str) -> Path:
+    def folder(self, name: str) -> Path:
+        """Where the versions of a model lie."""
         return self.root / name
 
     def _versions(self, name: str) -> list[str]:
@@ -209,7 +210,7 @@ class ModelRepository:
 
     def _entries(self, name: str) -> tuple[list[str], dict[str, str]]:
         """The versions of a model, oldest first, and what is passed over, with its reason."""
-        folder = self._folder(name)
+        folder = self.folder(name)
         if not folder.is_dir():
             is_alone = name == MODEL_FILE and folder.is_file()
             return [], {"": "a folder of one model needs --model-name"} if is_alone else {}
@@ -254,7 +255,8 @@ class OneModelRepository(ModelRepository):
     def _expected(self) -> str:
         return f"<version>/{MODEL_FILE} or {MODEL_FILE} of the one model {self._name!r}"
 
-    def _folder(self, name: str) -> Path:
+    def folder(self, name: str) -> Path:
+        """The root."""
         del name
         return self.root
 

@@ -1,16 +1,19 @@
 """Each alert fires for its cause, stays as long as that does, and ends with it.
 
 A real Prometheus asks a real service. Each duration of the shipped rules is divided by 60, so that
-`for: 2m` is two seconds and `[10m]` ten; thresholds and floors stay. What needs another machine or
-an hour (Memory, Queue, Unknown) has `deploy/prometheus/rules.test.yml` alone.
+`for: 2m` is two seconds and `[10m]` ten; thresholds and floors stay.
 """
 
+import os
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import numpy as np
 import psutil
 import pytest
 
@@ -24,6 +27,8 @@ from tests.tiny_models import png, random_picture
 
 pytestmark = pytest.mark.drill
 
+ROOT = Path(__file__).parents[2]
+SEVEN = (ROOT / "docs/seven.png").read_bytes()
 SPEED = 60
 LONGEST_RANGE = 12
 """Seconds: more than that of an alert, which is 10 minutes."""
@@ -43,6 +48,10 @@ class Bench:
         """Whether it has fired without a pause, for so many seconds."""
         query = f'count_over_time(ALERTS{{alertname="{alert}",alertstate="firing"}}[{seconds}s])'
         return max(self.prometheus.values(query), default=0) >= 2 * seconds - 1
+
+    def metric(self, name: str) -> float:
+        (value,) = self.prometheus.values(f"logitserve_{name}")
+        return value
 
     def ask(self, images: int = 1) -> int:
         files = [("file", png(random_picture(seed))) for seed in range(images)]
@@ -71,7 +80,7 @@ Cause = Callable[[Bench], object]
 
 
 @contextmanager
-def repeated(cause: Cause, bench: Bench) -> Iterator[None]:
+def repeated(cause: Cause, bench: Bench, *, threads: int = 4) -> Iterator[None]:
     """What causes an alert again and again, until the block ends."""
     ended = threading.Event()
 
@@ -79,14 +88,14 @@ def repeated(cause: Cause, bench: Bench) -> Iterator[None]:
         while not ended.is_set():
             cause(bench)
 
-    threads = [threading.Thread(target=repeat) for _ in range(4)]
-    for thread in threads:
+    started = [threading.Thread(target=repeat) for _ in range(threads)]
+    for thread in started:
         thread.start()
     try:
         yield
     finally:
         ended.set()
-        for thread in threads:
+        for thread in started:
             thread.join()
 
 
@@ -178,3 +187,89 @@ def test_nobody_asks(bench: Bench) -> None:
         return not bench.firing("LogitserveNoTraffic")
 
     wait_until(asked, what="NoTraffic ends", seconds=60)
+
+
+class Beside:
+    """The models of the repository with little memory, and commands that run in the same cgroup."""
+
+    def __init__(self, bench: Bench, wrapper: Sequence[str]) -> None:
+        self.bench, self.wrapper = bench, wrapper
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beside]:
+    """`digits-mlp` is sent a seven all the time, which it knows."""
+    (port,) = free_ports(1)
+    options = ("--models", str(ROOT / "models"), "--port", str(port), "--workers", "1")
+    folder = tmp_path_factory.mktemp("own-models")
+    with (
+        memory_cgroup(2**30) as wrapper,
+        running(*options, wrapper=wrapper) as server,
+        scraping(f"127.0.0.1:{port}", folder, interval="500ms", speed=SPEED) as prometheus,
+    ):
+        bench = Bench(server, ROOT / "models", prometheus)
+        with repeated(posting("digits-mlp", SEVEN), bench, threads=1):
+            yield Beside(bench, wrapper)
+
+
+@contextmanager
+def memory_cgroup(most: int) -> Iterator[Sequence[str]]:
+    """What runs a command in a cgroup with so many bytes (version 1, or 2)."""
+    root = Path("/sys/fs/cgroup")
+    is_first = (root / "memory").is_dir()
+    folder = root / ("memory" if is_first else "") / f"logitserve-{os.getpid()}"
+    try:
+        folder.mkdir()
+        limit = "memory.limit_in_bytes" if is_first else "memory.max"
+        (folder / limit).write_text(str(most))
+    except OSError as error:
+        pytest.skip(f"no cgroup with a limit of memory can be made here: {error}")
+    processes = folder / "cgroup.procs"
+    try:
+        yield "sh", "-c", f'echo $$ > {processes} && exec "$@"', "sh"
+    finally:
+        wait_until(lambda: not processes.read_text(), what="the cgroup is empty")
+        folder.rmdir()
+
+
+def posting(model: str, image: bytes, images: int = 1) -> Cause:
+    def post(bench: Bench) -> None:
+        url = f"{bench.server.url}/models/{model}/predict"
+        answer = httpx.post(url, files=[("file", image)] * images, timeout=60)
+        assert answer.status_code == 200, answer.text
+
+    return post
+
+
+def test_more_images_come_than_are_answered(small: Beside) -> None:
+    """Twelve requests of 64 images at once, of which each takes the network a millisecond."""
+    image = png(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    with repeated(posting("scenes", image, 64), small.bench, threads=12):
+        assert_fires(small.bench, "LogitserveQueue", 3)
+    assert_ends(small.bench, "LogitserveQueue")
+
+
+def test_a_neighbor_takes_the_memory(small: Beside) -> None:
+    prometheus = small.bench.prometheus
+    wait_until(lambda: prometheus.values("logitserve_memory_available_bytes"), what="a scrape")
+    (limit,) = prometheus.values("logitserve_memory_limit_bytes")
+    (available,) = prometheus.values("logitserve_memory_available_bytes")
+    assert limit == 2**30
+    size = int(available - 0.05 * limit)
+    code = f"taken = bytearray(b'x') * {size}; input()"
+    command = [*small.wrapper, sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as neighbor:
+        assert_fires(small.bench, "LogitserveMemory", 3)
+        neighbor.communicate(b"\n")
+    assert neighbor.returncode == 0
+    assert_ends(small.bench, "LogitserveMemory")
+
+
+def test_images_that_the_model_does_not_know(small: Beside) -> None:
+    """After what was an hour of sevens."""
+    history = "count_over_time(logitserve:unknown:ratio_rate30m[70s] offset 60s)"
+    wait_until(lambda: small.bench.prometheus.values(history), what="an hour", seconds=120)
+    checks = np.kron(np.indices((7, 7)).sum(0) % 2, np.full((8, 8), 255)).astype(np.uint8)
+    with repeated(posting("digits-mlp", png(checks)), small.bench, threads=1):
+        assert_fires(small.bench, "LogitserveUnknown", 3)
+    assert_ends(small.bench, "LogitserveUnknown")

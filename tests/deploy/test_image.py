@@ -5,10 +5,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.deploy.conftest import MEASURED, Image, layer_sizes
 from tests.deploy.engine import BUILD_SECONDS, ROOT, docker, inspected, timed
+from tests.deploy.waiting import answers, wait_until
 
 MOST_MEGABYTES = 350
 
@@ -70,6 +72,24 @@ def test_it_brings_the_models_of_the_repository(image: Image) -> None:
     listed = docker("run", "--rm", "--read-only", image.name, "models", "list")
     for model in (ROOT / "models").iterdir():
         assert model.name in listed
+
+
+@pytest.mark.parametrize("user", ["54321:0", "54321:54321", "0:0"])
+def test_any_user_may_run_it(image: Image, user: str) -> None:
+    """OpenShift takes a user of its own choice, and the group 0."""
+    hardened = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
+    options = (*hardened, f"--user={user}", "--publish=127.0.0.1::8000")
+    name = docker("run", "--detach", "--rm", *options, image.name).strip()
+    try:
+        url = f"http://{docker('port', name, '8000').splitlines()[0]}"
+        wait_until(lambda: answers(f"{url}/readyz"), what="it is ready")
+        seven = (ROOT / "docs/seven.png").read_bytes()
+        answer = httpx.post(f"{url}/predict", files={"file": seven}, timeout=30)
+        assert answer.json()["predictions"][0]["label"] == "7"
+        uid = docker("exec", name, "python", "-c", "import os; print(os.getuid())")
+        assert uid.strip() == user.partition(":")[0]
+    finally:
+        docker("stop", name)
 
 
 def test_a_change_of_the_code_makes_one_small_layer_anew(image: Image, tmp_path: Path) -> None:

@@ -251,11 +251,15 @@ ADMISSION = (
         Fault(
             f"content type {given}",
             415,
-            ("image/png", "multipart/form-data", "application/json"),
+            ("image/png", "multipart/form-data", "application/json", *hints),
             with_field("Content-Type", given),
             has_options,
         )
-        for given in ("text/plain", "application/x-www-form-urlencoded", "x")
+        for given, *hints in (
+            ("text/plain",),
+            ("application/x-www-form-urlencoded", "curl sends it with --data-binary"),
+            ("x",),
+        )
     ),
     *(
         Fault(

@@ -157,6 +157,7 @@ def test_a_head_that_is_too_large(strict: Server, parts: tuple[bytes, ...]) -> N
         (b"nonsense\r\n\r\n", 400),
         (HEAD + b"Content-Length: 100\r\n\r\n12345", 408),
         (b"GET /livez HTTP/1.1\r\n" + b"X-Many: 1\r\n" * 200 + b"\r\n", 431),
+        (b"GET /livez HTTP/1.1\r\n\r\n", 400),
     ],
 )
 def test_what_breaks_early_has_an_id_too(strict: Server, sent: bytes, status: int) -> None:
@@ -199,6 +200,32 @@ def test_many_requests_at_once_are_answered_in_order(strict: Server) -> None:
     answer = exchanged(strict, b"".join(get % number for number in range(8000)) + last)
     ids = re.findall(rb"x-request-id: (\d+)\r\n", answer)
     assert [int(number) for number in ids] == list(range(8000))
+
+
+@pytest.mark.parametrize("path", ["/livez", "/predict"])
+@pytest.mark.parametrize(
+    ("version", "hosts", "text"),
+    [
+        ("1.1", [], "must have a Host header field"),
+        ("1.1", ["a", "b"], "the header field host stands there twice"),
+        ("1.1", ["a", "a"], "the header field host stands there twice"),
+        ("1.0", ["a", "b"], "the header field host stands there twice"),
+    ],
+)
+def test_a_request_has_one_host(
+    strict: Server, path: str, version: str, hosts: list[str], text: str
+) -> None:
+    fields = "".join(f"Host: {host}\r\n" for host in hosts)
+    line = f"GET {path} HTTP/{version}\r\nConnection: close\r\n"
+    status, detail = problem(exchanged(strict, f"{line}{fields}\r\n".encode()))
+    assert status == 400
+    assert text in detail
+
+
+@pytest.mark.parametrize("line", ["GET /livez HTTP/1.0\r\n", "GET /livez HTTP/1.1\r\nHost:\r\n"])
+def test_http_1_0_needs_no_host_and_a_host_may_be_empty(strict: Server, line: str) -> None:
+    answer = exchanged(strict, f"{line}Connection: close\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 200 ")
 
 
 OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"

@@ -132,7 +132,7 @@ def test_what_is_not_there(server: Server) -> None:
         ("POST", "/model/digits/predict", 404, "did you mean 'models/{name}/predict'?"),
         ("GET", "/readz", 404, "did you mean 'readyz'?"),
         ("GET", f"/{'x' * 9000}", 404, f"no route '{'x' * 64}'; http://"),
-        ("POST", "/models", 405, "this route does not take POST; send GET"),
+        ("POST", "/models", 405, "this route does not take POST; send GET, HEAD"),
         ("GET", "/predict", 405, "send POST (as in `curl -F file=@image.png http://"),
         ("GET", "/v2/models/digits/infer", 405, "send POST"),
     ],
@@ -141,3 +141,15 @@ def test_a_slip_is_told_what_is_near(
     server: Server, method: str, path: str, status: int, detail: str
 ) -> None:
     assert_problem(server.client.request(method, path), status, detail)
+
+
+def test_allow_names_the_methods_of_a_route(server: Server) -> None:
+    """RFC 9110, section 15.5.6; HEAD is answered wherever GET is."""
+    paths = server.client.get("/openapi.json").json()["paths"]
+    assert len(paths) > 30
+    for path, operations in paths.items():
+        methods = {method.upper() for method in operations}
+        methods |= {"HEAD"} if "GET" in methods else set()
+        response = server.client.request("PATCH", re.sub(r"{\w+}", "1", path))
+        assert response.status_code == 405, path
+        assert set(response.headers["allow"].split(", ")) == methods, path

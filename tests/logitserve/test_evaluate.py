@@ -1,5 +1,6 @@
 """`logitserve evaluate`, against sums over the linear model's own probabilities."""
 
+import json
 import re
 import subprocess
 import sys
@@ -137,3 +138,34 @@ def test_without_a_model_it_is_a_usage_error() -> None:
     status, printed = run("evaluate")
     assert status == 2
     assert "Missing argument 'MODEL[/VERSION]'" in printed
+
+
+def test_two_versions_are_compared(tmp_path: Path, data: Path) -> None:
+    models = tmp_path / "models"
+    made_by = TrainingInfo(recipe="digits-mlp", seed=0, settings={}, libraries={})
+    part = mnist.load(data, Reporter()).test
+    # The second has learned the test part by heart.
+    matrices = [tiny_models.publish(models, training=made_by)]
+    flat = part.images.reshape(TEST_SIZE, -1) / 255
+    matrix = np.linalg.lstsq(flat, 20 * np.eye(10)[part.classes], rcond=None)[0].astype(np.float32)
+    tiny_models.publish(models, matrix=matrix, version="2", training=made_by)
+    matrices.append(matrix)
+    right = [
+        tiny_models.linear_logits(part.images, each).argmax(axis=1) == part.classes
+        for each in matrices
+    ]
+    options = ("--data", str(data), "--models", str(models))
+    status, printed = run("models", "compare", "tiny/1", "tiny/2", *options)
+    assert status == 0, printed
+    assert f"tiny/2: {right[1].mean():.4f} of {TEST_SIZE} pictures right" in printed
+    assert printed.endswith("tiny/2 is better\n")
+    assert run("models", "compare", "tiny/2", "tiny/1", *options)[0] == 1
+    status, printed = run("models", "compare", "tiny/1", "tiny/1", *options, "--json")
+    assert status == 1
+    told = json.loads(printed[printed.index("{") :])
+    assert (told["second_is"], told["p"], told["pictures_needed"]) == ("cannot tell", 1.0, None)
+    tiny_models.publish(models, name="other", labels=tuple("abcdefghij"), training=made_by)
+    status, printed = run("models", "compare", "tiny", "other", *options)
+    assert status == 1
+    assert "differ in their labels or their input's shape" in printed
+    assert "Traceback" not in printed

@@ -2,6 +2,7 @@ import io
 import json
 import re
 import shutil
+import signal
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -147,8 +148,14 @@ def test_a_version_is_compared_with_the_one_before(
     assert log.getvalue().count("WORSE") == 2
 
 
+@pytest.mark.usefixtures("_interruptible")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_training_goes_on_where_it_was(
-    published: Published, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    published: Published,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
 ) -> None:
     train = partial(
         pipeline.train,
@@ -162,7 +169,7 @@ def test_an_interrupted_training_goes_on_where_it_was(
     def interrupted(self: Reporter, text: str) -> None:
         line(self, text)
         if text.startswith("epoch 4/"):
-            raise KeyboardInterrupt
+            signal.raise_signal(number)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Reporter, "line", interrupted)

@@ -20,6 +20,7 @@ from logitserve_training.datasets.dataset import Dataset
 from logitserve_training.errors import NotBetterError, OptionError
 from logitserve_training.evaluate import Evaluation, evaluate
 from logitserve_training.finish import HeldOut, finish
+from logitserve_training.interruption import also_by_sigterm
 from logitserve_training.progress import Reporter
 from logitserve_training.recipes import Options, Recipe, Source
 from logitserve_training.statistics.intervals import Paired
@@ -88,7 +89,7 @@ def train(
     if backbone is not None:
         recipe = backbone.recipe_of(recipe)
     publication = ModelRepository(models).publication(name or recipe.name)
-    with publication as draft, ExitStack() as until_published:
+    with also_by_sigterm(), publication as draft, ExitStack() as until_published:
         _require_space(draft.folder, backbone)
         recipe, dataset = sources.load(recipe, data, reporter)
         held_out: HeldOut | None = None
@@ -249,9 +250,8 @@ def _compare_versions(
         reporter.line(f"version {card.version} {what} pictures: not compared")
         return
     paired = Paired.of(evaluation.is_right, evaluate(predictor, dataset.test).is_right)
-    verdict = "no difference beyond chance"
-    if paired.p < 0.05:
-        verdict = "better" if paired.only_first > paired.only_second else "WORSE"
+    said = {"cannot tell": "no difference beyond chance", "worse": "WORSE"}
+    verdict = said.get(paired.verdict, paired.verdict)
     found = (
         f"beside version {card.version}: right where that is wrong on {paired.only_first} test "
         f"pictures, wrong where that is right on {paired.only_second} (p {paired.p:.2g}, McNemar): "

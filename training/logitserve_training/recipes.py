@@ -251,7 +251,7 @@ RECIPES: Final = {
         ),
         Recipe(
             name="digits",
-            description="Which digit is it? Also where it is disturbed; and is it one?",
+            description="Which digit is it? For noisy pictures too; says what is no digit.",
             takes="55 minutes",
             network=NetworkName.DEEP_RESIDUAL_CNN,
             head=Head.SOFTMAX,

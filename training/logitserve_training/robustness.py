@@ -94,7 +94,7 @@ def means(rows: list[Row]) -> Iterator[tuple[str, float, float, float, int]]:
         "like one of the families": [
             row for row in rows if row.like is not None and row.group != "training"
         ],
-        "families of `disturb`": [row for row in rows if row.group == "training"],
+        "the families themselves": [row for row in rows if row.group == "training"],
     }
     for name, group in groups.items():
         if group:

@@ -12,6 +12,7 @@ _PREDICT = {
     b"multipart/form-data": Codec(predict.read_form, predict.write),
     b"application/json": Codec(predict.read_json_images, predict.write),
 }
+_CURL = " (curl sends it with --data-binary: add -H 'Content-Type: image/png', or use -F file=@)"
 _ANY_TYPE = {V2: Codec(v2.read, v2.write), V1: Codec(v1.read, v1.write)}
 """Clients of these protocols send various content types, or none."""
 
@@ -29,8 +30,9 @@ def codec_of(form: str, content_type: bytes | None) -> Codec:
         if codec is None and (not media_type or media_type.startswith(b"image/")):
             return _FILE  # the bytes of an image show its format
         if codec is None:
+            hint = _CURL if media_type == b"application/x-www-form-urlencoded" else ""
             raise UnsupportedMediaTypeError(
-                f"content type {media_type.decode('latin-1')!r} is not read here; send one of "
-                + ", ".join(known.decode() for known in _PREDICT)
+                f"content type {media_type.decode('latin-1')!r} is not read here{hint}; "
+                f"send one of {', '.join(known.decode() for known in _PREDICT)}"
             )
     return codec

@@ -6,8 +6,8 @@ Two bytes can become a message of a hundred, and one byte a number of eight. So 
 which may be large, are read where they stand; protobuf parses only the small rest.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from math import prod
 from typing import Final, NamedTuple
 
@@ -61,6 +61,8 @@ class Message:
     """Its `raw_input_contents`."""
     size: int
     """Bytes of the whole."""
+    fields: Mapping[bytes, bytes] = field(default_factory=dict)
+    """The metadata of the call."""
 
 
 class _Field(NamedTuple):
@@ -249,10 +251,10 @@ def _pixels(contents: memoryview, shape: tuple[int, ...]) -> Pixels:
 
 
 def _few(contents: memoryview) -> Iterator[_Field]:
-    for index, field in enumerate(_fields(contents)):
+    for index, found in enumerate(_fields(contents)):
         if index == MAX_FIELDS:
             raise MessageTooLargeError(MAX_FIELDS, MAX_BYTES)
-        yield field
+        yield found
 
 
 def _requested(request: pb.ModelInferRequest) -> Iterator[RequestedOutput]:

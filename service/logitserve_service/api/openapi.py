@@ -7,6 +7,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from logitserve.inference import rollout
 from logitserve_service.api import predict
 from logitserve_service.api.options import PredictQuery
 from logitserve_service.api.protocol_schemas import (
@@ -168,5 +169,10 @@ FEEDBACK_BODY: Final = _body(
     }
 )
 INDEX_BODY: Final = _optional(ready={"type": ["boolean", "null"]})
+ROLLOUT_BODY: Final = _optional(
+    live={"type": ["string", "null"], "description": "null: the newest version"},
+    canary={"anyOf": [rollout.Canary.model_json_schema(), {"type": "null"}]},
+    shadow={"anyOf": [rollout.Shadow.model_json_schema(), {"type": "null"}]},
+)
 ORDER_BODY: Final = _optional(parameters={"type": ["object", "null"]})
 """Of loading and unloading a model."""

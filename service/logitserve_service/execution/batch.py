@@ -126,6 +126,11 @@ class Batch:
         return len(self._images)
 
     @property
+    def images(self) -> Tensor:
+        """What the network takes, `[n, height, width, channels]`."""
+        return self._images
+
+    @property
     def pending(self) -> int:
         """Images that still have to be fitted."""
         return len(self._pending)

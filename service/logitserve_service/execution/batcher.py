@@ -24,6 +24,7 @@ from logitserve_service.execution.batch import Batch, Issue
 from logitserve_service.execution.job import MAX_BATCH, Image, Inputs, Job, OnResult, Tensor
 from logitserve_service.execution.preprocessing import Decoders, has_large
 from logitserve_service.execution.result import Result
+from logitserve_service.execution.shadow import Shadow
 
 IN_PLACE_SECONDS = 0.002
 """A run that is expected to take longer leaves the event loop. A thread costs 0.05 ms
@@ -86,6 +87,8 @@ class Batcher:
         self._running = False
         self._overhead, self._seconds_per_image = self._warm_up()
         self._pace = 1.0  # running mean of measured over expected seconds
+        self.shadow: Shadow | None = None
+        """Sees every batch once it is answered."""
 
     @property
     def waiting(self) -> int:
@@ -243,6 +246,8 @@ class Batcher:
                 if batch.preprocessing_seconds is not None:
                     self._metrics.preprocessed(batch.preprocessing_seconds)
                 self._metrics.ran(batch.seconds, batch.predictions)
+            if self.shadow is not None:
+                self.shadow.see(batch.images, batch.predictions)
 
     def _expected_seconds(self, count: int, pending: int) -> float:
         run = (self._overhead + count * self._seconds_per_image) * self._pace

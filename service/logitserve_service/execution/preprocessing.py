@@ -40,7 +40,7 @@ class Decoders:
 
     def __init__(self, threads: int, max_bytes: int) -> None:
         """`threads` images are decoded at a time, in `max_bytes` of memory together."""
-        self.executor = ThreadPoolExecutor(threads, "decode", initializer=_give_way)
+        self.executor = ThreadPoolExecutor(threads, "decode", initializer=give_way)
         self.memory = DecodedBytes(max_bytes)
 
     def fit(
@@ -93,7 +93,8 @@ class Decoders:
         return fitted
 
 
-def _give_way() -> None:
+def give_way() -> None:
+    """Take the calling thread behind the others of the process."""
     with contextlib.suppress(OSError):  # other systems have no priority of a thread
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 

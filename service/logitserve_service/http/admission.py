@@ -21,7 +21,9 @@ TIMEOUT_HEADER: Final = b"x-request-timeout-ms"
 MONITORING_MS: Final = 60_000
 """For probes and metrics, whatever other requests may take."""
 _MILLISECONDS: Final = re.compile(rb"0*[1-9][0-9]{0,9}")
-_SINGLE: Final = (b"content-type", b"content-encoding", b"authorization", TIMEOUT_HEADER)
+_SINGLE: Final = (
+    *(b"host", b"content-type", b"content-encoding", b"authorization", TIMEOUT_HEADER),
+)
 """Header fields that a request may have once; of two, readers would choose different ones."""
 
 

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from logitserve.inference.errors import InferenceError
 from logitserve.inference.naming import LONGEST_NAME, closest, unknown
@@ -24,6 +25,7 @@ from logitserve_service.http import (
     protocols,
     quality,
     repository,
+    rollout,
 )
 from logitserve_service.http.auth import OPEN_PATHS, Authenticator
 from logitserve_service.http.messages import pairs
@@ -69,6 +71,7 @@ def create_documents(parts: Parts) -> FastAPI:
     app.state.catalog = catalog = parts.catalog
     for error in (InferenceError, ServiceError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(error, _on_error)
+    orders = (catalog, parts.watcher, parts.authenticator.require_admin, parts.limits)
     routers = (
         protocols.v2_router(catalog, parts.limits, parts.metrics),
         protocols.v1_router(catalog),
@@ -78,23 +81,33 @@ def create_documents(parts: Parts) -> FastAPI:
         page.router(),
         documentation.router(app.title),
         probes.metrics_router(parts.metrics, parts.gauges),
-        repository.router(catalog, parts.watcher, parts.authenticator.require_admin, parts.limits),
-        quality.router(parts.kept, parts.authenticator.require_admin, parts.limits, parts.metrics),
+        repository.router(*orders),
+        rollout.router(*orders),
+        quality.router(parts.kept, catalog, *orders[2:], parts.metrics),
     )
-    paths = [template for _, template in TEMPLATES]
     for router in routers:
         app.include_router(router)
-        paths += [route.path for route in router.routes if isinstance(route, APIRoute)]
+    routes = [route for router in routers for route in router.routes if isinstance(route, Route)]
+    paths = [template for _, template in TEMPLATES] + [route.path for route in routes]
+    app.state.routes = routes
     app.state.paths = [path.removeprefix("/") for path in paths]
     documentation.complete(app, OPEN_PATHS, keys=parts.authenticator.required)
     return app
 
 
+def _not_allowed(request: Request) -> MethodNotAllowedError:
+    """The router would name the methods of the first route with this path only, and no HEAD."""
+    allowed: set[str] = set()
+    for route in request.app.state.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            allowed |= route.methods
+    if "GET" in allowed:
+        allowed.add("HEAD")
+    return MethodNotAllowedError(request.method, ", ".join(sorted(allowed)))
+
+
 def _detail(request: Request, error: HTTPException) -> str:
-    """What an error of the router is about; it would say `Not Found` and `Method Not Allowed`."""
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "GET")
-        return str(MethodNotAllowedError(request.method, allowed))
+    """What an error of the router is about; it would say `Not Found`."""
     if error.status_code == HTTPStatus.NOT_FOUND and error.detail == HTTPStatus.NOT_FOUND.phrase:
         path = request.url.path.removeprefix("/")[:LONGEST_NAME]
         match = closest(path, request.app.state.paths)
@@ -113,6 +126,8 @@ async def _known_query(request: Request) -> None:
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        error = _not_allowed(request)
     if isinstance(error, HTTPException):
         detail = problems.fit_to_send(_detail(request, error))
         response = problems.problem(error.status_code, detail, error.headers)

@@ -270,6 +270,8 @@ class Ticket:
         head, endpoint = self.head, self._endpoint
         try:
             model = find(endpoint.catalog, route)
+            if endpoint.catalog.canaries and route.version is None and route.label is None:
+                model = endpoint.catalog.drawn(model, head.fields, self.exchange.identity[0])
             self.exchange.version = model.card.version
             self._codec = codec = codec_of(route.form, head.fields.get(b"content-type"))
             content = Content(body, head.fields, head.target.query)

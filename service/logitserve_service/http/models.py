@@ -58,8 +58,8 @@ def router(catalog: Catalog) -> APIRouter:
     @router.get("")
     async def list_models() -> schemas.ModelList:
         """The models that are served, and those in the folder that cannot be."""
-        models = [summary(catalog.find(name)) for name in catalog.models]
-        missing = [name for name in catalog.folder if name not in catalog.models]
+        models = [summary(model) for model in catalog.live.values()]
+        missing = [name for name in catalog.folder if name not in catalog.live]
         unavailable = [schemas.UnavailableModel(name=name, folder=folder(name)) for name in missing]
         return schemas.ModelList(models=models, unavailable=unavailable)
 

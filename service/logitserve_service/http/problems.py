@@ -44,6 +44,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     errors.LoadError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.WorkersBehindError: HTTPStatus.GATEWAY_TIMEOUT,
     inference.ModelNotFoundError: HTTPStatus.NOT_FOUND,
+    inference.RolloutError: HTTPStatus.UNPROCESSABLE_ENTITY,
     inference.ImageError: HTTPStatus.UNPROCESSABLE_ENTITY,
     inference.TooManyPixelsError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     inference.NonFiniteLogitsError: HTTPStatus.UNPROCESSABLE_ENTITY,

@@ -39,7 +39,7 @@ def v2_router(catalog: Catalog, limits: Limits, metrics: Metrics) -> APIRouter:
     @router.get("/models/stats")
     async def statistics() -> dict[str, Any]:
         """Statistics of all models (Triton)."""
-        cards = [catalog.find(name).card for name in catalog.models]
+        cards = [model.card for model in catalog.live.values()]
         return await to_thread.run_sync(triton.statistics, metrics, cards)
 
     async def model_metadata(model: ModelOfPath) -> schemas.ModelMetadata:
@@ -79,7 +79,7 @@ def v1_router(catalog: Catalog) -> APIRouter:
     @router.get("")
     async def v1_models() -> schemas.V1Models:
         """The models that are served."""
-        return schemas.V1Models(models=list(catalog.models))
+        return schemas.V1Models(models=list(catalog.live))
 
     async def v1_status(request: Request, model: ModelOfPath) -> schemas.ModelStatus:
         """Status of a model's versions, the latest first."""

@@ -20,6 +20,7 @@ from logitserve_service.monitoring.feedback import MAX_LABELS, NO_ID, Counts, Ou
 from logitserve_service.monitoring.quality import Quality, measure
 from logitserve_service.monitoring.receipts import Receipts, bytes_of, receipt_of
 from logitserve_service.monitoring.store import BUSY_SECONDS, Store
+from logitserve_service.repository.catalog import Catalog
 from logitserve_service.telemetry.metrics import FEEDBACK, Metrics
 
 SETTLED_SECONDS: Final = BUSY_SECONDS + 2
@@ -38,7 +39,11 @@ class Kept:
 
 
 def router(
-    kept: Kept | None, require_admin: RequireAdmin, limits: Limits, metrics: Metrics
+    kept: Kept | None,
+    catalog: Catalog,
+    require_admin: RequireAdmin,
+    limits: Limits,
+    metrics: Metrics,
 ) -> APIRouter:
     """`/feedback` and `/store`; without a store they say so."""
     routes = APIRouter(tags=["feedback and quality"])
@@ -89,9 +94,11 @@ def router(
         here: Here,
         name: str,
         window: Annotated[str, Query(pattern=_WINDOW, description="such as 12h, 7d, 4w")] = "7d",
-        version: Annotated[str | None, Query(description="else the latest of the store")] = None,
+        version: Annotated[str | None, Query(description="else the live one")] = None,
     ) -> Quality:
         """How good the answers were of which the true label is known."""
+        if version is None and (live := catalog.live.get(name)) is not None:
+            version = live.card.version
         days = int(window[:-1]) * _DAYS[window[-1]]
         return await asyncio.to_thread(_measure, here.store, name, version, days)
 

@@ -43,7 +43,7 @@ def router(
     @routes.post("/index", responses=problems(400, 408, 413, 422), openapi_extra=INDEX_BODY)
     async def repository_index(request: Request) -> list[RepositoryIndexEntry]:
         """Every version in the folder of models; with `ready`, only those that are served."""
-        only_ready = (await _members(request, limits, "ready")).get("ready")
+        only_ready = (await members(request, limits, "ready")).get("ready")
         if not isinstance(only_ready, bool | None):
             raise UnusableRequestError('the JSON must be {} or {"ready": true or false}')
         index = catalog.index(only_ready=bool(only_ready))
@@ -69,8 +69,8 @@ def router(
     return routes
 
 
-async def _members(request: Request, limits: Limits, *known: str) -> dict[str, Any]:
-    """The members of the JSON object that is the body; an empty body has none."""
+async def members(request: Request, limits: Limits, *known: str) -> dict[str, Any]:
+    """Read the members of the JSON object that is the body; an empty body has none."""
     document = read_json(await request.body() or b"{}", limits)
     if not isinstance(document, dict):
         raise UnusableRequestError("the JSON must be an object")
@@ -80,7 +80,7 @@ async def _members(request: Request, limits: Limits, *known: str) -> dict[str, A
 
 
 async def _check_parameters(request: Request, limits: Limits, *known: str) -> None:
-    given = (await _members(request, limits, "parameters")).get("parameters")
+    given = (await members(request, limits, "parameters")).get("parameters")
     if not isinstance(given, dict | None):
         raise UnusableRequestError("'parameters' must be an object")
     for name in (given or {}).keys() - set(known):

@@ -8,8 +8,10 @@ from typing import Self, TypeVar
 from logitserve.inference.errors import ModelFileError, ModelNotFoundError
 from logitserve.inference.naming import absent
 from logitserve.inference.repository import Key, default_model
+from logitserve.inference.rollout import ROLLOUT_FILE, Rollout
 from logitserve_service.config.settings import environment_name
 from logitserve_service.errors import ModelUnavailableError, NotReadyError, StartError
+from logitserve_service.repository.canary import Canary
 from logitserve_service.repository.loaded_model import (
     LOADING,
     READY,
@@ -19,10 +21,13 @@ from logitserve_service.repository.loaded_model import (
     VersionState,
 )
 from logitserve_service.repository.loader import Loader
+from logitserve_service.repository.shadows import Shadows
 from logitserve_service.repository.shared_state import DesiredState
 from logitserve_service.repository.snapshot import Files, Snapshot, files_of, scan
 
 POLICY_SETTING = environment_name("version_policy")
+NO_ROLLOUT = Rollout()
+RequestHeaders = Mapping[bytes, bytes]
 Value = TypeVar("Value")
 
 
@@ -38,6 +43,7 @@ class Catalog:
         desired: DesiredState,
         files: Files,
         passed_over: Mapping[Key, str] = MappingProxyType({}),
+        rollouts: Mapping[str, Rollout] = MappingProxyType({}),
     ) -> None:
         """Load the versions that the policy chooses, but of unloaded models."""
         self.loader = loader
@@ -47,9 +53,16 @@ class Catalog:
         self.default = desired.default
         self.models: Mapping[str, dict[str, LoadedModel]] = MappingProxyType({})  # oldest first
         self.folder: Mapping[str, ModelEntry] = MappingProxyType({})  # loaded or not
-        self._newest: dict[str | None, LoadedModel] = {}
+        self.rollouts: Mapping[str, Rollout] = MappingProxyType({})  # in force
+        self.live: Mapping[str, LoadedModel] = MappingProxyType({})
+        """What answers where no version is named."""
+        self.canaries: Mapping[str, Canary] = MappingProxyType({})
+        self._shadows = Shadows(loader.count_shadow)
         for name, versions in files.items():
-            self.put(name, loader.refresh(name, versions, unloaded=name in desired.unloaded))
+            rollout = rollouts.get(name, NO_ROLLOUT)
+            is_unloaded = name in desired.unloaded
+            entry = loader.refresh(name, versions, named=rollout.versions, unloaded=is_unloaded)
+            self.put(name, entry, rollout)
 
     @classmethod
     def load(cls, loader: Loader, *, default: str | None = None) -> Self:
@@ -68,7 +81,7 @@ class Catalog:
             except OSError:
                 found = Snapshot({}, {}, {})
             files = {**found.files, **files_of(shared.kept())}
-            return cls(loader, desired, files, found.passed_over)
+            return cls(loader, desired, files, found.passed_over, shared.rollouts())
         names = loader.repository.names()
         if default is not None and default not in names:
             raise StartError(
@@ -77,9 +90,13 @@ class Catalog:
             )
         desired = DesiredState(default=default or default_model(names))
         found = scan(loader.repository)
-        catalog = cls(loader, desired, found.files, found.passed_over)
+        for problem in found.broken_rollouts.values():
+            raise StartError(problem)
+        catalog = cls(loader, desired, found.files, found.passed_over, found.rollouts)
         catalog._check_complete()
         shared.initialize(desired)
+        for name, rollout in catalog.rollouts.items():
+            shared.roll_out(name, rollout)
         return catalog
 
     @property
@@ -87,15 +104,19 @@ class Catalog:
         """Whether any model is loaded."""
         return bool(self.models)
 
-    def put(self, name: str, entry: ModelEntry) -> None:
-        """Replace a model; one without versions is removed."""
+    def put(self, name: str, entry: ModelEntry, rollout: Rollout = NO_ROLLOUT) -> None:
+        """Replace a model, and which of its versions answers; one without versions is removed."""
+        versions = entry.versions
         self.folder = _with(self.folder, name, entry if entry.states else None)
-        self.models = _with(self.models, name, entry.versions or None)
-        self._newest = {
-            name: next(reversed(versions.values())) for name, versions in self.models.items()
-        }
-        if self.default in self._newest:
-            self._newest[None] = self._newest[self.default]
+        self.models = _with(self.models, name, versions or None)
+        self.rollouts = _with(self.rollouts, name, rollout if entry.states else None)
+        live = versions.get(rollout.live or next(reversed(versions), ""))
+        self.live = _with(self.live, name, live)
+        canary = rollout.canary
+        drawn = None if canary is None or live is None else versions.get(canary.version)
+        chosen = None if canary is None or drawn is None else Canary(drawn, canary)
+        self.canaries = _with(self.canaries, name, chosen)
+        self._shadows.put(name, live, versions, rollout.shadow)
 
     def index(self, *, only_ready: bool = False) -> list[tuple[str, VersionState]]:
         """Name of the model and state of every version, or of the ready ones.
@@ -127,10 +148,12 @@ class Catalog:
 
         Raises NotReadyError, ModelNotFoundError, or ModelUnavailableError if it is not loaded.
         """
-        if version is None and (newest := self._newest.get(name)) is not None:
-            return newest
         if name is None:
             name = self.default
+        if version is None and name is not None:
+            if (live := self.live.get(name)) is not None:
+                return live
+            version = self.rollouts.get(name, NO_ROLLOUT).live
         if name is not None and (entry := self.folder.get(name)) is not None:
             if version in entry.versions and not entry.unloaded:
                 return entry.versions[version]
@@ -143,6 +166,13 @@ class Catalog:
                 "(setting LOGITSERVE_DEFAULT_MODEL)"
             )
         raise ModelNotFoundError(absent("model", name, self.models))
+
+    def drawn(self, model: LoadedModel, request: RequestHeaders, request_id: bytes) -> LoadedModel:
+        """The canary instead of the live version of a model, where a request is its part."""
+        canary = self.canaries.get(model.card.name)
+        if canary is not None and canary.takes(request, request_id):
+            return canary.model
+        return model
 
     def _missing(self, name: str, version: str | None, entry: ModelEntry) -> Exception:
         """Explain why a version of a model, or its newest one, cannot be served."""
@@ -188,6 +218,13 @@ class Catalog:
             if name not in self.models or any(s.version in pinned for s in refused):
                 path = self.loader.repository.path(name, refused[-1].version)
                 raise ModelFileError(f"{path}: {refused[-1].reason}")
+            live = self.rollouts.get(name, NO_ROLLOUT).live
+            if name not in self.live:
+                there = ", ".join(self.models[name])
+                raise StartError(
+                    f"version {live} of model {name!r} is live by its {ROLLOUT_FILE}, but there is "
+                    f"{there}; `logitserve models promote {name} VERSION` names another"
+                )
 
 
 def _with(mapping: Mapping[str, Value], name: str, value: Value | None) -> Mapping[str, Value]:

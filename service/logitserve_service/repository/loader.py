@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from logitserve.inference.card import ModelCard
 from logitserve.inference.errors import FileChangedError, InferenceError
 from logitserve.inference.model_file import Reading, read
 from logitserve.inference.model_file import Signature as FileStat
@@ -13,6 +14,7 @@ from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import ModelRepository
 from logitserve_service.config.version_policy import VersionPolicy
 from logitserve_service.execution.batcher import Batcher
+from logitserve_service.execution.shadow import Outcome
 from logitserve_service.repository import loaded_model
 from logitserve_service.repository.loaded_model import LoadedModel, ModelEntry, VersionState
 from logitserve_service.repository.shared_state import SharedState
@@ -54,6 +56,7 @@ class Loader:
         make_batcher: Callable[[Predictor], Batcher],
         shared: SharedState,
         *,
+        count_shadow: Callable[[ModelCard, Outcome, int], None] = lambda *_: None,
         threads: int = 1,
         weigh: Callable[[int], str] = lambda _: "",
     ) -> None:
@@ -64,17 +67,20 @@ class Loader:
             policy: which versions to load.
             make_batcher: called in the loading thread.
             shared: state of all workers.
+            count_shadow: called with the card of a shadow, an outcome and its number of images.
             threads: per model run.
             weigh: returns why a file of so many bytes is too large, or nothing.
         """
         self.repository = repository
         self.policy = policy
         self.shared = shared
+        self.count_shadow = count_shadow
         self._weigh = weigh
         self.failures: Counter[str] = Counter()  # refused versions by model
         self._make_batcher = make_batcher
         self._threads = threads
         self._models: dict[str, dict[str, _Version]] = {}
+        self._named: dict[str, frozenset[str]] = {}  # versions in rollouts, by model
         self._retries: Counter[str] = Counter()
         self._unreported: list[tuple[str, str]] = []
 
@@ -99,12 +105,22 @@ class Loader:
             if known.get(version, _Version()).needs_load(files[version])
         ]
 
-    def refresh(self, name: str, files: VersionFiles, *, unloaded: bool = False) -> ModelEntry:
+    def refresh(
+        self,
+        name: str,
+        files: VersionFiles,
+        *,
+        named: frozenset[str] | None = None,
+        unloaded: bool = False,
+    ) -> ModelEntry:
         """Load the missing versions of a model, and drop those that are no longer chosen.
 
-        If a version is refused, the policy chooses among the others. A version stays loaded if
-        its file is overwritten by one that is refused.
+        Those that a rollout has `named` are chosen too; None leaves that as it was. If a version
+        is refused, the policy chooses among the others. A version stays loaded if its file is
+        overwritten by one that is refused.
         """
+        if named is not None:
+            self._named[name] = named
         old = self._models.get(name, {})
         known = self._models[name] = {version: old.get(version, _Version()) for version in files}
         for version in known.values():
@@ -144,7 +160,8 @@ class Loader:
     def _chosen(self, name: str, files: VersionFiles) -> list[str]:
         known = self._models.get(name, {})
         usable = [key for key in files if known.get(key, _Version()).is_usable(files[key])]
-        return self.policy.chosen(name, usable)
+        chosen = {*self.policy.chosen(name, usable), *self._named.get(name, ())}
+        return [key for key in usable if key in chosen]
 
     def _try(self, name: str, key: str, file: FileStat) -> None:
         """Load a version, or refuse it."""

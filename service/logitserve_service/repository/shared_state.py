@@ -20,6 +20,7 @@ import orjson
 from logitserve.inference.errors import ModelFileError
 from logitserve.inference.model_file import Reading
 from logitserve.inference.model_file import Signature as FileStat
+from logitserve.inference.rollout import Rollout
 from logitserve_service.repository.kept import Kept, Store
 
 MAX_BYTES: Final = 2**24
@@ -64,6 +65,7 @@ class _Document:
     exits: dict[str, int] = field(default_factory=dict)  # version → workers that ended loading it
     refused: dict[str, str] = field(default_factory=dict)  # version → reason; "" if admitted
     logged: dict[str, None] = field(default_factory=dict)
+    rollouts: dict[str, dict[str, Any]] = field(default_factory=dict)  # in force, by model
     served: dict[str, list[str]] = field(default_factory=dict)  # worker → versions
     kept: dict[str, dict[str, Any]] = field(default_factory=dict)  # version → its `Kept`
     end: int = 0  # of what is kept
@@ -117,6 +119,16 @@ class SharedState:
             state = change(document.state() or DesiredState())
             document.desired = orjson.loads(orjson.dumps(state))
         return state
+
+    def rollouts(self) -> dict[str, Rollout]:
+        """The rollouts that are in force, by model."""
+        with self._locked():
+            return {name: Rollout.read(each) for name, each in self._read().rollouts.items()}
+
+    def roll_out(self, name: str, rollout: Rollout) -> None:
+        """Put a rollout in force for the workers that start from now on."""
+        with self._changed() as document:
+            document.rollouts[name] = rollout.model_dump(mode="json")
 
     def done(self, generation: int) -> None:
         """Record that this worker has reached a generation."""

@@ -1,10 +1,13 @@
 """Scans of the model repository, and the changes between them."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from logitserve.inference import rollout
+from logitserve.inference.errors import RolloutError
 from logitserve.inference.model_file import Signature as FileStat
 from logitserve.inference.repository import Key, ModelRepository
+from logitserve.inference.rollout import Rollout
 from logitserve_service.repository.kept import Kept
 
 VersionFiles = Mapping[str, FileStat]
@@ -20,13 +23,26 @@ class Snapshot:
     files: Files
     unreadable: Mapping[str, str]  # model → reason
     passed_over: Mapping[Key, str]  # model files that are in no place for them, and why
+    rollouts: Mapping[str, Rollout] = field(
+        default_factory=dict
+    )  # by model; of the others none is there
+    broken_rollouts: Mapping[str, str] = field(
+        default_factory=dict
+    )  # model → what is wrong with its file
 
 
 def scan(repository: ModelRepository) -> Snapshot:
     """Scan by `stat`; OSError if the folder is missing or cannot be read."""
     look = repository.look()
     files = _grouped((*key, file) for key, file in look.files.items())
-    return Snapshot(files, look.unreadable, look.passed_over)
+    rollouts: dict[str, Rollout] = {}
+    broken: dict[str, str] = {}
+    for name in files:
+        try:
+            rollouts[name] = rollout.read(repository.folder(name))
+        except RolloutError as error:
+            broken[name] = str(error)
+    return Snapshot(files, look.unreadable, look.passed_over, rollouts, broken)
 
 
 def files_of(kept: Iterable[Kept]) -> Files:

@@ -5,18 +5,19 @@ The folder is polled: network and container file systems send no events for chan
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeVar
 
-from logitserve.inference.errors import ModelNotFoundError
+from logitserve.inference.errors import ModelNotFoundError, RolloutError
 from logitserve.inference.naming import absent
 from logitserve.inference.repository import listed
+from logitserve.inference.rollout import Rollout, check, write
 from logitserve_service.errors import LoadError, WorkersBehindError
 from logitserve_service.periodically import Failures
-from logitserve_service.repository.catalog import Catalog
+from logitserve_service.repository.catalog import NO_ROLLOUT, Catalog
 from logitserve_service.repository.loaded_model import ModelEntry
 from logitserve_service.repository.shared_state import DesiredState
 from logitserve_service.repository.snapshot import Files, Snapshot, changed, scan, settled
@@ -41,6 +42,7 @@ class Watcher:
         self._accepted: Files = catalog.files
         self._before: Files = catalog.files
         self._desired = catalog.desired
+        self._rollouts = dict(catalog.rollouts)  # as the files say
         self._is_asked = False
         self._warning = ""  # the last one, so that it is logged once
         self._thread = ThreadPoolExecutor(1, "models")  # one model is loaded at a time
@@ -66,12 +68,7 @@ class Watcher:
 
     async def load(self, name: str) -> None:
         """Load a model from its current files, in all workers."""
-        try:
-            files = (await self._scan()).files
-        except OSError as error:
-            raise LoadError(f"the folder of models cannot be read: {error.strerror}") from error
-        if name not in files:
-            raise ModelNotFoundError(absent("model", name, files))
+        await self._versions(name)
         await self._update(lambda state: state.with_load(name))
         entry = self._catalog.folder.get(name, ModelEntry())
         reasons = [
@@ -90,6 +87,43 @@ class Watcher:
         if name not in self._catalog.folder:
             raise ModelNotFoundError(absent("model", name, self._catalog.folder))
         await self._update(lambda state: state.with_unload(name))
+
+    async def _versions(self, name: str) -> list[str]:
+        """The versions in the folder now, oldest first; raises as `load`."""
+        try:
+            files = (await self._scan()).files
+        except OSError as error:
+            raise LoadError(f"the folder of models cannot be read: {error.strerror}") from error
+        if name not in files:
+            raise ModelNotFoundError(absent("model", name, files))
+        return list(files[name])
+
+    async def roll_out(
+        self, name: str, change: Callable[[Rollout, Sequence[str]], Rollout]
+    ) -> Rollout:
+        """Write a rollout, and put it in force in all workers.
+
+        Args:
+            name: of the model.
+            change: makes it of the one in force and the versions in the folder.
+
+        Raises:
+            RolloutError: it cannot be written, or its version is refused; all stays as it was.
+            ModelNotFoundError: there is no such model.
+            LoadError: the folder of models cannot be read.
+        """
+        folder, versions = self._loader.repository.folder(name), await self._versions(name)
+        before = self._catalog.rollouts.get(name, NO_ROLLOUT)
+        rollout = change(before, versions)
+        check(rollout, versions)
+        await self._in_thread(partial(write, folder, rollout))
+        await self._update(lambda state: state.with_load(name))
+        if self._catalog.rollouts.get(name, NO_ROLLOUT) != rollout:
+            await self._in_thread(partial(write, folder, before))
+            state = self._catalog.folder.get(name, ModelEntry()).states.get(rollout.live or "")
+            reason = "there is no such version" if state is None else state.reason
+            raise RolloutError(f"version {rollout.live} does not become live: {reason}")
+        return rollout
 
     async def _update(self, change: Callable[[DesiredState], DesiredState]) -> None:
         """Change the desired state, and wait until all workers have followed."""
@@ -151,11 +185,12 @@ class Watcher:
             self._warn(f"the folder of models cannot be read: {error.strerror}")
             return
         unreadable = snapshot.unreadable
-        self._warn("; ".join(f"model {name}: {reason}" for name, reason in unreadable.items()))
+        problems = [*unreadable.items(), *snapshot.broken_rollouts.items()]
+        self._warn("; ".join(f"model {name}: {reason}" for name, reason in problems))
         kept = {name: files for name, files in self._before.items() if name in unreadable}
         now = {**snapshot.files, **kept}
         accepted = settled(self._accepted, now if is_asked else self._before, now)
-        names = changed(self._accepted, accepted) | self._loader.unsettled()
+        names = changed(self._accepted, accepted) | self._loader.unsettled() | self._rolled_out()
         self._before, self._accepted = now, accepted
         for name in sorted(names):
             await self._refresh(name)
@@ -171,15 +206,45 @@ class Watcher:
         unloaded = name in self._desired.unloaded
         if not unloaded:
             self._catalog.show_loading(name, self._loader.missing(name, files))
-        before = self._catalog.models.get(name, {})
-        entry = await self._in_thread(partial(self._loader.refresh, name, files, unloaded=unloaded))
-        self._catalog.put(name, entry)
+        before, live = self._catalog.models.get(name, {}), self._catalog.live.get(name)
+        in_force = self._catalog.rollouts.get(name, NO_ROLLOUT)
+        rollout = self._rollouts.get(name, NO_ROLLOUT)
+        refresh = partial(self._loader.refresh, name, files, unloaded=unloaded)
+        both = in_force.versions | rollout.versions
+        entry = await self._in_thread(partial(refresh, named=both))
+        if not unloaded and rollout.live is not None and rollout.live not in entry.versions:
+            await self._in_thread(partial(self._say_refused, name, rollout.live, entry))
+            rollout = in_force
+        if both != rollout.versions:
+            entry = await self._in_thread(partial(refresh, named=rollout.versions))
+        self._catalog.put(name, entry, rollout)
         await self._in_thread(self._loader.report)
-        if before != entry.versions:
-            logger.info("model %s: serving version %s", name, ", ".join(entry.versions) or "none")
+        if rollout != in_force:
+            await self._in_thread(partial(self._shared.roll_out, name, rollout))
+        now = self._catalog.live.get(name)
+        if before != entry.versions or live is not now:
+            loaded = ", ".join(entry.versions) or "none"
+            named = f"; version {now.card.version} is live" if rollout.live and now else ""
+            logger.info("model %s: serving version %s%s", name, loaded, named)
+
+    def _rolled_out(self) -> set[str]:
+        """The models whose rollouts are not in force."""
+        in_force = self._catalog.rollouts
+        known = self._rollouts.items()
+        return {name for name, rollout in known if rollout != in_force.get(name, NO_ROLLOUT)}
+
+    def _say_refused(self, name: str, version: str, entry: ModelEntry) -> None:
+        """Log why a version does not become live, unless another worker has."""
+        state = entry.states.get(version)
+        reason = "there is no such version" if state is None else state.reason
+        problem = f"model {name}: version {version} does not become live: {reason}"
+        if self._shared.first_to_log(problem):
+            logger.error("%s; what was live goes on answering", problem)
 
     async def _scan(self) -> Snapshot:
         snapshot = await self._in_thread(partial(scan, self._loader.repository))
+        broken = [name for name in snapshot.broken_rollouts if name in self._rollouts]
+        self._rollouts = {**snapshot.rollouts, **{name: self._rollouts[name] for name in broken}}
         if snapshot.passed_over != self._catalog.passed_over:
             self._catalog.passed_over = snapshot.passed_over
             await self._in_thread(self._report)

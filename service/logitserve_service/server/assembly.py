@@ -46,7 +46,7 @@ from logitserve_service.server.drain import Drain
 from logitserve_service.server.tls import Certificate
 from logitserve_service.telemetry import metrics as families
 from logitserve_service.telemetry.access_log import AccessLog
-from logitserve_service.telemetry.metrics import LOST_LINES, Metrics
+from logitserve_service.telemetry.metrics import LOST_LINES, SHADOW, Metrics
 from logitserve_service.telemetry.recorder import Recorder
 from logitserve_service.telemetry.shared_values import Row, shared_rows
 from logitserve_service.telemetry.tracing import tracing
@@ -190,6 +190,9 @@ def loader(
         VersionPolicy.parse(settings.version_policy),
         make_batcher,
         shared,
+        count_shadow=lambda card, outcome, images: metrics.add(
+            SHADOW, images, card.name, card.version, outcome
+        ),
         weigh=lambda size: memory.too_large(size, settings),
         threads=settings.threads or max(1, cpus // settings.workers),
     )
@@ -288,7 +291,9 @@ def _sample(catalog: Catalog, connections: Connections, readiness: Readiness) ->
         for name, entry in catalog.folder.items()
         for state in entry.states.values()
     )
-    return Sample(len(connections), readiness.ready, queues, served, failures, states)
+    return Sample(
+        len(connections), readiness.ready, memory.available(), queues, served, failures, states
+    )
 
 
 def _state_of(state: VersionState, *, is_unloaded: bool) -> str:

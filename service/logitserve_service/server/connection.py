@@ -49,6 +49,7 @@ _NO_CODING = (
     "the transfer coding %r is none that is read here of HTTP/1.1; send chunked, and what is "
     "compressed with Content-Encoding"
 )
+_NO_HOST = "an HTTP/1.1 request must have a Host header field (RFC 9112, 3.2); this one has none"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -234,6 +235,8 @@ class Connection(asyncio.Protocol):
         coding = fields.get(b"transfer-encoding")
         if coding is not None and coding.lower() != b"chunked":
             raise UnreadableRequestError(_NO_CODING % coding.decode("latin-1"))
+        if b"host" not in fields and parser.get_http_version() == "1.1":
+            raise UnreadableRequestError(_NO_HOST)
         client, scheme = self._client, self._scheme
         if b"x-forwarded-for" in fields or b"x-forwarded-proto" in fields:
             client, scheme = self._connections.proxies.caller(client, scheme, fields)

@@ -8,7 +8,7 @@ import time
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from importlib.metadata import version as version_of
 from typing import Any, Final
@@ -163,7 +163,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
 
     async def model_statistics(self, request: Any, exchange: Exchange) -> Any:
         """Statistics of a model, or of all (Triton)."""
-        names = [request.name] if request.name else self._endpoint.catalog.models
+        names = [request.name] if request.name else self._endpoint.catalog.live
         cards = [self._find(name, request.version, exchange).card for name in names]
         found = await asyncio.to_thread(triton.statistics, self._metrics, cards)
         return json_format.ParseDict(found, pb.ModelStatisticsResponse())
@@ -182,6 +182,10 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
         """Run a model. Outputs are raw contents, which Triton's client can read."""
         request = message.request
         model = self._find(request.model_name, request.model_version, exchange)
+        if self._endpoint.catalog.canaries and not request.model_version:
+            identity = exchange.identity[0]
+            model = self._endpoint.catalog.drawn(model, message.fields, identity)
+            exchange.version = model.card.version
         arguments = message, model.card, self._endpoint.limits
         if message.size <= INLINE_BYTES:
             call = codec.read(*arguments)
@@ -297,7 +301,10 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
                 message = await self._arrivals.receive(context)
                 size = len(message)
                 admission.budget.reserve(size, size)
-                return await method(_parsed(parse, message), exchange)
+                request = _parsed(parse, message)
+                if isinstance(request, Message):
+                    request = replace(request, fields=fields)
+                return await method(request, exchange)
         except TimeoutError:
             raise DeadlineError(timeout_ms) from None
         finally:

@@ -124,6 +124,11 @@ PREDICTIONS = Family(
 KNOWN = Family(
     "known", "Images by `known` of their predictions: true or false.", ("model", "known")
 )
+SHADOW = Family(
+    "shadow",
+    "Images by what a shadow gave: it agrees, differs, was dropped for load, or failed.",
+    ("model", "version", "outcome"),
+)
 BUILD_INFO = Family("build_info", "1 for what runs.", ("version", "python", "onnxruntime"), "max")
 CPU_SECONDS = Family("cpu_seconds", "CPU time of the workers.", prefix="process_")
 STARTED = Family(
@@ -150,11 +155,18 @@ MODEL_INFO = Family(
 )
 WORKERS = Family("workers", "Processes that serve.", (), "sum")
 CONNECTIONS = Family("connections", "Open HTTP connections.", (), "sum")
-RESIDENT_BYTES = Family("resident_bytes", "Memory of the workers (RSS).", (), "sum")
+RESIDENT_BYTES = Family(
+    "resident_bytes", "Memory of the workers (RSS); what they share counts in each.", (), "sum"
+)
 READY = Family("ready", "1 where every worker can answer.", (), "min")
 
 MEMORY_LIMIT = Family(
     "memory_limit_bytes", "Memory that all processes of the service may use.", (), "max"
+)
+MEMORY_AVAILABLE = Family(
+    "memory_available_bytes",
+    "Memory that the service may use besides what is in use, by whomever.",
+    *((), "min"),
 )
 LOOP_LAG = Family(
     "event_loop_lag_seconds",

@@ -27,6 +27,7 @@ class Sample:
 
     connections: int
     ready: bool
+    memory_available: int  # bytes
     queues: Mapping[str, int]  # images that wait, by model
     served: AbstractSet[tuple[str, str, str]]  # name, version and SHA-256 of what is loaded
     load_failures: Mapping[str, int]  # versions that this worker has refused, by model
@@ -41,7 +42,7 @@ class WorkerGauges:
     ) -> None:
         self._metrics = metrics
         self._sample = sample
-        self._last = Sample(0, False, {}, frozenset(), {}, {})  # noqa: FBT003
+        self._last = Sample(0, False, 0, {}, frozenset(), {}, {})  # noqa: FBT003
         self._lag = metrics.histogram(families.LOOP_LAG)
         self._ticked = 0.0
         metrics.set(families.WORKERS, 1)
@@ -58,6 +59,7 @@ class WorkerGauges:
         """Update the gauges."""
         metrics, last, now = self._metrics, self._last, self._sample()
         metrics.set(families.RESIDENT_BYTES, int(_STATM.read_text().split()[1]) * _PAGE_BYTES)
+        metrics.set(families.MEMORY_AVAILABLE, now.memory_available)
         metrics.set(families.OPEN_FILES, len(os.listdir(_FILES)))  # noqa: PTH208 - it is quicker
         cpu_seconds = time.process_time()
         metrics.add(families.CPU_SECONDS, cpu_seconds - self._cpu_seconds)

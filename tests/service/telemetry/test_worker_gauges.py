@@ -12,6 +12,7 @@ SERVED = frozenset({("tiny", "1", "a" * 64)})
 STATE = Sample(
     connections=3,
     ready=True,
+    memory_available=2**28,
     queues={"tiny": 5},
     served=SERVED,
     load_failures={"bad": 2},
@@ -29,6 +30,7 @@ def test_gauges_follow_the_samples(metrics: Metrics, read: Read) -> None:
     assert read("model_load_failures_total", model="bad") == 2
     assert read("model_versions", model="bad", state="refused") == 2
     assert read("memory_limit_bytes") == 2**30
+    assert read("memory_available_bytes") == 2**28
 
     newer = frozenset({("tiny", "2", "b" * 64)})
     state = replace(STATE, queues={}, served=newer, load_failures={"bad": 3}, versions={})
@@ -43,8 +45,11 @@ def test_gauges_follow_the_samples(metrics: Metrics, read: Read) -> None:
 def test_ready_is_every_worker(metrics: Metrics, read: Read, rows: list[Row]) -> None:
     WorkerGauges(metrics, lambda: STATE, memory_limit=2**30)
     other = Metrics(rows, 1)
-    WorkerGauges(other, lambda: replace(STATE, ready=False), memory_limit=2**30)
+    WorkerGauges(
+        other, lambda: replace(STATE, ready=False, memory_available=2**27), memory_limit=2**30
+    )
     assert (read("ready"), read("connections"), read("workers")) == (0, 6, 2)
+    assert read("memory_available_bytes") == 2**27
     assert read("model_info", model="tiny", version="1", sha256="a" * 64) == 1
     assert read("model_load_failures_total", model="bad") == 4
     other.row.drop()

@@ -58,9 +58,30 @@ def test_pictures_of_one_group_count_as_one() -> None:
 
 def test_two_models_are_compared_where_they_differ() -> None:
     first = np.array([True] * 95 + [False] * 5)
-    assert Paired.of(first, first) == Paired(0, 0, 1.0)
+    assert Paired.of(first, first) == Paired(0, 0, 1.0, len(first))
     worse = first.copy()
     worse[:8] = False
     found = Paired.of(first, worse)
     assert (found.only_first, found.only_second) == (8, 0)
     assert found.p == pytest.approx(2 * 0.5**8)
+    assert (found.verdict, Paired.of(worse, first).verdict) == ("better", "worse")
+    assert (Paired.of(first, first).verdict, Paired.of(first, first).pictures_needed) == (
+        "cannot tell",
+        None,
+    )
+
+
+def test_pictures_needed_tell_in_four_cases_of_five() -> None:
+    """Of pictures on which the first is right in 3 of 4 that differ, which are 4 of 100."""
+    first, second = np.zeros(100, np.bool_), np.zeros(100, np.bool_)
+    first[:3] = second[3] = True
+    found = Paired.of(first, second)
+    assert found.verdict == "cannot tell"
+    needed = found.pictures_needed
+    assert needed is not None
+    generator = np.random.default_rng(0)
+    told = 0
+    for _ in range(400):
+        drawn = generator.integers(0, 100, needed)
+        told += Paired.of(first[drawn], second[drawn]).verdict == "better"
+    assert 0.7 < told / 400 < 0.88  # the exact test is a little more careful

@@ -1,8 +1,9 @@
 """How far a figure may be from what more pictures would give, and whether two models differ."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from logitserve.inference import conformal
 from logitserve_training.statistics.calibration import Floats
 
 CONFIDENCE: Final = 0.95
+_LEVEL: Final = 1 - CONFIDENCE
 _TAILS: Final = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 _RESAMPLES: Final = 400
 _SEED: Final = 20_240_601
@@ -116,6 +118,28 @@ class Paired:
     only_second: int
     p: float
     """Of a difference as large or larger, were they as good."""
+    pictures: int
+
+    @property
+    def verdict(self) -> Literal["better", "worse", "cannot tell"]:
+        """What the first is, by that probability, at a level of 5 %."""
+        if self.p >= _LEVEL:
+            return "cannot tell"
+        return "better" if self.only_first > self.only_second else "worse"
+
+    @property
+    def pictures_needed(self) -> int | None:
+        """Pictures that would tell in four cases of five, if they differ as these (Connor 1987).
+
+        None where they do not differ.
+        """
+        difference = (self.only_first - self.only_second) / self.pictures
+        if not difference:
+            return None
+        differing = (self.only_first + self.only_second) / self.pictures
+        spread = float(norm.isf(_LEVEL / 2)) * math.sqrt(differing)
+        spread += float(norm.ppf(0.8)) * math.sqrt(differing - difference**2)
+        return math.ceil((spread / difference) ** 2)
 
     @classmethod
     def of(cls, first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> "Paired":
@@ -123,4 +147,4 @@ class Paired:
         only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
         differing = only_first + only_second
         p = binomtest(only_first, differing).pvalue if differing else 1.0
-        return cls(only_first, only_second, float(p))
+        return cls(only_first, only_second, float(p), len(first))

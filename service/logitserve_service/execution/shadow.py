@@ -1,0 +1,117 @@
+"""Runs another version of a model on batches that were answered, and compares its answers.
+
+It has one thread, which gives way, and takes one batch at a time: what arrives meanwhile is
+dropped and counted, so that answers never wait for it.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from logitserve.inference import heads
+from logitserve.inference.card import Head, ModelCard
+from logitserve.inference.predictor import Predictions, Predictor
+from logitserve_service.execution.job import Tensor
+from logitserve_service.execution.preprocessing import give_way
+
+Outcome = Literal["agrees", "differs", "dropped", "failed"]
+OUTCOMES: Final[tuple[Outcome, ...]] = ("agrees", "differs", "dropped", "failed")
+MAX_FAILURES: Final = 10
+"""Batches that fail in a row before it is switched off."""
+
+logger = logging.getLogger("logitserve.shadow")
+
+
+class Shadow:
+    """The shadow of a version that is live. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        live: ModelCard,
+        predictor: Predictor,
+        percent: float,
+        count: Callable[[Outcome, int], None],
+    ) -> None:
+        """Compare with the answers of a version.
+
+        Args:
+            live: the card of that version.
+            predictor: the version that is run as the shadow; it takes the same input.
+            percent: of the batches.
+            count: called from the event loop with an outcome and its number of images.
+        """
+        self._live, self._predictor, self._share = live, predictor, percent / 100
+        self._count = count
+        self._thread = ThreadPoolExecutor(1, "shadow", initializer=give_way)
+        self._busy = False
+        self._failures = 0
+
+    def see(self, images: Tensor, predictions: Predictions) -> None:
+        """Run and compare in the thread, unless it is busy."""
+        if self._failures >= MAX_FAILURES or random.random() >= self._share:  # noqa: S311
+            return
+        if self._busy or len(images) != len(predictions):  # an image failed
+            self._count("dropped", len(images))
+            return
+        self._busy = True
+        done = asyncio.get_running_loop().run_in_executor(
+            self._thread, self._agreeing, images, predictions
+        )
+        done.add_done_callback(lambda done: self._settle(done, len(images)))
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _agreeing(self, images: Tensor, predictions: Predictions) -> int:
+        card = self._predictor.card
+        shadow = Predictions.of(self._predictor.run(images), card)
+        same = decisions(self._live, predictions) == decisions(card, shadow, self._live.labels)
+        return int(same.all(axis=1).sum())
+
+    def _settle(self, done: "asyncio.Future[int]", images: int) -> None:
+        self._busy = False
+        if done.cancelled():
+            return
+        error = done.exception()
+        if error is None:
+            self._failures = 0
+            self._count("agrees", done.result())
+            self._count("differs", images - done.result())
+            return
+        self._count("failed", images)
+        self._failures += 1
+        if self._failures == MAX_FAILURES:
+            name = f"model {self._live.name}: the shadow, version {self._predictor.card.version},"
+            logger.error(
+                "%s failed %d times in a row and is switched off: %s", name, MAX_FAILURES, error
+            )
+
+
+def decisions(
+    card: ModelCard, predictions: Predictions, labels: tuple[str, ...] | None = None
+) -> npt.NDArray[Any]:
+    """Which labels a version gives: bool `[batch, labels + 1]`, in the order of `labels`.
+
+    The last column says whether it gives one that is not among them.
+    """
+    if card.head is Head.SIGMOID:
+        given = predictions.probabilities >= heads.thresholds(card)
+    else:
+        given = np.eye(len(card.labels), dtype=np.bool_)[predictions.argmax]
+    labels = card.labels if labels is None else labels
+    columns = [
+        given[:, card.labels.index(label)] if label in card.labels else None for label in labels
+    ]
+    none = np.zeros(len(given), np.bool_)
+    foreign = [given[:, index] for index, label in enumerate(card.labels) if label not in labels]
+    return np.stack(
+        [none if each is None else each for each in columns] + [np.any([none, *foreign], axis=0)],
+        axis=1,
+    )
