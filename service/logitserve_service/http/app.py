@@ -69,6 +69,7 @@ def create_documents(parts: Parts) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.catalog = catalog = parts.catalog
+    app.state.kept = parts.kept
     for error in (InferenceError, ServiceError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(error, _on_error)
     orders = (catalog, parts.watcher, parts.authenticator.require_admin, parts.limits)
@@ -83,7 +84,7 @@ def create_documents(parts: Parts) -> FastAPI:
         probes.metrics_router(parts.metrics, parts.gauges),
         repository.router(*orders),
         rollout.router(*orders),
-        quality.router(parts.kept, catalog, *orders[2:], parts.metrics),
+        quality.router(catalog, *orders[2:], parts.metrics),
     )
     for router in routers:
         app.include_router(router)

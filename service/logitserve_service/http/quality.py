@@ -38,24 +38,24 @@ class Kept:
     days: float
 
 
+async def _here(request: Request) -> Kept:
+    kept: Kept | None = request.app.state.kept
+    if kept is None:
+        raise StoreUnsetError
+    return kept
+
+
+Here = Annotated[Kept, Depends(_here)]
+"""A parameter of an endpoint of FastAPI: the store. Raises StoreUnsetError where there is none."""
+
+
 def router(
-    kept: Kept | None,
-    catalog: Catalog,
-    require_admin: RequireAdmin,
-    limits: Limits,
-    metrics: Metrics,
+    catalog: Catalog, require_admin: RequireAdmin, limits: Limits, metrics: Metrics
 ) -> APIRouter:
-    """`/feedback` and `/store`; without a store they say so."""
+    """`/feedback`, `/store`, and `/models/{name}/quality`."""
     routes = APIRouter(tags=["feedback and quality"])
     admin = [Depends(require_admin)]
     many = Limits(MAX_LABELS, limits.json_values)
-
-    async def here() -> Kept:
-        if kept is None:
-            raise StoreUnsetError
-        return kept
-
-    Here = Annotated[Kept, Depends(here)]  # noqa: N806 - a type
 
     @routes.post(
         "/feedback", responses=problems(400, 403, 408, 413, 422, 503), openapi_extra=FEEDBACK_BODY
