@@ -168,11 +168,11 @@ class Keeper:
 
     def _insert(self, waiting: Sequence[tuple[Answers, dict[bytes, Images]]]) -> None:
         models = self._models.copy()
-        pngs = [
-            (of, encode_png(image[:, :, 0] if image.shape[2] == 1 else image))
-            for _, pictures in waiting
-            for of, image in pictures.items()
-        ]
+        pngs = []
+        for _, pictures in waiting:
+            for of, image in pictures.items():
+                pngs.append((of, encode_png(image[:, :, 0] if image.shape[2] == 1 else image)))
+                time.sleep(0)  # gives up the interpreter, for which requests wait
         with self._store.transaction(write=True) as opened:
             opened.executemany(
                 "INSERT OR REPLACE INTO model VALUES (?,?)",
@@ -185,6 +185,7 @@ class Keeper:
                 opened.executemany(
                     "INSERT OR IGNORE INTO answer VALUES (?,?,?,?,?,?,?,?)", _rows(answers)
                 )
+                time.sleep(0)
             opened.executemany("INSERT OR IGNORE INTO picture VALUES (?,?)", pngs)
         for key in models:
             self._models.pop(key)
