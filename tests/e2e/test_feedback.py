@@ -55,6 +55,10 @@ def test_labels_late_twice_and_out_of_order(keeper: Server) -> None:
     assert told(keeper, again) == {**NOTHING, "same": 1, "accepted": 1, "changed": 1, "places": []}
     old = {"id": b, "label": "9", "at": "2020-01-01T00:00:00Z"}
     assert told(keeper, old) == {**NOTHING, "same": 1, "places": []}
+    future = {"id": b, "label": "3", "at": "9999-01-01T00:00:00Z"}
+    assert told(keeper, future) == {**NOTHING, "changed": 1, "places": []}, "as of now"
+    later = {"id": b, "label": "4"}
+    assert told(keeper, later) == {**NOTHING, "changed": 1, "places": []}
     other = {"id": b, "label": "9", "source": "Ada", "at": 1_600_000_000}
     assert told(keeper, other) == {**NOTHING, "accepted": 1, "places": []}
 
@@ -95,6 +99,7 @@ def test_what_is_forged_damaged_or_does_not_fit_is_told_by_its_place(keeper: Ser
         ([{"id": "x", "label": "7"}, {"label": "7"}], "label 1 id: Field required"),
         ({"id": "x"}, "one of 'label' and 'labels'"),
         ({"id": "x", "label": "7", "labels": ["7"]}, "one of 'label' and 'labels'"),
+        ({"id": "x", "label": "7" * 257}, "at most 256 characters"),
         ({"id": "x", "label": 7}, "label 0 label: Input should be a valid string"),
         ({"id": "x", "label": "7", "at": "2020-01-01T00:00:00"}, "timezone"),
         ([], f"send 1 to {MAX_LABELS:,}"),

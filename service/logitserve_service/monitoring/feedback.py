@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 
@@ -20,13 +20,15 @@ MAX_PLACES: Final = 100
 EXPIRED, INVALID, NEW_CLASS = "expired", "invalid", "new_class"
 NO_ID: Final = "this is no id of a prediction, or was signed with another key"
 
+_Text = Annotated[str, Field(max_length=256)]
+
 
 class TrueLabel(CardPart):
     """What is true of an answer."""
 
     id: str = Field(description="of the prediction")
-    label: str | None = Field(None, description="the one that is right; may be one of no class")
-    labels: list[str] | None = Field(None, description="sigmoid models: all that hold")
+    label: _Text | None = Field(None, description="the one that is right; may be one of no class")
+    labels: list[_Text] | None = Field(None, description="sigmoid models: all that hold")
     source: str = Field(
         "", max_length=64, description="who says so; of each source the latest label counts"
     )
@@ -118,7 +120,7 @@ def take(
             counts[name, EXPIRED] += 1
         else:
             counts[name, NEW_CLASS] += model is not None and not set(names) <= set(model.labels)
-            at = now if given.at is None else given.at.timestamp()
+            at = now if given.at is None else min(now, given.at.timestamp())
             taken.append((name, (identity, given.source, at, json.dumps(names))))
     outcomes = store.add_labels(label for _, label in taken)
     counts.update(zip((name for name, _ in taken), outcomes, strict=True))
