@@ -17,10 +17,14 @@ COMMANDS: Final = {
     "drift": "Ask a server whether what it is sent is still normal.",
     "evaluate": "Measure a published MODEL on pictures it was not trained on.",
     "explain": "Show which parts of a PICTURE a MODEL's answer comes from.",
+    "export": "Write labeled pictures of a store as a folder to train from.",
+    "feedback": "Send the true labels of predictions in FILE to a server.",
     "models": "Look into a folder of models, and choose which versions answer.",
     "numerics": "Measure the lessons of the lecture, and write a page about them.",
     "predict": "Score pictures offline, without a server.",
+    "quality": "Show how good the answers of a server's models are.",
     "serve": "Serve a folder of models over HTTP.",
+    "store": "Look into a store of answers, and keep it in order.",
     "train": "Train a model by a RECIPE and publish it.",
 }
 """Module below `logitserve.cli`, and the first line of its help: the list needs no import."""

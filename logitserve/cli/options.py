@@ -6,7 +6,7 @@ from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
@@ -18,6 +18,9 @@ from logitserve.inference.repository import ModelRepository, default_model
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Value = TypeVar("Value", bound=StrEnum)
+
+if TYPE_CHECKING:
+    from logitserve.client import Client
 
 models_option = click.option(
     "--models",
@@ -33,6 +36,40 @@ data_option = click.option(
     type=click.Path(path_type=Path),
     help="folder with the data set; without it, it is downloaded once",
 )
+
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of text")
+
+url_option = click.option(
+    "--url",
+    envvar="LOGITSERVE_URL",
+    default="http://localhost:8000",
+    show_default=True,
+    help="of the server; its key is LOGITSERVE_API_KEY",
+)
+
+store_option = click.option(
+    "--store",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar="LOGITSERVE_STORE",
+    required=True,
+    help="file of the store, as of `logitserve serve`",
+)
+
+
+@contextmanager
+def connected(url: str) -> "Iterator[Client]":
+    """A client of a server; its errors end in one line.
+
+    Raises:
+        ExtraMissingError: the client extra is not installed.
+    """
+    with extra("client"):
+        from logitserve.client import Client, ClientError
+    try:
+        with Client(url) as client:
+            yield client
+    except ClientError as error:
+        raise click.ClickException(f"{url}: {error}") from error
 
 
 class OneOf(click.Choice[Value]):
@@ -77,9 +114,6 @@ def _kind_of(annotation: Any) -> Any:
     if get_origin(kind) is Literal:
         return click.Choice(get_args(kind))
     return OneOf(kind) if issubclass(kind, StrEnum) else kind
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of text")
 
 
 @contextmanager

@@ -26,6 +26,8 @@ class Prediction:
     """Whether the picture is like those of the training; None where the model cannot tell."""
     set: tuple[str, ...] | None = None
     """Labels that hold the right one with the coverage asked for; None without it."""
+    id: str | None = None
+    """By which `feedback` tells the true label; None where the server gives none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar, Unpack, overload
 
 import httpx
@@ -76,6 +76,23 @@ class Client(BaseClient):
         With `accept`, "live" or "card", that is normal from now on; it needs the admin key.
         """
         return self._run(self._drift(name, version, accept=accept))
+
+    def feedback(self, labels: Sequence[Mapping[str, object]]) -> dict[str, Any]:
+        """Tell the true labels of predictions, and return what became of them.
+
+        Args:
+            labels: each with `id`, and `label` or `labels`; also `source` and `at`.
+
+        Returns:
+            Counts by outcome, and `places` of those that were invalid.
+        """
+        return self._run(self._feedback(labels))
+
+    def quality(
+        self, model: str, *, version: str | None = None, window: str | None = None
+    ) -> dict[str, Any]:
+        """How good the answers were of which the true label is known."""
+        return self._run(self._quality(model, version=version, window=window))
 
     def ready(self) -> bool:
         """Whether the server is there and has its models loaded. Does not try twice."""
@@ -155,6 +172,16 @@ class AsyncClient(BaseClient):
     ) -> dict[str, Any]:
         """See `Client.drift`."""
         return await self._run(self._drift(name, version, accept=accept))
+
+    async def feedback(self, labels: Sequence[Mapping[str, object]]) -> dict[str, Any]:
+        """See `Client.feedback`."""
+        return await self._run(self._feedback(labels))
+
+    async def quality(
+        self, model: str, *, version: str | None = None, window: str | None = None
+    ) -> dict[str, Any]:
+        """See `Client.quality`."""
+        return await self._run(self._quality(model, version=version, window=window))
 
     async def ready(self) -> bool:
         """See `Client.ready`."""

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Final, TypedDict, TypeVar
 
@@ -20,6 +21,7 @@ from logitserve.client.pictures import Picture, encoded
 from logitserve.client.retries import Outcome, Retries, Wait, may_pass, result_of
 
 PICTURES_A_REQUEST: Final = 64
+LABELS_A_REQUEST: Final = 10_000
 KEY_VARIABLE: Final = "LOGITSERVE_API_KEY"
 
 T = TypeVar("T")
@@ -126,6 +128,24 @@ class BaseClient:
             request = self._request("POST", f"{path}/baseline", json={"reference": accept})
         found: dict[str, Any] = yield from self._answer(request)
         return found
+
+    def _feedback(self, labels: Sequence[Mapping[str, object]]) -> Steps[dict[str, Any]]:
+        counts: Counter[str] = Counter()
+        places: list[dict[str, Any]] = []
+        for start in range(0, len(labels), LABELS_A_REQUEST):
+            part = list(labels[start : start + LABELS_A_REQUEST])
+            answer = yield from self._answer(self._request("POST", "feedback", json=part))
+            found = answer.pop("places")
+            places += [{**place, "index": place["index"] + start} for place in found]
+            counts.update(answer)
+        return {**counts, "places": places}
+
+    def _quality(self, model: str, **options: str | None) -> Steps[dict[str, Any]]:
+        given = {name: value for name, value in options.items() if value is not None}
+        answer: dict[str, Any] = yield from self._answer(
+            self._request("GET", f"models/{model}/quality", params=given)
+        )
+        return answer
 
     def _ready(self) -> Steps[bool]:
         outcome = yield self._request("GET", "readyz")

@@ -128,6 +128,14 @@ def check(card: ModelCard, coverage: float) -> int:
     return step
 
 
+def label_thresholds(card: ModelCard, coverage: float) -> Floats:
+    """The score up to which each label is in a set, `[labels]`. Raises as `check` does."""
+    step = check(card, coverage)
+    assert card.conformal is not None  # noqa: S101 - `check` has seen it
+    row: Floats = card.conformal.table[step]
+    return row
+
+
 def prediction_sets(
     card: ModelCard,
     logits: npt.NDArray[np.float32],
@@ -146,10 +154,9 @@ def prediction_sets(
     Raises:
         CoverageError: see `check`.
     """
-    step = check(card, coverage)
-    assert card.conformal is not None  # noqa: S101 - `check` has seen it
+    thresholds = label_thresholds(card, coverage)
     order, ranked = _ranked(heads.probabilities(card.head, heads.calibrated(logits, card)))
-    members = ranked <= card.conformal.table[step][order]
+    members = ranked <= thresholds[order]
     if not allow_empty:
         members[:, 0] = True
     flat = order[members].tolist()

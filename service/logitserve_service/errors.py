@@ -3,7 +3,8 @@
 ServiceError
 ├── UnauthenticatedError         no valid key
 ├── ForbiddenError               valid key without the rights
-│   └── AdminKeyUnsetError       no admin key is configured
+│   ├── AdminKeyUnsetError       no admin key is configured
+│   └── StoreUnsetError          no store is configured
 ├── UnreadableRequestError       the body cannot be parsed
 ├── MethodNotAllowedError
 ├── UnsupportedMediaTypeError
@@ -33,6 +34,7 @@ ServiceError
 ├── DriftUnavailableError        there is nothing to compare with
 │   └── WatchOffError
 ├── TooFewImagesError            for a baseline
+├── StoreError                   the store cannot be read or written now
 ├── LoadError                    a load request failed
 ├── WorkersBehindError           some workers did not finish a load or unload in time
 └── StartError                   the service cannot start; no request meets it
@@ -71,6 +73,15 @@ class AdminKeyUnsetError(ForbiddenError):
     """An admin key is required, and none is configured."""
 
     text = "an admin key is required, and the service has none"
+
+
+class StoreUnsetError(ForbiddenError):
+    """A store is required, and none is configured."""
+
+    text = "this needs a store, and the service keeps none"
+
+    def __init__(self) -> None:
+        super().__init__(self.text)
 
 
 class UnreadableRequestError(ServiceError):
@@ -252,6 +263,12 @@ class TooFewImagesError(ServiceError):
     """A live baseline needs more images."""
 
     text = "a live baseline is the last {} images or more, and only {} have come since the start"
+
+
+class StoreError(ServiceError):
+    """The store is locked, its disk is full, or it is damaged; a retry may succeed."""
+
+    text = "the store cannot be read or written: {}"
 
 
 class LoadError(ServiceError):

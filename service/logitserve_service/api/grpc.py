@@ -274,10 +274,15 @@ def write(call: Call, result: Result) -> pb.ModelInferResponse:
     """The requested outputs with raw contents, the only ones that Triton's client reads."""
     form: InferForm = call.form
     outputs = tensors.output_tensors(result, form.outputs)
+    parameters = {}
+    if result.ids is not None:
+        ids = ",".join(result.ids)
+        parameters[tensors.PREDICTION_ID] = pb.InferParameter(string_param=ids)
     return pb.ModelInferResponse(
         model_name=result.card.name,
         model_version=result.card.version,
         id=form.id or "",
+        parameters=parameters,
         outputs=[
             pb.ModelInferResponse.InferOutputTensor(
                 name=output.name, datatype=output.datatype, shape=output.shape

@@ -19,10 +19,11 @@ from logitserve_service.api.protocol_schemas import (
 )
 from logitserve_service.api.schemas import Images, Pixels, Predictions, Problem
 from logitserve_service.api.v2 import HEADER_LENGTH
+from logitserve_service.monitoring.feedback import MAX_LABELS, TrueLabel
 
 Json = dict[str, Any]
 _REF = "#/components/schemas/{model}"
-_REQUESTS = (Images, Pixels, InferRequest, V1Request)
+_REQUESTS = (Images, Pixels, InferRequest, V1Request, TrueLabel)
 _RESPONSES = (Problem, Predictions, InferResponse, V1Predictions)
 
 DETAILS: Final[Mapping[int, str]] = {
@@ -163,6 +164,21 @@ def _optional(**properties: Json) -> Json:
     return _body({"application/json": {"schema": schema, "example": {}}}, required=False)
 
 
+_ID = "agH8wQb3xT4AAAAqD1pYzAAHR5g8AJ0gT0y1m2Wc3kYV"
+_LABEL = {"id": _ID, "label": "7", "source": "Ada"}
+_LABELS = {"type": "array", "items": _ref(TrueLabel), "minItems": 1, "maxItems": MAX_LABELS}
+FEEDBACK_BODY: Final = _body(
+    {
+        "application/json": {
+            "schema": {"oneOf": [_ref(TrueLabel), _LABELS]},
+            "examples": {
+                "one": {"value": _LABEL},
+                "several": {"value": [_LABEL, {"id": _ID, "labels": ["car"]}]},
+            },
+        },
+        "application/x-ndjson": {"schema": {"type": "string", "description": "one a line"}},
+    }
+)
 INDEX_BODY: Final = _optional(ready={"type": ["boolean", "null"]})
 BASELINE_BODY: Final = _optional(reference={"enum": ["live", "card"], "default": "live"})
 ROLLOUT_BODY: Final = _optional(

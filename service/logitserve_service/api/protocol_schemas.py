@@ -122,6 +122,9 @@ class InferResponse(_Document):
     model_name: str
     model_version: str
     id: str | None = Field(None, description="the id of the request, if it had one")
+    parameters: dict[str, str] | None = Field(
+        None, description="with receipts: `prediction_id`, ids with commas between them"
+    )
     outputs: list[OutputTensor]
 
 

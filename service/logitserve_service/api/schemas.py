@@ -56,6 +56,9 @@ class Prediction(BaseModel):
         description="with coverage: the labels that hold the true one as often as was requested, "
         "the most probable first; empty where none is likely enough",
     )
+    id: str | None = Field(
+        None, description="with receipts: for `POST /feedback`, once the true label is known"
+    )
 
 
 class Predictions(BaseModel):
@@ -202,6 +205,14 @@ class DriftReport(CardPart):
             pictures=watch.climber.pictures(ladder.starts[0]),
             features=found,
         )
+
+
+class StoreInfo(CardPart):
+    """What the store holds."""
+
+    rows: dict[str, int] = Field(description="by table: answer, picture, feedback")
+    bytes: int = Field(description="of the file and its log")
+    oldest: int | None = Field(description="Unix time of the oldest answer; null: there is none")
 
 
 class Health(CardPart):

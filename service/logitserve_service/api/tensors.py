@@ -38,6 +38,8 @@ THE_INPUT = f"input {INPUT!r}"
 
 READ_PARAMETERS = ("binary_data_size", "binary_data", "binary_data_output", "classification")
 BINARY_SIZE, BINARY_DATA, BINARY_OUTPUT, CLASSIFICATION = READ_PARAMETERS
+PREDICTION_ID = "prediction_id"
+"""Parameter of a response: the ids of its predictions, with commas between them."""
 _PARAMETERS_COMPARED = 16
 _LENGTH = struct.Struct("<I")  # before each element of a BYTES tensor
 

@@ -183,9 +183,15 @@ def write(call: Call, result: Result) -> Output:
             output["data"] = tensor.data.ravel()
         outputs.append(output)
     card = result.card
-    document = {"model_name": card.name, "model_version": card.version, "outputs": outputs}
+    document: dict[str, Any] = {
+        "model_name": card.name,
+        "model_version": card.version,
+        "outputs": outputs,
+    }
     if form.id is not None:
         document["id"] = form.id
+    if result.ids is not None:
+        document["parameters"] = {tensors.PREDICTION_ID: ",".join(result.ids)}
     body = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
     if not binary:
         return body, JSON

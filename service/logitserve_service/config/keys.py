@@ -45,6 +45,11 @@ class Keys:
         """Keys of a file, in the format of `of_text`; changes of the file are followed."""
         return cls(_read(file), file)
 
+    @property
+    def secrets(self) -> Digests:
+        """32 bytes of each key, to sign with."""
+        return self._digests
+
     def have(self, key: bytes) -> bool:
         """Whether the key is valid."""
         if self._file is not None and time.monotonic() >= self._next_check:

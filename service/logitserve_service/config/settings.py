@@ -159,6 +159,32 @@ class Settings(BaseModel):
     admin_key_file: Path | None = Field(
         None, description="file of admin keys, one per line; changes are followed"
     )
+    receipts: bool = Field(
+        default=False,
+        description="give each prediction a signed id, by which POST /feedback tells its label",
+    )
+    receipts_key: SecretStr | None = Field(
+        None,
+        description="key that signs the ids, the same for all replicas; a new one each start if "
+        "unset; of several with commas, the first signs and all are valid",
+    )
+    receipts_key_file: Path | None = Field(None, description="file of such keys, one per line")
+    store: Path | None = Field(
+        None,
+        description="SQLite file in which answers and labels are kept, for quality and export; "
+        "implies receipts; not on a network file system",
+    )
+    keep_pictures: Literal["none", "unsure", "sample", "all"] = Field(
+        "none",
+        description="pictures that are kept with their answers, as the network takes them; "
+        "sample is 1 in 100, and unsure all that are unknown or below 0.9, besides the sample",
+    )
+    store_days: Annotated[float, Field(gt=0, le=3650)] = Field(
+        30, description="days that answers, pictures and labels are kept"
+    )
+    store_max_bytes: PositiveInt = Field(
+        2**30, description="maximum size of the store; the oldest answers give way"
+    )
     cors_origins: Annotated[str, _checked_by(parse_origins)] = Field(
         "",
         description="origins allowed to send cross-origin requests, such as https://example.org; "
@@ -240,9 +266,12 @@ class Settings(BaseModel):
     def _read_keys(self) -> Self:
         self.keys("api_key")
         self.keys("admin_key")
+        self.keys("receipts_key")
+        if self.keep_pictures != "none" and self.store is None:
+            raise SettingsError("keep_pictures", "pictures are kept in a store; set store too")
         return self
 
-    def keys(self, field: Literal["api_key", "admin_key"]) -> Keys | None:
+    def keys(self, field: Literal["api_key", "admin_key", "receipts_key"]) -> Keys | None:
         """Keys of a kind, from the setting or its file; None if neither is set."""
         text: SecretStr | None = getattr(self, field)
         file: Path | None = getattr(self, f"{field}_file")

@@ -1,7 +1,8 @@
 """One batch: the current parts of several jobs in, a result or an error for each out."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -19,19 +20,29 @@ from logitserve_service.execution.result import Result
 from logitserve_service.telemetry.timing import Timing
 
 Outcome = tuple[Job, Result | Exception]
+Issue = Callable[[Predictions, Tensor, Collection[int]], list[str]]
+"""Gives the predictions of a batch their ids. Takes the network's inputs too, and the rows of which
+nothing may be kept; may be called in a thread."""
 _NO_IMAGES: Final[Tensor] = np.empty(0, np.uint8)
 
 
 class Batch:
     """Jobs that are answered together."""
 
-    def __init__(self, predictor: Predictor, jobs: Sequence[Job], max_pixels: int) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        jobs: Sequence[Job],
+        max_pixels: int,
+        issue: Issue | None = None,
+    ) -> None:
         """Decode what is encoded; an image that cannot be decoded fails alone.
 
         Args:
             predictor: the model.
             jobs: with at most `MAX_BATCH` images together, none of them large by `has_large`.
             max_pixels: width × height of one image.
+            issue: gives the predictions ids; None: they have none.
         """
         self.begun = time.perf_counter()
         self.seconds = 0.0
@@ -47,6 +58,7 @@ class Batch:
         self.later: Sequence[Job] = ()
         """Jobs that were not read, since those before them had pixels enough; nor are they."""
         self._predictor = predictor
+        self._issue = issue
         self._jobs: list[Job] = []  # in the order of their images
         self._samples: list[Samples] = []
         self._pixels = 0  # that were read
@@ -167,6 +179,7 @@ class Batch:
             else:
                 kept.append(job)
                 rows += rows_of_job
+        self._images = self._images[rows]
         odd = None if odd is None else odd[rows]
         return kept, Predictions.of(logits[rows], self._predictor.card, odd)
 
@@ -191,6 +204,7 @@ class Batch:
         preprocessing_seconds = self.preprocessing_seconds or 0.0
         rendering = time.perf_counter()
         rendered = self._render(jobs, predictions)
+        ids = None if self._issue is None else self._issued(self._issue, jobs, predictions)
         output = time.perf_counter() - rendering
         start = 0
         for job in jobs:
@@ -199,7 +213,17 @@ class Batch:
             decoded = 0.0 if isinstance(job.part, np.ndarray) else preprocessing_seconds
             timing = Timing(decoded, begun - job.arrived, seconds, output)
             lines = None if job.options is None else rendered[job.options][rows]
-            self.outcomes.append((job, Result(card, predictions, lines, timing, rows)))
+            result = Result(card, predictions, lines, timing, rows)
+            if ids is not None:
+                result.ids = ids[rows]
+                for line, identity in zip(lines or (), result.ids, strict=False):
+                    line["id"] = identity
+            self.outcomes.append((job, result))
+
+    def _issued(self, issue: Issue, jobs: Sequence[Job], predictions: Predictions) -> list[str]:
+        rows = zip(jobs, _rows(jobs), strict=True)
+        private = [range(of.start, of.stop) for job, of in rows if job.is_private]
+        return issue(predictions, self._images, set(chain(*private)) if private else ())
 
     def _render(
         self, jobs: Sequence[Job], predictions: Predictions

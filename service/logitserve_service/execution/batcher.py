@@ -21,7 +21,7 @@ from logitserve.inference.image_warnings import ImageWarning
 from logitserve.inference.predictor import Predictions, Predictor
 from logitserve.inference.rendering import PLAIN, OutputOptions
 from logitserve_service.errors import QueueFullError
-from logitserve_service.execution.batch import Batch
+from logitserve_service.execution.batch import Batch, Issue
 from logitserve_service.execution.job import MAX_BATCH, Image, Inputs, Job, OnResult, Tensor
 from logitserve_service.execution.preprocessing import Decoders, has_large
 from logitserve_service.execution.result import Result
@@ -69,6 +69,7 @@ class Batcher:
         decoders: Decoders,
         metrics: BatchMetrics | None = None,
         watch: Watch | None = None,
+        issue: Issue | None = None,
     ) -> None:
         """Warm the model up, and measure it.
 
@@ -79,6 +80,7 @@ class Batcher:
             decoders: threads for large images; all models of a process share them.
             metrics: counts the batches.
             watch: called from the event loop.
+            issue: gives the predictions ids.
         """
         self._predictor = predictor
         self._card = predictor.card
@@ -87,6 +89,7 @@ class Batcher:
         self._decoders = decoders
         self._metrics = metrics
         self._watch = watch
+        self._issue = issue
         self._queue: deque[Job] = deque()
         self._waiting = 0
         self._running = False
@@ -217,7 +220,7 @@ class Batcher:
             return
         loop = asyncio.get_running_loop()
         try:
-            batch = Batch(self._predictor, jobs, self._max_pixels)
+            batch = Batch(self._predictor, jobs, self._max_pixels, self._issue)
         except Exception as error:  # noqa: BLE001 - it belongs to the jobs; the queue goes on
             for job in jobs:
                 self._end(job, error)

@@ -37,6 +37,7 @@ class Job:
         "count",
         "empty",
         "inputs",
+        "is_private",
         "on_result",
         "options",
         "part",
@@ -64,6 +65,8 @@ class Job:
         """The first of them within the request."""
         self.cancelled = False
         """Whether the result is not needed any more; the queue passes over it."""
+        self.is_private = False
+        """Whether nothing of it may be kept."""
         self.undecoded = False
         """Whether it waits for a thread, or for memory, to decode its first image."""
         self.empty: list[int] = []
@@ -102,9 +105,11 @@ class Job:
 
     def _joined(self) -> Result:
         rendered = [one for result in self.results for one in result.rendered or ()]
+        ids = [one for result in self.results for one in result.ids or ()]
         return Result(
             self.results[0].card,
             Predictions.concatenated([result.predictions for result in self.results]),
             None if self.options is None else rendered,
             self.results[-1].timing,
+            ids=ids or None,
         )

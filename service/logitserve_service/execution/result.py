@@ -22,6 +22,8 @@ class Result:
     timing: Timing
     rows: slice | None = None
     """Where the images stand in the batch; None where it holds no others."""
+    ids: list[str] | None = None
+    """Of the predictions; None where they are given none."""
 
     def output(self, name: str) -> npt.NDArray[Any]:
         """The logits, probabilities or argmax of the images of the request."""

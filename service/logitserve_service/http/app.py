@@ -25,12 +25,14 @@ from logitserve_service.http import (
     probes,
     problems,
     protocols,
+    quality,
     repository,
     rollout,
 )
 from logitserve_service.http.auth import OPEN_PATHS, Authenticator
 from logitserve_service.http.messages import pairs
 from logitserve_service.http.probes import Readiness
+from logitserve_service.http.quality import Kept
 from logitserve_service.http.routes import TEMPLATES
 from logitserve_service.monitoring.drift import Drift
 from logitserve_service.repository.catalog import Catalog
@@ -52,6 +54,7 @@ class Parts:
     limits: Limits
     drift: Drift | None
     """None: the service does not watch."""
+    kept: Kept | None
 
 
 def create_documents(parts: Parts) -> FastAPI:
@@ -71,6 +74,7 @@ def create_documents(parts: Parts) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.catalog = catalog = parts.catalog
+    app.state.kept = parts.kept
     for error in (InferenceError, ServiceError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(error, _on_error)
     orders = (catalog, parts.watcher, parts.authenticator.require_admin, parts.limits)
@@ -87,6 +91,7 @@ def create_documents(parts: Parts) -> FastAPI:
         probes.metrics_router(parts.metrics, parts.gauges),
         repository.router(*orders),
         rollout.router(*orders),
+        quality.router(catalog, *orders[2:], parts.metrics),
     )
     for router in routers:
         app.include_router(router)

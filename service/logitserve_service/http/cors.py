@@ -11,7 +11,7 @@ REQUEST_HEADERS: Final = b"*, Authorization"
 """Any: the service ignores those that it does not know. The wildcard does not include this one."""
 RESPONSE_HEADERS: Final = (
     b"Inference-Header-Content-Length, Logitserve-Warnings, Retry-After, Server-Timing, "
-    b"X-Request-ID"
+    b"X-Prediction-ID, X-Request-ID"
 )
 PREFLIGHT_SECONDS: Final = b"600"
 """How long a browser may cache the response to a preflight."""

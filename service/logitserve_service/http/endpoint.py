@@ -44,6 +44,8 @@ a chunk costs the event loop a microsecond, however small it is."""
 
 _LENGTH: Final = b"content-length: %d\r\n"
 _HEAD: Final = b"%b%b" + REQUEST_ID_HEADER + b": %b\r\nx-content-type-options: nosniff\r\n"
+NO_STORE: Final = b"x-no-store"
+"""Header field of a request of which nothing is kept."""
 _WITHOUT_LENGTH: Final = (204, 304)
 
 Made = TypeVar("Made")
@@ -63,6 +65,8 @@ class Endpoint:
     recorder: Recorder
     root_path: str = ""
     """Under which a proxy serves the routes."""
+    keeps: bool = False
+    """Whether answers are kept, unless a request has the field `NO_STORE`."""
     request_ids: RequestIds = field(default_factory=RequestIds)
     parser: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "parse"))
     """Reads large bodies, one at a time: two would only wait for each other, and hold memory."""
@@ -292,6 +296,8 @@ class Ticket:
     def _submit(self, model: LoadedModel, call: Call) -> None:
         self._call = call
         self._job = model.batcher.submit(call.inputs, call.options, self._on_result)
+        if self._endpoint.keeps:
+            self._job.is_private = NO_STORE in self.head.fields
 
     def _on_result(self, result: Result | Exception) -> None:
         if self.ended:
@@ -307,6 +313,8 @@ class Ticket:
             return
         self.exchange.timing = timing = result.timing
         timing.output += time.perf_counter() - begun
+        if result.ids is not None and len(result.ids) == 1:
+            head += b"x-prediction-id: %b\r\n" % result.ids[0].encode()
         self._respond(Response(200, head + server_timing(timing), body))
 
     def _on_document(self, answer: Answer) -> None:

@@ -42,6 +42,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     errors.NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DriftUnavailableError: HTTPStatus.NOT_FOUND,
     errors.TooFewImagesError: HTTPStatus.CONFLICT,
+    errors.StoreError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.LoadError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.WorkersBehindError: HTTPStatus.GATEWAY_TIMEOUT,
     inference.ModelNotFoundError: HTTPStatus.NOT_FOUND,
@@ -57,6 +58,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
 SETTING: Mapping[type[Exception], str] = {
     errors.AdminKeyUnsetError: "admin_key",
     errors.WatchOffError: "watch",
+    errors.StoreUnsetError: "store",
     errors.BodyTooLargeError: "max_body_bytes",
     errors.JsonTooLargeError: "max_json_values",
     errors.TooManyStringsError: "max_pictures",

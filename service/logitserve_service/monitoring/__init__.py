@@ -1,1 +1,1 @@
-"""What is seen of the pictures that arrive, and of their predictions."""
+"""What arrives, and what comes after the answer: drift, ids, labels, quality, the store."""

@@ -1,10 +1,12 @@
 """Puts the parts of a serving process together."""
 
+import os
 import resource
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from logitserve.inference.predictor import Predictor
@@ -25,8 +27,14 @@ from logitserve_service.http.cors import Cors
 from logitserve_service.http.documents import Documents
 from logitserve_service.http.endpoint import Endpoint
 from logitserve_service.http.probes import GRPC_PROBES, PROBES, UNLIMITED, Readiness
+from logitserve_service.http.quality import Kept
 from logitserve_service.monitoring.drift import Drift
+from logitserve_service.monitoring.estimates import F1
+from logitserve_service.monitoring.keeper import KEPT, OUTCOMES, Keeper
 from logitserve_service.monitoring.ladder import Rule
+from logitserve_service.monitoring.quality import SHARE, measure
+from logitserve_service.monitoring.receipts import Receipts
+from logitserve_service.monitoring.store import Store
 from logitserve_service.periodically import periodically
 from logitserve_service.repository.catalog import Catalog
 from logitserve_service.repository.loaded_model import VersionState
@@ -38,6 +46,7 @@ from logitserve_service.server import memory
 from logitserve_service.server.connections import Connections
 from logitserve_service.server.drain import Drain
 from logitserve_service.server.tls import Certificate
+from logitserve_service.telemetry import metrics as families
 from logitserve_service.telemetry.access_log import AccessLog
 from logitserve_service.telemetry.metrics import LOST_LINES, SHADOW, Metrics
 from logitserve_service.telemetry.recorder import Recorder
@@ -51,6 +60,8 @@ from logitserve_service.telemetry.worker_gauges import (
     WorkerGauges,
 )
 
+QUALITY_DAYS = 7
+"""That the metrics of quality are of."""
 MAX_BUFFERED_BYTES = 96 * 2**20
 """Of all bodies by default, where there is as much memory."""
 TRIM_SECONDS = 1.0
@@ -65,6 +76,8 @@ class Shared:
     rows: Sequence[Row]
     """Of the workers, and of their parent."""
     state: SharedState
+    secret: bytes = field(default_factory=lambda: os.urandom(32))
+    """Signs receipts where no key is set."""
 
     @classmethod
     def of(cls, workers: int) -> Self:
@@ -92,7 +105,16 @@ class Process:
         """
         metrics = Metrics(shared.rows, number)
         drift = _drift(settings, metrics, shared)
-        models = loader(settings, metrics, shared.state, drift)
+        store = None if settings.store is None else Store(settings.store)
+        keeper = None if store is None else _keeper(settings, store, metrics, number)
+        receipts = None
+        if settings.receipts or store is not None:
+            keys = settings.keys("receipts_key")
+            receipts = Receipts([shared.secret] if keys is None else keys.secrets, keeper)
+        kept = None
+        if store is not None and receipts is not None:
+            kept = Kept(store, receipts, settings.store_days)
+        models = loader(settings, metrics, shared.state, drift=drift, receipts=receipts)
         catalog = Catalog.load(models, default=settings.default_model)
         proxies = Proxies(settings.forwarded_allow_ips)
         connections = Connections(_connection_limits(settings), drain, proxies)
@@ -109,12 +131,16 @@ class Process:
         ]
         if drift is not None:
             background.append(lambda: periodically(SAMPLE_SECONDS, drift.sample))
+        if keeper is not None:
+            background.append(keeper.running)
         recorder = _recorder(settings, metrics, background)
         watcher = Watcher(catalog, watch_seconds=settings.watch_seconds)
         background.append(watcher.running)
         authenticator = Authenticator.of(settings)
         limits = Limits(settings.max_pictures, settings.max_json_values)
-        parts = Parts(catalog, readiness, authenticator, watcher, metrics, gauges, limits, drift)
+        parts = Parts(
+            catalog, readiness, authenticator, watcher, metrics, gauges, limits, drift, kept
+        )
         most = memory.share(settings.workers, memory.BODIES_SHARE)
         budget = BodyBudget(
             max_bytes=settings.max_body_bytes,
@@ -128,6 +154,7 @@ class Process:
             cors=Cors(parse_origins(settings.cors_origins)),
             recorder=recorder,
             root_path=settings.root_path,
+            keeps=store is not None,
         )
         trimmer = memory.Trimmer(lambda: budget.released, endpoint.parser)
         background.append(lambda: periodically(TRIM_SECONDS, trimmer.check))
@@ -154,7 +181,12 @@ def _drift(settings: Settings, metrics: Metrics, shared: Shared) -> Drift | None
 
 
 def loader(
-    settings: Settings, metrics: Metrics, shared: SharedState, drift: Drift | None = None
+    settings: Settings,
+    metrics: Metrics,
+    shared: SharedState,
+    *,
+    drift: Drift | None = None,
+    receipts: Receipts | None = None,
 ) -> Loader:
     """A loader with the repository, version policy and threads of the settings."""
     cpus = available_cpus()
@@ -169,6 +201,7 @@ def loader(
             decoders=decoders,
             metrics=metrics.model(predictor.card),
             watch=None if drift is None else drift.watch(predictor),
+            issue=None if receipts is None else receipts.of(predictor.card),
         )
 
     folder, name = settings.models, settings.model_name
@@ -183,6 +216,48 @@ def loader(
         weigh=lambda size: memory.too_large(size, settings),
         threads=settings.threads or max(1, cpus // settings.workers),
     )
+
+
+def _keeper(settings: Settings, store: Store, metrics: Metrics, number: int) -> Keeper:
+    """The first worker also deletes what is too old and measures quality, for all."""
+
+    def count(outcome: str, rows: int) -> None:
+        if outcome == KEPT:
+            metrics.add(families.STORE_ROWS, rows)
+        else:
+            metrics.add(families.STORE_DROPPED, rows, outcome)
+
+    due = 0.0
+
+    def upkeep() -> None:
+        nonlocal due
+        store.forget(settings.store_days, settings.store_max_bytes)
+        metrics.set(families.STORE_BYTES, store.size)
+        if (begun := time.monotonic()) >= due:
+            _show_quality(store, metrics)
+            due = time.monotonic() + 100 * (time.monotonic() - begun)  # 1 % of the time at most
+
+    for outcome in OUTCOMES:  # so that the first one is seen to add one
+        count(outcome, 0)
+    first = upkeep if number == 0 else None
+    return Keeper(store, count, pictures=settings.keep_pictures, upkeep=first)
+
+
+def _show_quality(store: Store, metrics: Metrics) -> None:
+    for card in store.models().values():
+        found = measure(store, card, QUALITY_DAYS)
+        for name, of in found.measures.items():
+            if name.startswith(F1) or of.weighted is None:  # a series a label would be too many
+                continue
+            labels = found.model, found.version, name
+            metrics.set(families.QUALITY, of.weighted.value, *labels)
+            metrics.set(families.QUALITY_LOW, of.weighted.low, *labels)
+            metrics.set(families.QUALITY_HIGH, of.weighted.high, *labels)
+            metrics.set(families.QUALITY_LABELS, of.n, *labels)
+        # Also 0, once the last label is older than that.
+        metrics.set(families.QUALITY_LABELS, found.labels, found.model, found.version, SHARE)
+        if found.expected is not None:
+            metrics.set(families.QUALITY, found.expected, found.model, found.version, "expected")
 
 
 def _connection_limits(settings: Settings) -> connection_limits.Limits:

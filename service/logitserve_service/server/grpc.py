@@ -33,7 +33,7 @@ from logitserve_service.errors import (
 )
 from logitserve_service.execution.result import Result
 from logitserve_service.http import problems
-from logitserve_service.http.endpoint import INLINE_BYTES, Endpoint
+from logitserve_service.http.endpoint import INLINE_BYTES, NO_STORE, Endpoint
 from logitserve_service.http.probes import GRPC_PROBES, Readiness
 from logitserve_service.repository.loaded_model import LoadedModel
 from logitserve_service.server import grpc_tools
@@ -200,6 +200,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
                 done.set_result(result)
 
         job = model.batcher.submit(call.inputs, call.options, on_result)
+        job.is_private = exchange.is_private
         try:
             result = await done
         except asyncio.CancelledError:
@@ -323,6 +324,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
             route=path.rpartition("/")[2],
             model=NO_MODEL,
             status=problems.CLIENT_GONE,
+            is_private=NO_STORE in fields,
         )
 
     @staticmethod

@@ -12,6 +12,7 @@ from pathlib import Path
 from logitserve.inference.runtime import load_onnxruntime
 from logitserve_service.config.settings import Settings, environment_name
 from logitserve_service.errors import SettingsError, StartError
+from logitserve_service.monitoring.store import Store
 from logitserve_service.server import tls, worker
 from logitserve_service.server.assembly import Shared
 from logitserve_service.server.connections import EXTRA_CONNECTIONS, FEWEST_FILES
@@ -49,6 +50,11 @@ def _supervise(settings: Settings, listener: socket.socket) -> None:
         settings = settings.model_copy(update={"grpc_port": grpc_port.getsockname()[1]})
     settings = _fit_files(settings)
     shared = Shared.of(settings.workers)
+    if settings.store is not None:
+        Store(settings.store)  # fails early where it cannot be one
+    if (settings.receipts or settings.store) and settings.keys("receipts_key") is None:
+        text = "ids of predictions are valid until this service stops: %s is not set"
+        logger.warning(text, environment_name("receipts_key"))
     load_onnxruntime()  # once, for all workers
     gc.freeze()
     supervisor = Supervisor(

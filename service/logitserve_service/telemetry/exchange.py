@@ -28,6 +28,7 @@ class Exchange:
     size: int = 0  # bytes of the response body
     timing: Timing | None = None  # None if no model ran
     problem: tuple[str, str] = NO_PROBLEM  # kind and detail of an error
+    is_private: bool = False  # whether nothing of it may be kept
 
 
 def described(exchange: Exchange, seconds: float) -> dict[str, Any]:

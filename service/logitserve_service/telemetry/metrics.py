@@ -185,6 +185,26 @@ LOOP_LAG = Family(
     "Seconds that the event loop came late to a timer.",
     *((), "histogram", (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)),
 )
+STORE_ROWS = Family("store_rows", "Answers that were kept.")
+STORE_DROPPED = Family(
+    "store_dropped",
+    "Answers that were not kept: overflow (too many waited), locked, disk (full), failed.",
+    ("reason",),
+)
+STORE_BYTES = Family("store_bytes", "Size of the store and its log.", (), "max")
+FEEDBACK = Family(
+    "feedback",
+    "Labels that were sent: accepted, changed, same, expired, invalid; new_class besides.",
+    ("model", "outcome"),
+)
+QUALITY = Family(
+    "quality",
+    "Of the answers whose label is known, weighted; `expected` is the card's share of right ones.",
+    *(("model", "version", "measure"), "max"),
+)
+QUALITY_LOW = Family("quality_low", "Lower end of its 95 % interval.", QUALITY.labels, "max")
+QUALITY_HIGH = Family("quality_high", "Upper end of its 95 % interval.", QUALITY.labels, "max")
+QUALITY_LABELS = Family("quality_labels", "Answers that it is of.", QUALITY.labels, "max")
 
 LOST = (OTHER_ROUTE, NO_MODEL, "lost")
 """Labels of requests that ended with their worker."""

@@ -2,7 +2,9 @@
 
 import { Asker } from './asker.js';
 import { Pad } from './pad.js';
-import { explain, hasKey, listModels, predict, preview, readCard, useKey } from './server.js';
+import {
+  explain, hasKey, listModels, predict, preview, readCard, sendLabel, useKey,
+} from './server.js';
 import { LANGUAGES } from './snippets.js';
 import * as view from './view.js';
 
@@ -14,6 +16,7 @@ const fileChoices = [document.getElementById('file'), document.getElementById('c
 const language = document.getElementById('language');
 const keyField = document.getElementById('key');
 const source = document.getElementById('source');
+const truth = document.getElementById('truth');
 
 const pad = new Pad(canvas, document.getElementById('cursor'));
 const asker = new Asker(answer);
@@ -22,7 +25,7 @@ const asker = new Asker(answer);
 let picture = null;
 let card = null;
 
-/** What the answer that is shown is about: model, picture as it was sent, and label. */
+/** The answer that is shown: of which model, about which picture, and its prediction. */
 let answered = null;
 
 /** Ask about the picture, once more changes have had their chance. */
@@ -39,7 +42,7 @@ async function answer(question, signal) {
     const predicted = await predict(asked.name, blob, { topK, signal });
     if (signal.aborted) return;
     view.showError('');
-    answered = { name: asked.name, blob, label: predicted.prediction.label };
+    answered = { name: asked.name, blob, prediction: predicted.prediction };
     view.showAnswer(asked, predicted);
     view.showPicture(blob, nameOf(question.picture));
     showSnippet();
@@ -56,15 +59,27 @@ async function why() {
   const about = answered;
   if (!about) return;
   try {
-    const drawn = await explain(about.name, about.blob, about.label);
+    const { label } = about.prediction;
+    const drawn = await explain(about.name, about.blob, label);
     if (answered !== about) {
       await why();
       return;
     }
     view.showError('');
-    view.showWhy(about.label, drawn);
+    view.showWhy(label, drawn);
   } catch (error) {
     view.showError(error.message, { needsKey: error.needsKey });
+  }
+}
+
+/** Tell the server which labels are true of the picture that was answered. */
+async function tell(labels) {
+  const { id, labels: several } = answered.prediction;
+  try {
+    await sendLabel(several ? { id, labels } : { id, label: labels[0] });
+    view.showThanks('Thank you.');
+  } catch (error) {
+    view.showThanks(error.message);
   }
 }
 
@@ -189,6 +204,14 @@ document.getElementById('ask-key').addEventListener('submit', (event) => {
   tryAgain();
 });
 document.getElementById('why').addEventListener('click', why);
+document.getElementById('right').addEventListener('click', () => {
+  const { label, labels } = answered.prediction;
+  tell(labels ?? [label]);
+});
+document.getElementById('feedback').addEventListener('submit', (event) => {
+  event.preventDefault();
+  tell(Array.from(truth.selectedOptions, (option) => option.value));
+});
 document.getElementById('again').addEventListener('click', tryAgain);
 modelChoice.addEventListener('change', () => choose(modelChoice.value));
 for (const choice of fileChoices) {

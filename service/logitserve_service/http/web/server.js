@@ -56,6 +56,15 @@ export async function predict(name, picture, { topK, signal }) {
   };
 }
 
+/** Tell what is true of an answer, by its id. */
+export async function sendLabel(label) {
+  await request('feedback', {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json' },
+    body: JSON.stringify({ ...label, source: 'page' }),
+  });
+}
+
 /** The picture as the model gets it, and sentences about what was done to it. */
 export async function preview(name, picture, { signal }) {
   const response = await post(name, 'preview', picture, signal);

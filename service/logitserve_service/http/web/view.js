@@ -31,6 +31,12 @@ export function showCard(card) {
   const { height, width, channels } = card.input;
   part.card.href = `models/${encodeURIComponent(card.name)}`;
   part.description.textContent = card.description;
+  part.truth.multiple = card.thresholds !== null; // several labels may hold, or none
+  part.truth.required = !part.truth.multiple;
+  part.truth.replaceChildren(
+    ...(part.truth.multiple ? [] : [new Option('choose', '')]),
+    ...card.labels.map((label) => new Option(label)),
+  );
   part.shape.textContent = `${height} × ${width} pixels, ${channels === 1 ? 'gray' : 'color'}`;
 }
 
@@ -40,6 +46,7 @@ export function showNothing(card) {
   part.label.removeAttribute('data-long');
   part.probability.textContent = '';
   part.unknown.hidden = true;
+  part.feedback.hidden = true;
   part.answer.hidden = true;
   part.save.hidden = true;
   part.latency.textContent = '';
@@ -60,6 +67,8 @@ export function showAnswer(card, answer) {
   part.label.toggleAttribute('data-long', part.label.textContent.length > SHORT);
   part.probability.textContent = prediction.labels ? '' : rounded(prediction.probability);
   part.unknown.hidden = prediction.known !== false;
+  part.feedback.hidden = !prediction.id;
+  showThanks('');
   part.json.textContent = JSON.stringify(answer.json, null, 2);
   part.answer.hidden = false;
   showBars(card, Object.keys(prediction.probabilities), prediction);
@@ -98,6 +107,11 @@ function hideWhy() {
   part.map.removeAttribute('src');
   part.map.hidden = true;
   part.legend.replaceChildren();
+}
+
+/** What became of the label that was sent. */
+export function showThanks(text) {
+  part.thanks.textContent = text;
 }
 
 /** Offer the picture that was asked about as a file. */

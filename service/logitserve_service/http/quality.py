@@ -1,0 +1,123 @@
+"""Labels that come later, what the store holds, and how good the answers are."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+
+from logitserve.inference.errors import ModelNotFoundError
+from logitserve.inference.naming import absent
+from logitserve_service.api.call import Limits
+from logitserve_service.api.json_limits import read_json
+from logitserve_service.api.openapi import FEEDBACK_BODY, problems
+from logitserve_service.api.schemas import StoreInfo
+from logitserve_service.errors import StoreUnsetError, UnusableRequestError
+from logitserve_service.http.repository import RequireAdmin
+from logitserve_service.monitoring import feedback
+from logitserve_service.monitoring.feedback import MAX_LABELS, NO_ID, Counts, Outcome
+from logitserve_service.monitoring.quality import Quality, measure
+from logitserve_service.monitoring.receipts import Receipts, bytes_of, receipt_of
+from logitserve_service.monitoring.store import BUSY_SECONDS, Store
+from logitserve_service.repository.catalog import Catalog
+from logitserve_service.telemetry.metrics import FEEDBACK, Metrics
+
+SETTLED_SECONDS: Final = BUSY_SECONDS + 2
+"""After which an answer is written or dropped."""
+_DAYS: Final = {"h": 1 / 24, "d": 1, "w": 7}
+_WINDOW: Final = r"^[1-9][0-9]{0,3}[hdw]$"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept of answers."""
+
+    store: Store
+    receipts: Receipts
+    days: float
+
+
+async def _here(request: Request) -> Kept:
+    kept: Kept | None = request.app.state.kept
+    if kept is None:
+        raise StoreUnsetError
+    return kept
+
+
+Here = Annotated[Kept, Depends(_here)]
+"""A parameter of an endpoint of FastAPI: the store. Raises StoreUnsetError where there is none."""
+
+
+def router(
+    catalog: Catalog, require_admin: RequireAdmin, limits: Limits, metrics: Metrics
+) -> APIRouter:
+    """`/feedback`, `/store`, and `/models/{name}/quality`."""
+    routes = APIRouter(tags=["feedback and quality"])
+    admin = [Depends(require_admin)]
+    many = Limits(MAX_LABELS, limits.json_values)
+
+    @routes.post(
+        "/feedback", responses=problems(400, 403, 408, 413, 422, 503), openapi_extra=FEEDBACK_BODY
+    )
+    async def send_feedback(request: Request, here: Here) -> Outcome:
+        """Say what is true of answers, by their ids: later, in any order, as often as you like."""
+        content = await request.body(), request.headers.get("content-type", ""), many
+        outcome, counts = await asyncio.to_thread(_take, here, *content)
+        for (model, became), count in counts.items():
+            metrics.add(FEEDBACK, count, model, became)
+        return outcome
+
+    @routes.get("/store", dependencies=admin, responses=problems(401, 403, 503))
+    async def show_store(here: Here) -> StoreInfo:
+        """What the store holds."""
+        return StoreInfo(**await asyncio.to_thread(here.store.info))
+
+    @routes.delete("/store/{id}", dependencies=admin, responses=problems(401, 403, 404, 422, 503))
+    async def erase_answer(
+        here: Here, identity: Annotated[str, Path(alias="id")]
+    ) -> dict[str, int]:
+        """Erase an answer, its picture and labels, so that no byte stays; how many rows it was."""
+        raw = bytes_of(identity)  # also where its key is gone
+        if raw is None:
+            raise UnusableRequestError(NO_ID)
+        # One of the last seconds may still wait to be written.
+        age = max(0.0, time.time() - receipt_of(raw).at)
+        await asyncio.sleep(SETTLED_SECONDS - age)
+        rows = await asyncio.to_thread(here.store.erase, raw)
+        if not rows:
+            raise ModelNotFoundError("the store has nothing of this prediction")
+        return {"rows": rows}
+
+    @routes.get("/models/{name}/quality", responses=problems(401, 403, 404, 422, 503))
+    async def show_quality(
+        here: Here,
+        name: str,
+        window: Annotated[str, Query(pattern=_WINDOW, description="such as 12h, 7d, 4w")] = "7d",
+        version: Annotated[str | None, Query(description="else the live one")] = None,
+    ) -> Quality:
+        """How good the answers were of which the true label is known."""
+        if version is None and (live := catalog.live.get(name)) is not None:
+            version = live.card.version
+        days = int(window[:-1]) * _DAYS[window[-1]]
+        return await asyncio.to_thread(_measure, here.store, name, version, days)
+
+    return routes
+
+
+def _measure(store: Store, name: str, version: str | None, days: float) -> Quality:
+    cards = {card.version: card for card in store.models().values() if card.name == name}
+    if not cards:
+        names = {card.name for card in store.models().values()}
+        raise ModelNotFoundError(absent("model", name, sorted(names), " in the store"))
+    version = max(cards, key=int) if version is None else version
+    if version not in cards:
+        raise ModelNotFoundError(absent("version", version, cards, f" of {name!r} in the store"))
+    return measure(store, cards[version], days)
+
+
+def _take(here: Kept, body: bytes, kind: str, limits: Limits) -> tuple[Outcome, Counts]:
+    if "jsonl" in kind or "ndjson" in kind:
+        body = b"[%b]" % b",".join(filter(None, map(bytes.strip, body.split(b"\n"))))
+    labels = feedback.parse(read_json(body, limits))
+    return feedback.take(labels, here.store, here.receipts, here.days)

@@ -1,0 +1,233 @@
+"""How good the answers are of which the true label is known."""
+
+import json
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from math import exp, nan
+from typing import Final, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from logitserve.inference import conformal, heads
+from logitserve.inference.card import CardPart, Head, ModelCard
+from logitserve.inference.errors import CoverageError
+from logitserve_service.monitoring.estimates import (
+    EDGES,
+    STRATA,
+    Estimate,
+    Labeled,
+    Pairs,
+    Strata,
+    naive_share,
+    weighted_share,
+)
+from logitserve_service.monitoring.keeper import expected
+from logitserve_service.monitoring.receipts import model_key, receipt_of
+from logitserve_service.monitoring.store import DAY_SECONDS, Store, id_from
+
+SHARE: Final = "accuracy"
+"""Of sigmoid models the share of answers of which all labels are right."""
+TOLERANCE: Final = 0.01
+"""The alarm is on where the interval is wholly so far below what the card states."""
+LEAST_LABELS: Final = 100
+KNOWN_SHARE: Final = 0.95
+"""Below it there is no estimate without labels: of what is not known, probabilities say nothing."""
+COVERAGE: Final = 0.9
+_LEAST: Final = float(np.finfo(np.float64).tiny)
+"""A probability of 0 counts as this, 708 nats."""
+
+
+class Measure(CardPart):
+    """A figure of the answers that have a label."""
+
+    n: int = Field(description="such answers")
+    naive: Estimate = Field(description="over these")
+    weighted: Estimate | None = Field(
+        description="over all answers that were kept, by strata of their probability"
+    )
+
+
+class Quality(CardPart):
+    """How good the answers of a version were."""
+
+    model: str
+    version: str
+    answers: int = Field(description="that were kept")
+    labels: int = Field(description="answers with a label")
+    measures: dict[str, Measure] = Field(
+        description="accuracy (of sigmoid models: all labels right), nll, ece, coverage, F1"
+    )
+    confusion: dict[str, dict[str, int]] = Field(description="true label → answer → how many")
+    new_classes: dict[str, int] = Field(description="true labels that no class has")
+    expected: float | None = Field(description="accuracy that the card states")
+    estimated: float | None = Field(description="accuracy by the probabilities, without labels")
+    not_estimated: str = Field(description="why there is no such estimate")
+    alarm: bool = Field(description="accuracy is below what the card states, beyond chance")
+
+
+def measure(store: Store, card: ModelCard, days: float) -> Quality:
+    """The quality of a version's answers of the last days. Raises StoreError."""
+    key = model_key(card.name, card.version)
+    first = id_from(time.time() - days * DAY_SECONDS)
+    is_single = card.head is not Head.SIGMOID
+    with store.transaction() as opened:
+        kept, strata, known = _strata(opened, key, first)
+        rows = opened.execute(_LABELED, (first, key.to_bytes(4))).fetchall()
+    # Which labels an answer of several said, only the store knows.
+    rows = [row for row in rows if is_single or row["logits"] is not None]
+    labeled, new = labeled_of(card, rows)
+    measures = _measures(labeled, strata) if rows else {}
+    stated, share = expected(card), measures.get(SHARE)
+    best = share and share.weighted and share.weighted.high
+    reason = ""
+    if not is_single:
+        reason = "several labels may hold"
+    elif not kept:
+        reason = "no answer is kept"
+    elif known < KNOWN_SHARE:
+        reason = f"only {known:.1%} of the images are known, and it takes {KNOWN_SHARE:.0%}"
+    return Quality(
+        model=card.name,
+        version=card.version,
+        answers=kept,
+        labels=len(rows),
+        measures=measures,
+        confusion=_confusion(labeled) if is_single else {},
+        new_classes=new,
+        expected=stated,
+        estimated=None if reason else strata.stated.sum() / strata.answers.sum(),
+        not_estimated=reason,
+        alarm=len(rows) >= LEAST_LABELS and bool(best and stated and best < stated - TOLERANCE),
+    )
+
+
+_STRATA: Final = f"""
+SELECT CASE WHEN known = 0 THEN {len(EDGES) + 1}
+    {" ".join(f"WHEN probability < {edge} THEN {i}" for i, edge in enumerate(EDGES))}
+    ELSE {len(EDGES)} END AS stratum,
+    count(*) AS kept, sum(1 / chance) AS count, sum(probability / chance) AS stated
+FROM answer WHERE model = ? AND id >= ? GROUP BY 1"""  # noqa: S608 - of constants
+_LABELED: Final = """
+SELECT f.id, f.labels, max(f.at), a.probability, a.known, a.logits
+FROM feedback f LEFT JOIN answer a ON a.id = f.id
+WHERE f.id >= ? AND substr(f.id, 13, 4) = ? GROUP BY f.id"""
+
+
+def _strata(opened: sqlite3.Connection, key: int, first: bytes) -> tuple[int, Strata, float]:
+    """How many answers there are, how many of each stratum, and the share that is known."""
+    strata = Strata(np.zeros(STRATA), np.zeros(STRATA))
+    kept = 0
+    for row in opened.execute(_STRATA, (key, first)):
+        kept += row["kept"]
+        strata.answers[row["stratum"]] = row["count"]
+        strata.stated[row["stratum"]] = row["stated"]
+    return kept, strata, float(1 - strata.answers[-1] / strata.answers.sum()) if kept else 0.0
+
+
+class _Answer(NamedTuple):
+    """A row of `Labeled`."""
+
+    said: list[int]
+    held: list[int]
+    right: bool
+    covered: float
+    loss: float
+    stratum: int
+    stated: list[float]
+    true: list[float]
+
+
+def labeled_of(card: ModelCard, rows: Sequence[sqlite3.Row]) -> tuple[Labeled, dict[str, int]]:
+    """Labels with their answers, and the labels that no class has.
+
+    An answer that is not in the store counts by what its id says.
+    """
+    place = {label: i for i, label in enumerate(card.labels)}
+    names = [json.loads(row["labels"]) for row in rows]
+    new = Counter(name for of in names for name in of if name not in place)
+    answers = [
+        _answer(card, row, [place.get(name, -1) for name in of])
+        for row, of in zip(rows, names, strict=True)
+    ]
+    labeled = Labeled(
+        list(card.labels),
+        _pairs([of.said for of in answers]),
+        _pairs([of.held for of in answers]),
+        _pairs([sorted({*of.said} & {*of.held}) for of in answers]),
+        np.array([of.right for of in answers], np.bool_),
+        np.array([of.covered for of in answers]),
+        np.array([of.loss for of in answers]),
+        np.array([of.stratum for of in answers], np.int64),
+        (
+            np.repeat(np.arange(len(answers)), [len(of.stated) for of in answers]),
+            np.array([p for of in answers for p in of.stated]),
+            np.array([true for of in answers for true in of.true]),
+        ),
+    )
+    return labeled, dict(new)
+
+
+def _pairs(labels: Sequence[Sequence[int]]) -> Pairs:
+    rows = np.repeat(np.arange(len(labels)), [len(of) for of in labels])
+    return Pairs(rows, np.array([label for of in labels for label in of], np.int64))
+
+
+def _answer(card: ModelCard, row: sqlite3.Row, truth: list[int]) -> _Answer:
+    """One answer; a label that no class has is -1."""
+    receipt, held = receipt_of(row["id"]), [label for label in truth if label >= 0]
+    p = np.full(len(card.labels), nan)
+    top = 1 / (1 + exp(-receipt.log_odds))
+    if row["logits"] is not None:
+        logits = np.frombuffer(row["logits"], "<f2").astype(np.float64)
+        p = heads.probabilities(card.head, logits[None])[0]
+        top = float(p.max())
+    stratum = STRATA - 1 if row["known"] == 0 else int(np.searchsorted(EDGES, top, side="right"))
+    covered = loss = nan
+    if card.head is Head.SIGMOID:
+        said = np.flatnonzero(p >= heads.thresholds(card)).tolist()
+        holds = np.isin(np.arange(len(p)), held)
+        loss = float(-np.log(np.maximum(np.where(holds, p, 1 - p), _LEAST)).mean())
+        right = said == sorted(truth)
+        return _Answer(said, held, right, covered, loss, stratum, p.tolist(), holds.tolist())
+    said = [receipt.argmax]
+    if held:
+        loss = float(-np.log(np.maximum(p[held[0]], _LEAST)))
+    with suppress(CoverageError):  # the model has no sets
+        thresholds = conformal.label_thresholds(card, COVERAGE)
+        if row["logits"] is not None:
+            inside = conformal.scores(p[None])[0] <= thresholds
+            covered = float(inside[held].any())
+    right = said == truth
+    return _Answer(said, held, right, covered, loss, stratum, [top], [float(right)])
+
+
+def _measures(labeled: Labeled, strata: Strata) -> dict[str, Measure]:
+    has = np.isfinite(labeled.covered)
+    shares = {SHARE: (labeled.right, labeled.stratum)}
+    if has.any():
+        shares[f"coverage {COVERAGE:g}"] = labeled.covered[has] > 0, labeled.stratum[has]
+    is_weighted = strata.answers.sum() > 0
+    found = {}
+    for name, (right, stratum) in shares.items():
+        weighted = weighted_share(right, stratum, strata) if is_weighted else None
+        found[name] = Measure(n=len(right), naive=naive_share(right), weighted=weighted)
+    n = len(labeled.right)
+    of_stratum = np.bincount(labeled.stratum, minlength=STRATA)
+    weights = (strata.answers / np.maximum(of_stratum, 1))[labeled.stratum]
+    over_all = labeled.estimates(weights) if weights.any() else {}
+    for name, estimate in labeled.estimates(np.ones(n)).items():
+        found[name] = Measure(n=n, naive=estimate, weighted=over_all.get(name))
+    return found
+
+
+def _confusion(labeled: Labeled) -> dict[str, dict[str, int]]:
+    """Of one label each: true → said → how many; without labels that no class has."""
+    truth, said = labeled.held.labels, labeled.said.labels[labeled.held.rows]
+    counts: dict[str, dict[str, int]] = {}
+    for (true, answer), count in sorted(Counter(zip(truth, said, strict=True)).items()):
+        counts.setdefault(labeled.labels[true], {})[labeled.labels[answer]] = count
+    return counts

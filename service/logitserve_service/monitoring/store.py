@@ -1,0 +1,218 @@
+"""The store: one SQLite file a host, of answers, pictures and labels that came later.
+
+No key, address, header or file name is kept. Ids begin with their time, so that the tables are in
+the order of time.
+"""
+
+import mmap
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+from logitserve.inference.card import ModelCard
+from logitserve_service.errors import StartError, StoreError
+
+APPLICATION_ID: Final = 0x4C4F4749  # "LOGI"
+SCHEMA_VERSION: Final = 1
+BUSY_SECONDS: Final = 5.0
+DAY_SECONDS: Final = 86_400
+TABLES: Final = ("answer", "picture", "feedback")
+"""Whose keys begin with the id of a prediction."""
+
+_SCHEMA: Final = """
+CREATE TABLE model(key INTEGER PRIMARY KEY, card TEXT);
+CREATE TABLE answer(
+    id BLOB PRIMARY KEY, at INTEGER, model INTEGER, argmax INTEGER, probability REAL,
+    known INTEGER, chance REAL, logits BLOB) WITHOUT ROWID;
+CREATE TABLE picture(id BLOB PRIMARY KEY, png BLOB) WITHOUT ROWID;
+CREATE TABLE feedback(
+    id BLOB, source TEXT, at REAL, labels TEXT, PRIMARY KEY(id, source)) WITHOUT ROWID;
+"""
+
+
+Label = tuple[bytes, str, float, str]
+"""Id, source, Unix time, and the labels as a JSON list."""
+
+
+class Store:
+    """The file. A connection is opened for each use: a fork must not inherit one."""
+
+    def __init__(self, path: Path) -> None:
+        """Name the file; it is made where there is none.
+
+        Raises:
+            StartError: it cannot be opened, or is no store of this version.
+        """
+        self.path = path
+        try:
+            path.touch(mode=0o600)
+            with closing(self._connect()) as opened:
+                self._prepare(opened)
+        except (OSError, sqlite3.Error) as error:
+            raise StartError(
+                f"the store {path} cannot be opened: {error}; name another with --store"
+            ) from error
+
+    def _connect(self) -> sqlite3.Connection:
+        opened = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
+        opened.row_factory = sqlite3.Row
+        opened.execute("PRAGMA synchronous = NORMAL")
+        opened.execute("PRAGMA secure_delete = ON")
+        return opened
+
+    def _prepare(self, opened: sqlite3.Connection) -> None:
+        found = [value(opened, f"PRAGMA {name}") for name in ("application_id", "user_version")]
+        if not any(found) and not value(opened, "SELECT count(*) FROM sqlite_master"):
+            opened.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            opened.execute("PRAGMA journal_mode = WAL")
+            opened.executescript(
+                f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id = {APPLICATION_ID};"
+                f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"
+            )
+        elif found != [APPLICATION_ID, SCHEMA_VERSION]:
+            raise StartError(
+                f"{self.path} is no store that this version reads: its schema is {found[1]}, not "
+                f"{SCHEMA_VERSION}; move it away, or name another with --store, and one is made"
+            )
+
+    @contextmanager
+    def transaction(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
+        """All or nothing.
+
+        Raises:
+            StoreError: it is locked for too long, or its disk is full.
+        """
+        try:
+            with closing(self._connect()) as opened:
+                opened.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+                yield opened  # a close before COMMIT rolls back
+                opened.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise StoreError(error) from error
+
+    def models(self) -> dict[int, ModelCard]:
+        """The cards of the models whose answers are kept, by their keys; with one golden each."""
+        with self.transaction() as opened:
+            return {key: _card(text) for key, text in opened.execute("SELECT * FROM model")}
+
+    def add_labels(self, labels: Iterable[Label]) -> list[str]:
+        """Keep labels; of one source the latest counts. Each is accepted, changed, or the same."""
+        with self.transaction(write=True) as opened:
+            return [_add_label(opened, label) for label in labels]
+
+    def info(self) -> dict[str, Any]:
+        """Rows of each table, bytes of the file and its log, Unix time of the oldest answer."""
+        with self.transaction() as opened:
+            counts = {name: value(opened, f"SELECT count(*) FROM {name}") for name in TABLES}  # noqa: S608
+            oldest = value(opened, "SELECT at FROM answer ORDER BY id LIMIT 1")
+        return {"rows": counts, "bytes": self.size, "oldest": oldest}
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file and its log."""
+        log = self.path.with_name(f"{self.path.name}-wal")
+        return sum(file.stat().st_size for file in (self.path, log) if file.exists())
+
+    def erase(self, identity: bytes) -> int:
+        """Erase an answer, its picture and labels, and return how many rows that were.
+
+        No byte of them stays in the file or its log. Raises StoreError.
+        """
+        with self.transaction(write=True) as opened:
+            png = value(opened, "SELECT png FROM picture WHERE id = ?", identity)
+            erased = _delete(opened, "id = ?", identity)
+        self._run("PRAGMA wal_checkpoint(TRUNCATE)")
+        if any(map(self._has, [identity, *([png[-48:]] if png else ())])):
+            # A page that was divided can hold a copy.
+            self._run("VACUUM")
+            self._run("PRAGMA wal_checkpoint(TRUNCATE)")
+        return sum(erased)
+
+    def _run(self, statement: str) -> None:
+        try:
+            with closing(self._connect()) as opened:
+                if value(opened, statement):  # of a checkpoint, whether somebody was in its way
+                    raise StoreError("it is in use; try again")
+        except sqlite3.Error as error:
+            raise StoreError(error) from error
+
+    def _has(self, trace: bytes) -> bool:
+        with (
+            self.path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
+            return content.find(trace) >= 0
+
+    def forget(self, days: float, max_bytes: int) -> None:
+        """Delete what is older, and the oldest tenth as long as the rest is larger."""
+        with self.transaction(write=True) as opened:
+            _delete(opened, "id < ?", id_from(time.time() - days * DAY_SECONDS))
+            while _used(opened) > max_bytes:
+                offset = value(opened, "SELECT count(*) / 10 FROM answer")
+                last = value(opened, "SELECT id FROM answer ORDER BY id LIMIT 1 OFFSET ?", offset)
+                if last is None:
+                    break
+                _delete(opened, "id <= ?", last)
+        self._run("PRAGMA incremental_vacuum")
+
+    def backup(self, out: Path) -> None:
+        """Copy the store while it is written to. Raises StoreError."""
+        out.touch(mode=0o600)
+        with self.transaction() as opened, closing(sqlite3.connect(out)) as copy:
+            opened.backup(copy)
+
+    def merge(self, other: "Store") -> None:
+        """Take in what another store has; of labels of one source the latest wins."""
+        with other.transaction() as opened:
+            labels = [tuple(row) for row in opened.execute("SELECT * FROM feedback")]
+        with closing(self._connect()) as opened:
+            opened.execute("ATTACH ? AS other", (f"{other.path}",))
+            opened.execute("BEGIN IMMEDIATE")
+            for name in ("model", "answer", "picture"):
+                opened.execute(f"INSERT OR IGNORE INTO {name} SELECT * FROM other.{name}")  # noqa: S608
+            opened.execute("COMMIT")
+        self.add_labels(labels)
+
+
+def id_from(seconds: float) -> bytes:
+    """The beginning of the ids of this Unix time: the ids before it are less."""
+    return max(0, int(seconds)).to_bytes(4)
+
+
+def value(opened: sqlite3.Connection, statement: str, *parameters: Any) -> Any:
+    """The first value of the first row; None without one."""
+    row = opened.execute(statement, parameters).fetchone()
+    return None if row is None else row[0]
+
+
+@lru_cache(64)
+def _card(text: str) -> ModelCard:
+    return ModelCard.from_json(text)
+
+
+def _add_label(opened: sqlite3.Connection, label: Label) -> str:
+    identity, source, at, names = label
+    there = opened.execute(
+        "SELECT at, labels FROM feedback WHERE id = ? AND source = ?", (identity, source)
+    ).fetchone()
+    if there is None or there["at"] <= at:
+        opened.execute("INSERT OR REPLACE INTO feedback VALUES (?,?,?,?)", label)
+    if there is None:
+        return "accepted"
+    return "changed" if there["at"] <= at and there["labels"] != names else "same"
+
+
+def _used(opened: sqlite3.Connection) -> int:
+    names = ("page_size", "page_count", "freelist_count")
+    size, pages, free = (value(opened, f"PRAGMA {name}") for name in names)
+    return int(size * (pages - free))
+
+
+def _delete(opened: sqlite3.Connection, where: str, identity: bytes) -> list[int]:
+    """Delete by ids; the rows of each table."""
+    statements = [f"DELETE FROM {name} WHERE {where}" for name in TABLES]  # noqa: S608
+    return [opened.execute(statement, (identity,)).rowcount for statement in statements]
