@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from logitserve.cli.options import extra, json_option
+from logitserve.cli.options import connected, json_option, url_option
 
 NOT_WATCHED: Final = 404
 
@@ -19,13 +19,7 @@ NOT_WATCHED: Final = 404
       logitserve drift digits --accept live""",
 )
 @click.argument("model", required=False, metavar="[NAME[/VERSION]]")
-@click.option(
-    "--url",
-    envvar="LOGITSERVE_URL",
-    default="http://localhost:8000",
-    show_default=True,
-    help="a server that watches (`logitserve serve --watch`)",
-)
+@url_option
 @click.option(
     "--accept",
     type=click.Choice(["live", "card"]),
@@ -39,24 +33,22 @@ def command(
 ) -> None:
     """Ask a server whether what it is sent is still normal.
 
-    Without a name, of all its models. The exit status is 1 while there is an alarm.
+    Without a name, of all its models. The exit status is 1 while there is an alarm. The server
+    watches with `logitserve serve --watch true`.
     """
-    with extra("client"):
-        from logitserve.client import Client, ClientError, ResponseError
     found = []
-    try:
-        with Client(url) as client:
-            names = [model] if model else [each.name for each in client.models()]
-            for name, _, number in (each.partition("/") for each in names):
-                try:
-                    found.append(client.drift(name, number or None, accept=accept))
-                except ResponseError as error:
-                    is_last = name == names[-1] and not found
-                    if model or error.status != NOT_WATCHED or is_last:
-                        raise
-                    click.echo(f"{name}: {error.detail}", err=True)
-    except ClientError as error:
-        raise click.ClickException(f"{url}: {error}") from error
+    with connected(url) as client:
+        from logitserve.client import ResponseError
+
+        names = [model] if model else [each.name for each in client.models()]
+        for name, _, number in (each.partition("/") for each in names):
+            try:
+                found.append(client.drift(name, number or None, accept=accept))
+            except ResponseError as error:
+                is_last = name == names[-1] and not found
+                if model or error.status != NOT_WATCHED or is_last:
+                    raise
+                click.echo(f"{name}: {error.detail}", err=True)
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
     else:

@@ -6,7 +6,7 @@ from typing import IO, Any
 
 import click
 
-from logitserve.cli.options import extra, model_file, models_option
+from logitserve.cli.options import connected, model_file, models_option
 from logitserve.inference import preprocessing
 from logitserve.inference.explaining import BUDGET_MS, MAX_BUDGET_MS, Explainer, Method
 from logitserve.inference.images import encode_png
@@ -96,16 +96,11 @@ def _here(path: Path, data: bytes, asked: dict[str, Any], *, is_drawn: bool) -> 
 def _by_server(
     url: str, model: str, data: bytes, asked: dict[str, Any], *, is_drawn: bool
 ) -> Answer:
-    with extra("client"):
-        from logitserve.client import Client, ClientError
     name, _, version = model.partition("/")
     asked = {**asked, "model": name, "version": version or None}
-    try:
-        with Client(url) as client:
-            found = client.explain(data, **asked)
-            return found, client.explain(data, png=True, **asked) if is_drawn else None
-    except ClientError as error:
-        raise click.ClickException(f"{url}: {error}") from error
+    with connected(url) as client:
+        found = client.explain(data, **asked)
+        return found, client.explain(data, png=True, **asked) if is_drawn else None
 
 
 def _text(found: dict[str, Any], output: str | None) -> str:
