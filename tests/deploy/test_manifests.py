@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from logitserve_service.config.settings import Settings
-from logitserve_service.telemetry.metrics import QUEUE
+from logitserve_service.telemetry.families import QUEUE
 from tests.deploy.kustomize import Manifest, documents, kustomized
 from tests.deploy.pods import GRACE_SECONDS, environment, pod_of, quantity
 

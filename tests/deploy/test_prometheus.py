@@ -12,7 +12,7 @@ import httpx
 import pytest
 import yaml
 
-from logitserve_service.telemetry.metrics import FAMILIES
+from logitserve_service.telemetry.families import FAMILIES
 from tests.deploy.load import loading
 from tests.deploy.scraping import FOLDER, KEY, Prometheus, scraping
 from tests.deploy.waiting import wait_until

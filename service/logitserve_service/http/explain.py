@@ -31,7 +31,8 @@ from logitserve_service.http.preview import one_image
 from logitserve_service.http.routes import ModelOfPath
 from logitserve_service.repository.loaded_model import LoadedModel
 from logitserve_service.repository.loader import Loader
-from logitserve_service.telemetry.metrics import EXPLAIN_SECONDS, Metrics
+from logitserve_service.telemetry.families import EXPLAIN_SECONDS
+from logitserve_service.telemetry.metrics import Metrics
 
 MOST_WAITING: Final = 4
 """Explanations that wait for the one that is made."""

@@ -21,7 +21,8 @@ from logitserve_service.monitoring.quality import Quality, measure
 from logitserve_service.monitoring.receipts import Receipts, bytes_of, receipt_of
 from logitserve_service.monitoring.store import BUSY_SECONDS, Store
 from logitserve_service.repository.catalog import Catalog
-from logitserve_service.telemetry.metrics import FEEDBACK, Metrics
+from logitserve_service.telemetry.families import FEEDBACK
+from logitserve_service.telemetry.metrics import Metrics
 
 SETTLED_SECONDS: Final = BUSY_SECONDS + 2
 """After which an answer is written or dropped."""

@@ -20,7 +20,7 @@ from logitserve.inference.card import FeatureName, Reference
 from logitserve.inference.predictor import Predictions, Predictor
 from logitserve_service.errors import DriftUnavailableError, TooFewImagesError
 from logitserve_service.monitoring.ladder import BASELINE, Climber, Ladder, Rule
-from logitserve_service.telemetry import metrics as families
+from logitserve_service.telemetry import families
 from logitserve_service.telemetry.metrics import Metrics
 from logitserve_service.telemetry.shared_values import Row
 from logitserve_service.telemetry.worker_gauges import SAMPLE_SECONDS

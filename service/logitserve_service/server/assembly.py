@@ -3,7 +3,6 @@
 import os
 import resource
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -29,12 +28,10 @@ from logitserve_service.http.endpoint import Endpoint
 from logitserve_service.http.probes import GRPC_PROBES, PROBES, UNLIMITED, Readiness
 from logitserve_service.http.quality import Kept
 from logitserve_service.monitoring.drift import Drift
-from logitserve_service.monitoring.estimates import F1
-from logitserve_service.monitoring.keeper import KEPT, OUTCOMES, Keeper
 from logitserve_service.monitoring.ladder import Rule
-from logitserve_service.monitoring.quality import SHARE, measure
 from logitserve_service.monitoring.receipts import Receipts
 from logitserve_service.monitoring.store import Store
+from logitserve_service.monitoring.upkeep import keeper_of
 from logitserve_service.periodically import periodically
 from logitserve_service.repository.catalog import Catalog
 from logitserve_service.repository.loaded_model import VersionState
@@ -46,9 +43,9 @@ from logitserve_service.server import memory
 from logitserve_service.server.connections import Connections
 from logitserve_service.server.drain import Drain
 from logitserve_service.server.tls import Certificate
-from logitserve_service.telemetry import metrics as families
 from logitserve_service.telemetry.access_log import AccessLog
-from logitserve_service.telemetry.metrics import LOST_LINES, SHADOW, Metrics
+from logitserve_service.telemetry.families import LOST_LINES, SHADOW
+from logitserve_service.telemetry.metrics import Metrics
 from logitserve_service.telemetry.recorder import Recorder
 from logitserve_service.telemetry.shared_values import Row, shared_rows
 from logitserve_service.telemetry.tracing import tracing
@@ -60,8 +57,6 @@ from logitserve_service.telemetry.worker_gauges import (
     WorkerGauges,
 )
 
-QUALITY_DAYS = 7
-"""That the metrics of quality are of."""
 MAX_BUFFERED_BYTES = 96 * 2**20
 """Of all bodies by default, where there is as much memory."""
 TRIM_SECONDS = 1.0
@@ -106,7 +101,7 @@ class Process:
         metrics = Metrics(shared.rows, number)
         drift = _drift(settings, metrics, shared)
         store = None if settings.store is None else Store(settings.store)
-        keeper = None if store is None else _keeper(settings, store, metrics, number)
+        keeper = None if store is None else keeper_of(settings, store, metrics, number)
         receipts = None
         if settings.receipts or store is not None:
             keys = settings.keys("receipts_key")
@@ -216,48 +211,6 @@ def loader(
         weigh=lambda size: memory.too_large(size, settings),
         threads=settings.threads or max(1, cpus // settings.workers),
     )
-
-
-def _keeper(settings: Settings, store: Store, metrics: Metrics, number: int) -> Keeper:
-    """The first worker also deletes what is too old and measures quality, for all."""
-
-    def count(outcome: str, rows: int) -> None:
-        if outcome == KEPT:
-            metrics.add(families.STORE_ROWS, rows)
-        else:
-            metrics.add(families.STORE_DROPPED, rows, outcome)
-
-    due = 0.0
-
-    def upkeep() -> None:
-        nonlocal due
-        store.forget(settings.store_days, settings.store_max_bytes)
-        metrics.set(families.STORE_BYTES, store.size)
-        if (begun := time.monotonic()) >= due:
-            _show_quality(store, metrics)
-            due = time.monotonic() + 100 * (time.monotonic() - begun)  # 1 % of the time at most
-
-    for outcome in OUTCOMES:  # so that the first one is seen to add one
-        count(outcome, 0)
-    first = upkeep if number == 0 else None
-    return Keeper(store, count, pictures=settings.keep_pictures, upkeep=first)
-
-
-def _show_quality(store: Store, metrics: Metrics) -> None:
-    for card in store.models().values():
-        found = measure(store, card, QUALITY_DAYS)
-        for name, of in found.measures.items():
-            if name.startswith(F1) or of.weighted is None:  # a series a label would be too many
-                continue
-            labels = found.model, found.version, name
-            metrics.set(families.QUALITY, of.weighted.value, *labels)
-            metrics.set(families.QUALITY_LOW, of.weighted.low, *labels)
-            metrics.set(families.QUALITY_HIGH, of.weighted.high, *labels)
-            metrics.set(families.QUALITY_LABELS, of.n, *labels)
-        # Also 0, once the last label is older than that.
-        metrics.set(families.QUALITY_LABELS, found.labels, found.model, found.version, SHARE)
-        if found.expected is not None:
-            metrics.set(families.QUALITY, found.expected, found.model, found.version, "expected")
 
 
 def _connection_limits(settings: Settings) -> connection_limits.Limits:

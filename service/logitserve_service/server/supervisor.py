@@ -25,7 +25,8 @@ from logitserve_service.server import memory
 from logitserve_service.server.assembly import Shared
 from logitserve_service.server.drain import EXIT_SECONDS, Drain, refuse_handshakes
 from logitserve_service.server.worker import Serving
-from logitserve_service.telemetry.metrics import WORKER_EXITS, Metrics, count_lost
+from logitserve_service.telemetry.families import WORKER_EXITS
+from logitserve_service.telemetry.metrics import Metrics, count_lost
 from logitserve_service.telemetry.shared_values import Row
 
 Work = Callable[[int, Callable[[Serving], None]], bool]

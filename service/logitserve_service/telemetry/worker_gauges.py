@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from logitserve_service.telemetry import metrics as families
+from logitserve_service.telemetry import families
 from logitserve_service.telemetry.metrics import Metrics
 
 SAMPLE_SECONDS = 1  # maximum age of the gauges of other workers

@@ -6,7 +6,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from logitserve.inference.card import Head, ModelCard
 from logitserve.inference.predictor import Predictions, Predictor
-from logitserve_service.telemetry.metrics import CONFIDENCE, WORKERS, Metrics
+from logitserve_service.telemetry.families import CONFIDENCE, WORKERS
+from logitserve_service.telemetry.metrics import Metrics
 from logitserve_service.telemetry.shared_values import Row
 from logitserve_service.telemetry.timing import Timing
 from tests import tiny_models
