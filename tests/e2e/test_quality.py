@@ -125,7 +125,7 @@ def test_the_window_the_version_and_the_model_are_asked_for(labeled: Labeled) ->
     client = labeled.server.client
     assert quality(labeled.server, "?window=1h&version=1")["labels"] == COUNT
     for path, status, says in (
-        ("digits/quality?window=week", 422, "window"),
+        ("digits/quality?window=week", 422, "such as 12h, 7d or 4w"),
         ("digits/quality?windw=7d", 422, "did you mean 'window'?"),
         ("digits/quality?version=2", 404, "no version '2' of 'digits' in the store"),
         ("digit/quality", 404, "did you mean 'digits'?"),

@@ -1,6 +1,7 @@
 """Labels that come later, what the store holds, and how good the answers are."""
 
 import asyncio
+import re
 import time
 from dataclasses import dataclass
 from typing import Annotated, Final
@@ -8,7 +9,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Path, Query, Request
 
 from logitserve.inference.errors import ModelNotFoundError
-from logitserve.inference.naming import absent
+from logitserve.inference.naming import LONGEST_NAME, absent
 from logitserve_service.api.call import Limits
 from logitserve_service.api.json_limits import read_json
 from logitserve_service.api.openapi import FEEDBACK_BODY, problems
@@ -27,7 +28,7 @@ from logitserve_service.telemetry.metrics import Metrics
 SETTLED_SECONDS: Final = BUSY_SECONDS + 2
 """After which an answer is written or dropped."""
 _DAYS: Final = {"h": 1 / 24, "d": 1, "w": 7}
-_WINDOW: Final = r"^[1-9][0-9]{0,3}[hdw]$"
+_WINDOW: Final = re.compile(r"([1-9][0-9]{0,3})([hdw])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +95,25 @@ def router(
     async def show_quality(
         here: Here,
         name: str,
-        window: Annotated[str, Query(pattern=_WINDOW, description="such as 12h, 7d, 4w")] = "7d",
+        window: Annotated[str, Query(description="such as 12h, 7d, 4w")] = "7d",
         version: Annotated[str | None, Query(description="else the live one")] = None,
     ) -> Quality:
         """How good the answers were of which the true label is known."""
         if version is None and (live := catalog.live.get(name)) is not None:
             version = live.card.version
-        days = int(window[:-1]) * _DAYS[window[-1]]
-        return await asyncio.to_thread(_measure, here.store, name, version, days)
+        return await asyncio.to_thread(_measure, here.store, name, version, _days(window))
 
     return routes
+
+
+def _days(window: str) -> float:
+    found = _WINDOW.fullmatch(window)
+    if found is None:
+        raise UnusableRequestError(
+            f"window is {window[:LONGEST_NAME]!r}; it must be hours, days or weeks, such as 12h, "
+            "7d or 4w, 9999 at most"
+        )
+    return int(found[1]) * _DAYS[found[2]]
 
 
 def _measure(store: Store, name: str, version: str | None, days: float) -> Quality:
