@@ -1,6 +1,7 @@
 """What is too large, too deep or too many is refused in little memory, and the worker lives."""
 
 import asyncio
+import functools
 import io
 import struct
 import time
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.e2e.faults import PACKERS
+from tests.e2e.metrics import value
 from tests.e2e.problems import assert_problem
 from tests.e2e.process import Server
 from tests.e2e.profiles import DECODED_BYTES
@@ -144,10 +146,14 @@ def test_an_image_that_would_take_too_much_memory(shipped: Server) -> None:
 def test_an_image_that_is_not_begun_before_its_deadline(shipped: Server) -> None:
     """It is told to come back, as one that finds the queue full."""
     body = black_png(PERMITTED, color_type=2)
+    queued = functools.partial(value, shipped.url, "queue_pictures", model="digits")
 
     async def ask() -> list[httpx.Response]:
         async with httpx.AsyncClient(base_url=shipped.url, timeout=SECONDS) as client:
-            first = [client.post("/predict", content=body) for _ in range(8)]
+            posts = [client.post("/predict", content=body) for _ in range(8)]
+            first = [asyncio.create_task(post) for post in posts]
+            while await asyncio.to_thread(queued) < 6:
+                pass
             hurried = {"x-request-timeout-ms": "1000"}
             last = client.post("/predict", content=body, headers=hurried)
             return await asyncio.gather(*first, last)

@@ -57,6 +57,7 @@ class Loader:
         make_batcher: Callable[[Predictor], Batcher],
         shared: SharedState,
         *,
+        count_failure: Callable[[str], None] = lambda _: None,
         count_shadow: Callable[[ModelCard, Outcome, int], None] = lambda *_: None,
         threads: int = 1,
         weigh: Callable[[int], str] = lambda _: "",
@@ -68,6 +69,8 @@ class Loader:
             policy: which versions to load.
             make_batcher: called in the loading thread.
             shared: state of all workers.
+            count_failure: called with the name of a model whose version is refused, once for all
+                workers.
             count_shadow: called with the card of a shadow, an outcome and its number of images.
             threads: per model run.
             weigh: returns why a file of so many bytes is too large, or nothing.
@@ -77,7 +80,7 @@ class Loader:
         self.shared = shared
         self.count_shadow = count_shadow
         self._weigh = weigh
-        self.failures: Counter[str] = Counter()  # refused versions by model
+        self._count_failure = count_failure
         self._make_batcher = make_batcher
         self._threads = threads
         self._models: dict[str, dict[str, _Version]] = {}
@@ -155,7 +158,7 @@ class Loader:
                 continue
             refusal = f"{name} {key} {version.tried} {version.refusal} {self._retries[name]}"
             if self.shared.first_to_log(refusal):
-                self.failures[name] += 1
+                self._count_failure(name)
                 logger.error("model %s version %s is refused: %s", name, key, version.refusal)
 
     def _chosen(self, name: str, files: VersionFiles) -> list[str]:

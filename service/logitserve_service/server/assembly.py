@@ -44,7 +44,7 @@ from logitserve_service.server.connections import Connections
 from logitserve_service.server.drain import Drain
 from logitserve_service.server.tls import Certificate
 from logitserve_service.telemetry.access_log import AccessLog
-from logitserve_service.telemetry.families import LOST_LINES, SHADOW
+from logitserve_service.telemetry.families import LOAD_FAILURES, LOST_LINES, SHADOW
 from logitserve_service.telemetry.metrics import Metrics
 from logitserve_service.telemetry.recorder import Recorder
 from logitserve_service.telemetry.shared_values import Row, shared_rows
@@ -205,6 +205,7 @@ def loader(
         VersionPolicy.parse(settings.version_policy),
         make_batcher,
         shared,
+        count_failure=lambda name: metrics.add(LOAD_FAILURES, 1, name),
         count_shadow=lambda card, outcome, images: metrics.add(
             SHADOW, images, card.name, card.version, outcome
         ),
@@ -257,16 +258,12 @@ def _sample(catalog: Catalog, connections: Connections, readiness: Readiness) ->
         for model in versions.values():
             queues[name] += model.batcher.waiting
             served.add((name, model.card.version, model.predictor.sha256))
-    # A copy, because the thread that loads models changes the failures.
-    failures = catalog.loader.failures.copy()
     states = Counter(
         (name, _state_of(state, is_unloaded=entry.unloaded))
         for name, entry in catalog.folder.items()
         for state in entry.states.values()
     )
-    return Sample(
-        len(connections), readiness.ready, memory.available(), queues, served, failures, states
-    )
+    return Sample(len(connections), readiness.ready, memory.available(), queues, served, states)
 
 
 def _state_of(state: VersionState, *, is_unloaded: bool) -> str:

@@ -30,7 +30,6 @@ class Sample:
     memory_available: int  # bytes
     queues: Mapping[str, int]  # images that wait, by model
     served: AbstractSet[tuple[str, str, str]]  # name, version and SHA-256 of what is loaded
-    load_failures: Mapping[str, int]  # versions that this worker has refused, by model
     versions: Mapping[tuple[str, str], int]  # versions in the repository, by model and state
 
 
@@ -42,7 +41,7 @@ class WorkerGauges:
     ) -> None:
         self._metrics = metrics
         self._sample = sample
-        self._last = Sample(0, False, 0, {}, frozenset(), {}, {})  # noqa: FBT003
+        self._last = Sample(0, False, 0, {}, frozenset(), {})  # noqa: FBT003
         self._lag = metrics.histogram(families.LOOP_LAG)
         self._ticked = 0.0
         metrics.set(families.WORKERS, 1)
@@ -70,9 +69,6 @@ class WorkerGauges:
             metrics.set(families.QUEUE, now.queues.get(name, 0), name)
         for series in last.versions.keys() | now.versions.keys():
             metrics.set(families.MODEL_VERSIONS, now.versions.get(series, 0), *series)
-        for name, count in now.load_failures.items():
-            # Added, not set: a predecessor in this row has counted there too.
-            metrics.add(families.LOAD_FAILURES, count - last.load_failures.get(name, 0), name)
         for served in last.served ^ now.served:
             metrics.set(families.MODEL_INFO, served in now.served, *served)
         self._last = now

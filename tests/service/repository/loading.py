@@ -14,6 +14,13 @@ def loader_of(
     policy: str = "latest",
     shared: SharedState | None = None,
     weigh: Callable[[int], str] = lambda _: "",
+    count_failure: Callable[[str], None] = lambda _: None,
 ) -> Loader:
-    shared = shared or SharedState()
-    return Loader(repository, VersionPolicy.parse(policy), batcher_of, shared, weigh=weigh)
+    return Loader(
+        repository,
+        VersionPolicy.parse(policy),
+        batcher_of,
+        shared or SharedState(),
+        count_failure=count_failure,
+        weigh=weigh,
+    )

@@ -15,7 +15,6 @@ STATE = Sample(
     memory_available=2**28,
     queues={"tiny": 5},
     served=SERVED,
-    load_failures={"bad": 2},
     versions={("tiny", "ready"): 1, ("bad", "refused"): 2},
 )
 
@@ -27,18 +26,16 @@ def test_gauges_follow_the_samples(metrics: Metrics, read: Read) -> None:
     assert read("resident_bytes") > 2**20
     assert read("queue_pictures", model="tiny") == 5
     assert read("model_info", model="tiny", version="1", sha256="a" * 64) == 1
-    assert read("model_load_failures_total", model="bad") == 2
     assert read("model_versions", model="bad", state="refused") == 2
     assert read("memory_limit_bytes") == 2**30
     assert read("memory_available_bytes") == 2**28
 
     newer = frozenset({("tiny", "2", "b" * 64)})
-    state = replace(STATE, queues={}, served=newer, load_failures={"bad": 3}, versions={})
+    state = replace(STATE, queues={}, served=newer, versions={})
     gauges.sample()
     assert read("queue_pictures", model="tiny") == 0
     assert read("model_info", model="tiny", version="1", sha256="a" * 64) == 0
     assert read("model_info", model="tiny", version="2", sha256="b" * 64) == 1
-    assert read("model_load_failures_total", model="bad") == 3
     assert read("model_versions", model="bad", state="refused") == 0
 
 
@@ -51,10 +48,8 @@ def test_ready_is_every_worker(metrics: Metrics, read: Read, rows: list[Row]) ->
     assert (read("ready"), read("connections"), read("workers")) == (0, 6, 2)
     assert read("memory_available_bytes") == 2**27
     assert read("model_info", model="tiny", version="1", sha256="a" * 64) == 1
-    assert read("model_load_failures_total", model="bad") == 4
     other.row.drop()
     assert (read("ready"), read("connections"), read("workers")) == (1, 3, 1)
-    assert read("model_load_failures_total", model="bad") == 4
 
 
 def test_the_lag_of_the_event_loop(metrics: Metrics, read: Read) -> None:
