@@ -141,9 +141,9 @@ class BaseClient:
         return {**counts, "places": places}
 
     def _quality(self, model: str, **options: str | None) -> Steps[dict[str, Any]]:
-        given = {name: value for name, value in options.items() if value is not None}
+        path = f"{_model_path(model, None)}/quality"
         answer: dict[str, Any] = yield from self._answer(
-            self._request("GET", f"models/{model}/quality", params=given)
+            self._request("GET", path, params=_given(options))
         )
         return answer
 

@@ -12,10 +12,10 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score
 
 from logitserve.inference.card import TrainingInfo
+from logitserve.inference.intervals import wilson
 from logitserve_training import corruptions
 from logitserve_training.datasets import mnist
 from logitserve_training.progress import Reporter
-from logitserve_training.statistics import intervals
 from tests import tiny_models
 from tests.e2e.process import clean_environment, run
 from tests.training.idx_files import write_idx
@@ -85,7 +85,7 @@ def test_metrics_of_a_published_model(tmp_path: Path, data: Path) -> None:
     assert all(float(low) <= float(high) for _, _, low, high in stated)
     right = round(metrics["accuracy"] * TEST_SIZE)
     assert [float(end) for end in stated[0][2:]] == pytest.approx(
-        intervals.wilson(right, TEST_SIZE), abs=1e-4
+        wilson(right, TEST_SIZE), abs=1e-4
     )
     assert set(metrics) == {"accuracy", "nll", "brier", "ece"}
     assert metrics["accuracy"] == pytest.approx(

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score
 
+from logitserve.inference.intervals import wilson
 from logitserve_training.labelwise import Labels
-from logitserve_training.statistics import intervals
 
 
 @settings(max_examples=50, deadline=None)
@@ -65,7 +65,7 @@ def test_a_label_found_without_a_mistake_in_nine_pictures_is_not_certain() -> No
     outcomes = np.array([[1]] * 9 + [[0]] * 9)
     (label,) = Labels(outcomes.astype(float), outcomes, outcomes).scores()
     for figure in (label.f1, label.average_precision):
-        assert figure == pytest.approx((1.0, *intervals.wilson(9, 9)))
+        assert figure == pytest.approx((1.0, *wilson(9, 9)))
 
 
 def test_a_label_that_no_picture_has_was_not_measured() -> None:

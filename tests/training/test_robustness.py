@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from logitserve.inference.card import Fit, Novelty
+from logitserve.inference.intervals import wilson
 from logitserve.inference.predictor import Predictor
 from logitserve_training import corruptions, disturb, robustness
 from logitserve_training.datasets.dataset import LabeledImages
 from logitserve_training.drawings import draw
-from logitserve_training.statistics import intervals
 from tests import tiny_models
 
 
@@ -32,7 +32,7 @@ def test_each_row_is_what_the_model_says_of_its_pictures(tmp_path: Path, fit: Fi
             images = corruptions.corrupted(row.kind, data.images[:10])
             right = predictor.predict(images).argmax == data.classes[:10]
             assert row.accuracy == np.mean(right)
-            assert (row.low, row.high) == intervals.wilson(int(right.sum()), 10)
+            assert (row.low, row.high) == wilson(int(right.sum()), 10)
     groups = {name: count for name, *_, count in robustness.means(rows)}
     assert groups["MNIST-C"] == 15
     assert groups["like none of the families"] >= 6

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from logitserve.inference import heads
 from logitserve.inference.card import Head, ModelCard
+from logitserve.inference.intervals import wilson
 from logitserve.inference.predictor import Predictions, Predictor
 from logitserve_training import recipes
 from logitserve_training.datasets import folder, sources
@@ -56,10 +57,10 @@ class Evaluation:
         groups = intervals.enough(self.groups)
         found = intervals.bootstrap(self.figures, count, groups)
         for name in {"accuracy", "exact_match"} & found.keys():
-            wilson = intervals.wilson(round(self.metrics[name] * count), count)
+            share = wilson(round(self.metrics[name] * count), count)
             if groups is not None:
-                wilson = min(wilson[0], found[name][0]), max(wilson[1], found[name][1])
-            found[name] = wilson
+                share = min(share[0], found[name][0]), max(share[1], found[name][1])
+            found[name] = share
         for name in found.keys() & set(SHARES):
             found[name] = intervals.beyond(found[name], count)
         return {name: found[name] for name in self.metrics}

@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from sklearn.metrics import precision_recall_curve
 
+from logitserve.inference.intervals import wilson
 from logitserve_training.epochs import Epoch
 from logitserve_training.evaluate import Evaluation
 from logitserve_training.latency import Latency
 from logitserve_training.measure import Coverage
 from logitserve_training.plots import GRAY, GRID, PERCENT, Panel, empty, figure, plain
-from logitserve_training.statistics import intervals
 from logitserve_training.statistics.calibration import Floats
 from logitserve_training.statistics.reliability import Reliability
 
@@ -229,5 +229,5 @@ def _bins(axes: Axes, bins: Reliability, color: str, label: str) -> None:
     # whole also on the edges, where the surest ones are
     axes.scatter(stated, came_true, 8 + 6 * np.log10(few.counts), color=color, clip_on=False)
     shares = zip(few.came_true.astype(int).tolist(), few.counts.astype(int).tolist(), strict=True)
-    low, high = np.transpose([intervals.wilson(*share) for share in shares])
+    low, high = np.transpose([wilson(*share) for share in shares])
     axes.vlines(stated, low, high, color=color, linewidth=1, clip_on=False)

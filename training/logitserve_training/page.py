@@ -14,6 +14,7 @@ from PIL import Image
 from logitserve.inference import heads
 from logitserve.inference.card import Head, ModelCard, Scores
 from logitserve.inference.facts import facts
+from logitserve.inference.intervals import wilson
 from logitserve_training import figures
 from logitserve_training.baseline import MAJORITY, Comparison
 from logitserve_training.datasets.dataset import Images
@@ -21,7 +22,6 @@ from logitserve_training.evaluate import SHARES, Evaluation
 from logitserve_training.figures import svg
 from logitserve_training.measure import Coverage, Measured
 from logitserve_training.robustness import Row, means
-from logitserve_training.statistics import intervals
 from logitserve_training.statistics.calibration import FEW
 
 _TEMPLATE: Final = "report.html.j2"
@@ -145,7 +145,7 @@ def _unknown(evaluation: Evaluation) -> str:
     if known is None:
         return ""
     some, count = int((~known).sum()), len(known)
-    low, high = intervals.wilson(some, count)
+    low, high = wilson(some, count)
     return f"{_counted(some, count)} (95 %: {low:.2%} to {high:.2%})"
 
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from logitserve.inference import conformal, preprocessing
 from logitserve.inference.card import COVERAGES, Fit
+from logitserve.inference.intervals import wilson
 from logitserve.inference.predictor import Predictions, Predictor
 from logitserve_training import corruptions, disturb, drawings
 from logitserve_training.datasets.dataset import Images, LabeledImages
 from logitserve_training.evaluate import evaluated
-from logitserve_training.statistics import intervals
 
 COUNT: Final = 1_000
 """Pictures of each kind."""
@@ -121,7 +121,7 @@ def _row(
     )
     evaluation = evaluated(card, said, data)
     right, known = evaluation.is_right, said.known
-    low, high = intervals.wilson(int(right.sum()), len(right))
+    low, high = wilson(int(right.sum()), len(right))
     covered = size = None
     if card.conformal is not None and COVERAGES[len(card.conformal.thresholds) - 1] >= ASKED:
         sets = conformal.prediction_sets(card, said.logits, ASKED)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from logitserve.inference.card import CardPart
+from logitserve.inference.intervals import wilson
 
 Floats = npt.NDArray[np.float64]
 
@@ -24,7 +25,6 @@ STRATA: Final = len(EDGES) + 2
 BINS: Final = 15
 F1: Final = "f1 "
 _RESAMPLES: Final = 200
-_Z: Final = 1.959964
 
 
 class Estimate(CardPart):
@@ -42,16 +42,6 @@ class Strata(NamedTuple):
     """How many there were; those that were kept by chance count as 1 / chance."""
     stated: Floats
     """Sum of their probabilities."""
-
-
-def wilson(right: float, trials: float) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927); 0 to 1 of none."""
-    if not trials:
-        return 0.0, 1.0
-    p, spread = right / trials, _Z**2 / trials
-    middle = (p + spread / 2) / (1 + spread)
-    half = sqrt(spread * (p * (1 - p) + spread / 4)) / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def naive_share(right: npt.NDArray[np.bool_]) -> Estimate:

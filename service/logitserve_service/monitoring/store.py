@@ -80,14 +80,18 @@ class Store:
             )
 
     @contextmanager
-    def transaction(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
-        """All or nothing.
+    def transaction(
+        self, *, write: bool = False, other: Path | None = None
+    ) -> Iterator[sqlite3.Connection]:
+        """All or nothing; another store is attached as `other`.
 
         Raises:
             StoreError: it is locked for too long, or its disk is full.
         """
         try:
             with closing(self._connect()) as opened:
+                if other is not None:
+                    opened.execute("ATTACH ? AS other", (f"{other}",))
                 opened.execute("BEGIN IMMEDIATE" if write else "BEGIN")
                 yield opened  # a close before COMMIT rolls back
                 opened.execute("COMMIT")
@@ -166,15 +170,16 @@ class Store:
             opened.backup(copy)
 
     def merge(self, other: "Store") -> None:
-        """Take in what another store has; of labels of one source the latest wins."""
+        """Take in what another store has; of labels of one source the latest wins.
+
+        Raises:
+            StoreError: one of them is locked for too long, or the disk is full.
+        """
         with other.transaction() as opened:
             labels = [tuple(row) for row in opened.execute("SELECT * FROM feedback")]
-        with closing(self._connect()) as opened:
-            opened.execute("ATTACH ? AS other", (f"{other.path}",))
-            opened.execute("BEGIN IMMEDIATE")
+        with self.transaction(write=True, other=other.path) as opened:
             for name in ("model", "answer", "picture"):
                 opened.execute(f"INSERT OR IGNORE INTO {name} SELECT * FROM other.{name}")  # noqa: S608
-            opened.execute("COMMIT")
         self.add_labels(labels)
 
 

@@ -4,6 +4,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score, log_loss
 
+from logitserve.inference.intervals import wilson
 from logitserve_service.monitoring.estimates import (
     EDGES,
     STRATA,
@@ -12,7 +13,6 @@ from logitserve_service.monitoring.estimates import (
     Strata,
     naive_share,
     weighted_share,
-    wilson,
 )
 from logitserve_training.statistics.reliability import reliability
 

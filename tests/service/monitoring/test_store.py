@@ -282,6 +282,17 @@ def test_copies_and_merges(store: Store, tmp_path: Path) -> None:
     assert [row["labels"] for row in rows(store, "feedback")] == ['["new"]', "[]", "[]"]
 
 
+def test_a_merge_into_a_locked_store_is_an_error_of_its_own(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(store, [at(5, 1)])
+    store.backup(tmp_path / "copy.db")
+    monkeypatch.setattr(stores, "BUSY_SECONDS", 0.1)
+    with store.transaction(write=True), pytest.raises(StoreError, match="locked"):
+        store.merge(Store(tmp_path / "copy.db"))
+    assert store.info()["rows"]["answer"] == 1
+
+
 def test_another_schema_is_refused(store: Store) -> None:
     with closing(sqlite3.connect(store.path)) as other:
         other.execute("PRAGMA user_version = 7")

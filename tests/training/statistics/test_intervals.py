@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from logitserve.inference.intervals import wilson
 from logitserve_training.statistics import intervals
 from logitserve_training.statistics.calibration import Floats
 from logitserve_training.statistics.intervals import Paired
 
 
 def test_a_share_without_a_mistake_is_not_certain() -> None:
-    low, high = intervals.wilson(9, 9)
+    low, high = wilson(9, 9)
     assert low == pytest.approx(0.7009, abs=1e-4)
     assert high == 1.0
 

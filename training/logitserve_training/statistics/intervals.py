@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy.stats import betabinom, binomtest, norm
 
 from logitserve.inference import conformal
+from logitserve.inference.intervals import wilson
 from logitserve_training.statistics.calibration import Floats
 
 CONFIDENCE: Final = 0.95
@@ -37,12 +38,6 @@ class Estimate(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.value:.4f} ({self.low:.4f} to {self.high:.4f})"
-
-
-def wilson(successes: int, trials: int) -> Interval:
-    """Of a share (Wilson 1927): 9 of 9 are 0.70 to 1."""
-    found = binomtest(successes, trials).proportion_ci(CONFIDENCE, method="wilson")
-    return float(found.low), float(found.high)
 
 
 def of_coverage(asked: float, calibrated: int, tested: int) -> Interval:
