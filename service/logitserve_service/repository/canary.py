@@ -24,9 +24,12 @@ class Canary:
         kind, _, header = settings.by.partition(":")
         fields = {"header": [header.lower().encode()], "key": [b"authorization", b"x-api-key"]}
         self._by = fields.get(kind, [])
+        self._is_key = kind == "key"
 
     def takes(self, fields: Mapping[bytes, bytes], request_id: bytes) -> bool:
         """Whether it answers a request with these header fields; else by its id."""
         unit = next((fields[name] for name in self._by if name in fields), request_id)
+        if self._is_key:
+            unit = unit.rpartition(b" ")[2]  # the same key, with `Bearer` or without
         drawn = blake2b(unit, digest_size=_BYTES, key=self._salt).digest()
         return bool(int.from_bytes(drawn, "big") < self._below)
