@@ -63,7 +63,11 @@ class Evaluation:
             found[name] = share
         for name in found.keys() & set(SHARES):
             found[name] = intervals.beyond(found[name], count)
-        return {name: found[name] for name in self.metrics}
+        # Where all resamples agree, sums in another order differ by a rounding.
+        return {
+            name: (min(found[name][0], value), max(found[name][1], value))
+            for name, value in self.metrics.items()
+        }
 
     def figures(self, weights: Floats) -> dict[str, float]:
         """The metrics, with each picture counting as often as its weight says, `[n]`."""

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from logitserve_training.datasets.splits import stratified
@@ -8,6 +8,7 @@ from logitserve_training.datasets.splits import stratified
 SHARES = (0.7, 0.15, 0.15)
 
 
+@example(seed=686, labels=5, is_exclusive=False)  # the greedy parting alone is off by 5.5
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), labels=st.integers(1, 5), is_exclusive=st.booleans())
 def test_every_label_has_its_share_in_every_part(
@@ -20,7 +21,7 @@ def test_every_label_has_its_share_in_every_part(
     parts = stratified(outcomes, SHARES)
     assert sorted(np.concatenate(parts)) == list(range(200))
     for rows, share in zip(parts, SHARES, strict=True):
-        slack = 1.0 if is_exclusive else 5.0
+        slack = 1.0 if is_exclusive else 4.0
         assert np.abs(outcomes[rows].sum(axis=0) - share * outcomes.sum(axis=0)).max() <= slack
         assert list(rows) == sorted(rows)
 

@@ -50,7 +50,29 @@ def stratified(
             part = _neediest(wanted[:, [label, -1]], part_of)
             part_of[unit] = part
             wanted[part] -= units[unit]
+    _balance(units, wanted, part_of)
     return [np.flatnonzero(part_of[unit_of] == part) for part in range(len(shares))]
+
+
+def _balance(units: Outcomes, wanted: npt.NDArray[np.float64], part_of: Rows) -> None:
+    """Move the unit that helps most to another part, until none helps; both change in place.
+
+    The greedy parting looks at one label at a time, and the last pictures of a common label find
+    no room. What a move helps is the fall of the sum of squares of `wanted`, `[parts, columns]`.
+    """
+    sizes = (units**2).sum(axis=1)
+    while True:
+        along = units @ wanted.T  # [units, parts]
+        here = np.take_along_axis(along, part_of[:, None], axis=1)
+        change = sizes[:, None] + here - along  # half of what the sum of squares rises by
+        alone = np.bincount(part_of, minlength=len(wanted))[part_of] == 1
+        change[alone] = 0  # no part becomes empty
+        unit, part = np.unravel_index(change.argmin(), change.shape)
+        if change[unit, part] > -1e-9:
+            return
+        wanted[part_of[unit]] += units[unit]
+        wanted[part] -= units[unit]
+        part_of[unit] = part
 
 
 def _of_rarest(units: Outcomes, waiting: Rows) -> tuple[int, Rows]:
