@@ -51,15 +51,19 @@ def test_a_line_an_answer(server: Server) -> None:
 def test_the_model_that_a_document_is_about_is_recorded(server: Server, path: str) -> None:
     """Also where the request names none."""
     route = path.replace("digits", "{name}")
-    asked = {"model": "digits", "route": route, "status": "200"}
-    before = total(server.url, "requests_total", **asked)
+
+    def answered() -> float:
+        of = {"model": "digits", "route": route, "status": "200"}
+        return total(server.url, "requests_total", headers=None, **of)
+
+    before = answered()
     response = server.client.post(
         path, content=png(random_picture(0)), headers={**PNG, "x-request-id": f"about{path}"}
     )
     assert response.status_code == 200, response.text
     line = logged(server, lambda record: record.get("request_id") == f"about{path}")
     assert (line["model"], line["version"], line["route"]) == ("digits", "2", route)
-    assert total(server.url, "requests_total", **asked) == before + 1
+    assert answered() == before + 1
 
 
 def test_probes_leave_no_line(server: Server) -> None:
