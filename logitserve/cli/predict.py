@@ -14,8 +14,8 @@ import click
 
 from logitserve.bulk.run import Engine, Tally, Workers, score_into
 from logitserve.bulk.sources import PART_SIZE, SHARD_SUFFIXES, STDIN, Unit, units
-from logitserve.cli.options import OneOf, in_folder, model_file, models_option
-from logitserve.errors import ExtraMissingError, OutputError
+from logitserve.cli.options import OneOf, connected, in_folder, model_file, models_option
+from logitserve.errors import OutputError
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.runtime import available_cpus
 from logitserve.rows import Format, Labeled, writer
@@ -208,22 +208,16 @@ def _here(models: Path, model: str | None, top_k: int | None) -> Iterator[tuple[
 @contextmanager
 def _by_server(url: str, model: str | None, top_k: int | None) -> Iterator[tuple[Labeled, Scoring]]:
     """A model that a server has, and how it scores."""
-    try:
-        from logitserve.client import Client, ClientError
+    name, _, version = (model or "").partition("/")
+    with connected(url) as client:
         from logitserve.client import scoring as remote
         from logitserve.client.steps import Asked
-    except ModuleNotFoundError as error:
-        raise ExtraMissingError("client", "httpx") from error
-    name, _, version = (model or "").partition("/")
-    try:
-        with Client(url) as client:
-            if not name:
-                name = next(each.name for each in client.models() if each.is_default)
-            card = client.model(name, version or None)
-            asked = Asked(model=name, version=version or None, top_k=top_k)
-            yield card, lambda pictures: remote.score(client, pictures, asked)
-    except ClientError as error:
-        raise click.ClickException(f"{url}: {error}") from error
+
+        if not name:
+            name = next(each.name for each in client.models() if each.is_default)
+        card = client.model(name, version or None)
+        asked = Asked(model=name, version=version or None, top_k=top_k)
+        yield card, lambda pictures: remote.score(client, pictures, asked)
 
 
 def _score_as_one(
