@@ -4,6 +4,7 @@ After Zeiler and Fergus 2014 (arXiv:1311.2901). The patches overlap, which makes
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import product
 from typing import Final
 
@@ -43,6 +44,7 @@ class Occlusion:
             whole: log-odds of the image itself.
         """
         self.fill = "paper" if fit is Fit.DIGIT else "blur"
+        self.pixels = image.shape[0] * image.shape[1]
         self._image = image
         self._filling = np.zeros_like(image) if fit is Fit.DIGIT else _blurred(image)
         self._log_odds = log_odds
@@ -72,8 +74,12 @@ class Occlusion:
         return float(of_top), float(of_drawn)
 
 
+@lru_cache(4)
 def patches(height: int, width: int) -> Masks:
-    """Every patch of an image. The first ones cover it all, from the middle outwards."""
+    """Every patch of an image. The first ones cover it all, from the middle outwards.
+
+    The array is read-only.
+    """
     shape = min(CELLS, height), min(CELLS, width)
     last = [max(cells - PATCH, 0) for cells in shape]
     coarse = [{*range(0, end, PATCH), end} for end in last]
@@ -86,6 +92,7 @@ def patches(height: int, width: int) -> Masks:
     masks = np.zeros((len(corners), *shape), np.bool_)
     for mask, (row, column) in zip(masks, corners, strict=True):
         mask[row : row + PATCH, column : column + PATCH] = True
+    masks.flags.writeable = False
     return masks
 
 
