@@ -69,15 +69,9 @@ class Occlusion:
         count = max(1, round(SHARE * values.size))
         top = np.argsort(-np.nan_to_num(values, nan=-np.inf), axis=None, kind="stable")
         drawn = np.random.default_rng(0).permutation(values.size)
-        top_drop, random_drop = (
-            float(
-                self.drops(
-                    np.isin(np.arange(values.size), cells[:count]).reshape(1, *values.shape)
-                )[0]
-            )
-            for cells in (top, drawn)
-        )
-        return top_drop, random_drop
+        covered = [np.isin(np.arange(values.size), cells[:count]) for cells in (top, drawn)]
+        of_top, of_drawn = (self.drops(mask.reshape(1, *values.shape))[0] for mask in covered)
+        return float(of_top), float(of_drawn)
 
 
 @lru_cache(4)
