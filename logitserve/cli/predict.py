@@ -2,9 +2,9 @@
 
 import os
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -12,14 +12,23 @@ from typing import IO
 
 import click
 
-from logitserve.bulk.run import Engine, Tally, Workers, score_into
+from logitserve.bulk import local, ray_tasks
+from logitserve.bulk.run import Tally, score_into
 from logitserve.bulk.sources import PART_SIZE, SHARD_SUFFIXES, STDIN, Unit, units
-from logitserve.cli.options import OneOf, in_folder, model_file, models_option
-from logitserve.errors import ExtraMissingError, OutputError
+from logitserve.cli.options import OneOf, connected, in_folder, model_file, models_option
+from logitserve.errors import OutputError
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.runtime import available_cpus
 from logitserve.rows import Format, Labeled, writer
 from logitserve.scoring import CHUNK, Picture, Row, score, shown
+
+
+class Engine(StrEnum):
+    """Who scores: processes of this machine, or a Ray cluster."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
 
 Scoring = Callable[[Iterable[Picture]], Iterator[Row]]
 
@@ -134,10 +143,12 @@ def command(
     if partitioned:
         file = model_file(models, model)
         assert output is not None  # noqa: S101 - it was checked
-        by = Workers(engine, workers, address)
+        by = partial(local.score_units, workers=workers)
+        if engine is Engine.RAY:
+            by = partial(ray_tasks.score_units, address=address, workers=workers, notice=_say)
         with _parts_progress(len(found)) as moved:
             tally = score_into(
-                output, file, found, by, top_k=top_k, part_size=part_size, moved=moved, notice=_say
+                output, file, found, by, top_k=top_k, part_size=part_size, moved=moved
             )
         total, failed = tally.rows, tally.failed
         _say(f"{total} pictures in {tally.parts} parts in {output}")
@@ -208,22 +219,16 @@ def _here(models: Path, model: str | None, top_k: int | None) -> Iterator[tuple[
 @contextmanager
 def _by_server(url: str, model: str | None, top_k: int | None) -> Iterator[tuple[Labeled, Scoring]]:
     """A model that a server has, and how it scores."""
-    try:
-        from logitserve.client import Client, ClientError
+    name, _, version = (model or "").partition("/")
+    with connected(url) as client:
         from logitserve.client import scoring as remote
         from logitserve.client.steps import Asked
-    except ModuleNotFoundError as error:
-        raise ExtraMissingError("client", "httpx") from error
-    name, _, version = (model or "").partition("/")
-    try:
-        with Client(url) as client:
-            if not name:
-                name = next(each.name for each in client.models() if each.is_default)
-            card = client.model(name, version or None)
-            asked = Asked(model=name, version=version or None, top_k=top_k)
-            yield card, lambda pictures: remote.score(client, pictures, asked)
-    except ClientError as error:
-        raise click.ClickException(f"{url}: {error}") from error
+
+        if not name:
+            name = next(each.name for each in client.models() if each.is_default)
+        card = client.model(name, version or None)
+        asked = Asked(model=name, version=version or None, top_k=top_k)
+        yield card, lambda pictures: remote.score(client, pictures, asked)
 
 
 def _score_as_one(
@@ -295,30 +300,16 @@ def _progress(total: int | None, *, is_moving: bool) -> Iterator[Callable[[int],
 
 @contextmanager
 def _parts_progress(total: int) -> Iterator[Callable[[Tally], None]]:
-    """A bar of parts on standard error if that is a terminal, with the pictures and their rate."""
-    began: tuple[float, Tally] | None = None
-
-    def speed(now: Tally | None) -> str:
-        if now is None or began is None:
-            return ""
-        seconds = max(time.monotonic() - began[0], 1e-9)
-        return f"{now.rows} pictures, {(now.rows - began[1].rows) / seconds:.0f}/s"
-
+    """A bar of parts on standard error if that is a terminal, with the number of pictures."""
     with click.progressbar(
         length=total,
         label="scoring",
         file=sys.stderr,
         hidden=not sys.stderr.isatty(),
         show_pos=True,
-        item_show_func=speed,
+        item_show_func=lambda tally: tally and f"{tally.rows} pictures",
     ) as bar:
-
-        def moved(tally: Tally) -> None:
-            nonlocal began
-            began = began or (time.monotonic(), tally)
-            bar.update(tally.parts - bar.pos, tally)
-
-        yield moved
+        yield lambda tally: bar.update(tally.parts - bar.pos, tally)
 
 
 def _say(text: str) -> None:
