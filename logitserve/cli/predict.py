@@ -8,7 +8,7 @@ from enum import StrEnum
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import click
 
@@ -282,34 +282,28 @@ def _opened(output: Path | None) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _progress(total: int | None, *, is_moving: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error if that is a terminal and no rows are moving by on it already.
+    """A bar, unless rows are moving by on the terminal already.
 
     How many pictures tar files have, only their end tells; then there is a number beside the bar.
     """
     unknown: Iterable[None] | None = chain() if total is None else None
-    with click.progressbar(
-        unknown,
-        length=total,
-        label="scoring",
-        file=sys.stderr,
-        hidden=not (is_moving and sys.stderr.isatty()),
-        show_pos=True,
-    ) as bar:
+    with _bar(iterable=unknown, length=total, is_shown=is_moving) as bar:
         yield bar.update
 
 
 @contextmanager
 def _parts_progress(total: int) -> Iterator[Callable[[Tally], None]]:
-    """A bar of parts on standard error if that is a terminal, with the number of pictures."""
-    with click.progressbar(
-        length=total,
-        label="scoring",
-        file=sys.stderr,
-        hidden=not sys.stderr.isatty(),
-        show_pos=True,
-        item_show_func=lambda tally: tally and f"{tally.rows} pictures",
-    ) as bar:
+    """A bar of parts, with the number of pictures."""
+    with _bar(length=total, item_show_func=lambda one: one and f"{one.rows} pictures") as bar:
         yield lambda tally: bar.update(tally.parts - bar.pos, tally)
+
+
+def _bar(*, is_shown: bool = True, **options: Any) -> Any:
+    """A bar on standard error, if that is a terminal."""
+    hidden = not (is_shown and sys.stderr.isatty())
+    return click.progressbar(
+        label="scoring", file=sys.stderr, hidden=hidden, show_pos=True, **options
+    )
 
 
 def _say(text: str) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
-from time import perf_counter
+from timeit import repeat
 from typing import Any, Final
 
 import numpy as np
@@ -91,12 +91,7 @@ def seconds(network: "keras.Model", *, training: bool) -> float:
         return tape.gradient(loss, weights)
 
     compiled = tf.function(run).get_concrete_function(images)
-    times = []
-    for _ in range(_TIMED):
-        start = perf_counter()
-        compiled(images)
-        times.append(perf_counter() - start)
-    return min(times) / loop.BATCH
+    return min(repeat(lambda: compiled(images), number=1, repeat=_TIMED)) / loop.BATCH
 
 
 def shifted(part: LabeledImages, pixels: int) -> LabeledImages:
