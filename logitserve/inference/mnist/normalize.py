@@ -9,11 +9,12 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFilter
+from PIL import Image, ImageFilter, ImageOps
 
 from logitserve.inference.image_warnings import ImageWarning, Warn
 from logitserve.inference.mnist import handwriting, segment
 from logitserve.inference.mnist.form import are_normalized, box_side
+from logitserve.inference.mnist.segment import array, pillow
 
 Gray = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]
@@ -85,7 +86,7 @@ def normalize(
     if scene.photograph:
         found = handwriting.find(whole)
         left_out = handwriting.leaves_out(whole, found)
-        whole = np.where(found, whole, 0).astype(np.uint8)
+        whole = whole * found
         ink = _from_near(image, whole, found, scene)
     left, top, right, bottom = _box_of(ink)
     if left == right:
@@ -112,9 +113,8 @@ def _from_near(image: Gray, ink: Gray, found: handwriting.Mask, scene: segment.S
     window = (slice(at.start * scale, at.stop * scale) for at in (down, across))
     near = _shrunk(image[tuple(window)], NEAR_SIDE)
     size = near.shape[1], near.shape[0]
-    mask = Image.fromarray(found[down, across]).resize(size, Image.Resampling.NEAREST)
-    ink = segment.separate(near, scene.within(down, across, size))
-    return np.where(np.asarray(mask), ink, 0).astype(np.uint8)
+    mask = pillow(found[down, across].view(np.uint8)).resize(size, Image.Resampling.NEAREST)
+    return segment.separate(near, scene.within(down, across, size)) * array(mask)
 
 
 def _is_light(digit: Gray, image: Gray) -> bool:
@@ -199,23 +199,20 @@ def _shrunk(image: Gray, most: int = WORKING_SIDE) -> Gray:
     factor = _factor(image, most)
     if factor == 1:
         return image
-    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).reduce(factor))
+    return array(pillow(image).reduce(factor))
 
 
 def _box_of(ink: Gray) -> Box:
     """The smallest box around the ink; all 0 when there is none."""
     present = ink > ink.max() // 8
-    if not present.any():
-        return 0, 0, 0, 0
-    rows, columns = np.flatnonzero(present.any(axis=1)), np.flatnonzero(present.any(axis=0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    return pillow(present.view(np.uint8)).getbbox() or (0, 0, 0, 0)
 
 
 def _scaled(ink: Gray, side: int) -> Gray:
     """Scale ink to `side` on the longer side, with a stroke width as in MNIST."""
     scale = side / max(ink.shape)
     fine = max(1, max(ink.shape) // FINEST)
-    small = np.asarray(Image.fromarray(ink).reduce(fine)) if fine > 1 else ink
+    small = array(pillow(ink).reduce(fine)) if fine > 1 else ink
     stroke = _stroke_width(small) * fine * scale * 20 / side
     wanted = float(np.clip(stroke, *STROKE))
     if abs(wanted - stroke) * FINE >= 1:
@@ -250,10 +247,10 @@ def _reweighted(ink: Gray, change: int) -> Gray:
     """Move the outline of the strokes outward by so many pixels, or inward if negative."""
     if change == 0:
         return ink
-    image = Image.fromarray(np.pad(ink, abs(change)))
+    image = ImageOps.expand(pillow(ink), abs(change))
     size = 2 * abs(change) + 1
     kernel = ImageFilter.MaxFilter(size) if change > 0 else ImageFilter.MinFilter(size)
-    changed = np.asarray(image.filter(kernel))
+    changed = array(image.filter(kernel))
     return changed if changed.max() == ink.max() else ink
 
 
@@ -262,16 +259,14 @@ def _resized(ink: Gray, side: int) -> Gray:
     height, width = ink.shape
     scale = side / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(
-        Image.fromarray(np.ascontiguousarray(ink)).resize(size, Image.Resampling.BICUBIC)
-    )
+    return array(pillow(ink).resize(size, Image.Resampling.BICUBIC))
 
 
 def _stretched(ink: Gray) -> Gray:
     """Full ink to 255."""
     full = segment.quantile(ink[ink >= ink.max() / 2], 0.5)
-    stretched: Gray = np.rint(ink * (255 / full)).clip(0, 255).astype(np.uint8)
-    return stretched
+    stretched = ink * (255 / full)
+    return np.minimum(np.rint(stretched, out=stretched), 255, out=stretched).astype(np.uint8)
 
 
 def _centered(digit: Gray, height: int, width: int) -> Gray:
