@@ -64,7 +64,7 @@ def normalize(
 
     Args:
         luminance: uint8, `[h, w]`, at least 1×1.
-        opacity: uint8, `[h, w]`, 255 is opaque; None when the image has no alpha channel.
+        opacity: uint8, `[h, w]`, 255 is opaque; None when the whole image is.
         height: of the result.
         width: of the result.
         warn: called when ink and paper change sides, transparency goes, or no ink is found.
@@ -73,7 +73,7 @@ def normalize(
         uint8, `[height, width]`, light ink on 0; all 0 when no ink is found.
     """
     image = luminance
-    if not (opacity is None or is_opaque(opacity)):
+    if opacity is not None:
         image = _flattened(luminance, opacity)
         if warn:
             warn(ImageWarning.TRANSPARENCY_FLATTENED)
@@ -162,11 +162,6 @@ def _runs_off(ink: Gray) -> bool:
         return False  # a 1 that runs off one side, or was cut out closely
     least, most = np.linalg.eigvalsh(np.cov(np.nonzero(present)))
     return bool(least < BAR**2 * most)
-
-
-def is_opaque(opacity: Gray) -> bool:
-    """Whether an alpha channel, uint8 `[h, w]`, lets nothing through."""
-    return bool(opacity.min() == 255)
 
 
 def _flattened(luminance: Gray, opacity: Gray) -> Gray:
