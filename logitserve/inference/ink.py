@@ -85,10 +85,9 @@ def _of_strokes(images: Images) -> Floats:
 
 def _euler(full: npt.NDArray[np.bool_]) -> Floats:
     """Pieces less holes, of pixels that touch at corners too (Gray 1971), `[n]`."""
-    quads = np.stack([full[:, :-1, :-1], full[:, :-1, 1:], full[:, 1:, :-1], full[:, 1:, 1:]])
-    inked = quads.sum(axis=0, dtype=np.uint8)
-    diagonal = (inked == 2) & (quads[0] == quads[3])
-    ones, threes, diagonals = (
-        which.sum(axis=(1, 2), dtype=np.float64) for which in (inked == 1, inked == 3, diagonal)
-    )
-    return np.asarray((ones - threes - 2 * diagonals) / 4)
+    ink = full.view(np.int8)
+    pairs = ink[:, :-1] + ink[:, 1:]
+    quads = pairs[:, :, :-1] + pairs[:, :, 1:]
+    diagonal = (quads == 2) & (full[:, :-1, :-1] == full[:, 1:, 1:])
+    curls = (quads == 1).view(np.int8) - (quads == 3) - 2 * diagonal.view(np.int8)
+    return np.asarray(curls.sum(axis=(1, 2), dtype=np.float64) / 4)

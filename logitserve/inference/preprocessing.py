@@ -230,16 +230,17 @@ def _digit(samples: Samples, spec: InputSpec, warn: Warn | None) -> Pixels:
             image = _pillow(samples)
             luminance = np.asarray(image.convert("L"))
             opacity = None if _is_opaque(samples) else np.asarray(image.getchannel("A"))
-    if spec.as_sent and luminance.shape == (spec.height, spec.width):
-        if opacity is None and not are_plain(luminance[np.newaxis])[0]:
-            return luminance
+    is_sent = spec.as_sent and opacity is None and luminance.shape == (spec.height, spec.width)
+    if is_sent and not are_plain(luminance[np.newaxis])[0]:
+        return luminance
     return normalize.normalize(luminance, opacity, height=spec.height, width=spec.width, warn=warn)
 
 
 def _is_opaque(samples: Samples) -> bool:
     """Whether an image with opacity, its last channel, lets nothing through."""
     pixels = np.ascontiguousarray(samples).view(f"<u{samples.shape[2]}")
-    return int(np.bitwise_and.reduce(pixels, axis=None)) >> 8 * (samples.shape[2] - 1) == 255
+    common = int(np.bitwise_and.reduce(pixels, axis=None))
+    return common >> 8 * (samples.shape[2] - 1) == 255
 
 
 def _image(samples: Samples, spec: InputSpec, warn: Warn | None) -> Pixels:

@@ -305,12 +305,11 @@ def _numbers(begins: list[int], ends: list[int], stride: int) -> list[int]:
                 roots[root] = other
                 root = other
             above += 1
-    numbers: list[int] = []
     count = 0
-    for run, earlier in enumerate(roots):
+    for run, earlier in enumerate(roots):  # an earlier one of its piece, which has its number
         if earlier == run:
-            numbers.append(count)
+            roots[run] = count
             count += 1
         else:
-            numbers.append(numbers[earlier])
-    return numbers
+            roots[run] = roots[earlier]
+    return roots

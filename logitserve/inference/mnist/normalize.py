@@ -263,7 +263,7 @@ def _resized(image: Image.Image, side: int) -> Image.Image:
 def _stretched(ink: Gray) -> Gray:
     """Full ink to 255."""
     full = segment.quantile(ink[ink >= ink.max() / 2], 0.5)
-    stretched = ink * (255 / full)
+    stretched: npt.NDArray[np.float64] = ink * (255 / full)
     return np.minimum(np.rint(stretched, out=stretched), 255, out=stretched).astype(np.uint8)
 
 
