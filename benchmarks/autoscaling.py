@@ -18,7 +18,7 @@ from benchmarks.autoscaled_day import CPU, QUEUE, SPIKE, Day, World, simulate
 from benchmarks.hpa import Policy, Spec
 from benchmarks.markdown import Row, percent, table
 from logitserve_service.config.settings import Settings
-from logitserve_service.execution.batcher import MAX_BATCH
+from logitserve_service.execution.job import MAX_BATCH
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

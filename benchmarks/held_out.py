@@ -21,7 +21,7 @@ from benchmarks.markdown import Row, table
 from logitserve.inference import conformal
 from logitserve.inference.card import Conformal, Head
 from logitserve_training.statistics import calibration, intervals, thresholds
-from logitserve_training.statistics.calibration import Calibrator, losses
+from logitserve_training.statistics.calibration import losses
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -66,8 +66,7 @@ def calibrations() -> Iterator[Row]:
     ways: dict[str, Callable[[Floats, Ints], float]] = {
         "raw": lambda *_: 1.0,
         "keep or drop": kept_if_it_helps,
-        "prior, always": calibration.fit_temperature,
-        "here": lambda *held_out: Calibrator.fitted(Head.SOFTMAX, *held_out).temperature,
+        "here": calibration.fit_temperature,
     }
     for right in TEMPERATURES:
         for size in SIZES:

@@ -141,7 +141,9 @@ def _torn(x: Field, y: Field, side: int, g: np.random.Generator) -> Field:
 
 def _hand(x: Field, y: Field, side: int, g: np.random.Generator) -> Field:
     distance = np.hypot(x - g.choice([0.0, 1.0]), y - g.choice([0.0, 1.0]))
-    return 1 - g.uniform(0.2, 0.5) / (1 + np.exp((distance - g.uniform(0.3, 0.6)) / 0.03))
+    strength, reach = g.uniform(0.2, 0.5), g.uniform(0.3, 0.6)
+    shade: Field = 1 - strength / (1 + np.exp((distance - reach) / 0.03))
+    return shade
 
 
 TUNED: Final[dict[str, Kind]] = {

@@ -39,7 +39,8 @@ def _scanner_edge(x: Field, y: Field, side: int, g: np.random.Generator) -> Fiel
 def _glare(x: Field, y: Field, side: int, g: np.random.Generator) -> Field:
     """The flash on glossy paper."""
     at, spread = g.uniform(0.2, 0.8, 2), g.uniform(0.08, 0.25)
-    return 0.6 + 0.4 * np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / (2 * spread**2))
+    light: Field = 0.6 + 0.4 * np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / (2 * spread**2))
+    return light
 
 
 def _moire(x: Field, y: Field, side: int, g: np.random.Generator) -> Field:

@@ -177,13 +177,23 @@ def _json(out: IO[str]) -> Iterator[Write]:
     out.write("[]\n" if separator == "[\n" else "\n]\n")
 
 
-@contextmanager
-def _parquet(out: IO[bytes], origin: Origin | None) -> Iterator[Write]:
+def pyarrow() -> tuple[Any, Any]:
+    """The modules `pyarrow` and `pyarrow.parquet`.
+
+    Raises:
+        ExtraMissingError: they are not installed.
+    """
     try:
         import pyarrow as pa
         from pyarrow import parquet
     except ModuleNotFoundError as error:
         raise ExtraMissingError("parquet", "pyarrow") from error
+    return pa, parquet
+
+
+@contextmanager
+def _parquet(out: IO[bytes], origin: Origin | None) -> Iterator[Write]:
+    pa, parquet = pyarrow()
     schema = pa.schema(
         {
             "file": pa.string(),

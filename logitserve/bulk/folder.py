@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from logitserve.bulk.scorer import Part
-from logitserve.errors import ExtraMissingError, OutputError
+from logitserve.errors import OutputError
+from logitserve.rows import pyarrow
 
 MANIFEST: Final = "_logitserve.json"
 SUCCESS: Final = "_SUCCESS"
@@ -156,11 +157,7 @@ def _short(value: Any) -> str:
 
 
 def _counted(path: Path) -> tuple[int, int]:
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ModuleNotFoundError as error:
-        raise ExtraMissingError("parquet", "pyarrow") from error
+    pa, parquet = pyarrow()
     try:
         errors = parquet.ParquetFile(path).read(columns=["error"])["error"]
     except pa.ArrowException as error:

@@ -13,6 +13,7 @@ from multiprocessing.synchronize import Event
 from logitserve.bulk.scorer import Job, Part, score_unit
 from logitserve.bulk.sources import Unit
 from logitserve.errors import EngineError
+from logitserve.inference.runtime import available_cpus
 
 _job: Job
 _stop: Event
@@ -20,16 +21,17 @@ _stop: Event
 
 
 def score_units(
-    job: Job, units: Sequence[tuple[int, Unit]], *, workers: int
+    job: Job, units: Sequence[tuple[int, Unit]], *, workers: int | None
 ) -> Generator[tuple[int, Part], None, None]:
     """Score numbered units, each in one of several processes; parts come as they are done.
 
-    Each process has a predictor of one thread.
+    Each process has a predictor of one thread; without `workers`, there is one a CPU.
 
     Raises:
         EngineError: a process died.
         SourceError: a source is not found any more.
     """
+    workers = min(workers or available_cpus(), len(units))
     context = multiprocessing.get_context("spawn")  # onnxruntime's threads survive no fork
     stop = context.Event()
     waiting = iter(units)

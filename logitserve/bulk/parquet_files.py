@@ -5,7 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
-from logitserve.errors import ExtraMissingError, SourceError
+from logitserve.errors import SourceError
+from logitserve.rows import pyarrow
 from logitserve.scoring import CHUNK, Picture, unreadable
 
 SUFFIXES: Final = (".parquet",)
@@ -49,7 +50,7 @@ def look_into(
         ExtraMissingError: there is no pyarrow.
         SourceError: it cannot be read, or a column is not there or not of that kind.
     """
-    pa, parquet = _pyarrow()
+    pa, parquet = pyarrow()
     try:
         with parquet.ParquetFile(path) as file:
             metadata, schema = file.metadata, file.schema_arrow
@@ -77,7 +78,7 @@ def pictures(
     Raises:
         SourceError: there is no such file here.
     """
-    pa, parquet = _pyarrow()
+    pa, parquet = pyarrow()
     if not path.exists():
         raise SourceError.not_found(str(path))
     row = first
@@ -100,15 +101,6 @@ def pictures(
         if isinstance(error, OSError) and error.errno is not None:
             raise SourceError(f"{name} cannot be read: {error.strerror}") from error
         yield unreadable(name, f"the Parquet file is damaged from row {row} on: {error}")
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ModuleNotFoundError as error:
-        raise ExtraMissingError("parquet", "pyarrow") from error
-    return pa, parquet
 
 
 def _columns(schema: Any) -> Iterator[tuple[str, Any]]:

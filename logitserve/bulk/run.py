@@ -3,35 +3,16 @@
 import hashlib
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
-from logitserve.bulk import local, ray_tasks
 from logitserve.bulk.folder import Manifest, PartFolder
 from logitserve.bulk.scorer import Job, Part, load
 from logitserve.bulk.sources import Unit
-from logitserve.inference.runtime import available_cpus
 from logitserve.rows import Origin
 
-
-class Engine(StrEnum):
-    """Who scores: processes of this machine, or a Ray cluster."""
-
-    LOCAL = "local"
-    RAY = "ray"
-
-
-@dataclass(frozen=True, slots=True)
-class Workers:
-    """Who scores, and how many."""
-
-    engine: Engine
-    count: int | None
-    """None: as many as there are CPUs."""
-    address: str | None = None
-    """Of a Ray cluster to join."""
+Engine = Callable[[Job, Sequence[tuple[int, Unit]]], Generator[tuple[int, Part], None, None]]
+"""Scores numbered units somewhere; parts come as they are done."""
 
 
 class Tally(NamedTuple):
@@ -46,12 +27,11 @@ def score_into(
     output: Path,
     model: Path,
     units: Sequence[Unit],
-    workers: Workers,
+    engine: Engine,
     *,
     top_k: int | None,
     part_size: int,
     moved: Callable[[Tally], None],
-    notice: Callable[[str], None],
 ) -> Tally:
     """Score units into a folder of parts, in their order; those that are there already stay.
 
@@ -59,11 +39,10 @@ def score_into(
         output: the folder.
         model: the model file.
         units: cut by `part_size`.
-        workers: who scores.
+        engine: what scores.
         top_k: how many probabilities a row has, highest first; None for all.
         part_size: pictures of a unit.
         moved: is told of what was there, and then of each part.
-        notice: is told what a person should know.
 
     Raises:
         ModelFileError: the model cannot be used.
@@ -88,7 +67,7 @@ def score_into(
         moved(tally)
         missing = [(number, unit) for number, unit in enumerate(units) if number not in done]
         if missing:
-            with closing(_parts(workers, Job(content, top_k), missing, notice)) as parts:
+            with closing(engine(Job(content, top_k), missing)) as parts:
                 for number, part in parts:
                     folder.save(number, part)
                     tally = Tally(
@@ -105,17 +84,3 @@ def _digest(units: Sequence[Unit]) -> str:
         for line in unit.listing():
             digest.update(line.encode(errors="surrogateescape") + b"\n")
     return digest.hexdigest()
-
-
-def _parts(
-    workers: Workers,
-    job: Job,
-    units: Sequence[tuple[int, Unit]],
-    notice: Callable[[str], None],
-) -> Generator[tuple[int, Part], None, None]:
-    if workers.engine is Engine.RAY:
-        return ray_tasks.score_units(
-            job, units, address=workers.address, workers=workers.count, notice=notice
-        )
-    processes = min(workers.count or available_cpus(), len(units))
-    return local.score_units(job, units, workers=processes)

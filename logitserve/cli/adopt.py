@@ -1,13 +1,13 @@
 """`logitserve adopt`."""
 
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from logitserve.adoption.terms import PRESETS, Color, Normalization, Terms
+from logitserve.adoption.terms import PRESETS, Normalization, Terms
 from logitserve.cli.options import extra, in_folder, models_option, options_of
 
 if TYPE_CHECKING:
@@ -81,10 +81,6 @@ def command(
     samples: tuple[Path, ...],
     expect: tuple[str, ...],
     preset: str | None,
-    scale: float | None,
-    mean: tuple[float, ...] | None,
-    std: tuple[float, ...] | None,
-    color: Color | None,
     reference: Path | None,
     **terms: Any,
 ) -> None:
@@ -99,12 +95,13 @@ def command(
     with extra("adopt"):
         from logitserve.adoption import adopt
         from logitserve.adoption.labels import given
+    numbers = {one.name: terms.pop(one.name) for one in fields(Normalization)}
     told = Terms(
         name=re.sub(r"[^a-z0-9._-]+", "-", file.stem.lower()).strip("-._")
         if name is None
         else name,
         labels=None if labels is None else given(labels),
-        normalization=_normalization(preset, scale, mean, std, color),
+        normalization=_normalization(preset, numbers),
         **{name: value for name, value in terms.items() if value is not None},
     )
     adopted = adopt.adopt(
@@ -112,7 +109,7 @@ def command(
         told,
         models=models,
         samples=_samples(samples, expect),
-        color=color,
+        color=numbers["color"],
         reference=() if reference is None else in_folder(reference, recursive=True),
     )
     _tell(adopted, models)
@@ -158,24 +155,12 @@ def _samples(paths: tuple[Path, ...], expected: tuple[str, ...]) -> list["Sample
     return samples
 
 
-def _normalization(
-    preset: str | None,
-    scale: float | None,
-    mean: tuple[float, ...] | None,
-    std: tuple[float, ...] | None,
-    color: Color | None,
-) -> Normalization | None:
-    """What was said of the numbers; options beat the preset."""
-    if preset is None and scale is None and mean is None and std is None:
+def _normalization(preset: str | None, numbers: dict[str, Any]) -> Normalization | None:
+    """What was said of the numbers, None if only their color was; options beat the preset."""
+    given = {name: value for name, value in numbers.items() if value is not None}
+    if preset is None and not given.keys() - {"color"}:
         return None
-    base = PRESETS[preset] if preset else Normalization()
-    chosen = replace(
-        base,
-        scale=base.scale if scale is None else scale,
-        mean=mean or base.mean,
-        std=std or base.std,
-        color=color or base.color,
-    )
+    chosen = replace(PRESETS[preset] if preset else Normalization(), **given)
     if not chosen.scale > 0 or not min(chosen.std) > 0:
         raise click.UsageError("--scale and --std must be above 0")
     return chosen

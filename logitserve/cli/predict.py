@@ -2,24 +2,33 @@
 
 import os
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import click
 
-from logitserve.bulk.run import Engine, Tally, Workers, score_into
+from logitserve.bulk import local, ray_tasks
+from logitserve.bulk.run import Tally, score_into
 from logitserve.bulk.sources import PART_SIZE, SHARD_SUFFIXES, STDIN, Unit, units
-from logitserve.cli.options import OneOf, in_folder, model_file, models_option
-from logitserve.errors import ExtraMissingError, OutputError
+from logitserve.cli.options import OneOf, connected, in_folder, model_file, models_option
+from logitserve.errors import OutputError
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.runtime import available_cpus
 from logitserve.rows import Format, Labeled, writer
 from logitserve.scoring import CHUNK, Picture, Row, score, shown
+
+
+class Engine(StrEnum):
+    """Who scores: processes of this machine, or a Ray cluster."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
 
 Scoring = Callable[[Iterable[Picture]], Iterator[Row]]
 
@@ -134,10 +143,12 @@ def command(
     if partitioned:
         file = model_file(models, model)
         assert output is not None  # noqa: S101 - it was checked
-        by = Workers(engine, workers, address)
+        by = partial(local.score_units, workers=workers)
+        if engine is Engine.RAY:
+            by = partial(ray_tasks.score_units, address=address, workers=workers, notice=_say)
         with _parts_progress(len(found)) as moved:
             tally = score_into(
-                output, file, found, by, top_k=top_k, part_size=part_size, moved=moved, notice=_say
+                output, file, found, by, top_k=top_k, part_size=part_size, moved=moved
             )
         total, failed = tally.rows, tally.failed
         _say(f"{total} pictures in {tally.parts} parts in {output}")
@@ -208,22 +219,16 @@ def _here(models: Path, model: str | None, top_k: int | None) -> Iterator[tuple[
 @contextmanager
 def _by_server(url: str, model: str | None, top_k: int | None) -> Iterator[tuple[Labeled, Scoring]]:
     """A model that a server has, and how it scores."""
-    try:
-        from logitserve.client import Client, ClientError
+    name, _, version = (model or "").partition("/")
+    with connected(url) as client:
         from logitserve.client import scoring as remote
         from logitserve.client.steps import Asked
-    except ModuleNotFoundError as error:
-        raise ExtraMissingError("client", "httpx") from error
-    name, _, version = (model or "").partition("/")
-    try:
-        with Client(url) as client:
-            if not name:
-                name = next(each.name for each in client.models() if each.is_default)
-            card = client.model(name, version or None)
-            asked = Asked(model=name, version=version or None, top_k=top_k)
-            yield card, lambda pictures: remote.score(client, pictures, asked)
-    except ClientError as error:
-        raise click.ClickException(f"{url}: {error}") from error
+
+        if not name:
+            name = next(each.name for each in client.models() if each.is_default)
+        card = client.model(name, version or None)
+        asked = Asked(model=name, version=version or None, top_k=top_k)
+        yield card, lambda pictures: remote.score(client, pictures, asked)
 
 
 def _score_as_one(
@@ -277,48 +282,28 @@ def _opened(output: Path | None) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _progress(total: int | None, *, is_moving: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error if that is a terminal and no rows are moving by on it already.
+    """A bar, unless rows are moving by on the terminal already.
 
     How many pictures tar files have, only their end tells; then there is a number beside the bar.
     """
     unknown: Iterable[None] | None = chain() if total is None else None
-    with click.progressbar(
-        unknown,
-        length=total,
-        label="scoring",
-        file=sys.stderr,
-        hidden=not (is_moving and sys.stderr.isatty()),
-        show_pos=True,
-    ) as bar:
+    with _bar(iterable=unknown, length=total, is_shown=is_moving) as bar:
         yield bar.update
 
 
 @contextmanager
 def _parts_progress(total: int) -> Iterator[Callable[[Tally], None]]:
-    """A bar of parts on standard error if that is a terminal, with the pictures and their rate."""
-    began: tuple[float, Tally] | None = None
+    """A bar of parts, with the number of pictures."""
+    with _bar(length=total, item_show_func=lambda one: one and f"{one.rows} pictures") as bar:
+        yield lambda tally: bar.update(tally.parts - bar.pos, tally)
 
-    def speed(now: Tally | None) -> str:
-        if now is None or began is None:
-            return ""
-        seconds = max(time.monotonic() - began[0], 1e-9)
-        return f"{now.rows} pictures, {(now.rows - began[1].rows) / seconds:.0f}/s"
 
-    with click.progressbar(
-        length=total,
-        label="scoring",
-        file=sys.stderr,
-        hidden=not sys.stderr.isatty(),
-        show_pos=True,
-        item_show_func=speed,
-    ) as bar:
-
-        def moved(tally: Tally) -> None:
-            nonlocal began
-            began = began or (time.monotonic(), tally)
-            bar.update(tally.parts - bar.pos, tally)
-
-        yield moved
+def _bar(*, is_shown: bool = True, **options: Any) -> Any:
+    """A bar on standard error, if that is a terminal."""
+    hidden = not (is_shown and sys.stderr.isatty())
+    return click.progressbar(
+        label="scoring", file=sys.stderr, hidden=hidden, show_pos=True, **options
+    )
 
 
 def _say(text: str) -> None:

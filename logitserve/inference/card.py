@@ -182,11 +182,6 @@ class Calibration(CardPart):
     before: Scores
     after: Scores = Field(description="with the card's `temperature` or `scaling`")
 
-    @property
-    def is_left_out(self) -> bool:
-        """Whether held-out pictures said that calibration would not help."""
-        return self.before == self.after
-
 
 COVERAGES: Final = (
     *(step / 100 for step in range(50, 99)),

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,8 @@ from logitserve.inference.predictor import Predictions, Predictor
 BUDGET_MS, MAX_BUDGET_MS = 200, 10_000
 CHECKS: Final = 2
 """Passes that tell whether a map is right."""
+BATCH_PIXELS: Final = 8192
+"""Of the images in a batch, at most: 10 of 28×28 pixels, or one photograph."""
 
 Result = TypeVar("Result")
 
@@ -99,23 +101,33 @@ class _Evidence:
 
 
 class _Budget:
-    """Time, in passes as long as the last one was."""
+    """Time, in passes of one image as long as the last ones were."""
 
     def __init__(self, milliseconds: int, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._end = clock() + milliseconds / 1000
         self._seconds = 0.0
 
-    def timed(self, run: Callable[[], Result]) -> Result:
-        """One pass."""
+    def timed(self, run: Callable[[], Result], passes: int = 1) -> Result:
+        """The result of so many passes in one run."""
         begun = self._clock()
         result = run()
-        self._seconds = self._clock() - begun
+        self._seconds = (self._clock() - begun) / passes
         return result
 
-    def has(self, passes: int) -> bool:
-        """Whether so many passes would be over in time."""
-        return self._clock() + passes * self._seconds <= self._end
+    def left(self, most: int) -> int:
+        """How many passes would be over in time: `most` or fewer."""
+        seconds = self._end - self._clock()
+        return int(min(seconds // self._seconds, most)) if self._seconds else most
+
+
+class _Map(NamedTuple):
+    method: Method
+    values: Floats
+    """`[rows, columns]`; NaN where the budget did not last for the cell."""
+    bias: float | None
+    passes: int
+    of: int
 
 
 class Explainer:
@@ -164,48 +176,58 @@ class Explainer:
 
         whole = float(evidence.log_odds(logits)[0])
         covers = Occlusion(image, self._card.input.fit, log_odds, whole)
-        masks = patches(*image.shape[:2])
-        maps, bias, passes, of = None, None, 1, 1
-        if method is Method.CAM or (method is Method.AUTO and not budget.has(len(masks) + CHECKS)):
-            maps = None if self._maps is None else self._maps.logits(image[np.newaxis])
-        if maps is not None:
-            method, values, bias = Method.CAM, evidence.of(maps[0]), float(evidence.of(maps[1]))
-        elif method is Method.CAM:
-            raise ExplanationError(
-                f"model {self._card.name!r} has no class activation maps, since its logits are not "
-                "a linear layer over the means of feature maps; use method 'occlusion'"
-            )
-        else:
-            method, of = Method.OCCLUSION, len(masks)
-            drops = self._drops(covers, masks, budget)
-            passes = len(drops)
-            values = mean_drops(drops, masks[:passes])
+        found = self._map(image, method, evidence, covers, budget)
         drop = None
-        if passes and budget.has(1):
-            top, random = covers.check(values)
+        if found.passes and budget.left(1):
+            top, random = covers.check(found.values)
             drop = Drop(top=top, random=random)
         rows = [
-            [None if np.isnan(cell) else round(cell, 5) for cell in row] for row in values.tolist()
+            [None if np.isnan(cell) else round(cell, 5) for cell in row]
+            for row in found.values.tolist()
         ]
         return Explanation(
             label=label,
             against=against,
-            method=method,
+            method=found.method,
             map=rows,
-            unit=UNITS[method],
-            bias=bias,
+            unit=UNITS[found.method],
+            bias=found.bias,
             fill=covers.fill,
-            passes=passes,
-            of=of,
-            complete=passes == of,
+            passes=found.passes,
+            of=found.of,
+            complete=found.passes == found.of,
             drop=drop,
         )
+
+    def _map(
+        self, image: Pixels, method: Method, evidence: _Evidence, covers: Occlusion, budget: _Budget
+    ) -> _Map:
+        masks = patches(*image.shape[:2])
+        needed = len(masks) + CHECKS
+        is_short = method is Method.AUTO and budget.left(needed) < needed
+        maps = None
+        if self._maps is not None and (method is Method.CAM or is_short):
+            maps = self._maps.logits(image[np.newaxis])
+        if maps is not None:
+            return _Map(Method.CAM, evidence.of(maps[0]), float(evidence.of(maps[1])), 1, 1)
+        if method is Method.CAM:
+            raise ExplanationError(
+                f"model {self._card.name!r} has no class activation maps, since its logits are not "
+                "a linear layer over the means of feature maps; use method 'occlusion'"
+            )
+        drops = self._drops(covers, masks, budget)
+        values = mean_drops(drops, masks[: len(drops)])
+        return _Map(Method.OCCLUSION, values, None, len(drops), len(masks))
 
     def _drops(self, covers: Occlusion, masks: Masks, budget: _Budget) -> Floats:
         """Those of as many masks as the budget lasts for."""
         drops: list[float] = []
-        step = self._card.batch or 1
-        while len(drops) < len(masks) and budget.has(1 + CHECKS):
-            part = masks[len(drops) :][:step]
-            drops += budget.timed(partial(covers.drops, part)).tolist()
+        # Interpreted code between the runs is what predictions wait for; small images share a run.
+        most = self._card.batch or max(1, BATCH_PIXELS // covers.pixels)
+        while len(drops) < len(masks):
+            count = min(most, budget.left(most + CHECKS) - CHECKS)
+            if count < 1:
+                break
+            part = masks[len(drops) :][:count]
+            drops += budget.timed(partial(covers.drops, part), len(part)).tolist()
         return np.array(drops)

@@ -4,6 +4,7 @@ After Zeiler and Fergus 2014 (arXiv:1311.2901). The patches overlap, which makes
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import product
 from typing import Final
 
@@ -43,6 +44,7 @@ class Occlusion:
             whole: log-odds of the image itself.
         """
         self.fill = "paper" if fit is Fit.DIGIT else "blur"
+        self.pixels = image.shape[0] * image.shape[1]
         self._image = image
         self._filling = np.zeros_like(image) if fit is Fit.DIGIT else _blurred(image)
         self._log_odds = log_odds
@@ -67,19 +69,17 @@ class Occlusion:
         count = max(1, round(SHARE * values.size))
         top = np.argsort(-np.nan_to_num(values, nan=-np.inf), axis=None, kind="stable")
         drawn = np.random.default_rng(0).permutation(values.size)
-        top_drop, random_drop = (
-            float(
-                self.drops(
-                    np.isin(np.arange(values.size), cells[:count]).reshape(1, *values.shape)
-                )[0]
-            )
-            for cells in (top, drawn)
-        )
-        return top_drop, random_drop
+        covered = [np.isin(np.arange(values.size), cells[:count]) for cells in (top, drawn)]
+        of_top, of_drawn = (self.drops(mask.reshape(1, *values.shape))[0] for mask in covered)
+        return float(of_top), float(of_drawn)
 
 
+@lru_cache(4)
 def patches(height: int, width: int) -> Masks:
-    """Every patch of an image. The first ones cover it all, from the middle outwards."""
+    """Every patch of an image. The first ones cover it all, from the middle outwards.
+
+    The array is read-only.
+    """
     shape = min(CELLS, height), min(CELLS, width)
     last = [max(cells - PATCH, 0) for cells in shape]
     coarse = [{*range(0, end, PATCH), end} for end in last]
@@ -92,6 +92,7 @@ def patches(height: int, width: int) -> Masks:
     masks = np.zeros((len(corners), *shape), np.bool_)
     for mask, (row, column) in zip(masks, corners, strict=True):
         mask[row : row + PATCH, column : column + PATCH] = True
+    masks.flags.writeable = False
     return masks
 
 

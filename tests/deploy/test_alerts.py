@@ -1,62 +1,41 @@
 """Each alert fires for its cause, stays as long as that does, and ends with it.
 
-A real Prometheus asks a real service. Each duration of the shipped rules is divided by 60, so that
-`for: 2m` is two seconds and `[10m]` ten; thresholds and floors stay.
+`tests/deploy/drills.py` says how; `test_alerts_of_models.py` has those of drift, quality and store.
 """
 
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import numpy as np
-import psutil
 import pytest
 
 from tests import tiny_models
+from tests.deploy.drills import (
+    LONGEST_RANGE,
+    SPEED,
+    Bench,
+    Cause,
+    assert_ends,
+    assert_fires,
+    repeated,
+)
 from tests.deploy.free_ports import free_ports
-from tests.deploy.scraping import Prometheus, scraping
+from tests.deploy.scraping import scraping
 from tests.deploy.waiting import wait_until
-from tests.e2e.process import Server, running
+from tests.e2e.process import running
 from tests.e2e.sockets import connect, read_all
-from tests.tiny_models import png, random_picture
+from tests.tiny_models import png
 
 pytestmark = pytest.mark.drill
 
 ROOT = Path(__file__).parents[2]
 SEVEN = (ROOT / "docs/seven.png").read_bytes()
-SPEED = 60
-LONGEST_RANGE = 12
-"""Seconds: more than that of an alert, which is 10 minutes."""
 MAX_QUEUE = 4
-
-
-class Bench:
-    """A service, its folder of models, and the Prometheus that asks it."""
-
-    def __init__(self, server: Server, models: Path, prometheus: Prometheus) -> None:
-        self.server, self.models, self.prometheus = server, models, prometheus
-
-    def workers(self) -> list[psutil.Process]:
-        return psutil.Process(self.server.process.pid).children()
-
-    def firing(self, alert: str, seconds: int = 1) -> bool:
-        """Whether it has fired without a pause, for so many seconds."""
-        query = f'count_over_time(ALERTS{{alertname="{alert}",alertstate="firing"}}[{seconds}s])'
-        return max(self.prometheus.values(query), default=0) >= 2 * seconds - 1
-
-    def metric(self, name: str) -> float:
-        (value,) = self.prometheus.values(f"logitserve_{name}")
-        return value
-
-    def ask(self, images: int = 1) -> int:
-        files = [("file", png(random_picture(seed))) for seed in range(images)]
-        url = f"{self.server.url}/models/tiny/predict"
-        return httpx.post(url, files=files, timeout=20).status_code
 
 
 @pytest.fixture(scope="module")
@@ -74,29 +53,6 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         with running(*options, *limits) as server:
             wait_until(lambda: not prometheus.values(down), what="Down ends")
             yield Bench(server, folder / "models", prometheus)
-
-
-Cause = Callable[[Bench], object]
-
-
-@contextmanager
-def repeated(cause: Cause, bench: Bench, *, threads: int = 4) -> Iterator[None]:
-    """What causes an alert again and again, until the block ends."""
-    ended = threading.Event()
-
-    def repeat() -> None:
-        while not ended.is_set():
-            cause(bench)
-
-    started = [threading.Thread(target=repeat) for _ in range(threads)]
-    for thread in started:
-        thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        for thread in started:
-            thread.join()
 
 
 def miss_the_deadline(bench: Bench) -> None:
@@ -124,15 +80,6 @@ def test_requests_that_fail(bench: Bench, alert: str, cause: Cause) -> None:
     with repeated(cause, bench):
         assert_fires(bench, alert, 3)
     assert_ends(bench, alert)
-
-
-def assert_fires(bench: Bench, alert: str, seconds: int) -> None:
-    wait_until(lambda: bench.firing(alert, seconds), what=f"{alert} fires", seconds=60)
-
-
-def assert_ends(bench: Bench, alert: str) -> None:
-    firing = f'ALERTS{{alertname="{alert}",alertstate="firing"}}'
-    wait_until(lambda: not bench.prometheus.values(firing), what=f"{alert} ends", seconds=60)
 
 
 def test_a_version_that_is_refused(bench: Bench) -> None:

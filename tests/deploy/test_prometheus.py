@@ -54,6 +54,12 @@ def test_every_alert_says_what_to_do_and_is_in_the_runbook() -> None:
         assert rule["labels"]["severity"] in {"critical", "warning", "info"}, rule
 
 
+def test_every_alert_is_drilled() -> None:
+    drills = "".join(file.read_text() for file in Path(__file__).parent.glob("test_alerts*.py"))
+    (group,) = groups_of("alerts.yml")
+    assert [rule["alert"] for rule in group["rules"] if rule["alert"] not in drills] == []
+
+
 def test_kubernetes_gets_the_same_rules_and_the_same_dashboard(tmp_path: Path) -> None:
     """By prometheus-operator's PrometheusRule, and a ConfigMap that Grafana's sidecar takes."""
     done = subprocess.run([ROOT / "scripts/monitoring-manifests"], capture_output=True, check=True)

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 import numpy as np
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from logitserve_training.drawings import _STROKES
+from logitserve_training.drawings import _STROKES, SHEET, draw
+from tests.tiny_models import encode
 
 QUIET = (
     "--no-sandbox",
@@ -31,6 +32,11 @@ def chromium() -> str:
     found = os.environ.get("CHROMIUM") or shutil.which("chromium")
     assert found, "chromium is missing: run `make programs`, or name one in CHROMIUM"
     return found
+
+
+def on_paper(digit: int) -> bytes:
+    """A picture file of a digit, dark on light."""
+    return encode(draw(digit, seed=1, paper=SHEET), "PNG")
 
 
 @contextmanager

@@ -13,12 +13,14 @@ import numpy.typing as npt
 import onnxruntime
 import pytest
 from click.testing import CliRunner
+from playwright.sync_api import Browser
 
 from logitserve.cli.main import main
 from logitserve.inference import conformal
 from logitserve.inference.card import Energy, Fit, Head, InputSpec, LabelScaling
 from logitserve.inference.repository import MODEL_FILE
 from tests import tiny_models
+from tests.e2e.browser import launched
 from tests.e2e.collector import Collector, collecting
 from tests.e2e.process import Server, running
 from tests.e2e.profiles import ADMIN_KEY, NEW_KEY, OLD_KEY, PROFILES, ROOT
@@ -119,6 +121,12 @@ def profile(
             options, environment = PROFILES[name](str(models[0]), collector.url)
             return stack.enter_context(running(*options, environment=environment))
 
+        yield started
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with launched() as started:
         yield started
 
 

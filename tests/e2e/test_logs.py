@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
+import pytest
 
-from tests.e2e.metrics import wait_until
+from tests.e2e.metrics import total, wait_until
 from tests.e2e.process import Server
 from tests.e2e.sockets import connect
 from tests.tiny_models import png, random_picture
@@ -44,6 +45,25 @@ def test_a_line_an_answer(server: Server) -> None:
     assert 0 < line["seconds"] < 60
     assert line["pid"] > 1
     assert "top_k" not in "".join(server.log)
+
+
+@pytest.mark.parametrize("path", ["/explain", "/models/digits/explain", "/models/digits/preview"])
+def test_the_model_that_a_document_is_about_is_recorded(server: Server, path: str) -> None:
+    """Also where the request names none."""
+    route = path.replace("digits", "{name}")
+
+    def answered() -> float:
+        of = {"model": "digits", "route": route, "status": "200"}
+        return total(server.url, "requests_total", headers=None, **of)
+
+    before = answered()
+    response = server.client.post(
+        path, content=png(random_picture(0)), headers={**PNG, "x-request-id": f"about{path}"}
+    )
+    assert response.status_code == 200, response.text
+    line = logged(server, lambda record: record.get("request_id") == f"about{path}")
+    assert (line["model"], line["version"], line["route"]) == ("digits", "2", route)
+    assert answered() == before + 1
 
 
 def test_probes_leave_no_line(server: Server) -> None:

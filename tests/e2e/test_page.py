@@ -12,9 +12,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Route, expect
 
 from logitserve.inference.card import Fit, Head, InputSpec
-from logitserve_training.drawings import SHEET, draw
 from tests import tiny_models
-from tests.e2e.browser import Visit, launched
+from tests.e2e.browser import Visit, on_paper
 from tests.e2e.process import Server, running
 from tests.tiny_models import encode
 
@@ -50,12 +49,6 @@ def server(models: Path) -> Iterator[Server]:
         yield started
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched() as started:
-        yield started
-
-
 @pytest.fixture
 def opened(browser: Browser, server: Server) -> Iterator[Opener]:
     """Opens the page; in the end nothing must have been asked of others, and nothing gone wrong."""
@@ -78,10 +71,6 @@ def opened(browser: Browser, server: Server) -> Iterator[Opener]:
 @pytest.fixture
 def visit(opened: Opener) -> Visit:
     return opened()
-
-
-def on_paper(digit: int) -> bytes:
-    return encode(draw(digit, seed=1, paper=SHEET), "PNG")
 
 
 def test_drawn_digits_are_recognized_and_cleared(visit: Visit) -> None:

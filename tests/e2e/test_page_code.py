@@ -13,7 +13,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from logitserve_training.drawings import SHEET, draw
-from tests.e2e.browser import Visit, launched
+from tests.e2e.browser import Visit, on_paper
 from tests.e2e.process import Server, running
 from tests.tiny_models import encode
 
@@ -25,12 +25,6 @@ NAME = 'a "five"; it\'s, so.png'
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     with running("--models", str(ROOT / "models")) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched() as started:
         yield started
 
 
@@ -48,10 +42,6 @@ def visit(page: Page, server: Server) -> Iterator[Visit]:
     assert found.complaints == []
 
 
-def five() -> bytes:
-    return encode(draw(5, seed=1, paper=SHEET), "PNG")
-
-
 def code(visit: Visit, language: str) -> str:
     visit.page.locator("#language").select_option(language)
     return visit.page.locator("#snippet").inner_text()
@@ -60,14 +50,14 @@ def code(visit: Visit, language: str) -> str:
 @pytest.fixture
 def given(visit: Visit) -> Visit:
     """A page that has answered about a file with a name that shells and curl stumble over."""
-    visit.give("drop", five(), NAME)
+    visit.give("drop", on_paper(5), NAME)
     visit.expect_label("5")
     visit.page.locator("#code summary").click()
     return visit
 
 
 def test_curl_as_shown_asks_the_same(given: Visit, tmp_path: Path) -> None:
-    (tmp_path / NAME).write_bytes(five())
+    (tmp_path / NAME).write_bytes(on_paper(5))
     command = shlex.split(code(given, "curl"))
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     given.page.locator("#answer summary").click()
@@ -77,7 +67,7 @@ def test_curl_as_shown_asks_the_same(given: Visit, tmp_path: Path) -> None:
 
 
 def test_python_as_shown_asks_the_same(given: Visit, tmp_path: Path) -> None:
-    (tmp_path / NAME).write_bytes(five())
+    (tmp_path / NAME).write_bytes(on_paper(5))
     script = [sys.executable, "-c", code(given, "Python")]
     done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("5 0.9")
@@ -88,7 +78,7 @@ def test_javascript_as_shown_asks_the_same(given: Visit) -> None:
     label = given.page.evaluate(
         f"async (bytes) => {{ const file = new File([new Uint8Array(bytes)], 'x');"
         f"{script}; return predictions[0].label; }}",
-        list(five()),
+        list(on_paper(5)),
     )
     assert label == "5"
 
@@ -121,7 +111,7 @@ def test_code_is_copied_or_at_least_selected(given: Visit) -> None:
 def test_the_picture_is_saved_as_it_was_sent(given: Visit) -> None:
     with given.page.expect_download() as download:
         given.page.locator("#save").click()
-    assert download.value.path().read_bytes() == five()
+    assert download.value.path().read_bytes() == on_paper(5)
 
 
 def test_answers_of_before_stay_to_be_compared_with(visit: Visit) -> None:

@@ -9,12 +9,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from logitserve_training.drawings import SHEET, draw
-from tests.e2e.browser import Visit, launched
+from tests.e2e.browser import Visit, on_paper
 from tests.e2e.metrics import wait_until
 from tests.e2e.process import Server, running
 from tests.e2e.test_page_code import AXE, ROOT
-from tests.tiny_models import encode
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +26,6 @@ def server(store: Path) -> Iterator[Server]:
         yield started
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched() as started:
-        yield started
-
-
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     made = browser.new_page()
@@ -44,7 +36,7 @@ def page(browser: Browser) -> Iterator[Page]:
 @pytest.fixture
 def visit(page: Page, server: Server) -> Visit:
     found = Visit(page, server.url)
-    found.give("drop", encode(draw(5, seed=1, paper=SHEET), "PNG"))
+    found.give("drop", on_paper(5))
     found.expect_label("5")
     return found
 
@@ -114,6 +106,6 @@ def test_axe_finds_nothing_serious(visit: Visit, scheme: str) -> None:
 def test_without_receipts_it_does_not_ask(page: Page) -> None:
     with running("--models", str(ROOT / "models")) as plain:
         found = Visit(page, plain.url)
-        found.give("drop", encode(draw(5, seed=1, paper=SHEET), "PNG"))
+        found.give("drop", on_paper(5))
         found.expect_label("5")
         expect(page.locator("#feedback")).to_be_hidden()

@@ -5,18 +5,11 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.browser import launched
 from tests.e2e.process import Server
 from tests.e2e.profiles import NEW_KEY
 from tests.tiny_models import png, random_picture
 
 SIZES = [(1280, 900), (390, 844)]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched() as started:
-        yield started
 
 
 @pytest.fixture(params=SIZES)

@@ -1,8 +1,10 @@
 import io
 import signal
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,14 +40,9 @@ def fitted_network(
         logits=10 + bool(recipe.strangers),
         statistics=PixelStatistics.of(dataset.train.images),
     )
-    epochs = fit(
-        network,
-        train=dataset.train,
-        validation=dataset.validation,
-        recipe=recipe,
-        options=options,
-        reporter=Reporter(Console(file=log or io.StringIO(), width=200)),
-    )
+    reporter = Reporter(Console(file=log or io.StringIO(), width=200))
+    with tempfile.TemporaryDirectory() as folder:
+        epochs = fit(network, dataset, recipe, options, reporter, checkpoint=Path(folder))
     return network, epochs
 
 
@@ -99,7 +96,7 @@ def test_the_last_pictures_are_seen_as_they_are(
     for until, seen_black in ((1.0, [True] * 4), (0.5, [True, True, False, False])):
         varying = replace(recipe, augmentation=replace(recipe.augmentation, until=until))
         options = replace(OPTIONS, epochs=4, batch_size=len(dataset.train))
-        batches = batches_of(dataset.train, None, varying, options).take(4)
+        batches = batches_of(dataset, varying, options).take(4)
         assert [not images.numpy().any() for images, _ in batches] == seen_black
 
 
@@ -109,7 +106,7 @@ def test_half_is_disturbed_and_strangers_follow(dataset: Dataset, recipe: Recipe
     strange = np.full((3, 28, 28, 1), 7, np.uint8)
 
     def first(recipe: Recipe, strange: Any = None) -> list[Any]:
-        batches = batches_of(dataset.train, None, recipe, OPTIONS, strange=strange)
+        batches = batches_of(dataset, recipe, OPTIONS, strange=strange)
         return [each.numpy() for pair in batches.take(2) for each in pair]
 
     for (seen, classes), (images, targets) in zip(

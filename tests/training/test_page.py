@@ -102,19 +102,6 @@ def test_a_page_needs_nothing_else(tmp_path: Path, head: Head) -> None:
     assert "<zero>" not in text
 
 
-def test_a_page_says_that_calibration_was_left_out(tmp_path: Path) -> None:
-    card, evaluation, found = measured(tmp_path, Head.SOFTMAX)
-    assert card.calibration is not None
-    raw = card.calibration.model_copy(update={"after": card.calibration.before})
-    for calibration, says in ((card.calibration, "was fitted on 60"), (raw, "would not gain by")):
-        card = card.model_copy(update={"calibration": calibration})
-        text = page.render(card, evaluation, found, learning=None, confusion=None)
-        assert says in text
-        assert ("calibrated=false" in text) == (calibration is not raw)
-        assert ("test, calibrated" in text) == (calibration is not raw)
-        assert ("calibrated, ECE" in text) == (calibration is not raw)
-
-
 def rows_of(page: str, section: str) -> list[list[str]]:
     """The cells of all rows of the tables below a heading."""
     below = page.split(f"<h2>{section}</h2>")[1].split("</section>", maxsplit=1)[0]

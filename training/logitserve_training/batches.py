@@ -1,7 +1,7 @@
 """What a training is fed: a stream of batches, varied and disturbed, the same for the same seed."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
@@ -10,14 +10,13 @@ import numpy as np
 from logitserve.inference.card import Head
 from logitserve_training.augment import vary
 from logitserve_training.backend import tf
-from logitserve_training.datasets.dataset import Classes, Images, LabeledImages
+from logitserve_training.datasets.dataset import Classes, Dataset, Images
 from logitserve_training.disturb import disturb
 from logitserve_training.recipes import Augmentation, Options, Recipe
 
 
 def batches_of(
-    train: LabeledImages,
-    fresh: Callable[[int], LabeledImages] | None,
+    dataset: Dataset,
     recipe: Recipe,
     options: Options,
     *,
@@ -25,6 +24,7 @@ def batches_of(
     strange: Images | None = None,
 ) -> Any:
     """An endless stream of shuffled batches, the same for the same seed, after `done` epochs."""
+    train, fresh = dataset.train, dataset.fresh
     steps = math.ceil(len(train) / options.batch_size)
     targets = targets_of(train.classes, recipe.head)
     if fresh is None:

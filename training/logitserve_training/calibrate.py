@@ -11,7 +11,7 @@ import numpy as np
 from logitserve.inference import conformal, heads, ink
 from logitserve.inference.card import Calibration, Energy, Fit, Head, ModelCard, Novelty, Scores
 from logitserve.inference.predictor import Predictions
-from logitserve_training.datasets.dataset import Groups, Images
+from logitserve_training.datasets.dataset import Images
 from logitserve_training.evaluate import Evaluation
 from logitserve_training.statistics import thresholds
 from logitserve_training.statistics.calibration import (
@@ -33,7 +33,6 @@ def calibrate(
     truth: Truth,
     images: Images,
     *,
-    groups: Groups | None = None,
     novelty: Floats | None = None,
 ) -> ModelCard:
     """Complete a card by what held-out pictures say; what it says of calibration is replaced.
@@ -43,18 +42,17 @@ def calibrate(
         logits: raw, of pictures that the weights were not fitted to.
         truth: of the same pictures.
         images: prepared pictures of the training.
-        groups: of the same pictures as the logits.
         novelty: `[n]`, likewise, where the network gives it.
 
     Returns:
-        the card with `temperature` or `scaling` where that helps, `calibration`,
+        the card with `temperature` or `scaling`, `calibration`,
         `thresholds` where it is a sigmoid head, and for the heads that have them `conformal`, and
         `novelty` or `energy` and `ink`.
 
     Raises:
         CalibrationError: the fit has failed.
     """
-    chosen = Calibrator.fitted(card.head, logits, truth, groups)
+    chosen = Calibrator.fitted(card.head, logits, truth)
     probabilities = heads.probabilities(card.head, chosen(logits))
     changes: dict[str, Any] = {
         "temperature": chosen.temperature,

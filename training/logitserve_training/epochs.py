@@ -2,6 +2,7 @@
 
 import json
 import math
+import statistics
 import time
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -33,66 +34,50 @@ class Epoch:
     seconds: float
 
 
-class EpochLog:
+class EpochLog(keras.callbacks.Callback):  # type: ignore[misc] # Keras is not typed
     """Keeps each epoch's figures and writes a line about it."""
 
-    def __init__(self, reporter: Reporter, total: int, checkpoint: Path | None) -> None:
-        self._file = None if checkpoint is None else checkpoint / EPOCHS_FILE
-        self.epochs: list[Epoch] = []
+    def __init__(self, reporter: Reporter, total: int, checkpoint: Path) -> None:
+        super().__init__()
+        self._reporter, self._total, self._file = reporter, total, checkpoint / EPOCHS_FILE
+        self._begun = time.monotonic()
+        kept = json.loads(self._file.read_text()) if self._file.is_file() else []
+        self.epochs = [Epoch(**epoch) for epoch in kept]
         """Of the network's training; also those before it was interrupted."""
-        if self._file is not None and self._file.is_file():
-            self.epochs = [Epoch(**epoch) for epoch in json.loads(self._file.read_text())]
-        self.callback = keras.callbacks.LambdaCallback(
-            on_epoch_begin=lambda epoch, logs: self._begin(),  # noqa: ARG005 - Keras names them
-            on_epoch_end=self._end,
-            on_train_batch_end=self._step,
-        )
-        self._reporter = reporter
-        self._total = total
-        self._epoch = time.monotonic()
-        self._compiled = time.monotonic()
 
-    def _begin(self) -> None:
-        self._epoch = time.monotonic()
+    def on_epoch_begin(self, *_: Any) -> None:
+        """Note when it begins."""
+        self._begun = time.monotonic()
 
-    def _step(self, batch: int, logs: Any) -> None:  # noqa: ARG002 - Keras names it
-        if batch == 0 and not self.epochs:
-            self._compiled = time.monotonic()  # the first step compiles, and no other does
-
-    def _left(self) -> timedelta:
-        """The time of the epochs to come, without that of compiling."""
-        later = [epoch.seconds for epoch in self.epochs[1:]]
-        each = sum(later) / len(later) if later else time.monotonic() - self._compiled
-        return timedelta(seconds=round(each * (self._total - len(self.epochs))))
-
-    def _end(self, epoch: int, logs: dict[str, float]) -> None:
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Keep its figures, and say how long the others will take."""
         figures = Epoch(
             loss=logs["loss"],
             accuracy=logs["accuracy"],
             # absent when the epoch was ended early by a NaN
             validation_loss=logs.get("val_loss", math.nan),
             validation_accuracy=logs.get("val_accuracy", math.nan),
-            seconds=time.monotonic() - self._epoch,
+            seconds=time.monotonic() - self._begun,
         )
         self.epochs.append(figures)
-        if self._file is not None:
-            self._file.write_text(json.dumps([asdict(epoch) for epoch in self.epochs]))
+        self._file.write_text(json.dumps([asdict(epoch) for epoch in self.epochs]))
+        each = statistics.median(epoch.seconds for epoch in self.epochs)  # the first one compiles
+        left = timedelta(seconds=round(each * (self._total - len(self.epochs))))
         self._reporter.line(
             f"epoch {epoch + 1}/{self._total}: loss {figures.loss:.4f}, "
             f"accuracy {figures.accuracy:.4f}, validation loss {figures.validation_loss:.4f}, "
             f"accuracy {figures.validation_accuracy:.4f}, {figures.seconds:.1f} s, "
-            f"left {self._left()}"
+            f"left {left}"
         )
 
 
 class Best(keras.callbacks.Callback):  # type: ignore[misc] # Keras is not typed
     """Keeps the weights that validation was best with, and stops when better ones stay away."""
 
-    def __init__(self, log: "EpochLog", total: int, checkpoint: Path | None) -> None:
+    def __init__(self, log: EpochLog, total: int, checkpoint: Path) -> None:
         super().__init__()
-        self._log, self._file = log, None if checkpoint is None else checkpoint / _BEST
+        self._log, self._file = log, checkpoint / _BEST
         self._patience = max(_LEAST_PATIENCE, math.ceil(total / 3))
-        self._weights: list[Any] = []
         losses = [epoch.validation_loss for epoch in log.epochs]
         self._least = min(losses, default=math.inf)
         self._total = total
@@ -110,17 +95,12 @@ class Best(keras.callbacks.Callback):  # type: ignore[misc] # Keras is not typed
         epoch = len(self._log.epochs) + 1
         if logs["loss"] < self._least:
             self._least, self.number = logs["loss"], epoch
-            self._weights = self.model.get_weights()
-            if self._file is not None:
-                np.savez(self._file, *self._weights)
+            np.savez(self._file, *self.model.get_weights())
         elif epoch - self.number >= self._patience:
             self.is_stopped = self.model.stop_training = True
 
     def restore(self, reporter: Reporter) -> None:
         """Give the network the best weights, also of before an interruption."""
         reporter.line(f"the weights of epoch {self.number} are taken: the least validation loss")
-        if self._weights:
-            self.model.set_weights(self._weights)
-        elif self._file is not None and self._file.is_file():
-            with np.load(self._file) as kept:
-                self.model.set_weights([kept[f"arr_{i}"] for i in range(len(kept))])
+        with np.load(self._file) as kept:
+            self.model.set_weights([*kept.values()])

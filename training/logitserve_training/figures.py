@@ -57,22 +57,16 @@ def svg(made: Figure) -> Markup:
     return Markup(text)  # noqa: S704 - made here, of numbers and of text that Matplotlib escapes
 
 
-def reliability_diagram(
-    raw: Reliability, calibrated: Reliability, *, of: str = "", is_left_out: bool = False
-) -> Figure:
+def reliability_diagram(raw: Reliability, calibrated: Reliability, *, of: str = "") -> Figure:
     """How often what was stated came true, above how many pictures stated so.
 
-    `of` is the label that probabilities are stated of, empty for each picture's own; where
-    calibration `is_left_out`, both are the same.
+    `of` is the label that probabilities are stated of, empty for each picture's own.
     """
     made = empty("Stated probability against what came true, on the test part", (WIDTH, 4.6))
     upper, lower = made.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color=GRID, linewidth=3, label="perfect")
-    if is_left_out:
-        _bins(upper, raw, MAIN_COLOR, f"found, ECE {raw.error:.4f}")
-    else:
-        _bins(upper, raw, GRAY, f"raw, ECE {raw.error:.4f}")
-        _bins(upper, calibrated, MAIN_COLOR, f"calibrated, ECE {calibrated.error:.4f}")
+    _bins(upper, raw, GRAY, f"raw, ECE {raw.error:.4f}")
+    _bins(upper, calibrated, MAIN_COLOR, f"calibrated, ECE {calibrated.error:.4f}")
     upper.set(ylabel="came true", xlim=(0, 1), ylim=(0, 1))
     upper.legend(frameon=False, loc="upper left", fontsize=9)
     edges = np.linspace(0, 1, len(calibrated.counts) + 1)

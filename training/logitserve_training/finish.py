@@ -67,8 +67,7 @@ def finish(
         held_out = HeldOut(said.logits, validation.classes, validation.groups, of_validation)
         novelty = None if card.novelty is None else np.asarray(said.novelty, np.float64)
     prepared = dataset.learned.images
-    logits, truth, groups, _ = held_out
-    card = calibrate(card, logits, truth, prepared, groups=groups, novelty=novelty)
+    card = calibrate(card, held_out.logits, held_out.truth, prepared, novelty=novelty)
     reporter.line(_summary(card))
 
     export.write(proto, card, file)
@@ -148,8 +147,7 @@ def cross_validated(card: ModelCard, held_out: HeldOut, dataset: Dataset) -> Eva
     answers = np.zeros_like(truth) if card.head is Head.SIGMOID else None
     for fold in dataset.folds:
         rest = np.setdiff1d(np.arange(len(truth)), fold)
-        units = None if groups is None else groups[rest]
-        one = calibrate(card, logits[rest], truth[rest], dataset.train.images[rest], groups=units)
+        one = calibrate(card, logits[rest], truth[rest], dataset.train.images[rest])
         found = evaluated(one, Predictions.of(logits[fold], one), dataset.train[fold])
         said.probabilities[fold] = found.predictions.probabilities
         said.argmax[fold] = found.predictions.argmax
@@ -161,11 +159,6 @@ def cross_validated(card: ModelCard, held_out: HeldOut, dataset: Dataset) -> Eva
 def _summary(card: ModelCard) -> str:
     calibration = card.calibration
     assert calibration is not None  # noqa: S101 - `calibrate` has written it
-    if calibration.is_left_out:
-        return (
-            f"not calibrated: new pictures would not gain by it, as {calibration.pictures} "
-            "held-out ones say (tenfold cross-validation)"
-        )
     what = f"temperature {card.temperature:.3f}" if card.scaling is None else "a scaling a label"
     before, after = calibration.before.nll, calibration.after.nll
     found = f"calibrated with {what}: NLL of held-out pictures {before:.5f} to {after:.5f} nats"

@@ -1,7 +1,6 @@
 """Weights fitted to the training part, with the validation part looked at after each epoch."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +10,7 @@ from logitserve.inference.card import Head
 from logitserve_training import losses, made_up
 from logitserve_training.backend import keras, tf
 from logitserve_training.batches import batches_of, pictures_of, targets_of
-from logitserve_training.datasets.dataset import Images, LabeledImages
+from logitserve_training.datasets.dataset import Dataset, Images
 from logitserve_training.epochs import Best, Epoch, EpochLog
 from logitserve_training.errors import DivergedError
 from logitserve_training.interruption import remembered
@@ -31,29 +30,25 @@ _AVERAGED_SHARE: Final = 0.1
 
 def fit(
     network: "keras.Model",
-    *,
-    train: LabeledImages,
-    validation: LabeledImages,
+    dataset: Dataset,
     recipe: Recipe,
     options: Options,
     reporter: Reporter,
-    fresh: Callable[[int], LabeledImages] | None = None,
+    *,
+    checkpoint: Path,
     weights: losses.Weights | None = None,
-    checkpoint: Path | None = None,
     take_best: bool = False,
 ) -> list[Epoch]:
     """Fit the network's weights in place.
 
     Args:
         network: as `networks.build` made it.
-        train: what the weights are fitted to.
-        validation: what is only looked at.
+        dataset: weights are fitted to its train part; its validation part is only looked at.
         recipe: loss, schedule, averaging and augmentation.
         options: the rest.
         reporter: told of each epoch.
-        fresh: pictures of each epoch, as many as `train` has; None takes those of `train`.
-        weights: of the labels in the loss; None counts every picture once.
         checkpoint: folder where each epoch's state is kept until the last, and gone on from.
+        weights: of the labels in the loss; None counts every picture once.
         take_best: take the best epoch of the checkpoint, and train no further.
 
     Returns:
@@ -62,6 +57,7 @@ def fit(
     Raises:
         DivergedError: the loss became NaN or infinite.
     """
+    train, validation = dataset.train, dataset.validation
     steps = math.ceil(len(train) / options.batch_size)
     optimizer = _optimizer(network, recipe, options, steps)
     network.compile(
@@ -84,8 +80,6 @@ def fit(
         best.restore(reporter)
         estimate_statistics(network, train.images)
         return log.epochs
-    if checkpoint is not None:
-        callbacks.append(keras.callbacks.BackupAndRestore(checkpoint / "state"))
     with reporter.steps("fit", steps * (options.epochs - done)) as advance, remembered() as check:
 
         def end_step(batch: int, logs: Any) -> None:  # noqa: ARG001 - Keras names them
@@ -93,7 +87,7 @@ def fit(
             check()
 
         network.fit(
-            batches_of(train, fresh, recipe, options, done=done, strange=strange),
+            batches_of(dataset, recipe, options, done=done, strange=strange),
             shuffle=False,  # the stream already is
             steps_per_epoch=steps,
             epochs=options.epochs,
@@ -101,7 +95,8 @@ def fit(
             validation_batch_size=1000,
             callbacks=[
                 *callbacks,
-                log.callback,
+                keras.callbacks.BackupAndRestore(checkpoint / "state"),
+                log,
                 keras.callbacks.LambdaCallback(on_train_batch_end=end_step),
             ],
             verbose=0,
@@ -111,7 +106,7 @@ def fit(
     if best is not None:
         best.restore(reporter)
     if recipe.disturbed:
-        batches = batches_of(train, fresh, recipe, options, done=options.epochs, strange=strange)
+        batches = batches_of(dataset, recipe, options, done=options.epochs, strange=strange)
         estimate_statistics(
             network, pictures_of(batches, math.ceil(_ESTIMATED / options.batch_size))
         )

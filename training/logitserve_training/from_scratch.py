@@ -108,17 +108,9 @@ def fit_network(
         weights = losses.balancing(recipe.head, dataset.train.classes, logits)
         reporter.line(f"weights in the loss: {', '.join(f'{weight:.2f}' for weight in weights)}")
     epochs = fit(
-        network,
-        train=dataset.train,
-        validation=dataset.validation,
-        recipe=recipe,
-        options=options,
-        reporter=reporter,
-        fresh=dataset.fresh,
-        weights=weights,
-        checkpoint=checkpoint,
-        take_best=take_best,
-    )
+        network, dataset, recipe, options, reporter,
+        checkpoint=checkpoint, weights=weights, take_best=take_best,
+    )  # fmt: skip
     if weights is not None:
         losses.unweigh(network, weights)
     if not recipe.keeps_best:

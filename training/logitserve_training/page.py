@@ -86,12 +86,7 @@ def render(
 
 def _method(card: ModelCard) -> str:
     """Of calibration, in words."""
-    if card.head is Head.SOFTMAX:
-        return "temperature"
-    if card.head is Head.BINARY or card.scaling is None:
-        return "scale and bias of each logit"
-    scaled = sum((one.scale, one.bias) != (1, 0) for one in card.scaling)
-    return f"scale and bias of each logit that gains by it, {scaled} of {len(card.labels)},"
+    return "temperature" if card.head is Head.SOFTMAX else "scale and bias of each logit"
 
 
 def _drawn(card: ModelCard, measured: Measured) -> dict[str, Figure | None]:
@@ -101,7 +96,6 @@ def _drawn(card: ModelCard, measured: Measured) -> dict[str, Figure | None]:
             measured.raw,
             measured.calibrated,
             of=card.labels[1] if card.head is not Head.SIGMOID and len(card.labels) == 2 else "",
-            is_left_out=card.calibration is not None and card.calibration.is_left_out,
         ),
         "latency_plot": figures.latency_plot(measured.latency),
         "coverage_plot": None,
@@ -228,11 +222,9 @@ def _calibration_rows(
     metrics = evaluation.metrics
     if _folds(card) is None:
         yield "validation, raw", card.calibration.before
-        if not card.calibration.is_left_out:
-            yield "validation, calibrated", card.calibration.after
+        yield "validation, calibrated", card.calibration.after
     yield "test, raw", Scores.model_validate(measured.uncalibrated_scores)
-    if not card.calibration.is_left_out:
-        yield "test, calibrated", Scores(**{name: metrics[name] for name in Scores.model_fields})
+    yield "test, calibrated", Scores(**{name: metrics[name] for name in Scores.model_fields})
 
 
 def _folds(card: ModelCard) -> int | None:

@@ -18,8 +18,6 @@ from rich.progress import (
 Advance = Callable[[int], None]
 """Told how many more units are done."""
 
-_PLAIN_LINES = 4
-
 
 class Reporter:
     """Tells the person at the console what is going on."""
@@ -34,33 +32,19 @@ class Reporter:
     @contextmanager
     def steps(self, title: str, total: int) -> Iterator[Advance]:
         """Show the steps of one piece of work; nothing is shown outside a terminal."""
-        with self._bar(title, total, 0, MofNCompleteColumn()) as advance:
+        with self._bar(title, total, MofNCompleteColumn()) as advance:
             yield advance
 
     @contextmanager
-    def bytes(self, title: str, total: int, *, done: int = 0) -> Iterator[Advance]:
-        """Show a transfer in bytes; outside a terminal, a line when it starts and each quarter."""
-        if self._console.is_terminal:
-            with self._bar(title, total, done, DownloadColumn(), TransferSpeedColumn()) as advance:
-                yield advance
-            return
-
-        resumed = f", resumed at {done / total:.0%}" if done else ""
-        self.line(f"{title}: {total / 1e6:.1f} MB{resumed}")
-
-        def advance_plainly(count: int) -> None:
-            nonlocal done
-            shown = done * _PLAIN_LINES // total
-            done += count
-            if done * _PLAIN_LINES // total > shown:
-                self.line(f"{title}: {done / total:.0%}")
-
-        yield advance_plainly
+    def bytes(self, title: str, total: int) -> Iterator[Advance]:
+        """Show a transfer in bytes; outside a terminal, one line when it begins."""
+        if not self._console.is_terminal:
+            self.line(f"{title}: {total / 1e6:.1f} MB")
+        with self._bar(title, total, DownloadColumn(), TransferSpeedColumn()) as advance:
+            yield advance
 
     @contextmanager
-    def _bar(
-        self, title: str, total: int, done: int, *columns: ProgressColumn
-    ) -> Iterator[Advance]:
+    def _bar(self, title: str, total: int, *columns: ProgressColumn) -> Iterator[Advance]:
         with Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -70,5 +54,5 @@ class Reporter:
             transient=True,
             disable=not self._console.is_terminal,
         ) as progress:
-            task = progress.add_task(title, total=total, completed=done)
+            task = progress.add_task(title, total=total)
             yield lambda count: progress.advance(task, count)

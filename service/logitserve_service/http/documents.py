@@ -11,10 +11,11 @@ from logitserve_service.telemetry.exchange import NO_MODEL, OTHER_ROUTE
 
 
 class Answer(NamedTuple):
-    """A response with the documented route and the model of its request."""
+    """A response with the documented route, the model and the version of its request."""
 
     route: str
     model: str
+    version: str
     response: Response
 
 
@@ -57,8 +58,10 @@ class Documents:
                 raise
         response_head = lines(header for header in headers if header[0] != b"content-length")
         route = getattr(scope.get("route"), "path", OTHER_ROUTE)
-        model = scope.get("path_params", {}).get("name", NO_MODEL)
-        return Answer(route, model, Response(status, response_head, b"".join(parts)))
+        model, version = scope.get("path_params", {}).get("name", NO_MODEL), ""
+        if card := scope.get("state", {}).get("card"):  # of the model that the endpoint found
+            model, version = card.name, card.version
+        return Answer(route, model, version, Response(status, response_head, b"".join(parts)))
 
 
 def _is_get(head: RequestHead) -> bool:

@@ -318,7 +318,8 @@ class Ticket:
         self._respond(Response(200, head + server_timing(timing), body))
 
     def _on_document(self, answer: Answer) -> None:
-        self.exchange.route, self.exchange.model = answer.route, answer.model
+        exchange = self.exchange
+        exchange.route, exchange.model, exchange.version = answer[:3]
         if answer.response.status >= HTTPStatus.BAD_REQUEST:
             title = HTTPStatus(answer.response.status).phrase
             self.exchange.problem = title, problems.detail_of(answer.response)

@@ -111,7 +111,9 @@ def find(catalog: Catalog, route: Route) -> LoadedModel:
 
 
 async def _model_of_path(request: Request) -> LoadedModel:
-    return find(request.app.state.catalog, Route("", "", **request.path_params))
+    model = find(request.app.state.catalog, Route("", "", **request.path_params))
+    request.state.card = model.card
+    return model
 
 
 ModelOfPath = Annotated[LoadedModel, Depends(_model_of_path)]

@@ -249,8 +249,8 @@ class Clock:
         inner = explainer.predictor.run
 
         def run(images: Pixels) -> npt.NDArray[np.float32]:
-            self.now += seconds
-            self.passes += 1
+            self.now += seconds * len(images)
+            self.passes += len(images)
             return inner(images)
 
         explainer.predictor.run = run  # type: ignore[method-assign]

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from logitserve.inference.heads import scaled, sigmoid, softmax
-from logitserve_training.numerics.lesson import Floats, Lesson, Table
+from logitserve_training.numerics.lesson import Floats, Lesson
 from logitserve_training.plots import Panel, figure
 
 EXAMPLE: Final = np.array([[5.0, 2.0, -1.0, 3.0]])
@@ -37,21 +37,16 @@ def measure() -> Lesson:
     pairs = np.stack([first.ravel(), second.ravel()], axis=1)
     both = softmax(pairs)
     return Lesson(
-        tables={
-            "example": Table(
-                {"": "", "z": "g", "exp(z)": ".3f", "softmax": ".3f", "hardmax": "g"},
-                [*example, ["sum", None, *steps[1:].sum(axis=1)]],
-            ),
-            "temperatures": Table(
-                {"probability of": ""} | dict.fromkeys(names, ".3g"),
-                [["hardmax", *hardmax(EXAMPLE)[0]], *by_temperature],
-            ),
-            "two": Table(
-                {"logit z": "", "1 − sigmoid(z)": ".6g", "sigmoid(−z)": ".6g"},
-                [[f"{z:g}", 1 - sigmoid(z), sigmoid(-z)] for z in _LOGITS],
-            ),
+        {
+            "example": [*example, ["sum", None, *steps[1:].sum(axis=1)]],
+            "temperatures": [["hardmax", *hardmax(EXAMPLE)[0]], *by_temperature],
+            "two": [[f"{z:g}", 1 - sigmoid(z), sigmoid(-z)] for z in _LOGITS],
+            "tie": softmax(scaled(np.array([[2.0, 2.0, 1.0]]), 0.01))[0],
+            "pairs": len(pairs),
+            "difference": np.abs(both[:, 1] - sigmoid(pairs[:, 1] - pairs[:, 0])).max(),
+            "sum": np.abs(both.sum(axis=1) - 1).max(),
         },
-        figures={
+        {
             "temperature": figure(
                 "Softmax(z / T): from hardmax to uniform",
                 Panel(
@@ -69,12 +64,6 @@ def measure() -> Lesson:
                 ),
             )
         },
-        numbers={
-            "tie": softmax(scaled(np.array([[2.0, 2.0, 1.0]]), 0.01))[0],
-            "pairs": len(pairs),
-            "difference": np.abs(both[:, 1] - sigmoid(pairs[:, 1] - pairs[:, 0])).max(),
-            "sum": np.abs(both.sum(axis=1) - 1).max(),
-        },
     )  # fmt: skip
 
 
@@ -89,5 +78,4 @@ def roundoff() -> Lesson:
     }
     exact = Fraction(2, 10000)
     rows = [[way, value, float(abs(Fraction(value) / exact - 1))] for way, value in ways.items()]
-    columns = {"2/10000": "", "18 digits": ".18f", "relative error": ".1e"}
-    return Lesson(tables={"roundoff": Table(columns, rows)})
+    return Lesson({"roundoff": rows}, {})

@@ -8,7 +8,7 @@ from scipy.stats import entropy
 
 from logitserve.inference.heads import softmax
 from logitserve_training.numerics.activations import EXAMPLE
-from logitserve_training.numerics.lesson import Floats, Lesson, Table
+from logitserve_training.numerics.lesson import Floats, Lesson
 from logitserve_training.plots import Panel, figure
 
 STATED: Final = np.array([0.3, 0.2, 0.1, 0.4])
@@ -34,33 +34,27 @@ def measure() -> Lesson:
         [name, entropy(p), entropy(p, base=2), entropy(p) + entropy(p, STATED), entropy(p, STATED)]
         for name, p in _DISTRIBUTIONS.items()
     ]
-    columns = ("H (nats)", "H (bits)", "cross-entropy with ŷ", "difference (KL)")
     p = np.linspace(0.001, 0.999, 999)
     cost = -(_YES * np.log(p) + (1 - _YES) * np.log(1 - p))
     logit = "logit of the true class, the other nine at 0"
     stated = "stated probability p of yes"
     return Lesson(
-        tables={
-            "true_neuron": Table(
-                {"": "", "y": "g", "ŷ": "g", "log ŷ": ".3f", "−y · log ŷ": ".3f"},
-                [
-                    *([f"neuron {place}", *row] for place, row in enumerate(neurons, start=1)),
-                    ["sum: the loss", None, None, None, neurons[:, -1].sum()],
-                ],
-            ),
-            "likelihood": Table(
-                {"": "", "probability of the true class": ".3f", "loss": ".3f"},
-                [
-                    *([f"picture {i + 1}", OF_TRUTH[i], losses[i]] for i in range(3)),
-                    ["product, and sum", OF_TRUTH.prod(), losses.sum()],
-                    ["geometric mean, and J, the mean", OF_TRUTH.prod() ** (1 / 3), losses.mean()],
-                ],
-            ),
-            "entropies": Table(
-                {"true probabilities": ""} | dict.fromkeys(columns, ".3f"), entropies
-            ),
+        {
+            "true_neuron": [
+                *([f"neuron {place}", *row] for place, row in enumerate(neurons, start=1)),
+                ["sum: the loss", None, None, None, neurons[:, -1].sum()],
+            ],
+            "likelihood": [
+                *([f"picture {i + 1}", OF_TRUTH[i], losses[i]] for i in range(3)),
+                ["product, and sum", OF_TRUTH.prod(), losses.sum()],
+                ["geometric mean, and J, the mean", OF_TRUTH.prod() ** (1 / 3), losses.mean()],
+            ],
+            "entropies": entropies,
+            "product": 0.9**_MANY,
+            "log_likelihood": _MANY * np.log(0.9),
+            "least": entropy([0.7, 0.3]),
         },
-        figures={
+        {
             "likelihood": figure(
                 "The most likely probability is the one of the lowest cost",
                 Panel(
@@ -84,10 +78,6 @@ def measure() -> Lesson:
                     for i, (title, y) in enumerate((("loss", "loss"), ("gradient", "d loss / dz")))
                 ),
             ),
-        },
-        numbers={
-            "likelihood": 0.9**_MANY, "log_likelihood": _MANY * np.log(0.9),
-            "least": entropy([0.7, 0.3]),
         },
     )  # fmt: skip
 

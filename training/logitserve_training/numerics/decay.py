@@ -12,7 +12,7 @@ from logitserve_training.backend import keras
 from logitserve_training.datasets.dataset import Dataset
 from logitserve_training.numerics import loop
 from logitserve_training.numerics.descent import adam, descend
-from logitserve_training.numerics.lesson import Floats, Lesson, Table
+from logitserve_training.numerics.lesson import Floats, Lesson
 from logitserve_training.numerics.loop import Effort
 from logitserve_training.plots import Panel, figure
 
@@ -46,20 +46,21 @@ def measure(dataset: Dataset, effort: Effort) -> Lesson:
         return float(np.abs(one - other).max())
 
     return Lesson(
-        tables={
-            "lone": Table(
-                {"what is left of 1": ""} | {f"noise {noise:g}": ".3f" for noise in NOISES},
-                [[", ".join(pair), *path[-1]] for pair, path in lone.items()],
-            ),
-            "decay": Table(
-                {"accuracy": ""} | {f"λ = {strength:g}": ".1%" for strength in STRENGTHS},
-                [
-                    [", ".join(pair), *(runs[*pair, strength].accuracy for strength in STRENGTHS)]
-                    for pair in both
-                ],
-            ),
+        {
+            "lone": [[", ".join(pair), *path[-1]] for pair, path in lone.items()],
+            "decay": [
+                [", ".join(pair), *(runs[*pair, strength].accuracy for strength in STRENGTHS)]
+                for pair in both
+            ],
+            "alone": {"steps": LONE_STEPS, "rate": LONE_RATE, "strength": LONE_STRENGTH},
+            "left": shrunk(LONE_RATE * LONE_STRENGTH, LONE_STEPS)[-1],
+            "left_twice": shrunk(2 * LONE_RATE * LONE_STRENGTH, LONE_STEPS)[-1],
+            "undecayed": {name: runs[name, DECOUPLED, 0.0].accuracy for name in RATES},
+            "compared": _COMPARED,
+            "sgd_difference": difference(SGD),
+            "adam_difference": difference(ADAM),
         },
-        figures={
+        {
             "stability": figure(
                 "A weight of 1 under w ← w (1 − 2αλ)",
                 Panel(
@@ -83,27 +84,17 @@ def measure(dataset: Dataset, effort: Effort) -> Lesson:
                 ),
             ),
         },
-        numbers={
-            "lone": {"steps": LONE_STEPS, "rate": LONE_RATE, "strength": LONE_STRENGTH},
-            "left": shrunk(LONE_RATE * LONE_STRENGTH, LONE_STEPS)[-1],
-            "left_twice": shrunk(2 * LONE_RATE * LONE_STRENGTH, LONE_STEPS)[-1],
-            "undecayed": {name: runs[name, DECOUPLED, 0.0].accuracy for name in RATES},
-            "compared": _COMPARED,
-            "sgd_difference": difference(SGD),
-            "adam_difference": difference(ADAM),
-        },
     )  # fmt: skip
 
 
 def lone_weights(optimizer: str, way: str) -> Floats:
     """Weights that start at 1 and whose loss is all noise: `[steps + 1, noises]`, means of 256."""
-    shape = (256, len(NOISES))
-    noise = np.random.default_rng(0).normal(0, NOISES, (LONE_STEPS, *shape))
+    noise = np.random.default_rng(0).normal(0, NOISES, (LONE_STEPS, 256, len(NOISES)))
     penalty, decay = (LONE_STRENGTH if way == one else 0.0 for one in (PENALTY, DECOUPLED))
     follow = descend if optimizer == SGD else adam
     path = follow(
         lambda step, weights: noise[step] + penalty * weights,
-        np.ones(shape), LONE_RATE, LONE_STEPS, decay=decay,
+        np.ones_like(noise[0]), LONE_RATE, LONE_STEPS, decay=decay,
     )  # fmt: skip
     return np.asarray(path.mean(axis=1))
 

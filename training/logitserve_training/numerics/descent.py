@@ -10,7 +10,7 @@ import numpy as np
 from logitserve_training.backend import keras
 from logitserve_training.datasets.dataset import Dataset
 from logitserve_training.numerics import loop
-from logitserve_training.numerics.lesson import Floats, Lesson, Table
+from logitserve_training.numerics.lesson import Floats, Lesson
 from logitserve_training.numerics.loop import Effort
 from logitserve_training.plots import BLUE, GREEN, GRID, ORANGE, VERMILION, Panel, figure
 
@@ -61,32 +61,21 @@ def measure(dataset: Dataset, effort: Effort) -> Lesson:
         "after the last": agreement(runs["Adam"].optimizers[0]),
     }
     rates, bowl_rates = RATES | {"Adam": ADAM}, BOWL_RATES | {"Adam": BOWL_ADAM}
-    quantiles = (0.1, 0.5, 0.9)
     return Lesson(
-        tables={
-            "bowl": Table(
-                {"in the bowl": "", "rate": ".4f", "J after 10 steps": ".3g", "after 40": ".3g"},
-                [[name, rate, *bowl(paths[name])[[10, 40]]] for name, rate in bowl_rates.items()],
-            ),
-            "descent": Table(
-                {"25-15-10 network": "", "rate": "g", "training loss": ".4f", "accuracy": ".1%"},
-                [[name, rates[name], run.loss, run.accuracy] for name, run in runs.items()],
-            ),
-            "signs": Table(
-                {"signs of a weight's gradients": ""}
-                | {f"gradients of ±{size:g}": ".2f" for size in SIZES},
-                [
-                    [name, *(signed_steps(share, size)[-100:].mean() for size in SIZES)]
-                    for name, share in SIGNS.items()
-                ],
-            ),
-            "ratios": Table(
-                {"step of a weight / rate": ""}
-                | {f"{100 * q:g} % of the weights below": ".3f" for q in quantiles},
-                [[name, *np.quantile(ratio, quantiles)] for name, ratio in ratios.items()],
-            ),
+        {
+            "bowl": [
+                [name, rate, *bowl(paths[name])[[10, 40]]] for name, rate in bowl_rates.items()
+            ],
+            "descent": [[name, rates[name], run.loss, run.accuracy] for name, run in runs.items()],
+            "signs": [
+                [name, *(signed_steps(share, size)[-100:].mean() for size in SIZES)]
+                for name, share in SIGNS.items()
+            ],
+            "ratios": [[name, *np.quantile(r, (0.1, 0.5, 0.9))] for name, r in ratios.items()],
+            "limit": 2 / CURVATURES.max(),
+            "start": bowl(START),
         },
-        figures={
+        {
             "descent": figure(
                 "Gradient descent at three rates, and Adam",
                 Panel(
@@ -115,7 +104,6 @@ def measure(dataset: Dataset, effort: Effort) -> Lesson:
                 ),
             ),
         },
-        numbers={"limit": 2 / CURVATURES.max(), "start": bowl(START)},
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from logitserve_training.datasets.dataset import Dataset, LabeledImages
 from logitserve_training.datasets.mnist import LABELS
 from logitserve_training.networks import PixelStatistics
 from logitserve_training.numerics import loop
-from logitserve_training.numerics.lesson import Lesson, Table
+from logitserve_training.numerics.lesson import Lesson
 from logitserve_training.numerics.loop import Effort, Runs
 from logitserve_training.plots import Panel, figure
 
@@ -65,11 +65,9 @@ def measure(dataset: Dataset, effort: Effort) -> Lesson:
     number = loop.repeat(
         dataset, effort, _adam, logits=1, loss=of_number, answers=lambda y: np.rint(y[:, 0])
     )
-    columns = {"start, and mean largest logit": ""} | dict.fromkeys(_ENDINGS, ".1%")
     return Lesson(
-        tables={"endings": Table(columns, rows)},
-        figures={"endings": figure("The same networks with different endings", *panels)},
-        numbers={"starts": numbers, "rate": _RATE, "number": number.accuracy},
+        {"endings": rows, "starts": numbers, "rate": _RATE, "number": number.accuracy},
+        {"endings": figure("The same networks with different endings", *panels)},
     )
 
 

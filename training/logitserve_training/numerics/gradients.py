@@ -9,7 +9,7 @@ import numpy as np
 from logitserve.inference.heads import sigmoid, softmax
 from logitserve_training.backend import tf
 from logitserve_training.numerics.crossentropy import STATED, TARGET
-from logitserve_training.numerics.lesson import Floats, Lesson, Table
+from logitserve_training.numerics.lesson import Floats, Lesson, Rows
 from logitserve_training.plots import Panel, figure
 
 STEPS: Final = np.logspace(-13, 0, 53)
@@ -53,18 +53,11 @@ def measure() -> Lesson:
         moved = [np.abs(central_difference(loss, logits, h) - formula).max() for h in STEPS]
         rows.append([head, *off, min(moved), STEPS[np.argmin(moved)]])
         curves[head] = (STEPS, moved)
-    headings = (
-        "autodiff, float64", "autodiff, float32", "central differences, float64", "at step h",
-    )  # fmt: skip
     title = "dz = ŷ − y against central differences"
     panel = Panel("", "step h", "largest error of a derivative", curves, log="xy")
     return Lesson(
-        tables={
-            "gradients": Table({"head": ""} | dict.fromkeys(headings, ".1e"), rows),
-            "chain": _worked(),
-            "layers_chain": _checked(generator),
-        },
-        figures={"differences": figure(title, panel)},
+        {"gradients": rows, "chain": _worked(), "layers_chain": _checked(generator)},
+        {"differences": figure(title, panel)},
     )
 
 
@@ -94,20 +87,19 @@ def backward(
     return by_weights, by_inputs
 
 
-def _worked() -> Table:
+def _worked() -> Rows:
     """One picture and the last layer alone, small enough for paper."""
     dz = STATED - TARGET
     ((dw,), (before,)) = backward([ACTIVATIONS], [WEIGHTS], dz[None])
-    rows = [["dz = ŷ − y", None, *dz, None, None]]
+    rows: Rows = [["dz = ŷ − y", None, *dz, None, None]]
     for unit in range(len(WEIGHTS)):
         unmasked = WEIGHTS[unit] @ dz
         name = f"dW of unit {unit + 1}"
         rows.append([name, ACTIVATIONS[0, unit], *dw[unit], unmasked, before[0, unit]])
-    columns = ("a", *(f"neuron {place}" for place in range(1, 5)), "W · dz", "dz of the unit")
-    return Table({"": ""} | dict.fromkeys(columns, ".2g"), rows)
+    return rows
 
 
-def _checked(generator: np.random.Generator) -> Table:
+def _checked(generator: np.random.Generator) -> Rows:
     """The 25-15-10 network with random weights, by hand and by automatic differentiation."""
     weights = [generator.normal(0, n**-0.5, (n, out)) for n, out in pairwise(_UNITS)]
     classes = generator.integers(_UNITS[-1], size=_ROWS)
@@ -124,12 +116,10 @@ def _checked(generator: np.random.Generator) -> Table:
         return tf.nn.sparse_softmax_cross_entropy_with_logits(classes, x @ kernels[-1]) / _ROWS
 
     automatic = _autodiff(cost, *map(tf.constant, weights))[::-1]
-    rows = [
+    return [
         [str(3 - i), "×".join(map(str, dw.shape)), np.abs(dw).max(), np.abs(dw - other).max()]
         for i, (dw, other) in enumerate(zip(by_hand, automatic, strict=True))
     ]
-    columns = {"layer": "", "dW": "", "largest dW": ".1e", "off from autodiff": ".1e"}
-    return Table(columns, rows)
 
 
 def _autodiff(loss: Loss, *variables: Any) -> list[Floats]:

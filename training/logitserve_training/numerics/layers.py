@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
-from time import perf_counter
+from timeit import repeat
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +15,7 @@ from logitserve_training.datasets.dataset import Dataset, LabeledImages
 from logitserve_training.datasets.mnist import LABELS
 from logitserve_training.networks import PixelStatistics
 from logitserve_training.numerics import loop
-from logitserve_training.numerics.lesson import Lesson, Table
+from logitserve_training.numerics.lesson import Lesson, Rows
 from logitserve_training.numerics.loop import Effort, Runs
 from logitserve_training.plots import BLUE, VERMILION, Panel, figure
 from logitserve_training.recipes import DIGIT_INPUT
@@ -57,23 +57,15 @@ def measure(dataset: Dataset, effort: Effort) -> Lesson:
         for kind in (DENSE, CONVOLUTIONAL)
     ]
     return Lesson(
-        tables={
-            "layers": Table(
-                {"layers": "", "parameters": ",d", "accuracy": ".1%", "pixels permuted": ".1%"},
-                rows,
-            ),
-            "shifts": Table(
-                {"accuracy on pictures moved by": ""} | {f"{by} px": ".1%" for by in SHIFTS},
-                shifts,
-            ),
-            "data": Table(
-                {"accuracy after training on": ""} | {f"{count:,}": ".1%" for count in counts},
-                by_data,
-            ),
+        {
+            "layers": rows,
+            "shifts": shifts,
+            "data": by_data,
+            "counts": counts,
             "speed": _speed(train),
+            "steps": steps * effort.epochs,
         },
-        figures={"layers": _figure(shifts, by_data, counts)},
-        numbers={"steps": steps * effort.epochs},
+        {"layers": _figure(shifts, by_data, counts)},
     )
 
 
@@ -99,12 +91,7 @@ def seconds(network: "keras.Model", *, training: bool) -> float:
         return tape.gradient(loss, weights)
 
     compiled = tf.function(run).get_concrete_function(images)
-    times = []
-    for _ in range(_TIMED):
-        start = perf_counter()
-        compiled(images)
-        times.append(perf_counter() - start)
-    return min(times) / loop.BATCH
+    return min(repeat(lambda: compiled(images), number=1, repeat=_TIMED)) / loop.BATCH
 
 
 def shifted(part: LabeledImages, pixels: int) -> LabeledImages:
@@ -145,7 +132,7 @@ def _trained(
     return loop.repeat(dataset, effort, adam, make=make, steps=steps)
 
 
-def _speed(train: LabeledImages) -> Table:
+def _speed(train: LabeledImages) -> Rows:
     """The lecture's size both ways, and dense layers with as many units as the convolutions."""
     (units, filters) = SIZES[1]
     places = (14 * 14 * filters, 7 * 7 * filters)
@@ -154,14 +141,11 @@ def _speed(train: LabeledImages) -> Table:
         f"convolutional, {filters} filters": build(CONVOLUTIONAL, SIZES[1], train, 0),
         "dense, as many units as the convolutions": build(DENSE, (places, 0), train, 0),
     }
-    rows = [
+    return [
         [name, network.count_params(), multiplications(network)]
         + [seconds(network, training=training) * 1e6 for training in (False, True)]
         for name, network in networks.items()
     ]
-    counts = dict.fromkeys(("parameters", "multiplications"), ",d")
-    times_of = dict.fromkeys(("µs a picture", "with its gradient"), ".1f")
-    return Table({"layers": ""} | counts | times_of, rows)
 
 
 def _permuted(part: LabeledImages) -> LabeledImages:

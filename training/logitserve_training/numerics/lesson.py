@@ -1,11 +1,10 @@
-"""What every section of the page is made of: numbers, tables and figures."""
+"""What every section of the page is made of: its numbers, with the rows of tables, and figures."""
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from string import Formatter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,65 +14,41 @@ _WORDS: Final = ("NaN", "∞", "−∞")
 
 Floats = npt.NDArray[np.float64]
 Numbers = dict[str, Any]
-"""Finite JSON, but for `inf` and `nan`."""
-Cell = Any
-"""A word, a number, None, or a list of what each seed gave."""
+"""What a section quotes, the rows of its tables among it: finite JSON, but for `inf` and `nan`."""
+Rows = list[list[Any]]
+"""Of a table. A cell is a word, as the first always is, a number, None, or a list of what each seed
+gave."""
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table of the page; the first column is text."""
-
-    columns: Mapping[str, str]
-    """Heading → format of its numbers."""
-    rows: Sequence[Sequence[Cell]]
-
-
-@dataclass(frozen=True, slots=True)
-class Lesson:
+class Lesson(NamedTuple):
     """One section of the page."""
 
-    tables: dict[str, Table] = field(default_factory=dict)
-    figures: dict[str, Figure] = field(default_factory=dict)
-    numbers: Numbers = field(default_factory=dict)
-    """What its sentences quote."""
-
-    def to_json(self) -> Numbers:
-        """Its numbers, with the tables under `tables`."""
-        tables = {
-            name: {"columns": dict(table.columns), "rows": [list(row) for row in table.rows]}
-            for name, table in self.tables.items()
-        }
-        document: Numbers = finite(self.numbers | {"tables": tables})
-        return document
+    numbers: Numbers
+    figures: dict[str, Figure]
 
 
 def render(numbers: Numbers, text: str) -> str:
     """Markdown: the text with the numbers of each lesson, as they are in `numbers.json`."""
-    tables = {
-        name: markdown(Table(**table))
-        for lesson in numbers.values()
-        for name, table in lesson.get("tables", {}).items()
-    }
-    return _Text().format(text, **numbers, tables=tables)
+    return _Text().format(text, **numbers)
 
 
 class _Text(Formatter):
-    """Sentences have their numbers as tables do."""
+    """Writes numbers as `shown` does, and the rows of a table as Markdown.
+
+    A table has a format for each number of a row, with spaces between them; the last one serves
+    for all that follow.
+    """
 
     def format_field(self, value: Any, format_spec: str) -> str:
-        return shown(value, format_spec)
+        if not (isinstance(value, list) and isinstance(value[0], list)):
+            return shown(value, format_spec)
+        formats = format_spec.split(" ")
+        formats += formats[-1:] * len(value[0])
+        rows = [[row[0], *map(shown, row[1:], formats)] for row in value]
+        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def markdown(table: Table) -> str:
-    """A Markdown table; the first column is text, the others are numbers."""
-    formats = list(table.columns.values())
-    lines = [[*table.columns], ["---", *["---:"] * (len(formats) - 1)]]
-    lines += [[shown(*cell) for cell in zip(row, formats, strict=True)] for row in table.rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def shown(value: Cell, spec: str) -> str:
+def shown(value: Any, spec: str) -> str:
     """A number by its format, several as mean ± standard deviation, words as they are."""
     if value is None:
         return "–"

@@ -9,7 +9,7 @@ from logitserve.inference.heads import sigmoid
 from logitserve_training.backend import keras, tf
 from logitserve_training.datasets.dataset import Dataset
 from logitserve_training.numerics import loop
-from logitserve_training.numerics.lesson import Lesson, Table
+from logitserve_training.numerics.lesson import Lesson
 from logitserve_training.numerics.loop import Effort, Runs
 
 HOLDS: Final = {
@@ -48,21 +48,9 @@ def measure(dataset: Dataset, effort: Effort) -> Lesson:
             ]
         )
         stated[name] = sigmoid(logits[0][first])
-    return Lesson(
-        tables={
-            "multilabel": Table(
-                {"": ""} | dict.fromkeys([*HOLDS, "all three"], ".1%") | {"parameters": ",d"},
-                rows,
-            ),
-            "stated": Table(
-                {"a picture of": ""} | dict.fromkeys([*HOLDS, "sum"], ".3f"),
-                [
-                    [str(digit), *p, p.sum()]
-                    for digit, p in zip(_SHOWN, stated["one network"], strict=True)
-                ],
-            ),
-        },
-    )  # fmt: skip
+    of_one = zip(_SHOWN, stated["one network"], strict=True)
+    shown = [[str(digit), *p, p.sum()] for digit, p in of_one]
+    return Lesson({"multilabel": rows, "stated": shown}, {})
 
 
 def _trained(dataset: Dataset, effort: Effort) -> Runs:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from scipy.stats import multivariate_normal
 
-from logitserve_training.numerics.lesson import Floats, Lesson, Table
+from logitserve_training.numerics.lesson import Floats, Lesson
 from logitserve_training.plots import Panel, figure
 
 NOISE: Final = 0.15
@@ -47,13 +47,14 @@ def measure() -> Lesson:
         axes.plot(_X, sets[0], "o", color="black")
 
     return Lesson(
-        tables={
-            "prior": Table(
-                {"degree": ""} | {f"off the {c}": ".3f" for c in columns} | {"log evidence": ".1f"},
-                rows,
-            ),
+        {
+            "prior": rows,
+            "difference": np.abs(posterior - fitted(phi, sets[0], PRECISION)).max(),
+            "sets": _SETS,
+            "best_degree": by_degree[3].argmax(),
+            "width": (3_000 * 0.01) ** -0.5,
         },
-        figures={
+        {
             "prior": figure(
                 "A penalty is a prior, and a model can be too flexible",
                 Panel(
@@ -72,12 +73,6 @@ def measure() -> Lesson:
                     y_range=(by_degree[3].max() - 4, by_degree[3].max() + 0.5),
                 ),
             )
-        },
-        numbers={
-            "difference": np.abs(posterior - fitted(phi, sets[0], PRECISION)).max(),
-            "sets": _SETS,
-            "best_degree": by_degree[3].argmax(),
-            "width": (3_000 * 0.01) ** -0.5,
         },
     )  # fmt: skip
 

@@ -92,7 +92,7 @@ def run(
 def _written(lesson: Lesson, pictures: Path) -> Numbers:
     for name, figure in lesson.figures.items():
         plots.save(figure, pictures / f"{name}.png")
-    return lesson.to_json()
+    return {name: finite(value) for name, value in lesson.numbers.items()}
 
 
 def _context(dataset: Dataset, *, quick: bool) -> Numbers:

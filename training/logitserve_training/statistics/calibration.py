@@ -2,12 +2,10 @@
 
 Guo et al. 2017 (arXiv:1706.04599) and Platt 1999, but each is the maximum a posteriori estimate
 under a weak prior around doing nothing: ln T, ln scale and bias ~ N(0, ½²). A handful of pictures
-without a mistake would else send the temperature to 0; some thousands outvote the prior. From `FEW`
-pictures on it is left out where cross-validation finds no gain (`python -m benchmarks.held_out`
-compares).
+without a mistake would else send the temperature to 0; some thousands outvote the prior
+(`python -m benchmarks.held_out` compares).
 """
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax
-from sklearn.model_selection import GroupKFold, KFold
 
 from logitserve.inference import heads
 from logitserve.inference.card import Head, LabelScaling
@@ -31,7 +28,6 @@ PRIOR_DEVIATION: Final = 0.5
 """Of ln T, ln scale and bias: two in three networks are within a factor of 1.65 of calibrated."""
 FEW: Final = 50
 """Held-out pictures below which the prior says more than they do."""
-_FOLDS: Final = 10
 _EDGE: Final = 3.0
 """Largest ln T or ln scale to either side: six deviations of the prior."""
 
@@ -44,67 +40,20 @@ class Calibrator:
     scaling: tuple[LabelScaling, ...] | None = None
 
     @classmethod
-    def fitted(
-        cls, head: Head, logits: Logits, truth: Truth, groups: Truth | None = None
-    ) -> "Calibrator":
-        """The maximum a posteriori estimate; of each logit, or of all, only where it helps.
-
-        Softmax has a temperature, other heads a scaling of each logit.
+    def fitted(cls, head: Head, logits: Logits, truth: Truth) -> "Calibrator":
+        """The maximum a posteriori estimate: softmax has a temperature, others scale each logit.
 
         Raises:
             CalibrationError: the estimate is at the edge of its range: the fit has failed.
         """
         if head is Head.SOFTMAX:
-            return _if_it_helps(
-                head, lambda z, y: cls(fit_temperature(z, y)), logits, truth, groups
-            )
-        each = [
-            _if_it_helps(
-                Head.BINARY, lambda z, y: cls(scaling=(fit_scaling(z[:, 0], y),)),
-                logits[:, [label]], outcomes, groups,
-            ).scaling
-            for label, outcomes in enumerate(truth.reshape(logits.shape).T)
-        ]  # fmt: skip
-        none = (LabelScaling(scale=1, bias=0),)
-        return cls(scaling=sum((found or none for found in each), ())) if any(each) else cls()
+            return cls(fit_temperature(logits, truth))
+        outcomes = truth.reshape(logits.shape)
+        return cls(scaling=tuple(map(fit_scaling, logits.T, outcomes.T)))
 
     def __call__(self, logits: Logits) -> Floats:
         """Calibrated logits, `[n, k]`."""
         return heads.calibrated(logits, self)
-
-
-def _if_it_helps(
-    head: Head,
-    fit: Callable[[Logits, Truth], Calibrator],
-    logits: Logits,
-    truth: Truth,
-    groups: Truth | None,
-) -> Calibrator:
-    """What is fitted, or nothing: tenfold cross-validation says whether new pictures gain by it.
-
-    Without a margin: between two that are as good for all that is known, either will do.
-    """
-    found = fit(logits, truth)
-    if len(logits) < FEW:
-        return found
-    gain = 0.0
-    for rest, held in folds(len(logits), groups):
-        z, y = logits[held], truth[held]
-        calibrated = fit(logits[rest], truth[rest])(z)
-        gain += float((losses(head, z, y) - losses(head, calibrated, y)).sum())
-    return found if gain > 0 else Calibrator()
-
-
-def folds(
-    pictures: int, groups: Truth | None
-) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    """Rows to fit to and rows to try, ten times or once a group; groups stay whole."""
-    rows = np.zeros(pictures)
-    count = 0 if groups is None else len(np.unique(groups))
-    if count > 1:
-        yield from GroupKFold(min(_FOLDS, count)).split(rows, groups=groups)
-    else:
-        yield from KFold(min(_FOLDS, pictures), shuffle=True, random_state=0).split(rows)
 
 
 def fit_temperature(logits: Logits, classes: Truth) -> float:
