@@ -240,7 +240,7 @@ def _is_opaque(samples: Samples) -> bool:
     """Whether an image with opacity, its last channel, lets nothing through."""
     pixels = np.ascontiguousarray(samples).view(f"<u{samples.shape[2]}")
     common = int(np.bitwise_and.reduce(pixels, axis=None))
-    return common >> 8 * (samples.shape[2] - 1) == 255
+    return bool(common >> 8 * (samples.shape[2] - 1) == 255)
 
 
 def _image(samples: Samples, spec: InputSpec, warn: Warn | None) -> Pixels:

@@ -263,8 +263,8 @@ def _resized(image: Image.Image, side: int) -> Image.Image:
 def _stretched(ink: Gray) -> Gray:
     """Full ink to 255."""
     full = segment.quantile(ink[ink >= ink.max() / 2], 0.5)
-    stretched: npt.NDArray[np.float64] = ink * (255 / full)
-    return np.minimum(np.rint(stretched, out=stretched), 255, out=stretched).astype(np.uint8)
+    stretched: Gray = np.minimum(np.rint(ink * (255 / full)), 255).astype(np.uint8)
+    return stretched
 
 
 def _centered(digit: Gray, height: int, width: int) -> Gray:
