@@ -105,9 +105,11 @@ def normalize(
 
 def _from_near(image: Gray, ink: Gray, found: handwriting.Mask, scene: segment.Scene) -> Gray:
     """The ink of an overview, or of the part of the image where it was found, if it is small."""
-    rows, columns = np.flatnonzero(found.any(axis=1)), np.flatnonzero(found.any(axis=0))
     scale = -(-max(image.shape) // max(ink.shape))
-    if scale == 1 or not 0 < max(len(rows), len(columns)) < ENOUGH:
+    if scale == 1:
+        return ink
+    rows, columns = np.flatnonzero(found.any(axis=1)), np.flatnonzero(found.any(axis=0))
+    if not 0 < max(len(rows), len(columns)) < ENOUGH:
         return ink
     down, across = (slice(max(0, int(at[0]) - 1), int(at[-1]) + 2) for at in (rows, columns))
     window = (slice(at.start * scale, at.stop * scale) for at in (down, across))
