@@ -15,15 +15,13 @@ from PIL import Image
 from logitserve.cli.options import json_option, store_option
 from logitserve.inference.card import Head, ModelCard
 from logitserve.inference.naming import absent
+from logitserve.inference.thumbnails import CLOSE, normalized, shrunken
 from logitserve_service.monitoring.keeper import SURE
 from logitserve_service.monitoring.quality import labeled_of
 from logitserve_service.monitoring.receipts import text_of
 from logitserve_service.monitoring.store import Store
 
 LABELED, HARD, DISAGREE = CHOICES = ("labeled", "hard", "disagree")
-CLOSE: Final = 0.97
-"""Correlation of thumbnails from which two pictures may be of one thing, as in training."""
-_SIDE: Final = 16
 _CHUNK: Final = 256
 _SELECT: Final = """
 SELECT p.id, p.png, f.labels, max(f.at), a.probability, a.known, a.logits
@@ -93,7 +91,7 @@ def _chosen(card: ModelCard, rows: Sequence[sqlite3.Row], only: str) -> list[sql
 
 def _groups(pngs: Sequence[bytes]) -> list[int]:
     """The number of each picture's group: of the first picture that it is like, or like one of."""
-    thumbnails = np.stack([_thumbnail(png) for png in pngs])
+    thumbnails = normalized([shrunken(Image.open(io.BytesIO(png))) for png in pngs])
     group = np.arange(len(pngs))
     for start in range(0, len(pngs), _CHUNK):
         close = thumbnails[start : start + _CHUNK] @ thumbnails.T >= CLOSE
@@ -101,14 +99,6 @@ def _groups(pngs: Sequence[bytes]) -> list[int]:
             if group[start + row] != group[other]:
                 group[group == group[other]] = group[start + row]
     return [int(number) for number in group]
-
-
-def _thumbnail(png: bytes) -> np.typing.NDArray[np.float32]:
-    """Gray, with the mean 0 and the length 1, so that a product is a correlation."""
-    gray = Image.open(io.BytesIO(png)).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
-    found = np.asarray(gray).reshape(-1).astype(np.float32)
-    found -= found.mean()
-    return found / max(float(np.linalg.norm(found)), 1)
 
 
 def _write(out: Path, rows: Sequence[sqlite3.Row], groups: list[int], *, is_single: bool) -> None:

@@ -1,13 +1,30 @@
-"""Intervals of shares."""
+"""How far a figure may be from what more pictures would give."""
 
+from collections.abc import Callable, Mapping
 from math import sqrt
-from typing import Final
+from typing import Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 Z_95: Final = 1.959963984540054
 """Standard deviations of the normal distribution, on either side, that hold 95 %."""
 
+_TAILS: Final = (0.025, 0.975)
+_RESAMPLES: Final = 400
+_SEED: Final = 20_240_601
+FEWEST_GROUPS: Final = 5
+"""With fewer, groups cannot tell how much groups differ: intervals are over pictures then, and
+speak of these groups only."""
 
-def wilson(successes: float, trials: float) -> tuple[float, float]:
+Name = TypeVar("Name")
+Interval = tuple[float, float]
+Floats = npt.NDArray[np.float64]
+Groups = npt.NDArray[np.int64]
+"""`[n]`, number of the group of each picture: pictures of one group are not independent."""
+
+
+def wilson(successes: float, trials: float) -> Interval:
     """95 % interval of a share (Wilson 1927): 9 of 9 are 0.70 to 1; 0 to 1 of none."""
     if not trials:
         return 0.0, 1.0
@@ -15,3 +32,37 @@ def wilson(successes: float, trials: float) -> tuple[float, float]:
     middle = (p + spread / 2) / (1 + spread)
     half = sqrt(spread * (p * (1 - p) + spread / 4)) / (1 + spread)
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def beyond(interval: Interval, pictures: int) -> Interval:
+    """The interval of a share; Wilson's where all pictures are right, as all resamples are then."""
+    return wilson(pictures, pictures) if interval[0] > 1 - 1e-9 else interval
+
+
+def enough(groups: Groups | None) -> Groups | None:
+    """The groups of pictures, `[n]`, where they are not too few to resample; else None."""
+    return groups if groups is not None and len(np.unique(groups)) >= FEWEST_GROUPS else None
+
+
+def bootstrap(
+    figures: Callable[[Floats], Mapping[Name, float]], pictures: int, groups: Groups | None = None
+) -> dict[Name, Interval]:
+    """Percentile intervals of figures over resampled pictures, whole groups at a time.
+
+    Args:
+        figures: takes how often each picture counts, `[n]`; gives each figure.
+        pictures: n.
+        groups: None, or too few, makes each picture one of its own.
+    """
+    groups = enough(groups)
+    _, unit_of = np.unique(np.arange(pictures) if groups is None else groups, return_inverse=True)
+    units = int(unit_of.max()) + 1
+    generator = np.random.default_rng(_SEED)
+    drawn = [
+        figures(generator.multinomial(units, np.full(units, 1 / units))[unit_of].astype(np.float64))
+        for _ in range(_RESAMPLES)
+    ]
+    return {
+        name: tuple(np.nanquantile([one[name] for one in drawn], _TAILS).tolist())
+        for name in drawn[0]
+    }

@@ -11,6 +11,7 @@ import pytest
 
 from logitserve.inference.card import Fit, Head, ModelCard
 from logitserve.inference.predictor import Predictor
+from logitserve.inference.reliability import reliability
 from logitserve.inference.repository import REPORT_PAGE
 from logitserve_training import figures, page, report
 from logitserve_training.baseline import Comparison
@@ -20,7 +21,6 @@ from logitserve_training.drawings import draw
 from logitserve_training.epochs import Epoch
 from logitserve_training.evaluate import Evaluation, evaluate, predict_all
 from logitserve_training.measure import Measured, measure
-from logitserve_training.statistics.reliability import reliability
 from tests import tiny_models
 
 EPOCH = Epoch(loss=1.0, accuracy=0.5, validation_loss=1.1, validation_accuracy=0.4, seconds=1.0)

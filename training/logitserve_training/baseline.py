@@ -9,11 +9,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from logitserve.inference import intervals
 from logitserve.inference.card import Head, ModelCard
 from logitserve_training.datasets.dataset import Classes
 from logitserve_training.evaluate import Evaluation, outcomes
 from logitserve_training.labelwise import Labels, LabelScores
-from logitserve_training.statistics import intervals
 from logitserve_training.statistics.calibration import Floats
 
 MAJORITY: Final = "majority_"

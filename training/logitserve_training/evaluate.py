@@ -8,10 +8,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from logitserve.inference import heads
+from logitserve.inference import heads, intervals
 from logitserve.inference.card import Head, ModelCard
-from logitserve.inference.intervals import wilson
+from logitserve.inference.intervals import Interval, wilson
 from logitserve.inference.predictor import Predictions, Predictor
+from logitserve.inference.reliability import reliability
 from logitserve_training import recipes
 from logitserve_training.datasets import folder, sources
 from logitserve_training.datasets.dataset import Classes, Groups, Images, LabeledImages
@@ -19,10 +20,7 @@ from logitserve_training.errors import OptionError
 from logitserve_training.labelwise import Labels, LabelScores
 from logitserve_training.progress import Reporter
 from logitserve_training.recipes import Source
-from logitserve_training.statistics import intervals
 from logitserve_training.statistics.calibration import Floats
-from logitserve_training.statistics.intervals import Interval
-from logitserve_training.statistics.reliability import reliability
 
 SHARES: Final = (
     "accuracy", "precision", "recall", "f1", "exact_match", "macro_f1", "mean_average_precision",

@@ -15,13 +15,13 @@ from matplotlib.ticker import NullLocator
 from sklearn.metrics import precision_recall_curve
 
 from logitserve.inference.intervals import wilson
+from logitserve.inference.reliability import Reliability
 from logitserve_training.epochs import Epoch
 from logitserve_training.evaluate import Evaluation
 from logitserve_training.latency import Latency
 from logitserve_training.measure import Coverage
 from logitserve_training.plots import GRAY, GRID, PERCENT, Panel, empty, figure, plain
 from logitserve_training.statistics.calibration import Floats
-from logitserve_training.statistics.reliability import Reliability
 
 MAIN_COLOR: Final = "#d1495b"
 _INK: Final = "#000000"

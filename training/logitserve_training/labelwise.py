@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from logitserve_training.statistics import intervals
+from logitserve.inference import intervals
+from logitserve.inference.intervals import Groups
 from logitserve_training.statistics.calibration import Floats
-from logitserve_training.statistics.intervals import Estimate, Groups
+from logitserve_training.statistics.intervals import Estimate
 
 Outcomes = npt.NDArray[np.int64]
 """`[n, labels]`, 1 where the label holds, else 0."""

@@ -8,7 +8,9 @@ import numpy as np
 
 from logitserve.inference import conformal
 from logitserve.inference.card import COVERAGES, LEAST_OF_LABEL, Fit, ModelCard
+from logitserve.inference.intervals import Interval
 from logitserve.inference.predictor import Predictions, Predictor
+from logitserve.inference.reliability import Null, Reliability, null, reliability
 from logitserve_training import latency, strangers
 from logitserve_training.calibrate import scores
 from logitserve_training.evaluate import Evaluation, stated_beside_truth
@@ -20,7 +22,6 @@ from logitserve_training.statistics.calibration import (
     Truth,
     losses,
 )
-from logitserve_training.statistics.reliability import Null, Reliability, null, reliability
 from logitserve_training.strangers import Strangers
 
 ASKED: Final = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
@@ -160,9 +161,7 @@ def _novelties(evaluation: Evaluation, shown: Strangers | None) -> Iterator[tupl
                 yield kind, found[rows].astype(np.float64)
 
 
-def _of_sets(
-    sets: list[list[int]], truth: Truth, asked: float, interval: intervals.Interval
-) -> Coverage:
+def _of_sets(sets: list[list[int]], truth: Truth, asked: float, interval: Interval) -> Coverage:
     holds = [label in chosen for label, chosen in zip(truth.tolist(), sets, strict=True)]
     sizes = np.array([len(chosen) for chosen in sets])
     return Coverage(

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from logitserve.inference import card as model_card
 from logitserve.inference.card import CardPart
 from logitserve.inference.explaining import Explanation
-from logitserve_service.monitoring.drift import Watch
+from logitserve_service.monitoring.drift import DriftDetector
 from logitserve_service.monitoring.ladder import Ladder
 
 _Byte = Annotated[int, Field(ge=0, le=255)]
@@ -179,10 +179,10 @@ class DriftReport(CardPart):
     features: list[DriftFeature]
 
     @classmethod
-    def of(cls, watch: Watch, ladder: Ladder) -> Self:
+    def of(cls, detector: DriftDetector, ladder: Ladder) -> Self:
         """The report of a model."""
         found = []
-        for name in watch.climber.bins.of:
+        for name in detector.climber.bins.of:
             alarm = ladder.alarms.get(name, {})
             since = alarm.get("since")
             # Where many come at a time, they fill several windows.
@@ -198,11 +198,11 @@ class DriftReport(CardPart):
                 )
             )
         return cls(
-            model=watch.card.name,
-            version=watch.card.version,
+            model=detector.card.name,
+            version=detector.card.version,
             alarm=bool(ladder.alarms),
             reference="card" if ladder.normal is None else "live",
-            pictures=watch.climber.pictures(ladder.starts[0]),
+            pictures=detector.climber.pictures(ladder.starts[0]),
             features=found,
         )
 

@@ -41,7 +41,7 @@ Notes = Callable[[], AbstractContextManager[dict[str, Any]]]
 """What the workers share, to be changed in a block."""
 
 
-class Watch:
+class DriftDetector:
     """Counts the features of one model's pictures in this worker."""
 
     def __init__(self, predictor: Predictor, normal: Reference, row: Row, rule: Rule) -> None:
@@ -98,53 +98,53 @@ def key_of(predictor: Predictor) -> str:
 
 
 class Drift:
-    """The watches of a worker, and what all workers have seen."""
+    """The detectors of a worker, and what all workers have seen."""
 
     def __init__(self, metrics: Metrics, rows: Sequence[Row], notes: Notes, rule: Rule) -> None:
         self._metrics, self._rows, self._notes, self._rule = metrics, rows, notes, rule
-        self._watches: WeakValueDictionary[str, Watch] = WeakValueDictionary()
-        self._ladders: dict[str, Ladder] = {}  # of the watches, as they were last seen
+        self._detectors: WeakValueDictionary[str, DriftDetector] = WeakValueDictionary()
+        self._ladders: dict[str, Ladder] = {}  # of the detectors, as they were last seen
         self._shown: set[tuple[str, FeatureName]] = set()
 
-    def watch(self, predictor: Predictor) -> Watch | None:
+    def watch(self, predictor: Predictor) -> DriftDetector | None:
         """Begin to watch a model as long as the result lives; None if its card has no reference."""
         normal = predictor.card.reference
         if normal is None:
             logger.warning("%s", DriftUnavailableError(predictor.card.name))
             return None
-        watch = Watch(predictor, normal, self._metrics.row, self._rule)
-        self._watches[watch.key] = watch
-        for name in watch.climber.bins.of:  # so that the first alarm is seen to add one
-            self._metrics.add(families.DRIFT_ALARMS, 0, watch.card.name, name)
-        return watch
+        detector = DriftDetector(predictor, normal, self._metrics.row, self._rule)
+        self._detectors[detector.key] = detector
+        for name in detector.climber.bins.of:  # so that the first alarm is seen to add one
+            self._metrics.add(families.DRIFT_ALARMS, 0, detector.card.name, name)
+        return detector
 
     def sample(self) -> None:
         """Climb the ladders with what has come, and update the metrics."""
-        watches = self._all()
+        detectors = self._all()
         ladders = self._ladders = {}
-        if not watches and not self._shown:
+        if not detectors and not self._shown:
             return
         with self._notes() as notes:
-            totals, now = self._totals(watches), time.time()
-            for watch in watches:
-                ladder = ladders[watch.key] = _ladder(notes, watch, now)
-                self._climb(watch, ladder, totals[watch.key], now)
+            totals, now = self._totals(detectors), time.time()
+            for detector in detectors:
+                ladder = ladders[detector.key] = _ladder(notes, detector, now)
+                self._climb(detector, ladder, totals[detector.key], now)
             gone = [key for key in notes if key not in ladders]
             for key in gone[: len(notes) - _REMEMBERED]:
                 del notes[key]
-        self._show(watches, ladders)
+        self._show(detectors, ladders)
 
-    def of(self, predictor: Predictor) -> tuple[Watch, Ladder]:
-        """The watch of a model and its ladder, as they are now.
+    def of(self, predictor: Predictor) -> tuple[DriftDetector, Ladder]:
+        """The detector of a model and its ladder, as they are now.
 
         Raises:
             DriftUnavailableError: its card has no reference.
         """
-        watch = self._watches.get(key_of(predictor))
-        if watch is None:
+        detector = self._detectors.get(key_of(predictor))
+        if detector is None:
             raise DriftUnavailableError(predictor.card.name)
         self.sample()
-        return watch, self._ladders[watch.key]
+        return detector, self._ladders[detector.key]
 
     def accept(self, predictor: Predictor, *, live: bool) -> None:
         """Let the last pictures be normal, or the card's reference again. Alarms end.
@@ -153,56 +153,60 @@ class Drift:
             DriftUnavailableError: its card has no reference.
             TooFewImagesError: too few have come.
         """
-        watch, _ = self.of(predictor)
+        detector, _ = self.of(predictor)
         with self._notes() as notes:
-            totals, now = self._totals([watch])[watch.key], time.time()
-            accepted = watch.climber.accept(_ladder(notes, watch, now), totals, now, live=live)
+            totals, now = self._totals([detector])[detector.key], time.time()
+            accepted = detector.climber.accept(
+                _ladder(notes, detector, now), totals, now, live=live
+            )
             if accepted is not None:
-                notes[watch.key] = accepted
+                notes[detector.key] = accepted
         if accepted is None:
-            raise TooFewImagesError(BASELINE, watch.climber.pictures(totals.tolist()))
-        logger.info("model %s: normal is now the %s", watch.card.name, "live" if live else "card")
+            raise TooFewImagesError(BASELINE, detector.climber.pictures(totals.tolist()))
+        logger.info(
+            "model %s: normal is now the %s", detector.card.name, "live" if live else "card"
+        )
         self.sample()
 
-    def _all(self) -> list[Watch]:
+    def _all(self) -> list[DriftDetector]:
         """The newest version of a model last."""
         # Not `values`, which fails while a thread adds one.
-        found = filter(None, (reference() for reference in self._watches.valuerefs()))
-        return sorted(found, key=lambda watch: (watch.card.name, int(watch.card.version)))
+        found = filter(None, (reference() for reference in self._detectors.valuerefs()))
+        return sorted(found, key=lambda detector: (detector.card.name, int(detector.card.version)))
 
-    def _totals(self, watches: Sequence[Watch]) -> dict[str, npt.NDArray[np.int64]]:
-        """What all workers have counted, by the keys of the watches."""
-        for watch in watches:
-            watch.flush()
-            watch.pace()
-        totals = {watch.key: np.zeros(watch.climber.bins.width) for watch in watches}
+    def _totals(self, detectors: Sequence[DriftDetector]) -> dict[str, npt.NDArray[np.int64]]:
+        """What all workers have counted, by the keys of the detectors."""
+        for detector in detectors:
+            detector.flush()
+            detector.pace()
+        totals = {detector.key: np.zeros(detector.climber.bins.width) for detector in detectors}
         for row in self._rows:
             series, values = row.series(), np.asarray(row.values)
-            for watch in watches:
-                if (places := series.get(watch.series)) is not None:
-                    totals[watch.key] += values[places.start : places.stop]
+            for detector in detectors:
+                if (places := series.get(detector.series)) is not None:
+                    totals[detector.key] += values[places.start : places.stop]
         return {key: total.astype(np.int64) for key, total in totals.items()}
 
     def _climb(
-        self, watch: Watch, ladder: Ladder, totals: npt.NDArray[np.int64], now: float
+        self, detector: DriftDetector, ladder: Ladder, totals: npt.NDArray[np.int64], now: float
     ) -> None:
         before = set(ladder.alarms)
-        for name, sentence in watch.climber.climb(ladder, totals, now):
-            logger.warning("model %s: %s", watch.card.name, sentence)
-            self._metrics.add(families.DRIFT_ALARMS, 1, watch.card.name, name)
+        for name, sentence in detector.climber.climb(ladder, totals, now):
+            logger.warning("model %s: %s", detector.card.name, sentence)
+            self._metrics.add(families.DRIFT_ALARMS, 1, detector.card.name, name)
         for name in before - set(ladder.alarms):
-            logger.info("model %s: %s is normal again", watch.card.name, name)
+            logger.info("model %s: %s is normal again", detector.card.name, name)
 
-    def _show(self, watches: Sequence[Watch], ladders: dict[str, Ladder]) -> None:
+    def _show(self, detectors: Sequence[DriftDetector], ladders: dict[str, Ladder]) -> None:
         """Set the gauges: of the newest version that was compared, and of alarms of any.
 
         Those of models that are gone end at 0.
         """
         shown: dict[tuple[str, FeatureName], tuple[float, bool]] = {}
-        for watch in watches:
-            ladder = ladders[watch.key]
-            for name in watch.climber.bins.of:
-                series = watch.card.name, name
+        for detector in detectors:
+            ladder = ladders[detector.key]
+            for name in detector.climber.bins.of:
+                series = detector.card.name, name
                 psi, is_on = shown.get(series, (0.0, False))
                 tested = [test for test in ladder.tests.get(name, ()) if test is not None]
                 shown[series] = tested[-1][2] if tested else psi, is_on or name in ladder.alarms
@@ -213,9 +217,9 @@ class Drift:
         self._shown = set(shown)
 
 
-def _ladder(notes: dict[str, Any], watch: Watch, now: float) -> Ladder:
+def _ladder(notes: dict[str, Any], detector: DriftDetector, now: float) -> Ladder:
     """The ladder that the workers share, which begins with the first of them."""
-    nothing = np.zeros(watch.climber.bins.width, np.int64)
-    known = notes.get(watch.key)
-    ladder = notes[watch.key] = Ladder.at(nothing, now) if known is None else Ladder(**known)
+    nothing = np.zeros(detector.climber.bins.width, np.int64)
+    known = notes.get(detector.key)
+    ladder = notes[detector.key] = Ladder.at(nothing, now) if known is None else Ladder(**known)
     return ladder

@@ -15,16 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from logitserve.inference.card import CardPart
-from logitserve.inference.intervals import wilson
-
-Floats = npt.NDArray[np.float64]
+from logitserve.inference.intervals import Floats, bootstrap, wilson
+from logitserve.inference.reliability import reliability
 
 EDGES: Final = (0.5, 0.9, 0.99)
 """Of the strata; what is not known is a stratum of its own."""
 STRATA: Final = len(EDGES) + 2
-BINS: Final = 15
 F1: Final = "f1 "
-_RESAMPLES: Final = 200
 
 
 class Estimate(CardPart):
@@ -112,6 +109,7 @@ class Labeled:
             weights: `[n]`, as how many answers each counts.
         """
         has = np.isfinite(self.losses)
+        rows, stated, true = self.outcomes
         said, held, both = (
             np.bincount(of.labels, weights[of.rows], len(self.labels))
             for of in (self.said, self.held, self.both)
@@ -119,25 +117,21 @@ class Labeled:
         with np.errstate(divide="ignore", invalid="ignore"):
             nll = (weights[has] @ self.losses[has]) / weights[has].sum()
             f1 = 2 * both / (said + held)
-        rows, stated, true = self.outcomes
-        # Expected calibration error over bins of equal width (Guo et al. 2017).
-        bins = np.clip(np.ceil(stated * BINS).astype(np.int64) - 1, 0, BINS - 1)
-        gaps = np.bincount(bins, weights[rows] * (stated - true))
-        ece = np.abs(gaps).sum() / max(weights[rows].sum(), 1e-9)
+            ece = reliability(stated, true, weights[rows]).error
         of_labels = {F1 + name: float(f1[i]) for i, name in enumerate(self.labels)}
-        return {"nll": float(nll), "ece": float(ece), **of_labels}
+        return {"nll": float(nll), "ece": ece, **of_labels}
 
     def estimates(self, weights: Floats) -> dict[str, Estimate]:
-        """The figures with percentile intervals of the bootstrap (Efron 1979, Poisson weights)."""
-        generator = np.random.default_rng(0)
-        drawn = [
-            self.figures(weights * generator.poisson(1, len(weights))) for _ in range(_RESAMPLES)
-        ]
-        found = {}
-        for name, value in self.figures(weights).items():
-            values = np.array([one[name] for one in drawn])
-            values = values[np.isfinite(values)]
-            if np.isfinite(value) and len(values):
-                low, high = np.quantile(values, (0.025, 0.975)).tolist()
-                found[name] = Estimate(value=value, low=min(low, value), high=max(high, value))
-        return found
+        """The figures that there are, with percentile intervals of the bootstrap (Efron 1979)."""
+        values = {name: of for name, of in self.figures(weights).items() if np.isfinite(of)}
+
+        def drawn(counts: Floats) -> dict[str, float]:
+            found = self.figures(weights * counts)
+            return {name: found[name] for name in values}
+
+        return {
+            name: Estimate(
+                value=values[name], low=min(low, values[name]), high=max(high, values[name])
+            )
+            for name, (low, high) in bootstrap(drawn, len(weights)).items()
+        }

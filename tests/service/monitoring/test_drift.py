@@ -14,7 +14,7 @@ from logitserve.inference import features
 from logitserve.inference.predictor import Predictor
 from logitserve_service.errors import DriftUnavailableError, TooFewImagesError
 from logitserve_service.monitoring import drift as module
-from logitserve_service.monitoring.drift import Drift, Watch
+from logitserve_service.monitoring.drift import Drift, DriftDetector
 from logitserve_service.monitoring.ladder import BASELINE, Rule
 from logitserve_service.repository.shared_state import SharedState
 from logitserve_service.telemetry.metrics import Metrics
@@ -159,7 +159,7 @@ def test_of_very_many_pictures_each_is_counted_with_the_same_probability(
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     normal = workers.predictor.card.reference
     assert normal is not None
-    fast = Watch(workers.predictor, normal, workers.rows[2], RULE)
+    fast = DriftDetector(workers.predictor, normal, workers.rows[2], RULE)
     images = pictures.clean(64, seed=1)
     said = workers.predictor.predict(images)
     for _ in range(80):

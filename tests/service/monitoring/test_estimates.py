@@ -5,6 +5,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import f1_score, log_loss
 
 from logitserve.inference.intervals import wilson
+from logitserve.inference.reliability import reliability
 from logitserve_service.monitoring.estimates import (
     EDGES,
     STRATA,
@@ -14,7 +15,6 @@ from logitserve_service.monitoring.estimates import (
     naive_share,
     weighted_share,
 )
-from logitserve_training.statistics.reliability import reliability
 
 Floats = npt.NDArray[np.float64]
 

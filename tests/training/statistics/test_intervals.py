@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from logitserve.inference.intervals import wilson
+from logitserve.inference.intervals import bootstrap, wilson
 from logitserve_training.statistics import intervals
 from logitserve_training.statistics.calibration import Floats
 from logitserve_training.statistics.intervals import Paired
@@ -45,15 +45,15 @@ def mean(weights: Floats, values: Floats) -> dict[str, float]:
 
 def test_the_bootstrap_of_a_share_is_that_of_the_binomial() -> None:
     values = np.repeat([0.0, 1.0], [30, 70])
-    low, high = intervals.bootstrap(lambda weights: mean(weights, values), 100)["mean"]
+    low, high = bootstrap(lambda weights: mean(weights, values), 100)["mean"]
     assert (low, high) == pytest.approx(binom.ppf([0.025, 0.975], 100, 0.7) / 100, abs=0.03)
 
 
 def test_pictures_of_one_group_count_as_one() -> None:
     values = np.random.default_rng(0).normal(size=20)
     repeated, groups = np.repeat(values, 50), np.repeat(np.arange(20), 50)
-    alone = intervals.bootstrap(lambda weights: mean(weights, values), 20)
-    grouped = intervals.bootstrap(lambda weights: mean(weights, repeated), 1_000, groups)
+    alone = bootstrap(lambda weights: mean(weights, values), 20)
+    grouped = bootstrap(lambda weights: mean(weights, repeated), 1_000, groups)
     assert grouped["mean"] == pytest.approx(alone["mean"])
 
 

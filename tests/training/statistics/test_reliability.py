@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logitserve_training.statistics.reliability import Reliability, null, reliability
+from logitserve.inference.reliability import Reliability, null, reliability
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from logitserve.inference.thumbnails import CLOSE, normalized, shrunken
 from logitserve_training.datasets.dataset import Images
 from logitserve_training.datasets.splits import Outcomes, Rows
 
-CLOSE: Final = 0.97
-"""Correlation of thumbnails from which two pictures are taken for shots of one thing. Frames of one
-film have 0.995 (median); of 1,500 written digits, one in 25 has another of its class so near."""
-_SIDE: Final = 16
-"""Pixels of a thumbnail."""
 _MARGIN: Final = 0.05
 """Of the side, that a shifted or closer frame lacks."""
 _CHUNK: Final = 64
@@ -50,18 +46,10 @@ def twins(images: Images, outcomes: Outcomes, tested: Rows) -> Twins:
 
 
 def _thumbnails(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Of the whole, mirrored, and without a margin at two sides, `[variants, pixels]`.
-
-    Each has the mean 0 and the length 1, so that a product is a correlation.
-    """
+    """Of the whole, mirrored, and without a margin at two sides, `[variants, pixels]`."""
     gray = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).convert("L")
     width, height = gray.size
     across, down = round(_MARGIN * width), round(_MARGIN * height)
     boxes = [(x, y, x + width - across, y + height - down) for x in (0, across) for y in (0, down)]
-    size, box = (_SIDE, _SIDE), Image.Resampling.BOX
-    whole = np.asarray(gray.resize(size, box))
-    pieces = [np.asarray(gray.resize(size, box, piece)) for piece in boxes]
-    found = np.stack([whole, whole[:, ::-1], *pieces]).reshape(-1, _SIDE**2).astype(np.float32)
-    found -= found.mean(axis=1, keepdims=True)
-    found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1)
-    return found
+    whole = shrunken(gray)
+    return normalized([whole, whole[:, ::-1], *(shrunken(gray, box) for box in boxes)])

@@ -1,32 +1,20 @@
 """How far a figure may be from what more pictures would give, and whether two models differ."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple, TypeVar
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import betabinom, binomtest, norm
 
 from logitserve.inference import conformal
-from logitserve.inference.intervals import wilson
-from logitserve_training.statistics.calibration import Floats
+from logitserve.inference.intervals import Interval
 
 CONFIDENCE: Final = 0.95
 _LEVEL: Final = 1 - CONFIDENCE
 _TAILS: Final = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
-_RESAMPLES: Final = 400
-_SEED: Final = 20_240_601
-
-FEWEST_GROUPS: Final = 5
-"""With fewer, groups cannot tell how much groups differ: intervals are over pictures then, and
-speak of these groups only."""
-
-Name = TypeVar("Name")
-Interval = tuple[float, float]
-Groups = npt.NDArray[np.int64]
-"""`[n]`, number of the group of each picture: pictures of one group are not independent."""
 
 
 class Estimate(NamedTuple):
@@ -63,40 +51,6 @@ def of_coverages(asked: float, calibrated: Sequence[int], tested: Sequence[int])
         variance += betabinom.var(tried, place, known + 1 - place)
     low, high = norm.ppf(_TAILS, mean, variance**0.5)
     return max(float(low / total), 0.0), min(float(high / total), 1.0)
-
-
-def beyond(interval: Interval, pictures: int) -> Interval:
-    """The interval of a share; Wilson's where all pictures are right, as all resamples are then."""
-    return wilson(pictures, pictures) if interval[0] > 1 - 1e-9 else interval
-
-
-def enough(groups: Groups | None) -> Groups | None:
-    """The groups of pictures, `[n]`, where they are not too few to resample; else None."""
-    return groups if groups is not None and len(np.unique(groups)) >= FEWEST_GROUPS else None
-
-
-def bootstrap(
-    figures: Callable[[Floats], Mapping[Name, float]], pictures: int, groups: Groups | None = None
-) -> dict[Name, Interval]:
-    """Percentile intervals of figures over resampled pictures, whole groups at a time.
-
-    Args:
-        figures: takes how often each picture counts, `[n]`; gives each figure.
-        pictures: n.
-        groups: None, or too few, makes each picture one of its own.
-    """
-    groups = enough(groups)
-    _, unit_of = np.unique(np.arange(pictures) if groups is None else groups, return_inverse=True)
-    units = int(unit_of.max()) + 1
-    generator = np.random.default_rng(_SEED)
-    drawn = [
-        figures(generator.multinomial(units, np.full(units, 1 / units))[unit_of].astype(np.float64))
-        for _ in range(_RESAMPLES)
-    ]
-    return {
-        name: tuple(np.nanquantile([one[name] for one in drawn], _TAILS).tolist())
-        for name in drawn[0]
-    }
 
 
 @dataclass(frozen=True, slots=True)

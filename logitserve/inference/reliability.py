@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from logitserve_training.statistics.calibration import Floats
+from logitserve.inference.intervals import Floats
 
 BINS: Final = 15
 _SIMULATIONS: Final = 200
