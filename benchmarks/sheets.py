@@ -2,7 +2,7 @@
 
 Every kind of sheet is made twice, with a digit of MNIST's test part on it and without, in sizes of
 64 to 1,000 pixels, dark on light and light on dark. The cut-out was made while looking at the kinds
-that are `TUNED`, and not at those that are `UNSEEN`.
+that are `TUNED`, and not at those that are `UNSEEN`; those that are `LATER` were written after it.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from benchmarks.later_sheets import LATER
 from benchmarks.servers import ROOT
 from benchmarks.sheet_kinds import TUNED, Field, Kind
 from benchmarks.unseen_sheets import UNSEEN
@@ -64,7 +65,7 @@ def measure(
         the share of the digits `[n, 28, 28]` that the first model has right on sheets of that kind,
         and the share it knows; then for each model how many of n empty sheets it knows.
     """
-    kind = (TUNED | UNSEEN)[name]
+    kind = (TUNED | UNSEEN | LATER)[name]
     g = np.random.default_rng([7, *name.encode()])
     spec = models[0].card.input
     with_digit = preprocessing.prepare([sheet(kind, digit / 255, g) for digit in digits], spec)
@@ -109,7 +110,7 @@ def main() -> None:
     test = mnist.load(asked.data, Reporter()).test
     chosen = np.random.default_rng(0).choice(len(test), asked.count, replace=False)
     digits, classes = test.images[chosen, :, :, 0], test.classes[chosen]
-    for title, kinds in (("tuned on", TUNED), ("unseen", UNSEEN)):
+    for title, kinds in (("tuned on", TUNED), ("unseen", UNSEEN), ("later", LATER)):
         numbers = [measure(name, digits, classes, models) for name in kinds]
         summary = [*np.mean(numbers, axis=0)[:2], *np.sum(numbers, axis=0)[2:]]
         for name, row in zip([*kinds, f"**{title}**"], [*numbers, summary], strict=True):

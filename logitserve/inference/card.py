@@ -327,8 +327,8 @@ class ModelCard(CardPart):
     )
     novelty: Novelty | None = Field(
         default=None,
-        description="softmax only, in place of the energy: the network itself tells what is none "
-        "of the labels",
+        description="softmax and binary only, in place of the energy: the network itself tells "
+        "what is none of the labels",
     )
     ink: Ink | None = Field(
         default=None, description="softmax and binary only: tells what has no ink, or too odd one"
@@ -408,8 +408,8 @@ class ModelCard(CardPart):
     def _check_known(self) -> None:
         if self.energy is not None and self.head is not Head.SOFTMAX:
             raise ValueError(f"energy: a {self.head} head has none")
-        if self.novelty is not None and (self.head is not Head.SOFTMAX or self.energy is not None):
-            raise ValueError("novelty: only a softmax head without an energy has one")
+        if self.novelty is not None and (self.head is Head.SIGMOID or self.energy is not None):
+            raise ValueError("novelty: a sigmoid head has none, nor one with an energy")
         if self.ink is not None and self.head is Head.SIGMOID:
             raise ValueError("ink: a sigmoid head, of which no label may hold, has none")
 

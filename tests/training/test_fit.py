@@ -37,7 +37,8 @@ def fitted_network(
     network = build(
         recipe.network,
         shape=recipe.input.shape,
-        logits=10 + bool(recipe.strangers),
+        logits=10 + (recipe.strangers > 0 and not recipe.own),
+        own=recipe.own,
         statistics=PixelStatistics.of(dataset.train.images),
     )
     reporter = Reporter(Console(file=log or io.StringIO(), width=200))
@@ -51,6 +52,11 @@ def fitted(
 ) -> tuple[Weights, list[Epoch]]:
     network, epochs = fitted_network(dataset, recipe, options, log)
     return network.get_weights(), epochs
+
+
+def plain(name: str) -> Recipe:
+    """A recipe without its class for strangers."""
+    return replace(recipes.find(name), strangers=0.0, own=0)
 
 
 def are_equal(some: Weights, others: Weights) -> bool:
@@ -142,7 +148,7 @@ def test_a_line_is_written_about_each_epoch(dataset: Dataset) -> None:
 @pytest.mark.parametrize("averaged", [None, 0.5])
 def test_the_best_epoch_is_kept(dataset: Dataset, averaged: float | None) -> None:
     """Steps that are too long, so that validation gets better and worse; also of the average."""
-    recipe = replace(recipes.find("digits-mlp"), keeps_best=True, averaged_epochs=averaged)
+    recipe = replace(plain("digits-mlp"), keeps_best=True, averaged_epochs=averaged)
     log = io.StringIO()
     options = replace(OPTIONS, epochs=8, learning_rate=0.1)
     network, epochs = fitted_network(dataset, recipe, options, log)
@@ -171,14 +177,14 @@ def test_weight_decay_is_decoupled_under_either_optimizer(
     dataset: Dataset, optimizer: Optimizer
 ) -> None:
     """Twenty steps that each take half of every weight leave next to nothing of them."""
-    recipe = replace(recipes.find("softmax-regression"), averaged_epochs=None)
+    recipe = replace(plain("softmax-regression"), averaged_epochs=None)
     options = replace(OPTIONS, optimizer=optimizer, learning_rate=1e-4, weight_decay=5e3)
     (kernel, _), _ = fitted(dataset, recipe, options)
     assert np.abs(kernel).max() < 1e-3
 
 
 def test_the_average_of_the_weights_is_what_is_validated_and_kept(dataset: Dataset) -> None:
-    recipe = recipes.find("softmax-regression")
+    recipe = plain("softmax-regression")
     network, epochs = fitted_network(dataset, recipe, OPTIONS)
     last_steps, _ = fitted(dataset, replace(recipe, averaged_epochs=None), OPTIONS)
     averaged = network.get_weights()

@@ -72,3 +72,15 @@ def test_the_network_for_photographs_is_blind_to_light_and_contrast() -> None:
     network = build(NetworkName.PHOTO_CNN, shape=(24, 32, 3), logits=2, statistics=STATISTICS)
     logits = np.asarray(network(images))
     np.testing.assert_allclose(logits[1:], logits[[0, 0]], rtol=0.02, atol=0.02)
+
+
+def test_a_class_of_its_own_leaves_the_logits_as_they_are() -> None:
+    """With the same seed; its log-odds are one column more."""
+    images = np.random.default_rng(0).integers(0, 256, (4, *SHAPE), dtype=np.uint8)
+    answers = []
+    for own in (0, 8):
+        keras.utils.set_random_seed(1)
+        network = build(NetworkName.MLP, shape=SHAPE, logits=3, statistics=STATISTICS, own=own)
+        answers.append(np.asarray(network(images)))
+    assert answers[1].shape == (4, 4)
+    np.testing.assert_array_equal(answers[0], answers[1][:, :3])

@@ -130,6 +130,8 @@ def test_yes_or_no_is_measured_with_precision_and_recall(data: Path, tmp_path: P
     predictor = Predictor.load(published.path)
     assert predictor.card.labels == ("other", "zero")
     assert predictor.card.logit_count == 1
+    assert predictor.card.novelty is not None
+    assert predictor.card.ink is not None
     assert published.metrics.keys() == {
         "accuracy", "nll", "brier", "ece", "precision", "recall", "f1",
     }  # fmt: skip

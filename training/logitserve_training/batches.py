@@ -52,7 +52,7 @@ def batches_of(
     if recipe.augmentation is not None:
         varying = _varying(recipe.augmentation, options.seed, options.epochs * steps)
         batches = batches.enumerate(done * steps).map(varying)
-    if recipe.disturbed:
+    if recipe.disturbed or recipe.strangers:
         batches = batches.enumerate(done * steps).map(_disturbing(recipe, options, strange))
     return batches.prefetch(4)
 
@@ -76,20 +76,22 @@ def _disturbing(recipe: Recipe, options: Options, strange: Images | None) -> Any
     """What a recipe that disturbs does to each numbered batch: strangers come last."""
     count = round(recipe.strangers * options.batch_size)
 
-    def mixed(images: Images, classes: Classes, step: Any) -> tuple[Images, Classes]:
+    def mixed(images: Images, targets: Any, step: Any) -> tuple[Images, Any]:
         generator = np.random.default_rng([options.seed, int(step)])
         disturbed = round(recipe.disturbed * len(images))
         parts = [disturb(images[:disturbed], generator), images[disturbed:]]
         if strange is not None:
             found = strange[generator.integers(len(strange), size=count)]
-            parts += [disturb(found[: count // 2], generator), found[count // 2 :]]
-            classes = np.append(classes, np.full(count, len(recipe.labels)))
-        return np.concatenate(parts), classes
+            half = count // 2 if recipe.disturbed else 0
+            parts += [disturb(found[:half], generator), found[half:]]
+            none = np.full((count, *targets.shape[1:]), len(recipe.labels), targets.dtype)
+            targets = np.concatenate([targets, none])
+        return np.concatenate(parts), targets
 
     def mix_batch(step: Any, batch: tuple[Any, Any]) -> tuple[Any, Any]:
-        images, targets = tf.numpy_function(mixed, [*batch, step], [tf.uint8, tf.int64])
+        images, targets = tf.numpy_function(mixed, [*batch, step], [tf.uint8, batch[1].dtype])
         images.set_shape((None, *recipe.input.shape))
-        targets.set_shape((None,))
+        targets.set_shape((None, *batch[1].shape[1:]))
         return images, targets
 
     return mix_batch

@@ -83,7 +83,9 @@ def calibrate(
         found = energies(heads.scaled(logits, chosen.temperature), chosen.temperature)
         limit = _limit(found)
         changes["energy"] = None if limit is None else Energy(**limit)
-    if changes["energy"] is not None or (card.head is Head.BINARY and card.input.fit is Fit.DIGIT):
+    is_cut_out = card.input.fit is Fit.DIGIT and not card.input.as_sent
+    is_told = card.head is Head.BINARY or changes["novelty"] is not None
+    if changes["energy"] is not None or (is_cut_out and is_told):
         changes["ink"] = ink.ranges(images, card.input)
     return ModelCard.model_validate(dict(card) | changes)
 

@@ -62,8 +62,12 @@ def fit(
     optimizer = _optimizer(network, recipe, options, steps)
     network.compile(
         optimizer=optimizer,
-        loss=losses.fused(recipe.head, weights),
-        metrics=[_accuracy(recipe.head)],
+        loss=(
+            losses.with_strangers(recipe.head, len(recipe.labels))
+            if recipe.strangers
+            else losses.fused(recipe.head, weights)
+        ),
+        metrics=[_accuracy(recipe)],
     )
     log = EpochLog(reporter, options.epochs, checkpoint)
     done = len(log.epochs)
@@ -173,7 +177,10 @@ def _callbacks(recipe: Recipe, optimizer: Any) -> list[Any]:
     ]
 
 
-def _accuracy(head: Head) -> Any:
+def _accuracy(recipe: Recipe) -> Any:
+    head = recipe.head
+    if recipe.strangers:
+        return losses.accuracy_with_strangers(head, len(recipe.labels))
     if head is Head.SOFTMAX:
         return keras.metrics.SparseCategoricalAccuracy(name="accuracy")
     return keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)  # of logits: p > 1/2

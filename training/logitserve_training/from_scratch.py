@@ -96,12 +96,16 @@ def fit_network(
         reporter.line(_HINT)
     reporter.line(f"{recipe.name}: {info.train} pictures, {options.epochs} epochs")
     backend.make_deterministic(options.seed)
+    shares = recipe.strangers > 0 and not recipe.own
     network = networks.build(
         recipe.network,
         shape=recipe.input.shape,
-        logits=1 if recipe.head is Head.BINARY else len(recipe.labels) + bool(recipe.strangers),
+        logits=1 if recipe.head is Head.BINARY else len(recipe.labels) + shares,
+        own=recipe.own,
         statistics=networks.PixelStatistics.of(dataset.train.images),
     )
+    if shares:
+        network = networks.with_novelty(network)
     weights = None
     if recipe.is_weighed:
         logits = network.output_shape[-1]
@@ -115,4 +119,4 @@ def fit_network(
         losses.unweigh(network, weights)
     if not recipe.keeps_best:
         shutil.rmtree(checkpoint)
-    return networks.with_novelty(network) if recipe.strangers else network, epochs
+    return network, epochs

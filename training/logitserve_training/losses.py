@@ -43,6 +43,42 @@ def fused(head: Head, weights: Weights | None = None) -> Any:
     return sigmoid_loss
 
 
+def with_strangers(head: Head, labels: int) -> Any:
+    """The loss of a softmax or binary head whose last output is the log-odds of no label.
+
+    The target of a picture of no label is the number of labels. It is the cross-entropy of one
+    class more: of whether there is a label, and where there is one of which.
+    """
+
+    def loss(targets: Any, output: Any) -> Any:
+        logits, novelty = output[:, :-1], output[:, -1]
+        targets = tf.cast(tf.reshape(targets, [-1]), tf.int64)
+        strange = tf.cast(targets == labels, output.dtype)
+        named = tf.minimum(targets, labels - 1)
+        if head is Head.SOFTMAX:
+            of_label = tf.nn.sparse_softmax_cross_entropy_with_logits(named, logits)
+        else:
+            outcomes = tf.cast(named, output.dtype)
+            of_label = tf.nn.sigmoid_cross_entropy_with_logits(outcomes, logits[:, 0])
+        of_any = tf.nn.sigmoid_cross_entropy_with_logits(strange, novelty)
+        return (1 - strange) * of_label + of_any
+
+    return loss
+
+
+def accuracy_with_strangers(head: Head, labels: int) -> Any:
+    """The share that is right: the label, or that there is none."""
+
+    def accuracy(targets: Any, output: Any) -> Any:
+        targets = tf.cast(tf.reshape(targets, [-1]), tf.int64)
+        logits = output[:, :-1]
+        said = tf.argmax(logits, axis=1) if head is Head.SOFTMAX else logits[:, 0] > 0
+        right = tf.cast(said, tf.int64) == targets
+        return tf.cast(tf.where(targets == labels, output[:, -1] > 0, right), tf.float32)
+
+    return accuracy
+
+
 def balancing(head: Head, classes: Classes, logits: int) -> Weights:
     """Weights under which every class, or the yes and no of every label, count the same.
 

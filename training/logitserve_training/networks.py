@@ -43,7 +43,12 @@ class PixelStatistics:
 
 
 def build(
-    name: NetworkName, *, shape: tuple[int, int, int], logits: int, statistics: PixelStatistics
+    name: NetworkName,
+    *,
+    shape: tuple[int, int, int],
+    logits: int,
+    statistics: PixelStatistics,
+    own: int = 0,
 ) -> "keras.Model":
     """Build a network with fresh weights.
 
@@ -52,6 +57,8 @@ def build(
         shape: height, width, channels of the uint8 pictures.
         logits: width of the output.
         statistics: with which the pixels are standardized.
+        own: hidden units, on the pixels, that the log-odds of no label against all labels are read
+            from, a column more; 0: there is none.
     """
     image = keras.Input(shape, dtype="uint8", name=INPUT)
     # Flat while it is scaled: over a last axis of 1 onnxruntime takes 50 ns a pixel, 40 µs a digit.
@@ -61,8 +68,13 @@ def build(
         offset=-statistics.mean / statistics.deviation,
         name=STANDARDIZED,
     )(x)
-    x = _BODIES[name](keras.layers.Reshape(shape)(x))
-    return keras.Model(image, keras.layers.Dense(logits, name=OUTPUT)(x), name=name.value)
+    body = _BODIES[name](keras.layers.Reshape(shape)(x))
+    if not own:
+        return keras.Model(image, keras.layers.Dense(logits, name=OUTPUT)(body), name=name.value)
+    of_labels = keras.layers.Dense(logits, name=OUTPUT)(body)
+    of_none = keras.layers.Dense(1)(keras.layers.Dense(own, activation="relu")(x))
+    output = keras.layers.Concatenate()([of_labels, of_none])
+    return keras.Model(image, output, name=name.value)
 
 
 def with_novelty(network: "keras.Model") -> "keras.Model":

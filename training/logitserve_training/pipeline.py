@@ -175,6 +175,7 @@ def _card(
         "augmentation": asdict(recipe.augmentation) if recipe.augmentation else None,
         "disturbed": recipe.disturbed,
         "strangers": recipe.strangers,
+        "own": recipe.own,
     }
     if recipe.folder is not None:
         settings["folder"] = {

@@ -215,6 +215,11 @@ class Recipe:
     """Pictures of no label, for each picture of a batch; `logitserve_training.made_up`.
 
     The network learns them as one class more, and so to tell what is none of the labels."""
+    own: int = 0
+    """Hidden units that this class alone is read from; 0: what the labels are read from.
+
+    For networks whose last features are few or pixels. The labels' logits then learn nothing from
+    the strangers, and are those of the network without them."""
     is_weighed: bool = False
     """Whether rare labels count more in the loss; `logitserve_training.losses`."""
     keeps_best: bool = False
@@ -243,6 +248,8 @@ RECIPES: Final = {
             network=NetworkName.LINEAR,
             options=Options(epochs=20, weight_decay=0.1),
             averaged_epochs=2,
+            strangers=0.125,
+            own=32,
         ),
         Recipe(
             name="digits-mlp",
@@ -251,6 +258,8 @@ RECIPES: Final = {
             network=NetworkName.MLP,
             options=Options(epochs=30, weight_decay=0.1),
             averaged_epochs=2,
+            strangers=0.125,
+            own=32,
         ),
         Recipe(
             name="digits",
@@ -275,6 +284,8 @@ RECIPES: Final = {
             class_of=(1, 0, 0, 0, 0, 0, 0, 0, 0, 0),
             options=Options(epochs=30, weight_decay=0.1),
             averaged_epochs=2,
+            strangers=0.125,
+            own=32,
         ),
         Recipe(
             name="scenes",

@@ -68,7 +68,7 @@ class Strangers:
 def measure(predictor: Predictor, at_home: Predictions, *, count: int) -> Strangers:
     """Show a model what it was not made for, `count` pictures of each kind.
 
-    It is a softmax model that tells what is known; `at_home` is what it said of the test part.
+    It has a novelty or an energy; `at_home` is what it said of the test part.
     """
     predictions = {
         kind: predictor.predict(pictures(kind, predictor.card.input, count=count)) for kind in KINDS

@@ -93,8 +93,8 @@ def find(ink: Gray) -> Mask:
         drawn = _drawn(ruled, on)
         found = _main_pieces(on & ~drawn)
         if found.any() and all(_goes_beyond(line, found) for line in ruled):
-            return _grown(found) & ~drawn
-    return _grown(_main_pieces(on))
+            return grown(found) & ~drawn
+    return grown(_main_pieces(on))
 
 
 def leaves_out(ink: Gray, found: Mask) -> bool:
@@ -103,7 +103,7 @@ def leaves_out(ink: Gray, found: Mask) -> bool:
     return int(np.count_nonzero(on & ~found)) > NOTED * int(np.count_nonzero(found))
 
 
-def _grown(mask: Mask) -> Mask:
+def grown(mask: Mask) -> Mask:
     """With the eight pixels around each."""
     height, width = mask.shape
     field = np.zeros((height + 2, width + 2), np.bool_)  # so that rows do not touch
@@ -225,19 +225,19 @@ def _main_pieces(on: Mask) -> Mask:
     """The largest piece that may be a digit, and what lies by it."""
     if not on.any():
         return on
-    pieces = _pieces(on)
-    sizes, boxes = pieces.sizes, pieces.boxes
+    found = pieces(on)
+    sizes, boxes = found.sizes, found.boxes
     longest = max(on.shape)
     tall, wide = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     longer = np.maximum(tall, wide)
     likely = (longer >= SMALLEST * longest) & (wide < FLAT * tall)
     slender = longer >= SLENDER * np.minimum(tall, wide)
     if longest < CLOSE * min(on.shape):  # only a picture that was cut out closely has a 1 there
-        slender &= ~pieces.along
-    likely &= ~(pieces.foreign & (sizes >= FULL * tall * wide) & ~slender)
+        slender &= ~found.along
+    likely &= ~(found.foreign & (sizes >= FULL * tall * wide) & ~slender)
     if len(sizes) == 1:
         return np.asarray(on & likely)
-    own = likely & ~pieces.foreign & (sizes >= OWN * sizes.max()) & (longer >= OWN * longest)
+    own = likely & ~found.foreign & (sizes >= OWN * sizes.max()) & (longer >= OWN * longest)
     candidates = own if own.any() else likely
     if not candidates.any():
         return np.zeros_like(on)
@@ -246,15 +246,16 @@ def _main_pieces(on: Mask) -> Mask:
     top, left, bottom, right = boxes[main] + [-margin, -margin, margin, margin]
     row, column = (boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 1] + boxes[:, 3]) / 2
     near = (top < row) & (row < bottom) & (left < column) & (column < right)
-    wanted = (sizes >= np.where(near, SPECK, APART) * sizes[main]) & ~(own.any() & pieces.foreign)
-    wanted = wanted[pieces.of]
+    wanted = (sizes >= np.where(near, SPECK, APART) * sizes[main]) & ~(own.any() & found.foreign)
+    wanted = wanted[found.of]
     steps = np.zeros((on.shape[0], on.shape[1] + 1), np.int8)
-    steps.ravel()[pieces.begins[wanted]] = 1
-    steps.ravel()[pieces.ends[wanted]] = -1
+    steps.ravel()[found.begins[wanted]] = 1
+    steps.ravel()[found.ends[wanted]] = -1
     return np.asarray(steps.cumsum(axis=1, dtype=np.int8)[:, :-1] > 0)
 
 
-def _pieces(on: Mask) -> Pieces:
+def pieces(on: Mask) -> Pieces:
+    """The pieces of a mask that is not all False."""
     (height, width), stride = on.shape, on.shape[1] + 1
     flat = np.zeros(height * stride + 1, np.bool_)
     flat[1:].reshape(height, stride)[:, :-1] = on

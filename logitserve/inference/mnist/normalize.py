@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter, ImageOps
 
 from logitserve.inference.image_warnings import ImageWarning, Warn
-from logitserve.inference.mnist import handwriting, segment
+from logitserve.inference.mnist import handwriting, segment, written
 from logitserve.inference.mnist.form import are_normalized, box_side
 from logitserve.inference.mnist.segment import array, pillow
 
@@ -36,8 +36,6 @@ CORNER: Final = 0.02
 """Share of a picture's side within which ink is in its corner."""
 MEETINGS: Final = 6
 """How often ink of handwriting meets the border at most (measured on digits that fill it)."""
-BAR: Final = 0.12
-"""Spread across a straight bar over that along it (measured of digits: at least 0.14)."""
 WIDEST_BAR: Final = 0.3
 """Share of a picture's longer side that a bar across it is wide at most."""
 SOFTEST: Final = 1.25
@@ -81,7 +79,7 @@ def normalize(
         return image
     overview = _shrunk(image)
     scene = segment.observe(overview, image.shape)
-    ink = whole = segment.separate(overview, scene)
+    ink = whole = everything = segment.separate(overview, scene)
     left_out = False
     if scene.photograph:
         found = handwriting.find(whole)
@@ -96,7 +94,11 @@ def normalize(
     digit = _scaled(np.ascontiguousarray(ink[top:bottom, left:right]), box_side(height, width))
     if warn and left_out:
         warn(ImageWarning.OTHER_INK)
-    if warn and (_runs_off(whole) or (scene.photograph and _is_light(digit, overview))):
+    if warn and (
+        _runs_off(whole)
+        or (left_out and written.goes_on(whole, everything))
+        or (scene.photograph and _is_light(digit, whole, overview, scene))
+    ):
         warn(ImageWarning.CUT_OFF)
     if warn and scene.dark_ink:
         warn(ImageWarning.INVERTED)
@@ -119,11 +121,13 @@ def _from_near(image: Gray, ink: Gray, found: handwriting.Mask, scene: segment.S
     return segment.separate(near, scene.within(down, across, size)) * array(mask)
 
 
-def _is_light(digit: Gray, image: Gray) -> bool:
-    """Whether a cut-out is of uneven light: a soft and compact spot, or of panes or a grid.
+def _is_light(digit: Gray, ink: Gray, image: Gray, scene: segment.Scene) -> bool:
+    """Whether a cut-out is of uneven light: a soft and compact spot, an edge, specks, or panes.
 
     Of panes and grids the rarer of the image's two tones is bars from border to border.
     """
+    if not (written.is_in_one(ink) and written.stands_out(image, ink, scene, _stroke_width(ink))):
+        return True
     slopes = _slopes(digit)
     outline = float(slopes.sum())
     compactness = 4 * np.pi * 255 * float(digit.sum()) / outline**2  # of a disk 1
@@ -163,7 +167,7 @@ def _runs_off(ink: Gray) -> bool:
     if (gaps <= NEAR).sum() < 2 or max(height, width) > handwriting.CLOSE * min(height, width):
         return False  # a 1 that runs off one side, or was cut out closely
     least, most = np.linalg.eigvalsh(np.cov(np.nonzero(present)))
-    return bool(least < BAR**2 * most)
+    return bool(least < written.BAR**2 * most)
 
 
 def _flattened(luminance: Gray, opacity: Gray) -> Gray:

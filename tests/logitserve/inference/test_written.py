@@ -1,0 +1,73 @@
+"""Sheets on which nothing is written though something was cut out, and the same with a digit."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from logitserve.inference import preprocessing
+from logitserve.inference.image_warnings import NOTHING_WRITTEN, ImageWarning
+from logitserve_training.drawings import Paper, draw
+from logitserve_training.recipes import DIGIT_INPUT
+
+SIDE = 90
+Field = npt.NDArray[np.float64]
+Sheet = Callable[[Field, Field, np.random.Generator], Field]
+"""Columns, rows → the light that a sheet gives back, 0 to 1."""
+
+
+def shadow(x: Field, y: Field, g: np.random.Generator) -> Field:
+    soft = g.uniform(0.005, 0.03)
+    return np.asarray(1 - 0.4 / (1 + np.exp(-(x + 0.4 * y - g.uniform(0.4, 0.8)) / soft)))
+
+
+def hand(x: Field, y: Field, g: np.random.Generator) -> Field:
+    return np.asarray(1 - 0.4 / (1 + np.exp((np.hypot(x, y) - g.uniform(0.25, 0.4)) / 0.03)))
+
+
+def torn(x: Field, y: Field, g: np.random.Generator) -> Field:
+    edge = 0.08 + 0.02 * np.cumsum(g.normal(0, 0.15, SIDE))
+    return np.asarray(1 - 0.5 * (x + 0 * y < edge.clip(0, 0.14)[:, np.newaxis]))
+
+
+def specks(x: Field, y: Field, g: np.random.Generator) -> Field:
+    return np.asarray(1 - 0.6 * (g.random((x + y).shape) < 0.03))
+
+
+def fine_line(x: Field, y: Field, g: np.random.Generator) -> Field:
+    angle = g.uniform(0.15, 1.4)
+    across = (x - 0.5) * np.cos(angle) + (y - 0.5) * np.sin(angle)
+    return np.asarray(1 - 0.5 * (abs(across) < 0.004))
+
+
+def gray(sheet: Sheet, seed: int, ink: Field | float = 0.0) -> npt.NDArray[np.uint8]:
+    g = np.random.default_rng(seed)
+    y, x = (np.mgrid[:SIDE, :SIDE] + 0.5) / SIDE
+    light = 240 * sheet(x, y, g) * (1 - 0.8 * ink) + g.normal(0, 1.5, (SIDE, SIDE))
+    return np.asarray(light.clip(0, 255), np.uint8)
+
+
+def warnings(image: npt.NDArray[np.uint8]) -> list[ImageWarning]:
+    found: list[ImageWarning] = []
+    preprocessing.from_array(image, DIGIT_INPUT, warn=found.append)
+    return found
+
+
+@pytest.mark.parametrize("sheet", [shadow, hand, torn, specks, fine_line])
+def test_nothing_is_written_on_an_empty_sheet(sheet: Sheet) -> None:
+    for seed in range(40):
+        image = gray(sheet, seed)
+        assert not NOTHING_WRITTEN.isdisjoint(warnings(image)), seed
+        assert not NOTHING_WRITTEN.isdisjoint(warnings(~image)), seed
+
+
+@pytest.mark.parametrize("sheet", [shadow, hand, torn, specks, fine_line])
+def test_a_digit_on_it_is_written(sheet: Sheet) -> None:
+    """In nine of ten: some strokes lie along an edge."""
+    missed = 0
+    for digit in range(10):
+        paper = Paper(SIDE, SIDE, (0, 0, 0), (255, 255, 255))
+        ink = np.asarray(draw(digit, seed=digit, paper=paper).convert("L")) / 255
+        missed += not NOTHING_WRITTEN.isdisjoint(warnings(gray(sheet, digit, ink)))
+    assert missed <= 1
