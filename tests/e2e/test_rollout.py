@@ -264,7 +264,8 @@ def test_the_commands_of_the_documentation(tmp_path: Path) -> None:
     environment = {**clean_environment(PATH=path), "ADMIN_KEY": ADMIN_KEY}
     with running(*options(models), environment=WITH_KEY) as server:
         # Those that compare are in tests/logitserve: test_evaluate.py and test_compare_store.py.
-        for block in blocks[:-2]:
+        # The one that has steps is in test_canary_steps.py.
+        for block in [block for block in blocks[:-2] if "not_worse" not in block]:
             script = block.replace("localhost:8000", server.url.removeprefix("http://"))
             script = script.replace("curl -X", "curl -sSf -X")
             subprocess.run(["bash", "-ec", script], cwd=tmp_path, env=environment, check=True)
