@@ -1,8 +1,9 @@
 """Digits on disturbed sheets, right and known, and empty ones: `python -m benchmarks.sheets`.
 
 Every kind of sheet is made twice, with a digit of MNIST's test part on it and without, in sizes of
-64 to 1,000 pixels, dark on light and light on dark. The cut-out was made while looking at the kinds
-that are `TUNED`, and not at those that are `UNSEEN`; those that are `LATER` were written after it.
+64 to 1,000 pixels (`--sides 28 63`: of others), dark on light and light on dark. The cut-out was
+made while looking at the kinds that are `TUNED`, and not at those that are `UNSEEN`; those that are
+`LATER` were written after it, but for what tells faint lines in small pictures.
 """
 
 import argparse
@@ -28,9 +29,11 @@ from logitserve_training.progress import Reporter
 MODELS: Final = ("digits", "digits-mlp", "softmax-regression", "zero")
 
 
-def sheet(kind: Kind, digit: Field | None, g: np.random.Generator) -> npt.NDArray[np.uint8]:
+def sheet(
+    kind: Kind, digit: Field | None, g: np.random.Generator, sides: tuple[int, int] = (64, 1000)
+) -> npt.NDArray[np.uint8]:
     """A sheet of that kind, uint8 `[side, side]`, with a digit `[28, 28]` or none."""
-    side = int(np.exp(g.uniform(np.log(64), np.log(1000))))
+    side = int(np.exp(g.uniform(*np.log(sides))))
     y, x = (np.mgrid[:side, :side] + 0.5) / side
     light = kind(x, y, side, g)
     size = int(side * g.uniform(0.4, 0.9))
@@ -58,6 +61,7 @@ def measure(
     digits: npt.NDArray[np.uint8],
     classes: npt.NDArray[np.int64],
     models: list[Predictor],
+    sides: tuple[int, int] = (64, 1000),
 ) -> list[Any]:
     """A row of the table.
 
@@ -68,17 +72,21 @@ def measure(
     kind = (TUNED | UNSEEN | LATER)[name]
     g = np.random.default_rng([7, *name.encode()])
     spec = models[0].card.input
-    with_digit = preprocessing.prepare([sheet(kind, digit / 255, g) for digit in digits], spec)
-    empty = preprocessing.prepare([sheet(kind, None, g) for _ in digits], spec)
+    with_digit = preprocessing.prepare(
+        [sheet(kind, digit / 255, g, sides) for digit in digits], spec
+    )
+    empty = preprocessing.prepare([sheet(kind, None, g, sides) for _ in digits], spec)
     found = models[0].predict(with_digit)
     known = [each for each in (model.predict(empty).known for model in models) if each is not None]
     assert found.known is not None
     return [(found.argmax == classes).mean(), found.known.mean(), *[each.sum() for each in known]]
 
 
-def others() -> list[list[Any]]:
-    """scikit-learn's digits, and canvases that were drawn on: their shares right and known."""
-    predictor = load("digits")
+def others(models: list[Predictor]) -> list[list[Any]]:
+    """scikit-learn's digits, and canvases that were drawn on: their shares right and known.
+
+    Of the first model; then the share that each of them knows.
+    """
     small = load_digits()
     canvas = drawings.Paper(280, 280, (0, 0, 0), (255, 255, 255))
     sets = {
@@ -93,9 +101,11 @@ def others() -> list[list[Any]]:
     }
     rows = []
     for name, (images, labels) in sets.items():
-        found = predictor.predict(preprocessing.prepare(list(images), predictor.card.input))
-        assert found.known is not None
-        rows.append([name, float((found.argmax == labels).mean()), float(found.known.mean())])
+        found = [
+            model.predict(preprocessing.prepare(list(images), model.card.input)) for model in models
+        ]
+        known = [float(each.known.mean()) for each in found if each.known is not None]
+        rows.append([name, float((found[0].argmax == labels).mean()), known[0], *known])
     return rows
 
 
@@ -103,6 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="folder of MNIST [downloaded]")
     parser.add_argument("--count", type=int, default=150, help="sheets of each kind, of each sort")
+    parser.add_argument("--sides", type=int, nargs=2, default=(64, 1000), help="pixels, from, to")
     asked = parser.parse_args()
     print(f"| kind | right | known | empty, known of {asked.count}: {' | '.join(MODELS)} |")
     print("|---|---:|---:" + "|---:" * len(MODELS) + "|")
@@ -111,12 +122,15 @@ def main() -> None:
     chosen = np.random.default_rng(0).choice(len(test), asked.count, replace=False)
     digits, classes = test.images[chosen, :, :, 0], test.classes[chosen]
     for title, kinds in (("tuned on", TUNED), ("unseen", UNSEEN), ("later", LATER)):
-        numbers = [measure(name, digits, classes, models) for name in kinds]
+        numbers = [
+            measure(name, digits, classes, models, (asked.sides[0], asked.sides[1]))
+            for name in kinds
+        ]
         summary = [*np.mean(numbers, axis=0)[:2], *np.sum(numbers, axis=0)[2:]]
         for name, row in zip([*kinds, f"**{title}**"], [*numbers, summary], strict=True):
             print(f"| {name} | {row[0]:.3f} | {row[1]:.3f} |", *[f"{n:g} |" for n in row[2:]])
-    for row in others():
-        print(f"| {row[0]} | {row[1]:.4f} | {row[2]:.4f} |")
+    for name, *row in others(models):
+        print(f"| {name}, known |", *[f"{share:.4f} |" for share in row])
 
 
 if __name__ == "__main__":

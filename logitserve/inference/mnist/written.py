@@ -19,6 +19,8 @@ above 0.54; of specks at most 0.33)."""
 
 BAR: Final = 0.12
 """Spread across a straight bar over that along it (measured of digits: at least 0.14)."""
+FINE: Final = 0.06
+"""The same across a fine line."""
 GOES_ON: Final = 0.75
 """Share of the way from a straight bar to the borders that is inked too, if the bar is part of a
 line, at least (measured of the same digits: at most 0.65; of lines and folds 1)."""
@@ -65,13 +67,11 @@ def is_in_one(ink: Gray) -> bool:
 
 def goes_on(ink: Gray, everything: Gray) -> bool:
     """Whether ink is a straight bar and part of a line of all the ink, from border to border."""
-    places = np.argwhere(ink > ink.max() // 2)
-    if len(places) < _FEW:
+    full = ink > ink.max() // 2
+    if not is_bar(full, BAR):
         return False
-    spread, axes = np.linalg.eigh(np.cov(places.T))
-    if spread[0] > BAR**2 * spread[1]:
-        return False
-    middle, axis = places.mean(axis=0), axes[:, 1]
+    places = np.argwhere(full)
+    middle, axis = places.mean(axis=0), np.linalg.eigh(np.cov(places.T))[1][:, 1]
     along = (places - middle) @ axis
     steps = np.arange(-sum(ink.shape), sum(ink.shape))
     beyond = steps[(steps < along.min() - 1) | (steps > along.max() + 1)]
@@ -79,3 +79,12 @@ def goes_on(ink: Gray, everything: Gray) -> bool:
     rows, columns = way[((way >= 0) & (way < ink.shape)).all(axis=1)].T
     near = handwriting.grown(everything > everything.max() // handwriting.INK)
     return bool(len(rows) and near[rows, columns].mean() >= GOES_ON)
+
+
+def is_bar(where: npt.NDArray[np.bool_], most: float) -> bool:
+    """Whether the spread of the pixels in one direction is at most that share of the other's."""
+    places = np.nonzero(where)
+    if len(places[0]) < _FEW:
+        return False
+    across, along = np.linalg.eigvalsh(np.cov(places))
+    return bool(across < most**2 * along)

@@ -71,3 +71,13 @@ def test_a_digit_on_it_is_written(sheet: Sheet) -> None:
         ink = np.asarray(draw(digit, seed=digit, paper=paper).convert("L")) / 255
         missed += not NOTHING_WRITTEN.isdisjoint(warnings(gray(sheet, digit, ink)))
     assert missed <= 1
+
+
+def test_a_faint_fold_of_a_small_sheet_is_not_written() -> None:
+    """Noise beside it is no part of it, as faint as it is."""
+    g = np.random.default_rng(0)
+    for side in range(40, 63):
+        y, x = (np.mgrid[:side, :side] + 0.5) / side
+        across = (x - 0.5) + g.uniform(0.1, 0.4) * (y - 0.5)
+        light = 240 - 40 * np.exp(-((across / 0.012) ** 2)) + g.normal(0, 3, (side, side))
+        assert not NOTHING_WRITTEN.isdisjoint(warnings(light.clip(0, 255).astype(np.uint8))), side
