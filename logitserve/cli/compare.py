@@ -31,11 +31,11 @@ from logitserve.inference.predictor import Predictor
 def compare(
     ctx: click.Context, first: str, second: str, data: Path | None, models: Path, *, as_json: bool
 ) -> None:
-    """Say whether the second model has more right answers than the first on the same pictures.
+    """Test whether the second model has more right answers than the first on the same pictures.
 
-    By McNemar's exact test on the pictures that `logitserve evaluate` measures the second on. The
-    exit status is 1 unless it is better; where the pictures are too few to tell, it says how many
-    would be enough.
+    The test is McNemar's exact test on the pictures that `logitserve evaluate` uses for the second.
+    The exit status is 1 unless the second is better. If there are too few pictures, the number that
+    would suffice is printed.
     """
     paths = [model_file(models, name) for name in (first, second)]
     predictors = [Predictor.load(path) for path in paths]
@@ -47,7 +47,7 @@ def compare(
         from logitserve_training.statistics.intervals import Paired
 
         if len({(card.labels, card.input.shape) for card in cards}) > 1:
-            raise OptionError(f"{first} and {second} differ in their labels or their input's shape")
+            raise OptionError(f"{first} and {second} differ in their labels or their input shape")
         pictures = held_out(predictors[1], data, Reporter())
         right = [evaluate(predictor, pictures).is_right for predictor in predictors]
         paired = Paired.of(right[1], right[0])
@@ -78,5 +78,5 @@ def compare(
 
 def _cannot_tell(needed: int | None) -> str:
     if needed is None:
-        return "these pictures cannot tell them apart"
-    return f"cannot tell yet; about {needed:,} pictures would, if they differ as these"
+        return "these pictures cannot show a difference"
+    return f"undecided; about {needed:,} pictures would suffice if the models differ as on these"

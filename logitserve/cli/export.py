@@ -22,7 +22,7 @@ from logitserve_service.monitoring.store import Store
 
 LABELED, HARD, DISAGREE = CHOICES = ("labeled", "hard", "disagree")
 CLOSE: Final = 0.97
-"""Correlation of thumbnails from which two pictures may be of one thing, as in training."""
+"""Correlation of thumbnails above which two pictures are near-duplicates, as in training."""
 _SIDE: Final = 16
 _CHUNK: Final = 256
 _SELECT: Final = """
@@ -52,8 +52,8 @@ WHERE a.model = ? GROUP BY p.id"""
 def command(model: str, out: Path, only: str, store: Path, *, as_json: bool) -> None:
     """Write labeled pictures of a store as a folder to train from.
 
-    OUT gets the pictures and labels.csv, whose column group holds nearly equal pictures together,
-    so that none of a group is trained on and another tested on.
+    OUT receives the pictures and labels.csv. Its column group holds near-duplicates together, so
+    that a split by group does not leak test pictures into training.
     """
     opened = Store(store)
     cards = {key: card for key, card in opened.models().items() if card.name == model}
@@ -92,7 +92,7 @@ def _chosen(card: ModelCard, rows: Sequence[sqlite3.Row], only: str) -> list[sql
 
 
 def _groups(pngs: Sequence[bytes]) -> list[int]:
-    """The number of each picture's group: of the first picture that it is like, or like one of."""
+    """Return each picture's group: the number of the first picture of its near-duplicates."""
     thumbnails = np.stack([_thumbnail(png) for png in pngs])
     group = np.arange(len(pngs))
     for start in range(0, len(pngs), _CHUNK):
@@ -104,7 +104,7 @@ def _groups(pngs: Sequence[bytes]) -> list[int]:
 
 
 def _thumbnail(png: bytes) -> np.typing.NDArray[np.float32]:
-    """Gray, with the mean 0 and the length 1, so that a product is a correlation."""
+    """Return a gray thumbnail with mean 0 and norm 1: a dot product is a correlation."""
     gray = Image.open(io.BytesIO(png)).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
     found = np.asarray(gray).reshape(-1).astype(np.float32)
     found -= found.mean()

@@ -1,14 +1,14 @@
-"""Intervals of shares."""
+"""Confidence intervals of proportions."""
 
 from math import sqrt
 from typing import Final
 
 Z_95: Final = 1.959963984540054
-"""Standard deviations of the normal distribution, on either side, that hold 95 %."""
+"""Two-sided 95 % quantile of the standard normal distribution."""
 
 
 def wilson(successes: float, trials: float) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927): 9 of 9 are 0.70 to 1; 0 to 1 of none."""
+    """Return Wilson's 95 % interval (1927): 0.70 to 1 for 9 of 9, 0 to 1 for 0 of 0."""
     if not trials:
         return 0.0, 1.0
     p, spread = successes / trials, Z_95**2 / trials

@@ -167,5 +167,5 @@ def test_two_versions_are_compared(tmp_path: Path, data: Path) -> None:
     tiny_models.publish(models, name="other", labels=tuple("abcdefghij"), training=made_by)
     status, printed = run("models", "compare", "tiny", "other", *options)
     assert status == 1
-    assert "differ in their labels or their input's shape" in printed
+    assert "differ in their labels or their input shape" in printed
     assert "Traceback" not in printed

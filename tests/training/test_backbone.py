@@ -110,7 +110,7 @@ def test_features_and_sizes_may_be_said(file: Path) -> None:
     found = cutting.read(str(file), tensor="relu", preset="0-1", size=(32, 48))
     made = Backbone(found.graph, {"file": "tiny"}, "MIT")
     assert (made.shape, made.width) == ((32, 48, 3), 12)
-    with pytest.raises(AdoptionError, match=r"--features rulo: the graph has none; near it: relu"):
+    with pytest.raises(AdoptionError, match=r"--features rulo: not in the graph; similar: relu"):
         cutting.read(str(file), tensor="rulo", preset=None, size=None)
 
 
@@ -229,9 +229,9 @@ def test_backbone_and_head_are_published_as_one_file(file: Path, tmp_path: Path,
 def test_mistakes_about_backbones_are_one_line(file: Path, tmp_path: Path) -> None:
     data = class_folder(tmp_path / "data", count=6)
     for arguments, reason in (
-        (f"--backbone {file} --epochs 3", "--epochs is of a network from scratch"),
-        ("--license MIT", "--license is of a backbone: name one with --backbone"),
-        (f"--backbone {file} --preset none", "--preset none: there is imagenet"),
+        (f"--backbone {file} --epochs 3", "--epochs applies to a network from scratch"),
+        ("--license MIT", "--license belongs to a backbone: give --backbone"),
+        (f"--backbone {file} --preset none", "--preset none does not exist; known: imagenet"),
         (f"--backbone {tmp_path / 'none.onnx'}", "none.onnx cannot be read"),
         (f"--backbone {file} --name Mine", "'Mine' is not a model name"),
     ):
@@ -296,7 +296,7 @@ def test_weights_that_are_not_there_are_not_downloaded(
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     with pytest.raises(
         AdoptionError,
-        match=r"weights are not where Keras keeps .*curl .*-o '/.*/models/mobilenet_v2.*' https:",
+        match=r"weights are not in Keras's cache.*curl .*-o '/.*/models/mobilenet_v2.*' https:",
     ):
         keras.convert("keras:MobileNetV2")
     with pytest.raises(AdoptionError, match="has no MobileNetV4; near it: MobileNetV"):
@@ -325,7 +325,7 @@ def test_figures_of_folds_are_of_heads_that_did_not_see_the_pictures(
     assert card.calibration.pictures == pictures
     page = (path.parent / "report" / "index.html").read_text()
     assert f"Measured by 4-fold cross-validation on all {pictures} pictures" in page
-    assert "all fitted to; figures by 4-fold cross-validation" in page
+    assert "all for training; 4-fold cross-validated metrics" in page
     name = "accuracy" if kind == "classes" else "mean_average_precision"
     low, high = card.intervals[name]
     assert 0.6 < low <= card.metrics[name] <= high

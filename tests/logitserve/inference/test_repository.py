@@ -234,4 +234,4 @@ def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:
     look = ModelRepository(tmp_path).look()
     assert look.files == {}
     assert look.passed_over.keys() == {("digits", version) for version in "123"}
-    assert set(look.passed_over.values()) == {"model.onnx is no file, or a link to nothing"}
+    assert set(look.passed_over.values()) == {"model.onnx is not a file, or is a broken link"}
