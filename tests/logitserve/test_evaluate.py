@@ -125,7 +125,7 @@ def test_a_model_that_no_recipe_made(tmp_path: Path, data: Path) -> None:
     options = ("--data", str(data), "--models", str(tmp_path / "models"))
     status, printed = run("evaluate", "tiny", *options)
     assert status == 1
-    assert "not made by a recipe" in printed
+    assert "not trained with a recipe" in printed
     assert len(printed.splitlines()) == 1
     status, printed = run("evaluate", "cats", *options)
     assert (status, printed) == (

@@ -250,7 +250,7 @@ def test_a_dry_run_says_what_would_be_read(file: Path, tmp_path: Path) -> None:
     arguments = f"--data {data} --models {tmp_path / 'm'} --backbone {file} --dry-run"
     done = CliRunner().invoke(main, ["train", "folder", *arguments.split()])
     assert done.exit_code == 0, done.output
-    assert "12 pictures, 2 classes (circle, square): a class folder each" in done.output
+    assert "12 pictures, 2 classes (circle, square): one folder per class" in done.output
     assert "fit stretch to 32×32×3" in done.output  # larger than 24×24, of the pictures' aspect
     assert not (tmp_path / "m").exists()
 
@@ -335,7 +335,7 @@ def test_figures_of_folds_are_of_heads_that_did_not_see_the_pictures(
     calibrated = Predictor.load(tmp_path / "m" / "mine" / "2" / "model.onnx").card
     assert calibrated == card.model_copy(update={"version": "2"})
     second = CliRunner().invoke(main, [*train.split(), "--folds", "4"])
-    assert "version 2 learned from these pictures: not compared" in second.output
+    assert "version 2 was trained on these pictures: not compared" in second.output
 
 
 @pytest.mark.usefixtures("_cached")
@@ -361,13 +361,13 @@ def test_where_folds_do_not_apply_is_said(file: Path, tmp_path: Path) -> None:
     class_folder(given / "test", count=3)
     of_backbone = f"--backbone {file}"
     for arguments, reason in (
-        (f"--data {data} --folds 5", "--folds is for a head on a --backbone"),
+        (f"--data {data} --folds 5", "--folds needs --backbone"),
         (f"--data {data} {of_backbone} --folds 1", "--folds must be 2 to 20"),
-        (f"--data {given} {of_backbone} --folds 5", "here the parts are given"),
+        (f"--data {given} {of_backbone} --folds 5", "the folder defines parts"),
         (f"--data {data} {of_backbone} --folds 5 --group-by m[0-9]",
-         "--folds 5: there are 4 groups (m0, m1, m2, m3); give as many at most"),
+         "--folds 5: there are only 4 groups (m0, m1, m2, m3); reduce it"),
         (f"--data {data} {of_backbone} --folds 2 --group-by m[0-9] --test-groups m0",
-         "leave --test-groups out"),
+         "omit --test-groups"),
         (f"--data {data} {of_backbone} --folds 2 --if-better", "--if-better"),
         (f"--data {data} {of_backbone} --folds 2 --test-split 0.2", "--test-split"),
     ):  # fmt: skip
@@ -388,5 +388,5 @@ def test_a_head_that_would_be_another_is_not_calibrated(
     assert CliRunner().invoke(main, train).exit_code == 0
     monkeypatch.setattr(linear_head, "DECAYS", (0.5,))
     done = CliRunner().invoke(main, ["calibrate", "mine", *models])
-    assert "this version fits another head to these pictures: train it again" in done.output
+    assert "this version fits another head to these pictures: train again" in done.output
     assert not (tmp_path / "m" / "mine" / "2").exists()

@@ -154,7 +154,7 @@ def test_shapes(
         (
             linear(),
             (*GIVEN, "--fit", "crop", "--shorter-side", "5"),
-            ["shorter_side", "no smaller"],
+            ["shorter_side", "at least the larger"],
         ),
         (linear(("n", 4, 6)), (*GIVEN, "--color", "bgr"), ["--color bgr", "1 channel"]),
         (linear(("n", 72)), GIVEN, ["72 features", "--height", "--width"]),

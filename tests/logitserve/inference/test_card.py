@@ -61,7 +61,7 @@ def test_every_field_of_the_card_says_what_it_means() -> None:
         ({"head": "sigmoid"}, "a sigmoid head needs one per label"),
         ({"head": "sigmoid", "thresholds": [0.5]}, "a sigmoid head needs one per label"),
         ({"head": "sigmoid", "thresholds": [1.5] * 10}, "thresholds"),
-        ({"head": "binary"}, "a binary head has two"),
+        ({"head": "binary"}, "a binary head needs two"),
         ({"head": "binary", "labels": ["no", "yes"]}, "goldens: each must have 1 logits"),
         ({"created": "2026-01-01T00:00:00"}, "time zone"),
         ({"input": {"height": 0, "width": 28, "channels": 1, "fit": "pad"}}, "input.height"),
@@ -90,7 +90,10 @@ ENERGY = {"threshold": -3.0, "known_share": 0.99, "pictures": 9}
     ("fields", "complaint"),
     [
         ({"scaling": ONE_SCALING * 10}, "a softmax head has a temperature"),
-        ({"head": "sigmoid", "thresholds": [0.5] * 10, "scaling": ONE_SCALING}, "one a logit"),
+        (
+            {"head": "sigmoid", "thresholds": [0.5] * 10, "scaling": ONE_SCALING},
+            "one entry per logit",
+        ),
         (
             {
                 "head": "sigmoid",
@@ -101,7 +104,10 @@ ENERGY = {"threshold": -3.0, "known_share": 0.99, "pictures": 9}
             "must be 1 if there is a scaling",
         ),
         ({"head": "sigmoid", "thresholds": [0.5] * 10, "conformal": SETS}, "which is multilabel"),
-        ({"head": "sigmoid", "thresholds": [0.5] * 10, "energy": ENERGY}, "not allowed with a sigmoid head"),
+        (
+            {"head": "sigmoid", "thresholds": [0.5] * 10, "energy": ENERGY},
+            "not allowed with a sigmoid head",
+        ),
         ({"conformal": SETS | {"thresholds": [0.5] * 60}}, "at most 59 items"),
         ({"conformal": SETS | {"thresholds": [0.5] * 49 + [0.4]}}, "must not decrease"),
         ({"conformal": SETS | {"pictures_by_label": [50] * 9}}, "one row per label"),

@@ -164,7 +164,7 @@ def test_what_is_not_pixels_does_not_matter(data: bytes) -> None:
         (file(chunk(b"IDAT", b"no zlib")), "IDAT stream error"),
         (file(chunk(b"IDAT", COMPRESSED, crc=7)), "checksum of chunk 'IDAT'"),
         (file(chunk(b"gAMA", bytes(4), crc=7), PIXELS), "checksum of chunk 'gAMA'"),
-        (file(chunk(b"IDAT", COMPRESSED[:9]), chunk(b"tEXt", b"a\0"), PIXELS), "other chunks"),
+        (file(chunk(b"IDAT", COMPRESSED[:9]), chunk(b"tEXt", b"a\0"), PIXELS), "not consecutive"),
         (file(PIXELS, chunk(b"ABCD")), "'ABCD' is misplaced"),
         (file(header(), PIXELS), "'IHDR' is misplaced"),
         (file(*[chunk(b"abCd")] * MAX_CHUNKS), "more than 65536 chunks"),

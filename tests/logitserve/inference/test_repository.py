@@ -126,7 +126,7 @@ def test_a_draft_without_a_model_is_not_published(tmp_path: Path) -> None:
 def test_two_who_publish_the_same_version_do_not_overwrite_each_other(tmp_path: Path) -> None:
     repository = ModelRepository(tmp_path)
     with (
-        pytest.raises(PublishError, match="meanwhile"),
+        pytest.raises(PublishError, match="by another process"),
         repository.publication("digits") as slow,
     ):
         with repository.publication("digits") as fast:

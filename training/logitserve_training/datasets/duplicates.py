@@ -1,4 +1,4 @@
-"""Pictures that look nearly the same: frames of one film, shots of one burst, copies."""
+"""Find near-duplicate pictures: video frames, bursts, copies."""
 
 from typing import Final, NamedTuple
 
@@ -10,28 +10,28 @@ from logitserve_training.datasets.dataset import Images
 from logitserve_training.datasets.splits import Outcomes, Rows
 
 CLOSE: Final = 0.97
-"""Correlation of thumbnails from which two pictures are taken for shots of one thing. Frames of one
-film have 0.995 (median); of 1,500 written digits, one in 25 has another of its class so near."""
+"""Correlation of thumbnails from which two pictures are near-duplicates. Adjacent video frames
+have 0.995 (median); of 1,500 handwritten digits, one in 25 is as near to another of its class."""
 _SIDE: Final = 16
-"""Pixels of a thumbnail."""
+"""Side of a thumbnail in pixels."""
 _MARGIN: Final = 0.05
-"""Of the side, that a shifted or closer frame lacks."""
+"""Share of each side cropped, to match shifted or enlarged frames."""
 _CHUNK: Final = 64
-"""Pictures that are compared with all others at a time."""
+"""Batch size of the comparison."""
 
 
 class Twins(NamedTuple):
-    """Which pictures look nearly as one of others."""
+    """Near-duplicate pictures."""
 
     pairs: list[tuple[int, int]]
-    """Rows: of such a picture, and of the nearest of the others that has the same labels."""
+    """Rows of a picture and of its nearest near-duplicate with the same labels."""
     by_chance: float
-    """How many pairs there would be by chance, by how often pictures of other labels look alike,
-    which cannot be copies."""
+    """Number of pairs expected by chance, estimated from pairs with different labels, which cannot
+    be copies."""
 
 
 def twins(images: Images, outcomes: Outcomes, tested: Rows) -> Twins:
-    """Look for the pictures of the rows `tested` among all others, also mirrored or shifted."""
+    """Find near-duplicates of the rows `tested` among all others, also mirrored or shifted."""
     others = np.setdiff1d(np.arange(len(images)), tested)
     wholes = np.stack([_thumbnails(images[row])[0] for row in others])
     pairs: list[tuple[int, int]] = []
@@ -50,9 +50,9 @@ def twins(images: Images, outcomes: Outcomes, tested: Rows) -> Twins:
 
 
 def _thumbnails(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Of the whole, mirrored, and without a margin at two sides, `[variants, pixels]`.
+    """Return thumbnails: whole, mirrored, and cropped, `[variants, pixels]`.
 
-    Each has the mean 0 and the length 1, so that a product is a correlation.
+    Each has mean 0 and norm 1, so that a dot product is a correlation.
     """
     gray = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).convert("L")
     width, height = gray.size
