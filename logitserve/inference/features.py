@@ -44,21 +44,27 @@ def measure(images: npt.NDArray[np.uint8], predictions: Predictions, card: Model
     if card.head is Head.SIGMOID:
         holds = predictions.probabilities >= heads.thresholds(card)
         found["labels"] = np.count_nonzero(holds, axis=1).astype(np.float64)
-        found["margin"] = logits.max(axis=1)
     else:
         found["classes"] = argmax.astype(np.float64)
-        if card.head is Head.BINARY:
-            found["margin"] = np.abs(logits[:, 0])
-        else:
-            second, top = np.partition(logits, -2, axis=1)[:, -2:].T
-            found["margin"] = top - second
+        if card.head is Head.SOFTMAX:
             rows = np.arange(len(logits))
             share = predictions.probabilities[rows, argmax]
             found["energy"] = card.temperature * np.log(share) - logits[rows, argmax]
+    found["margin"] = margins(logits, card.head)
     found["brightness"], found["sharpness"] = _of_pixels(images)
     if predictions.known is not None:
         found["known"] = predictions.known.astype(np.float64)
     return found
+
+
+def margins(logits: npt.NDArray[np.floating[Any]], head: Head) -> npt.NDArray[np.floating[Any]]:
+    """`margin` of raw logits `[n, k]`: `[n]`; those of softmax may be shifted."""
+    if head is Head.SIGMOID:
+        return np.asarray(logits.max(axis=1))
+    if head is Head.BINARY:
+        return np.asarray(np.abs(logits[:, 0]))
+    second, top = np.partition(logits, -2, axis=1)[:, -2:].T
+    return np.asarray(top - second)
 
 
 def _of_pixels(images: npt.NDArray[np.uint8]) -> Sequence[npt.NDArray[np.float32]]:

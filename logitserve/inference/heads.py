@@ -55,6 +55,14 @@ def calibrated(logits: Logits, card: Calibrated) -> npt.NDArray[np.float64]:
     return scaled(logits, 1.0) * scales + biases
 
 
+def uncalibrated(logits: Logits, card: Calibrated) -> npt.NDArray[np.float64]:
+    """The raw logits of calibrated ones."""
+    if card.scaling is None:
+        return np.asarray(logits * card.temperature, np.float64)
+    scales, biases = _scaling(card.scaling)
+    return np.asarray((logits - biases) / scales, np.float64)
+
+
 def _scaling(labels: Sequence[LabelScaling]) -> tuple[Probabilities, Probabilities]:
     """Scale and bias of each label."""
     return np.array([label.scale for label in labels]), np.array([label.bias for label in labels])
@@ -70,10 +78,7 @@ def thresholds(card: ModelCard, *, of_calibrated: bool = True) -> Probabilities:
         return stated
     with np.errstate(divide="ignore"):  # at 0 and 1 the logits are -inf and inf, as they should
         logits = np.log(stated) - np.log1p(-stated)
-    if card.scaling is None:
-        return sigmoid(logits * card.temperature)
-    scales, biases = _scaling(card.scaling)
-    return sigmoid((logits - biases) / scales)
+    return sigmoid(uncalibrated(logits, card))
 
 
 def softmax(logits: npt.NDArray[np.float64]) -> Probabilities:

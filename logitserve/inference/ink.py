@@ -61,10 +61,13 @@ def _of_pixels(images: Images) -> Floats:
 
 
 def _of_strokes(images: Images) -> Floats:
-    ink = np.pad(images[..., 0], ((0, 0), (1, 1), (1, 1)))
+    count, height, width, _ = images.shape
+    ink = np.zeros((count, height + 2, width + 2), np.int16)
+    ink[:, 1:-1, 1:-1] = images[..., 0]
     mass = ink.sum(axis=(1, 2), dtype=np.float64)
-    down, across = (np.diff(ink.astype(np.int16), axis=axis) for axis in (1, 2))
-    outline = np.hypot(down[:, :, :-1], across[:, :-1], dtype=np.float32).sum(axis=(1, 2))
+    corner = ink[:, :-1, :-1]
+    down, across = ink[:, 1:, :-1] - corner, ink[:, :-1, 1:] - corner
+    outline = np.hypot(down, across, dtype=np.float32).sum(axis=(1, 2))
     full = ink >= _FULL
     inside = full[:, 1:-1, 1:-1].copy()
     for shifted in (full[:, :-2, 1:-1], full[:, 2:, 1:-1], full[:, 1:-1, :-2], full[:, 1:-1, 2:]):
@@ -82,10 +85,9 @@ def _of_strokes(images: Images) -> Floats:
 
 def _euler(full: npt.NDArray[np.bool_]) -> Floats:
     """Return the Euler number, components less holes, 8-connected (Gray 1971), `[n]`."""
-    quads = np.stack([full[:, :-1, :-1], full[:, :-1, 1:], full[:, 1:, :-1], full[:, 1:, 1:]])
-    inked = quads.sum(axis=0, dtype=np.uint8)
-    diagonal = (inked == 2) & (quads[0] == quads[3])
-    ones, threes, diagonals = (
-        which.sum(axis=(1, 2), dtype=np.float64) for which in (inked == 1, inked == 3, diagonal)
-    )
-    return np.asarray((ones - threes - 2 * diagonals) / 4)
+    ink = full.view(np.int8)
+    pairs = ink[:, :-1] + ink[:, 1:]
+    quads = pairs[:, :, :-1] + pairs[:, :, 1:]
+    diagonal = (quads == 2) & (full[:, :-1, :-1] == full[:, 1:, 1:])
+    curls = (quads == 1).view(np.int8) - (quads == 3) - 2 * diagonal.view(np.int8)
+    return np.asarray(curls.sum(axis=(1, 2), dtype=np.float64) / 4)

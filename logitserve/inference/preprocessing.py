@@ -228,12 +228,19 @@ def _digit(samples: Samples, spec: InputSpec, warn: Warn | None) -> Pixels:
             luminance = segment.monochrome(samples)
         else:
             image = _pillow(samples)
-            luminance, opacity = np.asarray(image.convert("L")), np.asarray(image.getchannel("A"))
-    if spec.as_sent and luminance.shape == (spec.height, spec.width):
-        is_opaque = opacity is None or normalize.is_opaque(opacity)
-        if is_opaque and not are_plain(luminance[np.newaxis])[0]:
-            return luminance
+            luminance = np.asarray(image.convert("L"))
+            opacity = None if _is_opaque(samples) else np.asarray(image.getchannel("A"))
+    is_sent = spec.as_sent and opacity is None and luminance.shape == (spec.height, spec.width)
+    if is_sent and not are_plain(luminance[np.newaxis])[0]:
+        return luminance
     return normalize.normalize(luminance, opacity, height=spec.height, width=spec.width, warn=warn)
+
+
+def _is_opaque(samples: Samples) -> bool:
+    """Whether an image with opacity, its last channel, lets nothing through."""
+    pixels = np.ascontiguousarray(samples).view(f"<u{samples.shape[2]}")
+    common = int(np.bitwise_and.reduce(pixels, axis=None))
+    return bool(common >> 8 * (samples.shape[2] - 1) == 255)
 
 
 def _image(samples: Samples, spec: InputSpec, warn: Warn | None) -> Pixels:
@@ -285,6 +292,6 @@ def _is_squashed(old: tuple[int, int], new: tuple[int, int]) -> bool:
 def _on_white(image: Image.Image, warn: Warn | None) -> Image.Image:
     """Composite transparency onto white."""
     rgba = image.convert("RGBA")
-    if warn and not normalize.is_opaque(np.asarray(rgba)[:, :, 3]):
+    if warn and not _is_opaque(np.asarray(rgba)):
         warn(ImageWarning.TRANSPARENCY_FLATTENED)
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)

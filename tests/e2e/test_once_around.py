@@ -75,6 +75,7 @@ def test_once_around(tmp_path: Path) -> None:
         assert "accepted 160" in told
         assert "ALARM: it is below that" in told
         assert "worse than its card states" in told
+        assert "no estimate without labels: the margins" in told
         assert "mine/2 is better" in told
         rollout = json.loads(run("logitserve models rollout mine --json"))
         assert rollout["live"] == "2"

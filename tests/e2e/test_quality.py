@@ -21,6 +21,7 @@ from tests.e2e.metrics import total, value, wait_until
 from tests.e2e.process import Server
 from tests.e2e.test_receipts import ids_of, keeping, kept
 from tests.forms import FORMS, Ask
+from tests.service.monitoring.pictures import reference_of
 from tests.tiny_models import DIGIT_LABELS, linear_logits, png, random_picture
 
 KEY = "api-key-of-this-test"
@@ -41,7 +42,9 @@ class Labeled(NamedTuple):
 def folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, npt.NDArray[np.float32]]:
     folder = tmp_path_factory.mktemp("models")
     metrics = {"accuracy": 0.99}
-    return folder, tiny_models.publish(folder, name="digits", seed=1, metrics=metrics)
+    usual = reference_of(np.stack([random_picture(seed) for seed in range(1000, 3000)]), seed=1)
+    fields: dict[str, Any] = {"metrics": metrics, "reference": usual}
+    return folder, tiny_models.publish(folder, name="digits", seed=1, **fields)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +156,7 @@ def test_labels_for_another_replicas_answers_count_by_their_ids(
         )
     assert found["measures"]["accuracy"]["weighted"] is None
     assert found["confusion"] == here["confusion"]
-    assert found["not_estimated"] == "no answer is kept"
+    assert found["not_estimated"] == "only 0 answers are kept, and it takes 100"
 
 
 def answer(server: Server, seed: int = 0) -> httpx.Response:

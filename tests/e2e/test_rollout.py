@@ -263,7 +263,8 @@ def test_the_commands_of_the_documentation(tmp_path: Path) -> None:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**clean_environment(PATH=path), "ADMIN_KEY": ADMIN_KEY}
     with running(*options(models), environment=WITH_KEY) as server:
-        for block in blocks[:-1]:  # the last compares, which tests/logitserve/test_evaluate.py does
+        # Those that compare are in tests/logitserve: test_evaluate.py and test_compare_store.py.
+        for block in blocks[:-2]:
             script = block.replace("localhost:8000", server.url.removeprefix("http://"))
             script = script.replace("curl -X", "curl -sSf -X")
             subprocess.run(["bash", "-ec", script], cwd=tmp_path, env=environment, check=True)

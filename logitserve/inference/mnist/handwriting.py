@@ -105,12 +105,17 @@ def leaves_out(ink: Gray, found: Mask) -> bool:
 
 def _grown(mask: Mask) -> Mask:
     """With the eight pixels around each."""
-    for _ in range(2):
-        turned = mask.T
-        mask = turned.copy()
-        mask[1:] |= turned[:-1]
-        mask[:-1] |= turned[1:]
-    return mask
+    height, width = mask.shape
+    field = np.zeros((height + 2, width + 2), np.bool_)  # so that rows do not touch
+    field[1:-1, 1:-1] = mask
+    flat = field.ravel()
+    wide = flat.copy()
+    wide[1:] |= flat[:-1]
+    wide[:-1] |= flat[1:]
+    rows = wide.reshape(field.shape)
+    tall = rows[:-2] | rows[1:-1]
+    tall |= rows[2:]
+    return np.ascontiguousarray(tall[:, 1:-1])
 
 
 def _without_frame(on: Mask) -> Mask:
@@ -284,31 +289,27 @@ def _pieces(on: Mask) -> Pieces:
 def _numbers(begins: list[int], ends: list[int], stride: int) -> list[int]:
     """The number of the piece of each run; pieces are numbered by their first run."""
     roots = list(range(len(begins)))
-
-    def root(run: int) -> int:
-        while roots[run] != run:
-            roots[run] = run = roots[roots[run]]
-        return run
-
     first = 0  # of the row above that is not left of this run
     for run, (begin, end) in enumerate(zip(begins, ends, strict=True)):
         left, right = begin - stride, end - stride
         while ends[first] < left:
             first += 1
-        above = first
+        root, above = run, first
         while begins[above] <= right:
-            one, other = root(run), root(above)
-            if one < other:
-                roots[other] = one
+            other = roots[above]
+            while roots[other] != other:
+                roots[other] = other = roots[roots[other]]
+            if root < other:
+                roots[other] = root
             else:
-                roots[one] = other
+                roots[root] = other
+                root = other
             above += 1
-    numbers: list[int] = []
     count = 0
-    for run, earlier in enumerate(roots):
+    for run, earlier in enumerate(roots):  # an earlier one of its piece, which has its number
         if earlier == run:
-            numbers.append(count)
+            roots[run] = count
             count += 1
         else:
-            numbers.append(numbers[earlier])
-    return numbers
+            roots[run] = roots[earlier]
+    return roots

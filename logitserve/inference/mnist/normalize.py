@@ -9,11 +9,12 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFilter
+from PIL import Image, ImageFilter, ImageOps
 
 from logitserve.inference.image_warnings import ImageWarning, Warn
 from logitserve.inference.mnist import handwriting, segment
 from logitserve.inference.mnist.form import are_normalized, box_side
+from logitserve.inference.mnist.segment import array, pillow
 
 Gray = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]
@@ -63,7 +64,7 @@ def normalize(
 
     Args:
         luminance: uint8, `[h, w]`, at least 1×1.
-        opacity: uint8, `[h, w]`, 255 is opaque; None when the image has no alpha channel.
+        opacity: uint8, `[h, w]`, 255 is opaque; None when the whole image is.
         height: of the result.
         width: of the result.
         warn: called when ink and paper change sides, transparency goes, or no ink is found.
@@ -72,7 +73,7 @@ def normalize(
         uint8, `[height, width]`, light ink on 0; all 0 when no ink is found.
     """
     image = luminance
-    if not (opacity is None or is_opaque(opacity)):
+    if opacity is not None:
         image = _flattened(luminance, opacity)
         if warn:
             warn(ImageWarning.TRANSPARENCY_FLATTENED)
@@ -85,7 +86,7 @@ def normalize(
     if scene.photograph:
         found = handwriting.find(whole)
         left_out = handwriting.leaves_out(whole, found)
-        whole = np.where(found, whole, 0).astype(np.uint8)
+        whole = whole * found
         ink = _from_near(image, whole, found, scene)
     left, top, right, bottom = _box_of(ink)
     if left == right:
@@ -104,17 +105,18 @@ def normalize(
 
 def _from_near(image: Gray, ink: Gray, found: handwriting.Mask, scene: segment.Scene) -> Gray:
     """The ink of an overview, or of the part of the image where it was found, if it is small."""
-    rows, columns = np.flatnonzero(found.any(axis=1)), np.flatnonzero(found.any(axis=0))
     scale = -(-max(image.shape) // max(ink.shape))
-    if scale == 1 or not 0 < max(len(rows), len(columns)) < ENOUGH:
+    if scale == 1:
+        return ink
+    rows, columns = np.flatnonzero(found.any(axis=1)), np.flatnonzero(found.any(axis=0))
+    if not 0 < max(len(rows), len(columns)) < ENOUGH:
         return ink
     down, across = (slice(max(0, int(at[0]) - 1), int(at[-1]) + 2) for at in (rows, columns))
     window = (slice(at.start * scale, at.stop * scale) for at in (down, across))
     near = _shrunk(image[tuple(window)], NEAR_SIDE)
     size = near.shape[1], near.shape[0]
-    mask = Image.fromarray(found[down, across]).resize(size, Image.Resampling.NEAREST)
-    ink = segment.separate(near, scene.within(down, across, size))
-    return np.where(np.asarray(mask), ink, 0).astype(np.uint8)
+    mask = pillow(found[down, across].view(np.uint8)).resize(size, Image.Resampling.NEAREST)
+    return segment.separate(near, scene.within(down, across, size)) * array(mask)
 
 
 def _is_light(digit: Gray, image: Gray) -> bool:
@@ -164,11 +166,6 @@ def _runs_off(ink: Gray) -> bool:
     return bool(least < BAR**2 * most)
 
 
-def is_opaque(opacity: Gray) -> bool:
-    """Whether an alpha channel, uint8 `[h, w]`, lets nothing through."""
-    return bool(opacity.min() == 255)
-
-
 def _flattened(luminance: Gray, opacity: Gray) -> Gray:
     """Put a transparent image on paper that its ink stands out from."""
     bands = Image.fromarray(luminance), Image.fromarray(opacity)
@@ -199,32 +196,33 @@ def _shrunk(image: Gray, most: int = WORKING_SIDE) -> Gray:
     factor = _factor(image, most)
     if factor == 1:
         return image
-    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).reduce(factor))
+    return array(pillow(image).reduce(factor))
 
 
 def _box_of(ink: Gray) -> Box:
     """The smallest box around the ink; all 0 when there is none."""
-    present = ink > ink.max() // 8
-    if not present.any():
-        return 0, 0, 0, 0
-    rows, columns = np.flatnonzero(present.any(axis=1)), np.flatnonzero(present.any(axis=0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    present = ink > np.maximum.reduce(ink, axis=None) // 8
+    rows, columns = (np.logical_or.reduce(present, axis=axis).tobytes() for axis in (1, 0))
+    # A bool is a byte, and bytes are searched in a tenth of the time.
+    left, top = columns.find(1), rows.find(1)
+    return (left, top, columns.rfind(1) + 1, rows.rfind(1) + 1) if left >= 0 else (0, 0, 0, 0)
 
 
 def _scaled(ink: Gray, side: int) -> Gray:
     """Scale ink to `side` on the longer side, with a stroke width as in MNIST."""
     scale = side / max(ink.shape)
     fine = max(1, max(ink.shape) // FINEST)
-    small = np.asarray(Image.fromarray(ink).reduce(fine)) if fine > 1 else ink
+    image = pillow(ink)
+    small = array(image.reduce(fine)) if fine > 1 else ink
     stroke = _stroke_width(small) * fine * scale * 20 / side
     wanted = float(np.clip(stroke, *STROKE))
     if abs(wanted - stroke) * FINE >= 1:
         change = round((wanted - stroke) * FINE / 2)
-        ink = _trimmed(_reweighted(_resized(ink, side * FINE), change))
-    digit = _stretched(_resized(ink, side))
+        image = pillow(_trimmed(_reweighted(_resized(image, side * FINE), change)))
+    digit = _stretched(array(_resized(image, side)))
     # Faint ends of strokes may have been rounded away: then the rest has to fill the box.
     rest = _trimmed(digit)
-    return digit if rest.shape == digit.shape else _stretched(_resized(rest, side))
+    return digit if rest.shape == digit.shape else _stretched(array(_resized(pillow(rest), side)))
 
 
 def _trimmed(ink: Gray) -> Gray:
@@ -246,31 +244,28 @@ def _slopes(ink: Gray) -> npt.NDArray[np.float32]:
     return np.asarray(np.sqrt(down * down + across * across))
 
 
-def _reweighted(ink: Gray, change: int) -> Gray:
+def _reweighted(image: Image.Image, change: int) -> Gray:
     """Move the outline of the strokes outward by so many pixels, or inward if negative."""
+    ink = array(image)
     if change == 0:
         return ink
-    image = Image.fromarray(np.pad(ink, abs(change)))
     size = 2 * abs(change) + 1
     kernel = ImageFilter.MaxFilter(size) if change > 0 else ImageFilter.MinFilter(size)
-    changed = np.asarray(image.filter(kernel))
+    changed = array(ImageOps.expand(image, abs(change)).filter(kernel))
     return changed if changed.max() == ink.max() else ink
 
 
-def _resized(ink: Gray, side: int) -> Gray:
+def _resized(image: Image.Image, side: int) -> Image.Image:
     """Scale to `side` on the longer side, aspect kept and antialiased."""
-    height, width = ink.shape
-    scale = side / max(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(
-        Image.fromarray(np.ascontiguousarray(ink)).resize(size, Image.Resampling.BICUBIC)
-    )
+    scale = side / max(image.size)
+    width, height = (max(1, round(length * scale)) for length in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def _stretched(ink: Gray) -> Gray:
     """Full ink to 255."""
     full = segment.quantile(ink[ink >= ink.max() / 2], 0.5)
-    stretched: Gray = np.rint(ink * (255 / full)).clip(0, 255).astype(np.uint8)
+    stretched: Gray = np.minimum(np.rint(ink * (255 / full)), 255).astype(np.uint8)
     return stretched
 
 

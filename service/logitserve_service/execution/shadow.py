@@ -9,13 +9,10 @@ import logging
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-import numpy as np
-import numpy.typing as npt
-
-from logitserve.inference import heads
-from logitserve.inference.card import Head, ModelCard
+from logitserve.inference.card import ModelCard
+from logitserve.inference.comparing import decisions
 from logitserve.inference.predictor import Predictions, Predictor
 from logitserve_service.execution.job import Tensor
 from logitserve_service.execution.preprocessing import give_way
@@ -92,26 +89,3 @@ class Shadow:
             logger.error(
                 "%s failed %d times in a row and is switched off: %s", name, MAX_FAILURES, error
             )
-
-
-def decisions(
-    card: ModelCard, predictions: Predictions, labels: tuple[str, ...] | None = None
-) -> npt.NDArray[Any]:
-    """Which labels a version gives: bool `[batch, labels + 1]`, in the order of `labels`.
-
-    The last column says whether it gives one that is not among them.
-    """
-    if card.head is Head.SIGMOID:
-        given = predictions.probabilities >= heads.thresholds(card)
-    else:
-        given = np.eye(len(card.labels), dtype=np.bool_)[predictions.argmax]
-    labels = card.labels if labels is None else labels
-    columns = [
-        given[:, card.labels.index(label)] if label in card.labels else None for label in labels
-    ]
-    none = np.zeros(len(given), np.bool_)
-    foreign = [given[:, index] for index, label in enumerate(card.labels) if label not in labels]
-    return np.stack(
-        [none if each is None else each for each in columns] + [np.any([none, *foreign], axis=0)],
-        axis=1,
-    )

@@ -10,6 +10,7 @@ from math import exp, nan
 from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from logitserve.inference import conformal, heads
@@ -26,6 +27,7 @@ from logitserve_service.monitoring.estimates import (
     weighted_share,
 )
 from logitserve_service.monitoring.keeper import expected
+from logitserve_service.monitoring.label_free import MOST_ANSWERS, why_silent
 from logitserve_service.monitoring.receipts import model_key, receipt_of
 from logitserve_service.monitoring.store import DAY_SECONDS, Store, id_from
 
@@ -34,8 +36,6 @@ SHARE: Final = "accuracy"
 TOLERANCE: Final = 0.01
 """The alarm is on where the interval is wholly so far below what the card states."""
 LEAST_LABELS: Final = 100
-KNOWN_SHARE: Final = 0.95
-"""Below it there is no estimate without labels: of what is not known, probabilities say nothing."""
 COVERAGE: Final = 0.9
 _LEAST: Final = float(np.finfo(np.float64).tiny)
 """A probability of 0 counts as this, 708 nats."""
@@ -77,19 +77,15 @@ def measure(store: Store, card: ModelCard, days: float) -> Quality:
     with store.transaction() as opened:
         kept, strata, known = _strata(opened, key, first)
         rows = opened.execute(_LABELED, (first, key.to_bytes(4))).fetchall()
+        one_in = 1 + kept // MOST_ANSWERS
+        some = b"".join(row[0] for row in opened.execute(_LOGITS, (key, first, one_in)))
     # Which labels an answer of several said, only the store knows.
     rows = [row for row in rows if is_single or row["logits"] is not None]
     labeled, new = labeled_of(card, rows)
     measures = _measures(labeled, strata) if rows else {}
     stated, share = expected(card), measures.get(SHARE)
     best = share and share.weighted and share.weighted.high
-    reason = ""
-    if not is_single:
-        reason = "several labels may hold"
-    elif not kept:
-        reason = "no answer is kept"
-    elif known < KNOWN_SHARE:
-        reason = f"only {known:.1%} of the images are known, and it takes {KNOWN_SHARE:.0%}"
+    reason = why_silent(card, known, _logits(card, some))
     return Quality(
         model=card.name,
         version=card.version,
@@ -115,6 +111,14 @@ _LABELED: Final = """
 SELECT f.id, f.labels, max(f.at), a.probability, a.known, a.logits
 FROM feedback f LEFT JOIN answer a ON a.id = f.id
 WHERE f.id >= ? AND substr(f.id, 13, 4) = ? GROUP BY f.id"""
+
+_LOGITS: Final = "SELECT logits FROM answer WHERE model = ? AND id >= ? AND random() % ? = 0"
+
+
+def _logits(card: ModelCard, packed: bytes) -> npt.NDArray[np.float64]:
+    """Calibrated logits as they were kept, `[n, k]`."""
+    width = 1 if card.head is Head.BINARY else len(card.labels)
+    return np.frombuffer(packed, "<f2").astype(np.float64).reshape(-1, width)
 
 
 def _strata(opened: sqlite3.Connection, key: int, first: bytes) -> tuple[int, Strata, float]:
@@ -182,8 +186,7 @@ def _answer(card: ModelCard, row: sqlite3.Row, truth: list[int]) -> _Answer:
     p = np.full(len(card.labels), nan)
     top = 1 / (1 + exp(-receipt.log_odds))
     if row["logits"] is not None:
-        logits = np.frombuffer(row["logits"], "<f2").astype(np.float64)
-        p = heads.probabilities(card.head, logits[None])[0]
+        p = heads.probabilities(card.head, _logits(card, row["logits"]))[0]
         top = float(p.max())
     stratum = STRATA - 1 if row["known"] == 0 else int(np.searchsorted(EDGES, top, side="right"))
     covered = loss = nan

@@ -22,6 +22,8 @@ class Comparison(NamedTuple):
     """Probability of a difference as large or larger, if nothing has changed."""
     psi: float
     """Population stability index less what chance alone would give; 0 if nothing has changed."""
+    by_chance: float
+    """That part."""
 
 
 def chi_squared_tail(x: float, freedom: int) -> float:
@@ -52,7 +54,7 @@ def compare(window: Sequence[int], normal: Sequence[int], dispersion: float = 1.
     """
     n, m = sum(window), sum(normal)
     if n == 0:
-        return Comparison(n, 1.0, 0.0)
+        return Comparison(n, 1.0, 0.0, math.inf)
     bins = _with_rare_bins_together(window, normal, FEWEST * (n + m) / n)
     chi_squared = psi = 0.0
     ahead, behind, half = math.sqrt(m / n), math.sqrt(n / m), 0.5 * len(bins)
@@ -62,7 +64,8 @@ def compare(window: Sequence[int], normal: Sequence[int], dispersion: float = 1.
         psi += (share - usual) * math.log(share / usual)
     freedom = len(bins) - 1
     p = chi_squared_tail(chi_squared / dispersion, freedom) if freedom else 1.0
-    return Comparison(n, p, psi - dispersion * freedom * (1 / n + 1 / m))
+    by_chance = dispersion * freedom * (1 / n + 1 / m)
+    return Comparison(n, p, psi - by_chance, by_chance)
 
 
 def _with_rare_bins_together(

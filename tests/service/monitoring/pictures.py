@@ -8,6 +8,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from logitserve.inference import features
+from logitserve.inference.card import Reference
 from logitserve.inference.predictor import Predictions
 from tests import tiny_models
 
@@ -27,12 +28,16 @@ def blurred(count: int, seed: int) -> Images:
     return np.asarray(np.rint(found)).astype(np.uint8)
 
 
-def publish(models: Path, **fields: Any) -> None:
-    """A linear model `tiny` whose reference are 3,000 clean pictures, if none is given."""
-    matrix = tiny_models.weights(tiny_models.SPEC, 10, 0)
+def reference_of(images: Images, seed: int = 0) -> Reference:
+    """Of a linear model with the weights of this seed."""
+    matrix = tiny_models.weights(tiny_models.SPEC, 10, seed)
     card = tiny_models.card_for(matrix)
-    images = clean(3000, seed=0)
     logits = tiny_models.linear_logits(images, matrix).astype(np.float32)
     values = features.measure(images, Predictions.of(logits, card), card)
-    fields.setdefault("reference", features.reference(values, card))
+    return features.reference(values, card)
+
+
+def publish(models: Path, **fields: Any) -> None:
+    """A linear model `tiny` whose reference are 3,000 clean pictures, if none is given."""
+    fields.setdefault("reference", reference_of(clean(3000, seed=0)))
     tiny_models.publish(models, **fields)

@@ -14,14 +14,16 @@ from logitserve_service.monitoring.keeper import Keeper
 from logitserve_service.monitoring.quality import Quality, measure
 from logitserve_service.monitoring.receipts import Receipts
 from logitserve_service.monitoring.store import Store
+from tests.service.monitoring.pictures import reference_of
 from tests.tiny_models import publish, random_picture
 
 COUNT = 60
+REFERENCE = reference_of(np.stack([random_picture(seed) for seed in range(1000, 2500)]))
 SETS = conformal.calibrate(np.linspace(-0.9, 0.9, 1000), np.arange(1000) % 10, 10)
 
 
 def answered(
-    folder: Path, truth: Any, *, labeled: int = COUNT, **fields: Any
+    folder: Path, truth: Any, *, count: int = COUNT, labeled: int = COUNT, **fields: Any
 ) -> tuple[Quality, Predictions, Predictor]:
     """Quality of a model's answers about random pictures; `truth` says what is true of each."""
     publish(folder, **fields)
@@ -29,7 +31,7 @@ def answered(
     store = Store(folder / "store.db")
     keeper = Keeper(store, lambda *_: None)
     receipts = Receipts([b"k" * 32], keeper)
-    images = np.stack([random_picture(seed) for seed in range(COUNT)])
+    images = np.stack([random_picture(seed) for seed in range(count)])
     predictions = predictor.predict(images)
     ids = receipts.of(predictor.card)(predictions, images, ())
     keeper.write()
@@ -103,7 +105,9 @@ def test_the_estimate_without_labels_is_given_where_images_are_known(
     tmp_path: Path, threshold: float, *, known: bool
 ) -> None:
     energy = Energy(threshold=threshold, known_share=0.99, pictures=2000)
-    found, predictions, _ = answered(tmp_path, lambda _: ["1"], labeled=0, energy=energy)
+    found, predictions, _ = answered(
+        *(tmp_path, lambda _: ["1"]), count=300, labeled=0, energy=energy, reference=REFERENCE
+    )
     if known:
         assert found.estimated == pytest.approx(predictions.probabilities.max(axis=1).mean())
         assert found.not_estimated == ""
