@@ -1,1 +1,1 @@
-"""The front door: command line and client."""
+"""The command line interface and the HTTP client."""

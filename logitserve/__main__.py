@@ -1,4 +1,4 @@
-"""`python -m logitserve`, and the console script `logitserve`."""
+"""Entry point of `python -m logitserve` and of the console script `logitserve`."""
 
 import os
 import signal
@@ -6,10 +6,10 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; signals count before the first import that takes long."""
+    """Run the command line; signal handlers are installed before slow imports."""
     if sys.argv[1:2] == ["serve"]:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-            # Not SystemExit, which would be raised amid an import or the loading of a library.
+            # Not SystemExit: it could be raised inside an import or while a library loads.
             signal.signal(number, lambda *_: os._exit(0))
         for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)

@@ -1,23 +1,23 @@
-"""What the front door raises on purpose; `cli.py` prints it as one line.
+"""Errors raised on purpose; `cli/main.py` prints each as one line.
 
 LogitserveError
 ├── ExtraMissingError     packages of an optional extra are not installed
-├── ModelNotNamedError    several models, and none of them is the default
-├── SourceError           pictures are not where, or not what, they were said to be
-├── OutputError           the rows cannot be written as asked
-├── EngineError           what scores cannot start, or does not live
-└── AdoptionError         this ONNX file cannot become a model, or not without being told more
+├── ModelNotNamedError    several models, no default, and no model was named
+├── SourceError           pictures are missing or have the wrong format
+├── OutputError           the rows cannot be written as requested
+├── EngineError           a scoring engine cannot start, or died
+└── AdoptionError         the ONNX file is unsuitable, or more options are needed
 """
 
 import socket
 
 
 class LogitserveError(Exception):
-    """Base of every error that this package raises on purpose, but for the client's."""
+    """Base class of every error that this package raises on purpose, except the client's."""
 
 
 class ExtraMissingError(LogitserveError):
-    """Packages of an optional extra are not installed."""
+    """The packages of an optional extra are not installed."""
 
     def __init__(self, extra: str, package: str) -> None:
         super().__init__(
@@ -26,28 +26,28 @@ class ExtraMissingError(LogitserveError):
 
 
 class ModelNotNamedError(LogitserveError):
-    """There are several models, and it was not said which."""
+    """There are several models, and none was named."""
 
 
 class SourceError(LogitserveError):
-    """Pictures are not where, or not what, they were said to be."""
+    """Pictures are missing or have the wrong format."""
 
     @classmethod
     def not_found(cls, path: str) -> "SourceError":
-        """One for a path that a machine does not find, though it was listed."""
+        """Return the error for a listed path that does not exist on this machine."""
         return cls(
-            f"{socket.gethostname()} does not find {path}; sources must lie where every machine "
-            "that scores finds them under the same path"
+            f"{socket.gethostname()} does not find {path}; sources must have the same path on "
+            "every machine that scores them"
         )
 
 
 class OutputError(LogitserveError):
-    """The rows cannot be written as asked."""
+    """The rows cannot be written as requested."""
 
 
 class EngineError(LogitserveError):
-    """What scores cannot start, or does not live."""
+    """A scoring engine cannot start, or died."""
 
 
 class AdoptionError(LogitserveError):
-    """This ONNX file cannot become a model, or not without being told more."""
+    """The ONNX file cannot be adopted, or more options are needed."""

@@ -1,8 +1,8 @@
-"""`python -m logitserve.healthcheck`: whether the service of this container is ready.
+"""`python -m logitserve.healthcheck`: check whether the service of this container is ready.
 
-Exit status 0 if it is, 1 with a line that says why not. Asks where the environment says that the
-service listens: options on its command line cannot be seen from here. Imports nothing of the
-service, for it runs every few seconds beside it (the settings alone take ten times as long).
+The exit status is 0 if it is ready, else 1 with a one-line reason. The address comes from
+environment variables; command line options of the service are not visible here. Nothing of the
+service is imported: the check runs often, and importing the settings alone takes ten times as long.
 """
 
 import http.client
@@ -13,11 +13,11 @@ import sys
 from collections.abc import Mapping
 
 TIMEOUT_SECONDS = 4.0
-_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}  # noqa: S104 - asked, not bound
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}  # noqa: S104 - connects, does not bind
 
 
 class _LocalConnection(http.client.HTTPConnection):
-    """A connection through a Unix socket."""
+    """An HTTP connection over a Unix domain socket."""
 
     def __init__(self, path: str, context: ssl.SSLContext | None) -> None:
         super().__init__("localhost")
@@ -33,7 +33,7 @@ class _LocalConnection(http.client.HTTPConnection):
 
 
 def connection(environment: Mapping[str, str]) -> http.client.HTTPConnection:
-    """A connection to the service that was started with this environment; not open yet."""
+    """Return an unopened connection to the service configured by this environment."""
     context = None
     if environment.get("LOGITSERVE_TLS_CERTIFICATE"):
         # The certificate names the service's public host, not this one.
@@ -44,7 +44,7 @@ def connection(environment: Mapping[str, str]) -> http.client.HTTPConnection:
     host = _ANY_ADDRESS.get(given, given)
     own = environment.get("LOGITSERVE_PORT", "")
     if "://" in own:
-        own = ""  # Docker's and Kubernetes' link to a service called logitserve, as in the settings
+        own = ""  # a Docker or Kubernetes service link, not the setting of the same name
     port = int(own or environment.get("PORT") or 8000)
     if context is None:
         return http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
@@ -52,7 +52,7 @@ def connection(environment: Mapping[str, str]) -> http.client.HTTPConnection:
 
 
 def main() -> int:
-    """Ask once; the exit status."""
+    """Query the readiness route once; return the exit status."""
     try:
         asked = connection(os.environ)
         asked.request("GET", "/readyz")

@@ -1,4 +1,4 @@
-"""Rows of scores, written as a table, JSON, CSV or Parquet, chunk by chunk."""
+"""Write rows of scores as a table, JSON, CSV or Parquet, chunk by chunk."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ Write = Callable[[Sequence[Row]], None]
 
 
 class Labeled(Protocol):
-    """What rows have to know of a model: a card, or what a server says of it."""
+    """The model facts that row writers need: from a card, or from a server's answer."""
 
     @property
     def head(self) -> str:
@@ -27,35 +27,35 @@ class Labeled(Protocol):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """In the order of the classes."""
+        """The labels, in the order of the classes."""
         ...
 
 
 class Origin(NamedTuple):
-    """Which model file rows come from."""
+    """The model file that rows were scored with."""
 
     model: str
     version: str
     sha256: str
-    """Of the file."""
+    """SHA-256 of the model file."""
 
     @classmethod
     def of(cls, predictor: Predictor) -> "Origin":
-        """The origin of what a predictor says."""
+        """Return the origin of a predictor's rows."""
         return cls(predictor.card.name, predictor.card.version, predictor.sha256)
 
 
 class Format(StrEnum):
-    """How rows are written."""
+    """Output format of the rows."""
 
     TABLE = "table"
-    """For reading: file, then label and probability."""
+    """Text for reading: file, then label and probability."""
     JSON = "json"
-    """One array of objects, each as the server's predictions with its `file`."""
+    """One array of objects: each has the fields of the server's predictions, and `file`."""
     CSV = "csv"
-    """A column a class; with top_k, two columns a rank."""
+    """One column per class; with top_k, two columns per rank."""
     PARQUET = "parquet"
-    """Typed columns; probabilities as a map. Needs pyarrow."""
+    """Typed columns; probabilities are a map. Needs pyarrow."""
 
 
 @contextmanager
@@ -68,18 +68,18 @@ def writer(
     top_k: int | None,
     origin: Origin | None = None,
 ) -> Iterator[Write]:
-    """Write rows to a stream; what is begun is ended when the block ends.
+    """Write rows to a stream; leaving the block completes the output.
 
     Args:
-        kind: how.
-        out: binary; it stays open.
-        card: of the model.
-        names: of all files to come, for the width of the table's first column.
-        top_k: as the rows were scored.
-        origin: what to say of the model in each row; Parquet only.
+        kind: output format.
+        out: binary stream; it is not closed.
+        card: card of the model.
+        names: names of all files, for the width of the table's first column.
+        top_k: the value that the rows were scored with.
+        origin: the model file, written into each row; Parquet only.
 
     Raises:
-        ExtraMissingError: Parquet without pyarrow.
+        ExtraMissingError: the format is Parquet and pyarrow is not installed.
     """
     if kind is Format.PARQUET:
         with _parquet(out, origin) as write:
@@ -96,11 +96,11 @@ def writer(
                 with _json(text) as write:
                     yield write
     finally:
-        text.detach()  # closing it would close the stream below
+        text.detach()  # closing it would close the underlying stream
 
 
 def as_dict(row: Row) -> dict[str, Any]:
-    """What JSON says of a row; only what applies to it."""
+    """Return the JSON object of a row, without empty fields."""
     if row.scores is None:
         return {"file": row.file, "error": row.error}
     scores = asdict(row.scores)
@@ -178,10 +178,10 @@ def _json(out: IO[str]) -> Iterator[Write]:
 
 
 def pyarrow() -> tuple[Any, Any]:
-    """The modules `pyarrow` and `pyarrow.parquet`.
+    """Return the modules `pyarrow` and `pyarrow.parquet`.
 
     Raises:
-        ExtraMissingError: they are not installed.
+        ExtraMissingError: pyarrow is not installed.
     """
     try:
         import pyarrow as pa
@@ -207,7 +207,7 @@ def _parquet(out: IO[bytes], origin: Origin | None) -> Iterator[Write]:
         }
     )
     stamp = {} if origin is None else origin._asdict()
-    for name in stamp:  # a dictionary: each row refers to the one text
+    for name in stamp:  # dictionary encoding: all rows share one text
         schema = schema.append(pa.field(name, pa.dictionary(pa.int32(), pa.string())))
 
     def record(row: Row) -> dict[str, Any]:

@@ -1,7 +1,6 @@
-"""Pictures in, rows out, without a server. Knows no file format and no command line.
+"""Score pictures without a server. Independent of file formats and of the command line.
 
-One process scores with one `Predictor`; an engine that spreads pictures over machines calls
-`score` in each of its workers.
+One process scores with one `Predictor`; a distributed engine calls `score` in each worker.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,26 +16,26 @@ from logitserve.inference.predictor import Predictor
 from logitserve.inference.rendering import OutputOptions, render
 
 CHUNK: Final = 64
-"""Pictures that are in memory at a time."""
+"""Maximum number of pictures in memory."""
 
 NOT_FINITE: Final = str(NonFiniteLogitsError())
 
 
 class Picture(NamedTuple):
-    """An encoded picture that is read when its turn comes."""
+    """An encoded picture that is read when it is needed."""
 
     name: str
     read: Callable[[], bytes]
-    """Gives the encoded file; may raise OSError."""
+    """Returns the encoded file; may raise OSError."""
 
 
 def shown(name: str) -> str:
-    """A file's name as text that can be written, where it may have bytes that are none."""
+    """Return a file's name as printable text; undecodable bytes are escaped."""
     return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def unreadable(name: str, why: str) -> Picture:
-    """A picture that is known to be none, so that it gets its row."""
+    """Return a picture whose row is an error."""
 
     def read() -> bytes:
         raise OSError(why)
@@ -46,24 +45,24 @@ def unreadable(name: str, why: str) -> Picture:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a model says of one picture."""
+    """A model's prediction for one picture."""
 
     argmax: int
     """Index of the most probable class."""
     label: str
     probability: float
-    """Of that class."""
+    """Probability of that class."""
     probabilities: dict[str, float]
-    """Label → probability, in the order of the classes; with top_k the highest, in their order."""
+    """Label → probability, in class order; with top_k, the highest in descending order."""
     labels: list[str] | None = None
-    """Sigmoid only: those at or above their thresholds."""
+    """Sigmoid only: labels at or above their thresholds."""
     known: bool | None = None
-    """Whether the picture is like one of the labels at all; None where the card cannot tell."""
+    """Whether the picture resembles the training data; None if the card cannot tell."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One picture's scores, or why there are none."""
+    """One picture's scores, or its error."""
 
     file: str
     scores: Scores | None = None
@@ -80,14 +79,14 @@ def score(
 ) -> Iterator[Row]:
     """Score pictures, one row each, in their order.
 
-    A picture that cannot be read or used is a row with its error; the others go on.
+    A picture that cannot be read or decoded becomes a row with its error; scoring continues.
 
     Args:
         predictor: the model.
         pictures: any number; no more than `chunk` are in memory.
-        top_k: how many of the probabilities a row has, highest first; None for all.
-        chunk: pictures of one run of the network.
-        max_pixels: width × height that one picture may have.
+        top_k: number of probabilities per row, highest first; None for all.
+        chunk: batch size.
+        max_pixels: limit of width × height per picture.
     """
     spec = predictor.card.input
     needed = preprocessing.needed_side(spec)
@@ -108,13 +107,13 @@ def rows(
     prepared: Callable[[bytes], T],
     outcomes: Callable[[list[T]], list[Scores | str]],
 ) -> Iterator[Row]:
-    """A row for each picture, in their order.
+    """Yield a row for each picture, in their order.
 
     Args:
         pictures: any number; no more than `chunk` are in memory.
-        chunk: how many are asked about together.
-        prepared: what is asked about, of an encoded file; may raise ImageError.
-        outcomes: for each of several, its scores or what is wrong with it.
+        chunk: batch size.
+        prepared: turns an encoded file into an input; may raise ImageError.
+        outcomes: returns the scores or the error text of each input of a batch.
     """
     waiting = iter(pictures)
     while taken := list(islice(waiting, chunk)):
@@ -139,7 +138,7 @@ def rows(
 def _predicted(
     predictor: Predictor, top_k: int | None, images: list[preprocessing.Prepared]
 ) -> list[Scores | str]:
-    """Scores of each image; where the logits are not finite, what is wrong instead."""
+    """Return the scores of each image, or an error text where the logits are not finite."""
     if not images:
         return []
     try:

@@ -1,1 +1,1 @@
-"""A stranger's ONNX file becomes a model file: looked at, cut, wrapped, compared, published."""
+"""Turn a third-party ONNX file into a model file: analyze, cut, wrap, compare, publish."""

@@ -1,7 +1,7 @@
-"""Somebody else's file → a published model with a card.
+"""Publish a third-party ONNX file as a model with a card.
 
-The published file is compared with the original one, which gets its pixels through numpy, before
-anything is published. Needs the extra `adopt`.
+Before it is published, the new file is compared with the original, whose pixels are preprocessed
+in numpy. Needs the extra `adopt`.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,15 +40,15 @@ from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import MODEL_FILE, Draft, ModelRepository
 
 SAMPLE_CHUNK: Final = 32
-"""Samples that are in memory at a time."""
+"""Batch size of the samples."""
 CROP: Final = 256 / 224
-"""The shorter side over that of the center that is cut out, where it is not said: torchvision's."""
+"""Default of resized shorter side / center crop, as in torchvision."""
 DRAWN: Final = "a drawn picture"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the published model says of a picture."""
+    """The published model's prediction for a picture."""
 
     picture: str
     label: str
@@ -57,17 +57,17 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """A published model, and how it compares with the original."""
+    """A published model, and its difference from the original."""
 
     card: ModelCard
     path: Path
     ending: Ending
     difference: float
-    """Largest of a probability, over drawn pictures and samples."""
+    """Largest absolute difference of a probability, over drawn pictures and samples."""
     answers: tuple[Answer, ...]
-    """For the samples; without any, for one drawn picture."""
+    """Predictions for the samples; without samples, for one drawn picture."""
     trial: str | None
-    """Which preprocessing the samples chose, and how surely."""
+    """The preprocessing that the samples selected, with its certainty."""
 
 
 def adopt(
@@ -79,20 +79,20 @@ def adopt(
     color: Color | None = None,
     reference: Sequence[Path] = (),
 ) -> Adopted:
-    """Publish somebody else's file as the next version of a model, whole or not at all.
+    """Publish an ONNX or Keras file as the next version of a model, atomically.
 
     Args:
-        file: an ONNX file, or what Keras saved.
-        terms: what its owner says of it.
+        file: an ONNX file, or a saved Keras model.
+        terms: the options that describe the file.
         models: the folder to publish in.
-        samples: the owner's pictures to compare both files on; those with an expected label choose
-            the preprocessing that was not said.
-        color: the order of the channels, where the terms have no normalization.
-        reference: pictures that are normal, for the watch of the service.
+        samples: pictures to compare both files on; samples with an expected label select the
+        preprocessing if it is not given.
+        color: order of the channels, if the terms have no normalization.
+        reference: in-distribution pictures for the drift monitor.
 
     Raises:
-        AdoptionError: it cannot be adopted, or not without being told more.
-        PublishError: the folder cannot be written to.
+        AdoptionError: the file cannot be adopted, or more options are needed.
+        PublishError: the folder is not writable.
     """
     model = foreign.load(file)
     own = terms.labels or labels.of_model(model)
@@ -132,7 +132,7 @@ def adopt(
 
 
 Look = Callable[[Terms, npt.NDArray[np.uint8]], Original]
-"""Looks at the graph under such terms, with pictures that differ."""
+"""Analyzes the graph with these terms on distinct pictures."""
 
 
 def _tried(
@@ -144,11 +144,11 @@ def _tried(
     *,
     color: Color | None,
 ) -> tuple[Terms, str]:
-    """The terms with the preprocessing that fits the samples best, and how surely it does."""
+    """Return the terms with the preprocessing that fits the samples best, and its certainty."""
     if own is None:
         raise AdoptionError("--expect needs labels: give --labels")
     if unknown := {str(sample.expected) for sample in samples} - set(own):
-        raise AdoptionError(f"--expect {min(unknown)} is none of the {len(own)} labels")
+        raise AdoptionError(f"--expect {min(unknown)} is not one of the {len(own)} labels")
     fits = [Fit.STRETCH, Fit.CROP, Fit.PAD] if terms.fit is None else [terms.fit]
     default = terms.normalization or PRESETS["0-1" if source.takes_floats else "raw"]
     spec = _spec(source, terms)
@@ -239,7 +239,7 @@ def _card(
 def _publish(
     original: Original, card: ModelCard, draft: Draft, images: npt.NDArray[np.uint8]
 ) -> tuple[Predictor, float]:
-    """Write the first of the wrapped graphs that proves itself and answers as the original does."""
+    """Write the first wrapped graph that loads and reproduces the original's answers."""
     reasons = []
     for batch, graph in original.wrapped():
         try:
@@ -251,19 +251,19 @@ def _publish(
             reasons.append(MIXED.format(batch="several" if batch is None else batch))
         except (AdoptionError, ModelFileError) as error:
             reasons.append(str(error))
-        # What onnxruntime raises while it runs shares no base but this.
+        # onnxruntime's run-time errors have no other common base class.
         except RuntimeError as error:
             reasons.append(f"the graph does not run: {str(error).splitlines()[0]}")
     raise AdoptionError(reasons[-1])
 
 
 def _write(graph: onnx.ModelProto, card: ModelCard, path: Path) -> Predictor:
-    """Write the file, and let it prove itself."""
+    """Write the file, then load and verify it."""
     onnx.helper.set_model_props(graph, {METADATA_KEY: card.to_json()})
     try:
         onnx.save(graph, path)
-    except ValueError as error:  # protobuf's limit
-        raise AdoptionError("the model is larger than an ONNX file may be (2 GiB)") from error
+    except ValueError as error:  # protobuf's size limit
+        raise AdoptionError("the model is larger than the limit of an ONNX file (2 GiB)") from error
     except OSError as error:
         raise AdoptionError(f"the model cannot be written: {error.strerror}") from error
     with read(path) as reading:
@@ -271,7 +271,7 @@ def _write(graph: onnx.ModelProto, card: ModelCard, path: Path) -> Predictor:
 
 
 def _with_reference(published: Predictor, pictures: Sequence[Path], path: Path) -> Predictor:
-    """Write the file again, with what is normal on its card."""
+    """Write the file again with the drift reference on its card."""
     card = published.card
     chosen = pictures[:: -(-len(pictures) // features.MOST_PICTURES)]
     parts = []

@@ -1,4 +1,4 @@
-"""Somebody's trained network → its features, of bytes: what a linear head can be learned on."""
+"""Cut a third-party pretrained network into a feature extractor for a linear head."""
 
 import difflib
 from collections.abc import Sequence
@@ -27,34 +27,34 @@ _ENDINGS: Final = frozenset(
     | {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Dropout", "Clip"}
     | {"Add", "Sub", "Mul", "Div", "Neg", "ArgMax"}
 )
-"""Operators that may stand between the last linear layer and the output."""
+"""Operators that may follow the last linear layer."""
 _LINEAR: Final = frozenset({"Gemm", "MatMul", "Conv"})
 _CHANNELS_FIRST: Final = frozenset({"Conv", "GlobalAveragePool", "AveragePool", "MaxPool"})
-"""Operators that take and make channels first, whatever the layout of the picture."""
+"""Operators with channels-first input and output, whatever the layout of the picture."""
 _SAME: Final = 1e-3
-"""Of the spread of the features: differences below it are of the arithmetic."""
+"""Tolerance for numerical noise, relative to the spread of the features."""
 _KERAS_PRESETS: Final = {
     "EfficientNet": "raw", "ConvNeXt": "raw", "MobileNetV3": "raw",
     "MobileNet": "-1..1", "Inception": "-1..1", "Xception": "-1..1", "NASNet": "-1..1",
     "DenseNet": "imagenet", "VGG": "caffe",
 }  # fmt: skip
-"""What `keras.applications` expects, by the beginning of the name (`preprocess_input` of each)."""
+"""Input of `keras.applications` models, by name prefix (see each model's `preprocess_input`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What a head is learned on."""
+    """A feature extractor."""
 
     graph: onnx.ModelProto
     """`image`, uint8 `[batch, height, width, channels]` → float32 `[batch, features]`."""
     tensor: str
-    """Of the original, where it was cut off."""
+    """Name of the tensor in the original graph where it was cut."""
     preset: str
-    """Which numbers the bytes become."""
+    """Preset of the normalization."""
     license: str | None
-    """As the file says."""
+    """License named in the file."""
     size: tuple[int, int]
-    """Height and width of a picture."""
+    """Height and width of the input."""
 
 
 def read(
@@ -63,14 +63,14 @@ def read(
     """Read a backbone and cut it before its last linear layer.
 
     Args:
-        source: an ONNX file, what Keras saved, or `keras:NAME` of `keras.applications`, whose
-            weights are where Keras keeps them.
-        tensor: the features; None finds them.
-        preset: a name of `PRESETS`; None takes what its kind of network is trained with.
-        size: height and width of the pictures; None takes those of the graph.
+        source: an ONNX file, a saved Keras model, or `keras:NAME` of `keras.applications`, whose
+        weights must be in Keras's cache.
+        tensor: name of the feature tensor; None finds it.
+        preset: a name of `PRESETS`; None uses the default of this kind of network.
+        size: height and width of the input; None uses those of the graph.
 
     Raises:
-        AdoptionError: it cannot be read, or not without being told more.
+        AdoptionError: the file cannot be read, or more options are needed.
     """
     model = keras.convert(source) if source.startswith("keras:") else foreign.load(Path(source))
     tidy = normalizing.tidied(model)
@@ -93,7 +93,7 @@ def read(
     network = Network(part, taken, [pooled])
     (values,) = network.alone(inputs)
     if values is None:
-        raise AdoptionError(f"{found!r} has not one row of features a picture: see --features")
+        raise AdoptionError(f"{found!r} is not one feature vector per picture: see --features")
     expected = values.reshape(len(values), -1)
     part.graph.output[0].CopyFrom(network.value_info(pooled))
     ending = Ending(Head.SIGMOID, pooled, expected.shape[1], "features")
@@ -108,7 +108,7 @@ def read(
 
 
 def _picture_input(tidy: onnx.ModelProto, size: tuple[int, int] | None) -> PictureInput:
-    """What the graph takes; another size is written into it."""
+    """Return the graph's input; another size is written into the graph."""
     told = {"height": None, "width": None, "channels": None}
     shape = tidy.graph.input[0].type.tensor_type.shape if tidy.graph.input else None
     if size is None or shape is None or len(shape.dim) != 4:
@@ -133,13 +133,12 @@ def _preset(source: str, taken: PictureInput) -> str:
     if taken.layout is Layout.NCHW:
         return "imagenet"
     raise AdoptionError(
-        f"{source} takes floats, and does not say which numbers the bytes 0…255 become: give "
-        f"--preset ({', '.join(PRESETS)})"
+        f"{source} takes floats, and their range is unknown: give --preset ({', '.join(PRESETS)})"
     )
 
 
 def _before_last_linear(model: onnx.ModelProto) -> str:
-    """The tensor that the last linear layer takes; the output itself where there is none."""
+    """Return the input tensor of the last linear layer, or the output if there is none."""
     output = str(model.graph.output[0].name)
     made_by, variable = normalizing.producers(model), _variable(model)
     waiting = [output]
@@ -157,7 +156,7 @@ def _before_last_linear(model: onnx.ModelProto) -> str:
 
 
 def _variable(model: onnx.ModelProto) -> set[str]:
-    """The tensors that depend on the picture."""
+    """Return the tensors that depend on the picture."""
     found = {entry.name for entry in model.graph.input}
     for node in model.graph.node:
         if found & normalizing.reads(node):
@@ -169,11 +168,11 @@ def _require_tensor(model: onnx.ModelProto, tensor: str) -> None:
     known = normalizing.producers(model)
     if tensor not in known:
         near = difflib.get_close_matches(tensor, known, 3, 0.3) or list(known)[-3:]
-        raise AdoptionError(f"--features {tensor}: the graph has none; near it: {', '.join(near)}")
+        raise AdoptionError(f"--features {tensor}: not in the graph; similar: {', '.join(near)}")
 
 
 def _pooled(model: onnx.ModelProto, tensor: str, rank: int, layout: Layout) -> str:
-    """The tensor with its mean over places or tokens, where it has them; nodes are added."""
+    """Add nodes for the mean over positions or tokens, if the tensor has any; return its name."""
     nodes: Sequence[onnx.NodeProto] = ()
     name = f"{tensor}/pooled"
     beside = {node.op_type for node in model.graph.node if tensor in (*node.input, *node.output)}
@@ -192,11 +191,11 @@ def _pooled(model: onnx.ModelProto, tensor: str, rank: int, layout: Layout) -> s
 def _require_same(
     graph: onnx.ModelProto, images: npt.NDArray[np.uint8], expected: npt.NDArray[Any]
 ) -> None:
-    """Give the features their name, and compare those of a batch with those of each alone."""
+    """Name the feature tensor; check that batched and single features are equal."""
     graph.graph.node[-1].output[0] = graph.graph.output[0].name = "features"
     try:
         (found,) = open_graph(graph).run(["features"], {INPUT: images})
-    # What onnxruntime raises while it runs shares no base but this.
+    # onnxruntime's run-time errors have no other common base class.
     except RuntimeError as error:
         raise AdoptionError(
             f"the backbone does not run on {images.shape[1]}×{images.shape[2]} pixels, several at "
@@ -205,6 +204,6 @@ def _require_same(
         ) from error
     if not np.abs(found - expected).max() <= _SAME * max(1.0, float(np.ptp(expected))):
         raise AdoptionError(
-            "in a batch, the backbone's features are not those of each picture alone: export it "
+            "the backbone's features in a batch differ from those of single pictures: export it "
             "with a dynamic batch"
         )

@@ -1,9 +1,9 @@
-"""What a graph's answers are, and where its logits stand: found by running it, not by names.
+"""Find a graph's head and logits numerically, by running it instead of by names.
 
-An activation may hide behind shapes, casts, clips and quantization, be spelled out in arithmetic,
-or be part of another operator. So every tensor near the output is looked at: if a head applied to
-it gives the answers, for every picture, then it may hold the logits; and if the rest of the graph
-makes the same of numbers that are drawn, it does, and the graph can end there.
+An activation may be followed by shapes, casts, clips and quantization, consist of arithmetic
+operators, or be fused into another operator. So each tensor near the output is tested: if a head
+applied to it gives the answers for every picture, it may hold the logits. If the rest of the graph
+gives the same for random values of the tensor, it does, and the graph is cut there.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,65 +22,65 @@ from logitserve.inference import heads
 from logitserve.inference.card import Head
 
 After = Callable[[str, Rows], Rows | None]
-"""The answers for given values of a tensor; None if they need more than that tensor."""
+"""Returns the answers for given values of a tensor; None if they need other tensors too."""
 
 NEAR: Final = 48
-"""Nodes before the output whose tensors are looked at."""
+"""Number of nodes before the output whose tensors are tested."""
 SUM: Final = 2e-3
-"""By how much the sum of probabilities may differ from 1; float16 and eight bits need it."""
+"""Tolerance of a sum of probabilities, wide enough for float16 and int8."""
 ROUND: Final = 1e-6
-"""By how much a probability may leave 0…1."""
+"""Tolerance of the range 0…1 of a probability."""
 
 EXACT: Final = 1e-5
-"""Differences of a probability below it are the same."""
+"""Probabilities that differ by less are equal."""
 SEED: Final = 17
 SPREAD: Final = 1.5
-"""Of the numbers on which a head is proven: few of them saturate it."""
+"""Standard deviation of the random logits; few of them saturate a head."""
 EXPLAINED: Final = 0.1
-"""What a head makes of the logits may miss so much of the span of all answers: a softmax over a
-thousand labels is near 0.001 everywhere, and so would be one of anything."""
+"""Tolerance of the error of a head, relative to the range of all answers: a softmax over a
+thousand labels is near 0.001 for any input, so an absolute one would accept every tensor."""
 
 
 class Link(StrEnum):
-    """What makes logits of the tensor where the graph is made to end."""
+    """Function that turns the tensor at the cut into logits."""
 
     NONE = "none"
     LOG = "log"
-    """softmax(log p) = p, whatever made p."""
+    """softmax(log p) = p for any probabilities p."""
     LOGIT = "logit"
     """sigmoid(log p − log(1 − p)) = p."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How the graph ends, and how the published one will."""
+    """The original end of the graph, and the end of the published one."""
 
     head: Head
     tensor: str
-    """Where the published graph leaves the original one."""
+    """Name of the tensor where the original graph is cut."""
     count: int
-    """Logits a picture."""
+    """Number of logits."""
     note: str
-    """For the card and the owner: what the answers are taken for, and why."""
+    """For the card and the owner: the interpretation of the answers, with the reason."""
     column: int | None = None
-    """Of the tensor, where only one counts."""
+    """Column of the tensor to use, if only one is."""
     link: Link = Link.NONE
     cut: str | None = None
-    """The function that was cut off."""
+    """The activation that was cut off."""
     answers: str = "logits"
-    """What the original answers: logits, probabilities or their logarithms."""
+    """What the original returns: logits, probabilities or log probabilities."""
 
     def probabilities(self, answers: Rows) -> Rows:
-        """What the original means, `[n, labels]`, of its answers, `[n, k]`."""
+        """Return the probabilities, `[n, labels]`, of the original's outputs, `[n, k]`."""
         if self.answers == "logits":
             return heads.probabilities(self.head, answers)
         values = np.exp(answers) if self.answers == "logarithms" else answers
         if self.head is Head.BINARY:
             return np.concatenate([1 - values[:, -1:], values[:, -1:]], axis=1)
-        return values[:, -self.count :]  # skl2onnx puts complements before many labels
+        return values[:, -self.count :]  # skl2onnx puts complements before multilabel probabilities
 
     def logits(self, rows: Rows) -> Rows:
-        """Logits, `[n, count]`, of what the tensor holds, `[n, k]`."""
+        """Return the logits, `[n, count]`, of the values of the tensor, `[n, k]`."""
         if self.column is not None:
             rows = rows[:, [self.column]]
         least = float(np.finfo(np.float32).tiny)
@@ -95,7 +95,7 @@ class Ending:
 
 
 def near(model: onnx.ModelProto, answer: str) -> list[str]:
-    """Tensors before a tensor, nearest first."""
+    """Return the tensors that precede a tensor, nearest first."""
     made_by = producers(model)
     found: dict[str, None] = {}
     waiting, nodes = [answer], 0
@@ -121,23 +121,23 @@ def find(
     told: Answers | None,
     tolerance: float,
 ) -> Ending:
-    """Say how a graph ends.
+    """Find the head and the logits of a graph.
 
     Args:
-        answers: `[n, k]`, for pictures that differ.
-        tensors: name and values, `[n, m]`, of tensors before it, nearest first.
-        after: runs the rest of the graph after one of them.
-        output: name of the answers' tensor.
-        head: as the owner says.
-        told: what the owner says that the answers are.
-        tolerance: of a probability.
+        answers: `[n, k]`, for distinct pictures.
+        tensors: name and values, `[n, m]`, of tensors before the output, nearest first.
+        after: runs the rest of the graph after one of these tensors.
+        output: name of the output tensor.
+        head: the owner's choice; None to detect it.
+        told: the owner's description of the answers.
+        tolerance: of a probability, absolute.
 
     Raises:
-        AdoptionError: what the owner says contradicts the answers, or they may be two things.
+        AdoptionError: the answers contradict the owner's choice, or are ambiguous.
     """
     if not np.isfinite(answers).all():
         raise AdoptionError(
-            "the graph answers NaN or infinity for drawn pictures: check --preset, and the export"
+            "the graph returns NaN or infinity for drawn pictures: check --preset, and the export"
         )
     ending = _cut(answers, tensors, after, tolerance) or _kept(answers, output, head, told)
     is_probability = ending.answers != "logits"
@@ -145,23 +145,23 @@ def find(
         raise AdoptionError(f"--answers logits contradicts the graph: {ending.note}")
     if told is Answers.PROBABILITIES and not is_probability:
         raise AdoptionError(
-            "--answers probabilities contradicts the graph, which answers "
+            "--answers probabilities contradicts the graph, which returns "
             f"{answers.min():.3g} to {answers.max():.3g} for drawn pictures"
         )
     if head in (None, ending.head):
         return ending
     if is_probability:
         raise AdoptionError(f"--head {head} contradicts the graph: {ending.note}")
-    return Ending(head, output, ending.count, f"logits, as --head {head} says")
+    return Ending(head, output, ending.count, f"logits, according to --head {head}")
 
 
 def _cut(
     answers: Rows, tensors: Sequence[tuple[str, Rows]], after: After, tolerance: float
 ) -> Ending | None:
-    """The tensor of which a head makes the answers; of those as exact, the first of the graph."""
+    """Find the tensor whose activation gives the answers; on a tie, the first of the graph."""
     width = answers.shape[1]
     matches = []
-    # skl2onnx writes the complements before the probabilities of many labels
+    # skl2onnx writes the complements before multilabel probabilities
     first, second = answers[:, : width // 2], answers[:, width // 2 :]
     are_complements = width % 2 == 0 and np.allclose(1 - first, second, atol=SUM)
     half = width // 2 if are_complements else width
@@ -202,26 +202,26 @@ def _activation(name: str, count: int, *, is_softmax: bool, is_pair: bool) -> En
 
 
 def _close(found: Rows, expected: Rows, tolerance: float) -> bool:
-    """Within the tolerance, and far closer than any two answers are to each other."""
+    """Check the tolerance, and that the error is far below the spread of the answers."""
     worst = np.abs(found - expected).max()
     return bool(worst <= min(tolerance, EXPLAINED * np.ptp(expected)))
 
 
 def _kept(answers: Rows, output: str, head: Head | None, told: Answers | None) -> Ending:
-    """What the answers are, where no activation was found before them."""
+    """Interpret answers for which no activation was found."""
     count = answers.shape[1]
     if count > 1 and (answers <= ROUND).all() and _sum_to_one(np.exp(answers)):
-        note = "the answers are logarithms of probabilities that sum to 1, which serve as logits"
+        note = "the answers are log probabilities (they sum to 1), and serve as logits"
         return Ending(Head.SOFTMAX, output, count, note, answers="logarithms")
     if (answers >= -ROUND).all() and (answers <= 1 + ROUND).all():
         return _probabilities(answers, output, head, told)
     if count > 1 and (answers >= 0).all() and _sum_to_one(answers / answers.sum(axis=1).mean()):
         raise AdoptionError(
             f"the graph's answers are never negative and sum to {answers.sum(axis=1).mean():.4g} "
-            "for every picture, so they are scaled probabilities: export it up to its logits"
+            "for every picture, so they are scaled probabilities: export the graph up to its logits"
         )
     guess = Head.BINARY if count == 1 else Head.SOFTMAX
-    why = "one number a picture" if count == 1 else f"{count} numbers a picture, and no activation"
+    why = "one number per picture" if count == 1 else f"{count} numbers per picture, no activation"
     return Ending(guess, output, count, f"{why}: taken for the logits of --head {guess}")
 
 
@@ -230,22 +230,22 @@ def _sum_to_one(rows: Rows) -> bool:
 
 
 def _probabilities(answers: Rows, output: str, head: Head | None, told: Answers | None) -> Ending:
-    """Answers between 0 and 1, of no activation that can be cut off."""
+    """Interpret answers between 0 and 1 whose activation cannot be cut off."""
     count = answers.shape[1]
     if count > 1 and _sum_to_one(answers):
         if head is Head.BINARY and count == 2:
-            note = "probabilities already; their log-odds serve as logits"
+            note = "the answers are probabilities; their log-odds serve as logits"
             return Ending(Head.BINARY, output, 1, note, 1, Link.LOGIT, answers="probabilities")
-        note = "probabilities already, which sum to 1; their logarithms serve as logits"
+        note = "the answers are probabilities that sum to 1; their logarithms serve as logits"
         return Ending(Head.SOFTMAX, output, count, note, link=Link.LOG, answers="probabilities")
     guess = Head.BINARY if count == 1 else Head.SIGMOID
     if told is Answers.LOGITS:
-        return Ending(guess, output, count, "logits, as --answers says")
+        return Ending(guess, output, count, "logits, according to --answers")
     if told is None:
         raise AdoptionError(
             f"the graph's answers for drawn pictures all lie between 0 and 1 "
-            f"({answers.min():.3g} to {answers.max():.3g}), do not sum to 1, and no sigmoid was "
-            "found that makes them: say --answers probabilities or --answers logits"
+            f"({answers.min():.3g} to {answers.max():.3g}), do not sum to 1, and are not the "
+            "sigmoid of any tensor: give --answers probabilities or --answers logits"
         )
-    note = "probabilities already; their log-odds serve as logits"
+    note = "the answers are probabilities; their log-odds serve as logits"
     return Ending(guess, output, count, note, link=Link.LOGIT, answers="probabilities")

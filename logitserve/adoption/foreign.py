@@ -1,4 +1,4 @@
-"""Somebody else's ONNX file, read: what it takes, and which of its outputs may hold the answers.
+"""Read a third-party ONNX file: its input, and the outputs that may hold the scores.
 
 Needs the extra `adopt`; only `logitserve adopt` imports it.
 """
@@ -35,33 +35,33 @@ INTEGERS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class PictureInput:
-    """What the graph takes."""
+    """The graph's input."""
 
     name: str
     dtype: int
-    """A number of `TensorProto.DataType`."""
+    """A value of `TensorProto.DataType`."""
     layout: Layout
     height: int
     width: int
     channels: int
     tensor: tuple[int, ...]
-    """Shape behind the batch, as the graph wants it: 1, 2 or 3 numbers."""
+    """Shape without the batch dimension: 1, 2 or 3 numbers."""
     batch: int | None
-    """The fixed size of the batch; None if it is dynamic."""
+    """The fixed batch size; None if it is dynamic."""
     has_batch: bool = True
-    """Whether there is a batch at all; if not, `batch` is 1."""
+    """Whether there is a batch dimension; if not, `batch` is 1."""
 
     @property
     def takes_floats(self) -> bool:
-        """Whether somebody must say which numbers the bytes of a picture become."""
+        """Whether the input is float, so that the normalization must be known."""
         return self.dtype in FLOATS
 
 
 def load(path: Path) -> onnx.ModelProto:
-    """Read an ONNX file, with the tensors that it keeps in other files, or what Keras saved.
+    """Read an ONNX file with its external tensors, or a saved Keras model.
 
     Raises:
-        AdoptionError: it is neither; it names what it is, and how that is exported.
+        AdoptionError: the file is neither; the text names its format and how to export it.
     """
     try:
         if formats.is_keras(path):
@@ -70,7 +70,7 @@ def load(path: Path) -> onnx.ModelProto:
         model = onnx.load(path, load_external_data=False)
     except OSError as error:
         raise AdoptionError(f"{path} cannot be read: {error.strerror or error}") from error
-    # Protobuf's errors share no base but this.
+    # Protobuf's errors have no other common base class.
     except Exception as error:
         if isinstance(error, AdoptionError):
             raise
@@ -89,15 +89,15 @@ def load(path: Path) -> onnx.ModelProto:
             }
         )
         raise AdoptionError(
-            f"{path} keeps its weights in other files ({', '.join(missing[:3])}), which are not "
-            f"whole beside it: put them into {path.parent}, or save the model as one file"
+            f"{path} keeps its weights in other files ({', '.join(missing[:3])}), which are "
+            f"missing or incomplete: put them into {path.parent}, or save the model as one file"
         ) from error
     return model
 
 
 def _no_onnx(path: Path) -> AdoptionError:
     return AdoptionError(
-        f"{path} is not a valid ONNX file, or only a part of one ({path.stat().st_size} bytes): "
+        f"{path} is not a valid ONNX file, or is truncated ({path.stat().st_size} bytes): "
         "download or export it again"
     )
 
@@ -105,25 +105,25 @@ def _no_onnx(path: Path) -> AdoptionError:
 def picture_input(
     model: onnx.ModelProto, *, layout: Layout | None, told: Mapping[str, int | None]
 ) -> PictureInput:
-    """What the graph takes, by its own word and that of its owner.
+    """Return the graph's input, from the file and the owner's options.
 
-    Height, width and channels are told where the graph does not say them.
+    The options give height, width and channels that the graph leaves open.
 
     Raises:
-        AdoptionError: it takes no picture, or the two words contradict or leave something open.
+        AdoptionError: the input is not a picture, or file and options contradict or are incomplete.
     """
     inputs = model.graph.input
     if len(inputs) != 1:
         names = ", ".join(entry.name for entry in inputs)
         raise AdoptionError(
             f"the graph has {len(inputs)} inputs ({names}); it must have one, the picture: "
-            "export it with the others made constant"
+            "export it with the others as constants"
         )
     tensor = inputs[0].type.tensor_type
     if tensor.elem_type not in FLOATS + INTEGERS:
         raise AdoptionError(
             f"input {inputs[0].name!r} is of type {TensorProto.DataType.Name(tensor.elem_type)}; "
-            "pictures go into floats or integers"
+            "it must be of a float or integer type"
         )
     shape = [dim.dim_value if dim.dim_value > 0 else None for dim in tensor.shape.dim]
     has_batch = not _is_one_picture(shape, told)
@@ -142,7 +142,7 @@ def picture_input(
 
 
 def _is_one_picture(shape: list[int | None], told: Mapping[str, int | None]) -> bool:
-    """Whether a shape is that of a picture without a batch before it."""
+    """Return whether a shape is that of one picture without a batch dimension."""
     if len(shape) == 3 and None not in shape:
         return (shape[0] == 3) != (shape[2] in {1, 3})
     size = (told["height"], told["width"])
@@ -150,25 +150,25 @@ def _is_one_picture(shape: list[int | None], told: Mapping[str, int | None]) -> 
 
 
 def _layout_of(dims: list[int | None]) -> Layout:
-    """Where the channels stand, as the shape behind the batch shows."""
+    """Return the layout that the shape without the batch dimension shows."""
     if len(dims) != 3:
         return Layout.NHWC
     if dims == [None, None, None]:
         raise AdoptionError(
-            "the graph's input does not show where its channels stand: give --layout, --height, "
-            "--width and --channels"
+            "the layout of the graph's input is unknown: give --layout, --height, --width and "
+            "--channels"
         )
     first, last = dims[0] in {1, 3}, dims[2] in {1, 3}
     if first == last:
         raise AdoptionError(
-            f"the graph's input [batch, {', '.join(str(dim or '?') for dim in dims)}] does not "
-            "show where its channels stand: say it with --layout nchw or --layout nhwc"
+            f"the graph's input [batch, {', '.join(str(dim or '?') for dim in dims)}] has an "
+            "ambiguous layout: give --layout nchw or --layout nhwc"
         )
     return Layout.NCHW if first else Layout.NHWC
 
 
 def _size(dims: list[int | None], layout: Layout, told: Mapping[str, int | None]) -> dict[str, int]:
-    """Height, width and channels."""
+    """Return height, width and channels."""
     match dims:
         case [first, second, third]:
             is_nchw = layout is Layout.NCHW
@@ -179,14 +179,14 @@ def _size(dims: list[int | None], layout: Layout, told: Mapping[str, int | None]
             found = (told["height"], told["width"], _channels(features, told))
         case _:
             raise AdoptionError(
-                f"the graph's input has {len(dims) + 1} dimensions; a picture has [batch, "
-                "features], [batch, height, width] or those with channels"
+                f"the graph's input has {len(dims) + 1} dimensions; it must be [batch, features], "
+                "[batch, height, width] or the latter with channels"
             )
     size = {}
     for name, by_graph in zip(("height", "width", "channels"), found, strict=True):
         by_owner = told[name]
         if by_graph is None and by_owner is None:
-            raise AdoptionError(f"the graph does not say the picture's {name}: give --{name}")
+            raise AdoptionError(f"the picture's {name} is not in the graph: give --{name}")
         if by_graph is not None and by_owner is not None and by_graph != by_owner:
             raise AdoptionError(
                 f"--{name} {by_owner} does not fit: the graph's input is "
@@ -200,17 +200,17 @@ def _size(dims: list[int | None], layout: Layout, told: Mapping[str, int | None]
         )
     if size["channels"] not in {1, 3}:
         raise AdoptionError(
-            f"the graph takes {size['channels']} channels; pictures have 1 (luminance) or 3 (RGB)"
+            f"the graph takes {size['channels']} channels; it must take 1 (luminance) or 3 (RGB)"
         )
     return size  # type: ignore[return-value]
 
 
 def _channels(features: int | None, told: Mapping[str, int | None]) -> int | None:
-    """Of a flat input, from the number of its features."""
+    """Return the channels of a flat input, from the number of its features."""
     height, width = told["height"], told["width"]
     if height is None or width is None:
         raise AdoptionError(
-            f"the graph takes {features or 'flat'} features, not a picture's shape: "
+            f"the graph takes {features or 'flat'} features without a picture's shape: "
             "give --height and --width"
         )
     if features is None:
@@ -233,17 +233,17 @@ def _tensor(
 
 
 def score_outputs(model: onnx.ModelProto, wanted: str | None) -> list[str]:
-    """The outputs that may hold scores or probabilities: floats, not labels.
+    """Return the outputs that may hold scores or probabilities: floats, not labels.
 
-    Where there are only labels that an ArgMax made, the scores that it looks at become an output.
+    If the only output is the label of an ArgMax, the ArgMax's input becomes an output.
 
     Raises:
-        AdoptionError: there is none, or none of the wanted name.
+        AdoptionError: there is no such output, or none has the wanted name.
     """
     names = [output.name for output in model.graph.output]
     if wanted is not None:
         if wanted not in names:
-            raise AdoptionError(f"--output {wanted} is none of the graph's: {', '.join(names)}")
+            raise AdoptionError(f"--output {wanted} is not one of the outputs: {', '.join(names)}")
         return [wanted]
     found = [
         output.name

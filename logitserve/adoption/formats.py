@@ -1,4 +1,4 @@
-"""What a file is, by its content, and how it becomes ONNX where it is something else."""
+"""Detect the format of a file by its content, and name the way to convert it to ONNX."""
 
 import zipfile
 from collections.abc import Sequence
@@ -64,7 +64,7 @@ _SNIFFED: Final = 2**12
 
 
 def is_keras(path: Path) -> bool:
-    """Whether it is what Keras or TensorFlow saves: .keras, .h5, or a SavedModel's folder."""
+    """Return whether the path is a Keras or TensorFlow model: .keras, .h5, or a SavedModel."""
     if path.is_dir():
         return (path / "saved_model.pb").is_file()
     is_hdf5 = _head(path).startswith(b"\x89HDF\r\n\x1a\n")
@@ -72,11 +72,11 @@ def is_keras(path: Path) -> bool:
 
 
 def check(path: Path) -> None:
-    """Refuse what is certainly not ONNX.
+    """Refuse a file that is certainly not ONNX.
 
     Raises:
-        AdoptionError: it names what the file is, and how it becomes ONNX.
-        OSError: it cannot be read.
+        AdoptionError: the text names the format and how to convert it to ONNX.
+        OSError: the file cannot be read.
     """
     head = _head(path)
     if not head:

@@ -1,4 +1,4 @@
-"""What Keras or TensorFlow saved → ONNX, by tf2onnx. Needs the extra `training`."""
+"""Convert saved Keras and TensorFlow models to ONNX with tf2onnx. Needs the extra `training`."""
 
 import os
 import subprocess
@@ -13,15 +13,15 @@ from logitserve.errors import AdoptionError
 
 OPSET: Final = 18
 
-# A process of its own: TensorFlow is large, talkative, and patches numpy when tf2onnx is imported.
+# A separate process: TensorFlow is large, prints a lot, and tf2onnx patches numpy on import.
 _CONVERT: Final = f"""
 import sys
 import keras, tensorflow as tf, tf2onnx
 source, target = sys.argv[1:]
 def refuse(url, target, *_, **__):
     import os
-    what = "other than its weights are" if os.path.exists(target) else "its weights are not"
-    sys.exit(f"{{what}} where Keras keeps them; fetch them once: curl -fL --create-dirs -o "
+    what = "wrong weights are" if os.path.exists(target) else "its weights are not"
+    sys.exit(f"{{what}} in Keras's cache; fetch them once: curl -fL --create-dirs -o "
              f"'{{target}}' {{url}}")
 if source.startswith("keras:"):
     import difflib
@@ -46,7 +46,7 @@ else:
     signature = [tf.TensorSpec(one.shape, one.dtype) for one in network.inputs]
     function = tf.function(lambda one: network(one, training=False))
 if len(signature) != 1:
-    sys.exit(f"it has {{len(signature)}} inputs; a classifier of pictures has one")
+    sys.exit(f"it has {{len(signature)}} inputs; an image classifier has one")
 tf2onnx.convert.from_function(function, list(signature), opset={OPSET},
                              output_path=target)
 """
@@ -55,16 +55,16 @@ tf2onnx.convert.from_function(function, list(signature), opset={OPSET},
 def convert(path: Path | str) -> onnx.ModelProto:
     """Export a .keras or .h5 file, a SavedModel, or `keras:NAME` of `keras.applications`.
 
-    Of the latter the weights must be in Keras's cache: nothing is downloaded.
+    The weights of `keras:NAME` must be in Keras's cache: nothing is downloaded.
 
     Raises:
-        AdoptionError: TensorFlow or tf2onnx is not installed, or they do not take it.
+        AdoptionError: TensorFlow or tf2onnx is not installed, or the conversion failed.
     """
     with tempfile.TemporaryDirectory() as folder:
         link = path if isinstance(path, str) else _linked(path, Path(folder))
         target = Path(folder) / "model.onnx"
         quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-        done = subprocess.run(  # noqa: S603 - our own interpreter and text
+        done = subprocess.run(  # noqa: S603 - this interpreter and a constant script
             [sys.executable, "-c", _CONVERT, str(link), str(target)],
             env=quiet,
             capture_output=True,
@@ -83,7 +83,7 @@ def convert(path: Path | str) -> onnx.ModelProto:
 
 
 def _linked(path: Path, folder: Path) -> Path:
-    """The file or folder under a name that Keras takes."""
+    """Link the file or folder under a name that Keras accepts."""
     source = path.parent if path.name == "saved_model.pb" else path
     link = folder / f"source{'' if source.is_dir() else _suffix(source)}"
     link.symlink_to(source.resolve())
@@ -91,5 +91,5 @@ def _linked(path: Path, folder: Path) -> Path:
 
 
 def _suffix(path: Path) -> str:
-    """The ending that Keras demands for the content."""
+    """Return the suffix that Keras requires for the content."""
     return ".h5" if path.read_bytes()[:4] == b"\x89HDF" else ".keras"

@@ -1,4 +1,4 @@
-"""Labels, from wherever they are kept: the option itself, a file, the graph or its metadata."""
+"""Read labels from the option itself, a file, the graph or its metadata."""
 
 import ast
 import csv
@@ -18,27 +18,27 @@ Labels = tuple[str, ...]
 _ENCODINGS: Final = ("utf-8-sig", "utf-16", "latin-1")
 _CLASS_LABELS: Final = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
 _KEYS: Final = ("id2label", "names", "classes", "class_names", "labels", "categories", "vocab")
-"""Where a JSON file or the metadata keeps them: Transformers, Ultralytics, fastai and others."""
+"""Keys of labels in JSON files and metadata: Transformers, Ultralytics, fastai and others."""
 _HEADERS: Final = frozenset({"label", "labels", "name", "class", "class_name", "category"})
 
 
 def given(text: str) -> Labels:
-    """Those of the option: a file's, or the text's own with commas between them.
+    """Return the labels of the option: a file's, or the text's own, separated by commas.
 
     Raises:
-        AdoptionError: the file cannot be read or holds none, or a label stands there twice.
+        AdoptionError: the file cannot be read or is empty, or a label occurs twice.
     """
     path = Path(text)
     try:
         found = _of_file(path) if path.is_file() else None
-    except OSError as error:  # also where the text is longer than a file's name may be
+    except OSError as error:  # also if the text is too long for a file name
         if "," not in text:
             raise AdoptionError(f"--labels {text} cannot be read: {error.strerror}") from error
         found = None
     if found is None:
         if "," not in text:
             raise AdoptionError(
-                f"--labels {text} is neither a file nor several labels with commas between them"
+                f"--labels {text} is neither a file nor several labels separated by commas"
             )
         found = tuple(text.split(","))
     labels = tuple(label.strip() for label in found)
@@ -47,7 +47,7 @@ def given(text: str) -> Labels:
     if twice := [label for label, count in Counter(labels).items() if count > 1]:
         raise AdoptionError(
             f"--labels holds {len(labels)} labels, but only {len(set(labels))} different ones: "
-            f"{twice[0]!r} stands there {labels.count(twice[0])} times"
+            f"{twice[0]!r} occurs {labels.count(twice[0])} times"
         )
     return labels
 
@@ -62,7 +62,7 @@ def _of_file(path: Path) -> Labels:
         if "\x00" not in text:
             break
     else:
-        raise AdoptionError(f"--labels {path} is not text")
+        raise AdoptionError(f"--labels {path} is not a text file")
     try:
         found = _of_data(json.loads(text))
     except json.JSONDecodeError:
@@ -71,7 +71,7 @@ def _of_file(path: Path) -> Labels:
     else:
         if not found:
             raise AdoptionError(
-                f"--labels {path} is JSON of a form that is not known here: a list of labels, or a "
+                f"--labels {path} is JSON of an unknown form; it must be a list of labels, or a "
                 'dictionary such as {"0": "cat"}, {"cat": 0} or {"id2label": …}'
             )
         return found
@@ -80,7 +80,7 @@ def _of_file(path: Path) -> Labels:
 
 
 def _of_data(data: Any) -> Labels | None:
-    """JSON: a list, `{"0": "cat"}`, `{"0": ["n0", "cat"]}`, `{"cat": 0}`, or one below a key."""
+    """Parse JSON: a list, `{"0": "cat"}`, `{"0": ["n0", "cat"]}`, `{"cat": 0}`, or one in a key."""
     if isinstance(data, Mapping):
         for key in _KEYS:
             if isinstance(data.get(key), Mapping | list):
@@ -100,7 +100,7 @@ def _name(entry: Any) -> Any:
 
 
 def _numbered(data: Mapping[Any, Any]) -> list[Any] | None:
-    """The values in the order of their numbers, whichever side the numbers are on."""
+    """Return the values in the order of their numbers, which are the keys or the values."""
     for pairs in (data.items(), [(value, key) for key, value in data.items()]):
         try:
             ordered = {int(number): name for number, name in pairs}
@@ -117,7 +117,7 @@ def _numbered(data: Mapping[Any, Any]) -> list[Any] | None:
 
 
 def _of_table(text: str) -> Labels:
-    """CSV: a column of labels, alone or beside one of numbers, with or without a header."""
+    """Parse CSV: a column of labels, optionally one of numbers, with or without a header."""
     dialect = csv.Sniffer().sniff(text, delimiters=",;\t") if set(",;\t") & set(text) else "excel"
     rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), dialect) if row]
     header = [cell.lower() for cell in rows[0]]
@@ -134,9 +134,9 @@ def _of_table(text: str) -> Labels:
 
 
 def of_model(model: onnx.ModelProto) -> Labels | None:
-    """Those that a file carries: scikit-learn's classifiers in the graph, others as metadata."""
+    """Return the labels in the file: in scikit-learn's operators or in the metadata."""
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in reversed(model.graph.node):  # earlier ones are of parts, as one against the rest
+    for node in reversed(model.graph.node):  # earlier nodes belong to parts, as in one-vs-rest
         values = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
         for name in _CLASS_LABELS:
             if values.get(name):
@@ -151,7 +151,7 @@ def of_model(model: onnx.ModelProto) -> Labels | None:
 
 
 def _of_metadata(text: str) -> Labels | None:
-    for read in (json.loads, ast.literal_eval):  # Ultralytics writes Python
+    for read in (json.loads, ast.literal_eval):  # Ultralytics writes Python literals
         try:
             return _of_data(read(text))
         except (ValueError, SyntaxError, AdoptionError):

@@ -1,4 +1,4 @@
-"""A graph in onnxruntime, run on pictures one at a time: what it says of each, alone."""
+"""Run a graph in onnxruntime on single pictures, independent of the rest of a batch."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     import onnxruntime
 
 Rows = npt.NDArray[np.float64]
-"""`[n, k]`: numbers for each of n pictures."""
+"""`[n, k]`: k numbers for each of n pictures."""
 
 QUANTIZED: Final = ("Quantize", "QLinear", "Integer")
-"""Parts of the names of operators that compute with few bits."""
+"""Substrings of the names of quantized operators."""
 DYNAMICALLY_QUANTIZED: Final = ("DynamicQuantize", "MatMulIntegerToFloat")
-"""Parts of the names of those whose scale depends on all of a batch."""
+"""Substrings of operators whose quantization scale depends on the whole batch."""
 
 
 def has_operator(model: onnx.ModelProto, parts: Sequence[str]) -> bool:
-    """Whether an operator's name contains one of these."""
+    """Return whether the name of any operator contains one of these substrings."""
     return any(part in node.op_type for node in model.graph.node for part in parts)
 
 
 def is_half(model: onnx.ModelProto) -> bool:
-    """Whether it computes with sixteen bits."""
+    """Return whether the model computes in float16 or bfloat16."""
     halves = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
     casts = (e.i for n in model.graph.node if n.op_type == "Cast" for e in n.attribute)
     return any(t.data_type in halves for t in model.graph.initializer) or any(
@@ -42,7 +42,7 @@ def is_half(model: onnx.ModelProto) -> bool:
 
 
 def open_graph(model: onnx.ModelProto, *, optimized: bool = True) -> "onnxruntime.InferenceSession":
-    """A graph in onnxruntime.
+    """Open a graph in onnxruntime.
 
     Raises:
         AdoptionError: it cannot be loaded.
@@ -57,7 +57,7 @@ def open_graph(model: onnx.ModelProto, *, optimized: bool = True) -> "onnxruntim
 
 
 class Network:
-    """Some tensors of a graph, as outputs."""
+    """Some tensors of a graph, run as outputs."""
 
     def __init__(
         self,
@@ -84,9 +84,9 @@ class Network:
         self._raw: dict[str, npt.NDArray[Any]] = {}
 
     def alone(self, inputs: npt.NDArray[Any]) -> list[npt.NDArray[Any] | None]:
-        """Each tensor for each picture, which shares its batch with copies of itself only.
+        """Return each tensor for each picture, run in a batch of copies of that picture.
 
-        `inputs` and each result are `[n, …]`; a result is None where it has not one part a picture.
+        `inputs` and each result are `[n, …]`; a result is None without a batch dimension.
 
         Raises:
             AdoptionError: the graph does not run.
@@ -100,7 +100,7 @@ class Network:
         ]
 
     def _parts(self, one: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any] | None]:
-        """The first picture's part of each tensor, of a batch of copies of one."""
+        """Yield each tensor's part for the first picture, run in a batch of copies."""
         batch = self._source.batch or 1
         fed = np.stack([one] * batch) if self._source.has_batch else one
         outputs = self._run(fed)
@@ -114,16 +114,16 @@ class Network:
                 yield found.reshape(batch, -1)[0] if batch > 1 else found
 
     def value_info(self, tensor: str) -> onnx.ValueInfoProto:
-        """Its type and rank as they were run, but no size, which may hold a fixed batch."""
+        """Return type and rank of a tensor, without its size, which may contain a fixed batch."""
         found = self._raw[tensor]
         dtype = onnx.helper.np_dtype_to_tensor_dtype(found.dtype)
         return onnx.helper.make_tensor_value_info(tensor, dtype, [None] * found.ndim)
 
     def after(self, tensor: str, output: str, rows: Rows) -> Rows | None:
-        """An output for given values of a tensor before it, `[n, …]`; both have been run before.
+        """Return an output for given values of a tensor before it, `[n, …]`; both were run before.
 
         Returns:
-            `[n, …]`; None if the output needs more than that tensor.
+            `[n, …]`; None if the output needs other tensors too.
         """
         like, batch = self._raw[tensor], self._source.batch or 1
         part = pruned(self._model, output, tensor)
@@ -142,7 +142,7 @@ class Network:
     def _run(self, fed: npt.NDArray[Any]) -> list[Any]:
         try:
             return list(self._session.run(self._tensors, {self._source.name: fed}))
-        # onnxruntime's exceptions share no base but this.
+        # onnxruntime's exceptions have no other common base class.
         except Exception as error:
             reason = str(error).splitlines()[0]
             raise AdoptionError(

@@ -1,7 +1,7 @@
-"""An ONNX file as people have it → a graph with the forms that the rest of adoption expects.
+"""Rewrite an ONNX file into the forms that the rest of adoption expects.
 
-`tidied` changes how the graph is written down and nothing that it computes; what it gives is the
-reference. `modernized` converts operators, and whoever calls it compares the answers.
+`tidied` changes only the representation of the graph, not its results; it gives the reference.
+`modernized` converts operators; its caller compares the results.
 """
 
 from collections.abc import Iterator
@@ -14,31 +14,31 @@ from onnx import TensorProto, helper, inliner, version_converter
 from logitserve.errors import AdoptionError
 
 MIN_IR: Final = 4
-"""From it on, initializers need not be inputs."""
+"""From this IR version on, initializers need not be inputs."""
 OLD_OPSET: Final = 9
-"""Below it, operators are converted, to `CONVERTED_OPSET`."""
+"""Below this opset, operators are converted to `CONVERTED_OPSET`."""
 CONVERTED_OPSET: Final = 12
 RUNNABLE_OPSET: Final = 7
-"""The oldest that onnxruntime promises to run."""
+"""The oldest opset that onnxruntime supports."""
 STANDARD: Final = frozenset({"", "ai.onnx"})
 HIDDEN: Final = {"QLinearSoftmax": "Softmax", "QLinearSigmoid": "Sigmoid"}
-"""Quantised operators of onnxruntime, and what they compute."""
+"""Quantized operators of onnxruntime, and the function that each computes."""
 
 
 def opset_of(model: onnx.ModelProto) -> int:
-    """Version of the standard operators."""
+    """Return the version of the standard operators."""
     versions = [entry.version for entry in model.opset_import if entry.domain in STANDARD]
     return int(versions[0]) if versions else OLD_OPSET
 
 
 def attribute(node: onnx.NodeProto, name: str) -> Any:
-    """An attribute's value, None if it is not there."""
+    """Return an attribute's value, or None."""
     found = [entry for entry in node.attribute if entry.name == name]
     return helper.get_attribute_value(found[0]) if found else None
 
 
 def reads(node: onnx.NodeProto) -> set[str]:
-    """The tensors that a node takes, those of graphs inside it included."""
+    """Return the inputs of a node, including those of its subgraphs."""
     names = {name for name in node.input if name}
     for entry in node.attribute:
         for graph in [entry.g, *entry.graphs]:
@@ -48,22 +48,22 @@ def reads(node: onnx.NodeProto) -> set[str]:
 
 
 def producers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
-    """Tensor → the node that makes it."""
+    """Return a map from each tensor to the node that produces it."""
     return {name: node for node in model.graph.node for name in node.output if name}
 
 
 def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy that may be changed."""
+    """Return a copy that may be modified."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     return copy
 
 
 def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Initializers are no inputs, nodes stand in their order, outputs are tensors of numbers.
+    """Remove initializers from the inputs, sort the nodes, and make the outputs plain tensors.
 
     Raises:
-        AdoptionError: the graph contradicts itself, or it is one to be trained on.
+        AdoptionError: the graph is invalid, or is a training graph.
     """
     tidy = copy_of(model)
     graph = tidy.graph
@@ -74,7 +74,7 @@ def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
     graph.input.extend(inputs)
     for entry in graph.input:
         for dim in entry.type.tensor_type.shape.dim:
-            if dim.HasField("dim_value") and dim.dim_value < 1:  # old exporters' word for any
+            if dim.HasField("dim_value") and dim.dim_value < 1:  # "any size" of old exporters
                 dim.Clear()
     tidy.ir_version = max(tidy.ir_version, MIN_IR)
     if not tidy.opset_import:
@@ -106,7 +106,7 @@ def _ordered(model: onnx.ModelProto) -> list[onnx.NodeProto]:
 
 
 def _refuse_training(model: onnx.ModelProto) -> None:
-    """A graph that normalizes by its batch, or drops at random, was exported while in training."""
+    """Refuse a graph exported in training mode: with batch statistics or active dropout."""
     constants = constants_of(model)
     opset = opset_of(model)
     for node in model.graph.node:
@@ -123,12 +123,12 @@ def _refuse_training(model: onnx.ModelProto) -> None:
         if trains:
             raise AdoptionError(
                 f"the graph was exported in training mode ({node.op_type}), so its answers depend "
-                "on the batch or on chance: call model.eval() and export it again"
+                "on the batch or are random: call model.eval() and export it again"
             )
 
 
 def constants_of(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
-    """Tensors whose values stand in the graph."""
+    """Return the constant tensors of the graph."""
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
         value = attribute(node, "value") if node.op_type == "Constant" else None
@@ -138,7 +138,7 @@ def constants_of(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
 
 
 def _open(model: onnx.ModelProto, output: onnx.ValueInfoProto) -> None:
-    """Let a ZipMap pass its tensor, and dequantize what a QuantizeLinear ends in."""
+    """Bypass a final ZipMap, and dequantize a final QuantizeLinear."""
     node = producers(model).get(output.name)
     if node is None:
         return
@@ -156,16 +156,16 @@ def _open(model: onnx.ModelProto, output: onnx.ValueInfoProto) -> None:
 
 
 def modernized(model: onnx.ModelProto) -> Iterator[onnx.ModelProto]:
-    """The graph with its activations as nodes of their own and its operators converted.
+    """Yield the graph with fused activations split into nodes and its operators converted.
 
     Yields:
-        candidates, the best first; the last is the graph itself if onnxruntime may run that.
+        candidates, the best first; the last is the graph itself if onnxruntime can run it.
     """
     plain = inliner.inline_local_functions(model) if model.functions else model
     if opset_of(plain) < OLD_OPSET:
         try:
             converted = version_converter.convert_version(plain, CONVERTED_OPSET)
-        # The converter's errors share no base but this.
+        # The converter's errors have no other common base class.
         except Exception as error:
             if opset_of(plain) < RUNNABLE_OPSET:
                 raise AdoptionError(
@@ -182,7 +182,7 @@ def modernized(model: onnx.ModelProto) -> Iterator[onnx.ModelProto]:
 
 
 def _unfolded(model: onnx.ModelProto) -> Iterator[onnx.ModelProto]:
-    """The graph with activations that are part of another operator as nodes of their own."""
+    """Yield the graph with fused activations split into separate nodes."""
     copy = copy_of(model)
     nodes = list(copy.graph.node)
     del copy.graph.node[:]
@@ -218,10 +218,10 @@ def _steps(node: onnx.NodeProto) -> list[onnx.NodeProto]:
 
 
 def pruned(model: onnx.ModelProto, end: str, start: str | None = None) -> onnx.ModelProto:
-    """The part of a graph that one tensor needs, with that tensor as its only output.
+    """Return the part of a graph that one tensor needs, with that tensor as its only output.
 
-    With `start`, a tensor before it, the part begins there; that is then its input, beside the
-    graph's own if the part needs that too.
+    With `start`, an earlier tensor, the part begins there: `start` becomes an input, beside the
+    graph's own input if the part needs that too.
     """
     copy = copy_of(model)
     made_by = producers(copy)
@@ -246,9 +246,9 @@ def pruned(model: onnx.ModelProto, end: str, start: str | None = None) -> onnx.M
 
 
 def free_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
-    """The graph with a dynamic batch: its input, and reshapes that spell the batch out.
+    """Return the graph with a dynamic batch: in its input, and in reshapes with a fixed batch.
 
-    Whether that was all that holds the batch fast shows when the graph is run.
+    Other causes of a fixed batch are found when the graph is run.
     """
     copy = copy_of(model)
     shape = copy.graph.input[0].type.tensor_type.shape
@@ -267,7 +267,7 @@ def _free_reshape(node: onnx.NodeProto, tensor: onnx.TensorProto, batch: int) ->
     if shape.size < 2 or shape[0] != batch:
         return
     if (shape[1:] == -1).any():
-        shape[0] = 0  # as in the input, which allowzero would forbid
+        shape[0] = 0  # copy from the input; allowzero would forbid it
         for entry in node.attribute:
             if entry.name == "allowzero":
                 entry.i = 0

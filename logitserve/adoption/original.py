@@ -1,4 +1,4 @@
-"""The stranger's graph as it came: the reference that the published file is compared with."""
+"""The third-party graph as received: the reference for the published file."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -26,19 +26,19 @@ from logitserve.inference.predictor import Predictor
 FLOAT_TOLERANCE: Final = 1e-5
 """Largest difference of a probability between the original and the published file."""
 NARROW_TOLERANCE: Final = 5e-3
-"""The same where numbers have eleven bits (float16) or eight (quantized)."""
+"""The tolerance for float16 (11 significant bits) and 8-bit quantization."""
 SAFETY: Final = 4
-"""The tolerance is at least so many times the difference that was measured on this machine."""
+"""Minimum of tolerance / difference measured on this machine."""
 MIXED: Final = (
-    "in a batch of {batch}, the graph does not say of a picture what it says of it alone: export "
-    "it with a dynamic batch or a batch of 1"
+    "the graph's answer for a picture in a batch of {batch} differs from that for the picture "
+    "alone: export it with a dynamic batch or a batch of 1"
 )
 
 Images = npt.NDArray[np.uint8]
 
 
 class Original:
-    """The stranger's graph, run on pixels that numpy prepared."""
+    """The third-party graph, run on pixels prepared in numpy."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Original:
         *,
         labels: int | None,
     ) -> None:
-        """Find out what a tidied graph answers for pictures that differ, and where its logits are.
+        """Run a tidied graph on distinct pictures, and find its logits.
 
         Raises:
             AdoptionError: the graph does not run, or its answers contradict the terms.
@@ -66,7 +66,7 @@ class Original:
         graph, network, tensors = _same_answers(
             tidy, source, inputs, output=output, answers=answers, tolerance=floor
         )
-        answers = tensors.pop(output)  # of the same run: fused, quantized operators round otherwise
+        answers = tensors.pop(output)  # of this run: fused, quantized operators round differently
         self.ending = endings.find(
             answers,
             list(tensors.items()),
@@ -83,17 +83,17 @@ class Original:
         self.logits, plain = (self.ending.logits(_rows(*run.alone(inputs))) for run in runs)
         self._part.graph.output[0].CopyFrom(runs[0].value_info(self.ending.tensor))
         moved = float(np.abs(self._head(plain) - self._head(self.logits)).max())
-        self._limits = floor, max(floor, moved)  # of different batches, and of different graphs
+        self._limits = floor, max(floor, moved)  # between batch sizes, and between graphs
         self.tolerance = max(floor, SAFETY * moved)
-        """Of a probability: what another machine's arithmetic may change."""
+        """Absolute tolerances of a probability, for the arithmetic of other machines."""
 
     def probabilities(self, images: Images, normalization: Normalization | None = None) -> Rows:
-        """What the original says of each picture alone, `[n, labels]`."""
+        """Return the original's probabilities for each picture alone, `[n, labels]`."""
         (answers,) = map(_rows, self._reference.alone(self._prepared(images, normalization)))
         return self.ending.probabilities(answers)
 
     def wrapped(self) -> Iterator[tuple[int | None, onnx.ModelProto]]:
-        """Graphs with a model file's contract, each with the size of its batch, the best first."""
+        """Yield candidate graphs with a model file's contract and their batch sizes, best first."""
         fixed = self._source.batch
         if self._source.has_batch and not has_operator(self._part, DYNAMICALLY_QUANTIZED):
             if fixed is None:
@@ -102,10 +102,10 @@ class Original:
         yield fixed or 1, self._wrap(self._part, fixed or 1)
 
     def compare(self, published: Predictor, images: Images) -> float:
-        """The largest difference of a probability, in batches and one by one.
+        """Return the largest difference of a probability, in batches and for single pictures.
 
         Raises:
-            AdoptionError: it is above the tolerance.
+            AdoptionError: the difference is above the tolerance.
         """
         expected = self.probabilities(images)
         alone = [published.predict(image[None], calibrated=False).probabilities for image in images]
@@ -137,7 +137,7 @@ class Original:
 def _first_that_runs(
     tidy: onnx.ModelProto, source: PictureInput, outputs: Sequence[str], inputs: npt.NDArray[Any]
 ) -> tuple[onnx.ModelProto, list[npt.NDArray[Any] | None]]:
-    """The graph itself, or where onnxruntime does not run that, with its operators converted."""
+    """Return the graph, or one with converted operators if onnxruntime cannot run it."""
     try:
         return tidy, Network(tidy, source, outputs).alone(inputs)
     except AdoptionError as error:
@@ -158,7 +158,7 @@ def _same_answers(
     answers: Rows,
     tolerance: float,
 ) -> tuple[onnx.ModelProto, Network, dict[str, Rows]]:
-    """The first conversion that answers as the original does, and the tensors near its answers."""
+    """Return the first conversion with the original's answers, and the tensors near the output."""
     failure = AdoptionError("the graph's operators could not be converted")
     for graph in normalizing.modernized(tidy):
         names = [output, *endings.near(graph, output)]
@@ -175,7 +175,7 @@ def _same_answers(
 
 
 def _is_row(values: npt.NDArray[Any] | None) -> bool:
-    """Whether it is one row of numbers a picture: `[n, …]` with one dimension that counts."""
+    """Check for one row of numbers per picture: `[n, …]` with one dimension larger than 1."""
     if values is None or values.dtype.kind != "f":
         return False
     return len([size for size in values.shape[1:] if size > 1]) <= 1
@@ -183,12 +183,12 @@ def _is_row(values: npt.NDArray[Any] | None) -> bool:
 
 def _rows(values: npt.NDArray[Any] | None) -> Rows:
     if values is None:
-        raise AdoptionError("the graph does not answer one row a picture")
+        raise AdoptionError("the graph does not return one row per picture")
     return values.reshape(len(values), -1).astype(np.float64)
 
 
 def _chosen(found: Mapping[str, npt.NDArray[Any] | None], labels: int | None) -> tuple[str, Rows]:
-    """The output that holds one score a label, by its shape."""
+    """Return the output that holds one score per label, by its shape."""
     rows = {name: _rows(values) for name, values in found.items() if _is_row(values)}
     shapes = "; ".join(
         f"{name}: {'?' if values is None else list(values.shape[1:])}"
@@ -196,8 +196,8 @@ def _chosen(found: Mapping[str, npt.NDArray[Any] | None], labels: int | None) ->
     )
     if not rows:
         raise AdoptionError(
-            f"no output of the graph is one row of scores a picture ({shapes} a picture): it looks "
-            "for places or sequences, and logitserve serves classifiers"
+            f"no output of the graph is one row of scores per picture ({shapes} per picture): it "
+            "may be a detector or a sequence model; logitserve serves classifiers"
         )
     fitting = [
         name
@@ -209,30 +209,30 @@ def _chosen(found: Mapping[str, npt.NDArray[Any] | None], labels: int | None) ->
         if len(names) == 1:
             return names[0], rows[names[0]]
     raise AdoptionError(
-        f"several outputs may hold the scores: say which with --output ({shapes} a picture)"
+        f"several outputs may hold the scores: choose one with --output ({shapes} per picture)"
     )
 
 
 def normalization_of(terms: Terms, source: PictureInput) -> Normalization:
-    """Which numbers the bytes become, as the owner says or the graph's type leaves no choice.
+    """Return the normalization, from the owner's options or from the graph's type.
 
     Raises:
-        AdoptionError: it was not said, or it contradicts the graph.
+        AdoptionError: it was not given, or it contradicts the graph.
     """
     given = terms.normalization
     if not source.takes_floats:
         if given is not None and (given.scale, given.mean, given.std) != (1.0, (0.0,), (1.0,)):
             raise AdoptionError(
-                "the graph takes whole numbers, so that it scales them itself: leave --preset, "
-                "--scale, --mean and --std out"
+                "the graph takes integers, so it scales them itself: omit --preset, --scale, "
+                "--mean and --std"
             )
         is_signed = source.dtype == onnx.TensorProto.INT8
         color = Color.RGB if given is None else given.color
         return Normalization(mean=(128.0 if is_signed else 0.0,), color=color)
     if given is None:
         raise AdoptionError(
-            "the graph takes floats: say what the bytes 0…255 become, with --preset "
-            f"({', '.join(PRESETS)}) or --scale, --mean and --std; or let samples find it out, "
+            "the graph takes floats: give their normalization with --preset "
+            f"({', '.join(PRESETS)}) or --scale, --mean and --std; or find it from samples, "
             "with --sample and --expect"
         )
     for option, values in (("--mean", given.mean), ("--std", given.std)):

@@ -1,4 +1,4 @@
-"""Pictures drawn by this project, seeded: what an adopted model is tried and proven on."""
+"""Draw seeded synthetic pictures to test adopted models with."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -11,9 +11,9 @@ COUNT = 8
 
 
 def draw(spec: InputSpec) -> list[bytes]:
-    """Pictures of the input's size as PNG: every other one of colored blocks, else of strokes.
+    """Return PNG pictures of the input's size, alternately of colored blocks and of strokes.
 
-    Blocks instead of pixel noise keep large pictures small in the card.
+    Blocks, unlike pixel noise, compress well in the card.
     """
     return [
         encode_png(_blocks(spec, number) if number % 2 else _strokes(spec, number))
@@ -31,7 +31,7 @@ def _blocks(spec: InputSpec, number: int) -> Samples:
 
 
 def _strokes(spec: InputSpec, number: int) -> Samples:
-    """Light lines on a dark ground, as handwriting in the making of MNIST."""
+    """Draw light lines on a dark background, like MNIST."""
     generator = np.random.default_rng([SEED, number])
     picture = Image.new("L" if spec.channels == 1 else "RGB", (spec.width, spec.height))
     canvas = ImageDraw.Draw(picture)

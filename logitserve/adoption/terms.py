@@ -1,6 +1,6 @@
-"""What the owner of a stranger's file says of it.
+"""The owner's description of a third-party file.
 
-Fields of `Terms` and `Normalization` are annotated with the help of their options.
+Fields of `Terms` and `Normalization` are annotated with the help texts of their options.
 """
 
 from collections.abc import Mapping
@@ -12,24 +12,24 @@ from logitserve.inference.card import Fit, Head
 
 
 class Layout(StrEnum):
-    """Where the channels of a picture stand."""
+    """Position of the channels in the input."""
 
     NHWC = "nhwc"
     NCHW = "nchw"
 
 
 class Color(StrEnum):
-    """Which channels the graph takes, and in which order."""
+    """Channels of the input and their order."""
 
     RGB = "rgb"
     BGR = "bgr"
-    """As OpenCV reads pictures, and Caffe's networks take them."""
+    """As read by OpenCV and used by Caffe's networks."""
     GRAY = "gray"
-    """Luminance, repeated where the graph takes three channels."""
+    """Luminance, repeated if the graph takes three channels."""
 
 
 class Answers(StrEnum):
-    """What the graph's output holds."""
+    """Contents of the graph's output."""
 
     LOGITS = "logits"
     PROBABILITIES = "probabilities"
@@ -37,16 +37,16 @@ class Answers(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Normalization:
-    """Which number a byte becomes: (byte / scale − mean) / std, in the order of the channels."""
+    """Normalization of a byte per channel: (byte / scale − mean) / std."""
 
-    scale: Annotated[float, "bytes are divided by it: 255 gives 0…1"] = 1.0
+    scale: Annotated[float, "divisor of the bytes: 255 gives 0…1"] = 1.0
     mean: Annotated[
-        tuple[float, ...], "then it is subtracted; one number or one a channel", "NUMBERS"
+        tuple[float, ...], "subtracted after scaling; one number or one per channel", "NUMBERS"
     ] = (0.0,)
-    std: Annotated[tuple[float, ...], "then it divides; one number or one a channel", "NUMBERS"] = (
-        1.0,
-    )
-    color: Annotated[Color, "which channels the graph takes, in which order"] = Color.RGB
+    std: Annotated[
+        tuple[float, ...], "divisor after the mean; one number or one per channel", "NUMBERS"
+    ] = (1.0,)
+    color: Annotated[Color, "channels of the input, and their order"] = Color.RGB
 
 
 PRESETS: Final[Mapping[str, Normalization]] = {
@@ -57,50 +57,50 @@ PRESETS: Final[Mapping[str, Normalization]] = {
     "raw": Normalization(),
     "mnist": Normalization(255, (0.1307,), (0.3081,)),
 }
-"""What torchvision's networks are trained with, 0…1, −1…1 (MobileNet, Inception), Caffe's and
-Keras's VGG and ResNet, 0…255, and PyTorch's MNIST example."""
+"""Normalizations of torchvision's networks; 0…1; −1…1 (MobileNet, Inception); Caffe's and
+Keras's VGG and ResNet; 0…255; PyTorch's MNIST example."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What the owner says; what the graph shows itself may be left out."""
+    """The owner's options; values that the graph contains may be omitted."""
 
-    name: Annotated[str, "name of the model; by default the file's"]
+    name: Annotated[str, "name of the model; default: the file's name"]
     head: Annotated[
         Head | None,
-        "softmax: one of many; sigmoid: any number of many; binary: one logit, yes or no. By "
-        "default what the graph's answers show",
+        "softmax: exactly one label; sigmoid: any number of labels; binary: one logit, yes or no. "
+        "Default: detected from the graph's answers",
     ] = None
     labels: Annotated[
         tuple[str, ...] | None,
-        "with commas between them, or a file: text, CSV or JSON; in the order of the scores. By "
-        "default those that the file carries",
+        "separated by commas, or a file: text, CSV or JSON; in the order of the scores. Default: "
+        "the labels in the file",
         "TEXT",
     ] = None
-    height: Annotated[int | None, "where the graph does not say it"] = None
-    width: Annotated[int | None, "where the graph does not say it"] = None
-    channels: Annotated[int | None, "1 or 3; where the graph does not say"] = None
-    layout: Annotated[Layout | None, "where the channels of the input stand"] = None
+    height: Annotated[int | None, "height of the input, if the graph leaves it open"] = None
+    width: Annotated[int | None, "width of the input, if the graph leaves it open"] = None
+    channels: Annotated[int | None, "1 or 3, if the graph leaves it open"] = None
+    layout: Annotated[Layout | None, "position of the channels in the input"] = None
     fit: Annotated[
         Fit | None,
-        "how a picture of another size is made to fit; default: stretch. crop: the shorter side "
-        "is scaled, and the center cut out",
+        "resizing of a picture of another size; default: stretch. crop: scale the shorter side, "
+        "then cut out the center",
     ] = None
     shorter_side: Annotated[
-        int | None, "pixels, for --fit crop; default: 256/224 of the input's"
+        int | None, "pixels, for --fit crop; default: 256/224 of the input's shorter side"
     ] = None
     normalization: Normalization | None = None
-    output: Annotated[str | None, "the output that holds the scores, if there are several"] = None
-    answers: Annotated[
-        Answers | None, "what that output holds, where its numbers do not show it"
-    ] = None
-    temperature: Annotated[float, "the logits are divided by it  [default: 1.0]"] = 1.0
+    output: Annotated[str | None, "output with the scores, if there are several"] = None
+    answers: Annotated[Answers | None, "contents of the output, if its numbers are ambiguous"] = (
+        None
+    )
+    temperature: Annotated[float, "divisor of the logits  [default: 1.0]"] = 1.0
     thresholds: Annotated[
         tuple[float, ...] | None,
-        "sigmoid only: one for all or one a label; default: 0.5",
+        "sigmoid only: one for all labels or one per label; default: 0.5",
         "NUMBERS",
     ] = None
-    description: Annotated[str, "one sentence for the person who uses the model"] = ""
+    description: Annotated[str, "one sentence for the users of the model"] = ""
     license: Annotated[str, "SPDX identifier of the weights' license  [default: NOASSERTION]"] = (
         "NOASSERTION"
     )

@@ -1,4 +1,4 @@
-"""Pictures with known labels tell which preprocessing a network was trained with."""
+"""Find a network's preprocessing from pictures with known labels."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,14 +16,14 @@ from logitserve.errors import AdoptionError
 from logitserve.inference.card import Fit
 
 DOUBTFUL: Final = 0.5
-"""Below this certainty of what the bytes become, nothing is chosen."""
+"""Minimum certainty of the normalization; below it nothing is chosen."""
 LEAST: Final = 1e-6
-"""A label's probability counts as it where it is below, so that one picture does not decide all."""
+"""Lower limit of a label's probability, so that one picture does not decide the result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One of the owner's pictures."""
+    """One of the owner's pictures, with its expected label."""
 
     file: Path
     expected: str | None = None
@@ -31,22 +31,22 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What one preprocessing makes of the samples."""
+    """The result of one candidate preprocessing on the samples."""
 
     name: str
     fit: Fit
     normalization: Normalization
     right: int
-    """Samples whose most probable label is the expected one."""
+    """Number of samples whose most probable label is the expected one."""
     evidence: float
-    """Log-likelihood of the expected labels, nats, summed."""
+    """Sum of the log-likelihoods of the expected labels, in nats."""
 
 
 def best(trials: Sequence[Trial], samples: int) -> tuple[Trial, str]:
-    """The preprocessing that makes the expected labels most likely, and a sentence about it.
+    """Return the preprocessing with the highest likelihood, and a sentence about it.
 
     Raises:
-        AdoptionError: it makes less than half of the samples right, or others fit as well.
+        AdoptionError: fewer than half of the samples are right, or the choice is uncertain.
     """
     ordered = sorted(trials, key=lambda trial: -trial.evidence)
     first = ordered[0]
@@ -56,14 +56,14 @@ def best(trials: Sequence[Trial], samples: int) -> tuple[Trial, str]:
     told = f"{first.name} fits best: {first.right} of {samples} samples right"
     if 2 * first.right < samples:
         raise AdoptionError(
-            f"no preprocessing makes half of the samples right ({told}): check the order of the "
-            "labels, or say it with --preset or --scale, --mean and --std"
+            f"no preprocessing predicts half of the samples right ({told}): check the order of "
+            "the labels, or give --preset or --scale, --mean and --std"
         )
     others = [trial for trial in ordered if trial.name not in same]
     if others:
         told += f", certainty {certainty:.2f} (next: {others[0].name}, {others[0].right} right)"
     if certainty < DOUBTFUL:
-        raise AdoptionError(f"{told}: give more samples, or say it with --preset")
+        raise AdoptionError(f"{told}: give more samples, or give --preset")
     return first, told
 
 
@@ -74,14 +74,14 @@ def run(
     fits: Sequence[Fit],
     normalizations: Sequence[tuple[str, Normalization]],
 ) -> list[Trial]:
-    """Try every combination of fits and of normalizations, each with its name.
+    """Try every combination of fits and normalizations.
 
     Args:
-        probabilities: of pictures that were fitted, by the original graph, `[n, labels]`.
-        pictures: the samples, fitted.
-        expected: the index of each one's label.
-        fits: to try.
-        normalizations: to try.
+        probabilities: returns those of the original graph for fitted pictures, `[n, labels]`.
+        pictures: returns the samples, resized with a fit.
+        expected: index of each sample's label.
+        fits: fits to try.
+        normalizations: normalizations to try, with names.
     """
     rows = np.arange(len(expected))
     trials = []
@@ -99,9 +99,9 @@ def run(
 def normalizations(
     source: PictureInput, given: Normalization | None, color: Color | None
 ) -> Iterator[tuple[str, Normalization]]:
-    """Those that may be meant, by name; the one that was given, where it was."""
+    """Yield the candidates with their names; only the given one, if there is one."""
     if given is not None:
-        yield "what --preset or --scale, --mean and --std say", given
+        yield "the given --preset or --scale, --mean and --std", given
         return
     if not source.takes_floats:
         presets = {"raw": PRESETS["raw"]}

@@ -1,6 +1,6 @@
-"""A stranger's graph → one with the contract of a model file: bytes in, logits out.
+"""Wrap a third-party graph into one with a model file's contract: bytes in, logits out.
 
-What happens to the pixels is written twice, in numpy and in ONNX, so that one checks the other.
+The preprocessing is written both in numpy and in ONNX, so that each checks the other.
 """
 
 from typing import Any, Final
@@ -17,17 +17,17 @@ from logitserve.adoption.terms import Color, Layout, Normalization
 from logitserve.inference.predictor import INPUT, OUTPUT
 
 PREFIX: Final = "adopted/"
-"""Before every name of the stranger's graph, so that none meets one of ours."""
+"""Prefix of every name of the third-party graph; avoids collisions."""
 LEAST: Final = np.finfo(np.float32).tiny
-"""Probabilities below it count as it, so that their logarithms are finite."""
+"""Lower limit of a probability, so that its logarithm is finite."""
 
 
 def preprocess(
     images: npt.NDArray[np.uint8], source: PictureInput, normalization: Normalization
 ) -> npt.NDArray[Any]:
-    """The stranger's input for pictures, as its owner would compute it, in numpy.
+    """Return the graph's input for pictures, computed in numpy as its owner would.
 
-    Returns `[n, *source.tensor]`, of the type that the graph takes.
+    The result is `[n, *source.tensor]`, of the graph's input type.
     """
     shown = images
     if normalization.color is Color.BGR:
@@ -51,9 +51,9 @@ def wrap(
     *,
     batch: int | None,
 ) -> onnx.ModelProto:
-    """Put the preprocessing before a graph, and the output's form behind it.
+    """Add the preprocessing before a graph and the head's form after it.
 
-    The graph has one input and one output; a batch of None is dynamic.
+    The graph has one input and one output; `batch=None` is a dynamic batch.
 
     Returns:
         input `image`, uint8 `[batch, height, width, channels]`; output `logits`, float32
@@ -77,7 +77,7 @@ def wrap(
         [*before.constants, *inner.graph.initializer, *after.constants],
     )
     graph.sparse_initializer.extend(inner.graph.sparse_initializer)
-    for node in graph.node:  # exporters note there what files they were called from
+    for node in graph.node:  # exporters write file paths into doc strings
         node.ClearField("doc_string")
         del node.metadata_props[:]
     others = [entry for entry in inner.opset_import if entry.domain not in STANDARD]
@@ -112,7 +112,7 @@ def _add_ending(after: "_Chain", ending: Ending, output: onnx.TypeProto.Tensor) 
 
 
 class _Chain:
-    """Nodes one after another, each with its constants."""
+    """A chain of nodes, each with its constants."""
 
     def __init__(self, start: str, prefix: str) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -127,7 +127,7 @@ class _Chain:
         output: str = "",
         **attributes: Any,
     ) -> str:
-        """Apply an operator to the end of the chain and to constants; returns the new end."""
+        """Apply an operator to the end of the chain and to constants; return the new end."""
         name = f"{self._prefix}{len(self.nodes)}-{operator}"
         tensors = [
             numpy_helper.from_array(np.asarray(value), f"{name}-{index}")
@@ -140,19 +140,19 @@ class _Chain:
         return self.end
 
     def join(self, operator: str, *ends: str) -> None:
-        """Apply an operator to tensors that the chain has made."""
+        """Apply an operator to tensors of the chain."""
         self.end = f"{self._prefix}{len(self.nodes)}-{operator}"
         self.nodes.append(helper.make_node(operator, ends, [self.end]))
 
 
 def _add_preprocessing(chain: _Chain, source: PictureInput, normalization: Normalization) -> None:
-    """The nodes for what `preprocess` does."""
+    """Add the nodes that compute the same as `preprocess`."""
     if normalization.color is Color.BGR:
         chain.add("Gather", np.array([2, 1, 0], np.int64), axis=3)
     elif normalization.color is Color.GRAY and source.channels == 3:
         chain.add("Expand", np.array([1, 1, 1, 3], np.int64))
     if source.layout is Layout.NCHW:
-        chain.add("Transpose", perm=[0, 3, 1, 2])  # of bytes, a fourth of the floats
+        chain.add("Transpose", perm=[0, 3, 1, 2])  # on bytes: a fourth of the memory of floats
     divisor = normalization.scale * np.array(normalization.std)
     offset = normalization.scale * np.array(normalization.mean)
     dtype = TensorProto.UINT8
@@ -172,11 +172,11 @@ def _add_preprocessing(chain: _Chain, source: PictureInput, normalization: Norma
 
 
 def _for_channels(values: npt.NDArray[np.float64], source: PictureInput) -> npt.NDArray[np.float32]:
-    """One number, or one a channel, in the shape that broadcasts fastest over a picture."""
+    """Return one number, or one per channel, in the shape that broadcasts fastest."""
     numbers = values.astype(np.float32)
     if numbers.size == 1:
         return numbers.reshape(())
     if source.layout is Layout.NCHW:
         return numbers.reshape(-1, 1, 1)
-    # spelled out: onnxruntime repeats an inner dimension of three far more slowly
+    # not broadcast: onnxruntime repeats an inner dimension of three far more slowly
     return np.broadcast_to(numbers, (source.height, source.width, source.channels)).copy()

@@ -1,11 +1,11 @@
-"""The folder that parts are written into, once each, by one process at a time.
+"""Output folder of part files; each is written once, by one process at a time.
 
     scores/
-    ├── _logitserve.json       which model, which pictures, how many parts
-    ├── part-00000.parquet     appears when it is whole
-    └── _SUCCESS               appears when all parts are there
+    ├── _logitserve.json       model, pictures and number of parts
+    ├── part-00000.parquet     renamed into place when it is complete
+    └── _SUCCESS               written when all parts exist
 
-Readers of Parquet folders pass over names that begin with an underscore or a dot.
+Readers of Parquet folders ignore names that begin with an underscore or a dot.
 """
 
 import fcntl
@@ -28,22 +28,22 @@ FORMAT: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What the parts of a folder have in common. A run with another one does not mix with them."""
+    """Properties shared by all parts of a folder. A run with different ones is refused."""
 
     model: str
     version: str
     sha256: str
-    """Of the model file."""
+    """SHA-256 of the model file."""
     top_k: int | None
     part_size: int
     parts: int
     sources: str
-    """SHA-256 over the listing of all pictures: names, sizes and times of modification."""
+    """SHA-256 of the listing of all pictures: names, sizes and modification times."""
     format: int = FORMAT
 
 
 class PartFolder:
-    """A folder of parts, held by this process."""
+    """A folder of parts, locked by this process."""
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self._path = path
@@ -52,11 +52,11 @@ class PartFolder:
     @classmethod
     @contextmanager
     def opened(cls, path: Path, manifest: Manifest) -> Iterator["PartFolder"]:
-        """Make the folder, or go on with it.
+        """Create the folder, or resume the run in it.
 
         Raises:
-            OutputError: it cannot be written, somebody else writes to it, or what lies in it is
-                not the beginning of this.
+            OutputError: the folder cannot be written, another process holds the lock, or its
+                contents belong to a different run.
         """
         with _writing(path):
             path.mkdir(parents=True, exist_ok=True)
@@ -71,10 +71,10 @@ class PartFolder:
             os.close(descriptor)
 
     def done(self) -> dict[int, tuple[int, int]]:
-        """Number of each part that is there → its rows, and those of them that are errors.
+        """Return part number → (rows, rows with an error) of each existing part.
 
         Raises:
-            ExtraMissingError: there is no pyarrow.
+            ExtraMissingError: pyarrow is not installed.
             OutputError: a part cannot be read.
         """
         found = {}
@@ -85,15 +85,15 @@ class PartFolder:
         return found
 
     def save(self, number: int, part: Part) -> None:
-        """Write a part, whole or not at all.
+        """Write a part atomically.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the part cannot be written.
         """
         self._write(self._part(number), part.data)
 
     def finish(self) -> None:
-        """Say that all parts are there."""
+        """Write the marker file: all parts exist."""
         self._write(self._path / SUCCESS, b"")
 
     def _part(self, number: int) -> Path:
@@ -101,14 +101,13 @@ class PartFolder:
 
     def _begin(self) -> None:
         path = self._path / MANIFEST
-        for draft in self._path.glob(".*.draft"):  # of a run that was killed: we hold the lock
+        for draft in self._path.glob(".*.draft"):  # of a killed run: this process holds the lock
             draft.unlink()
         if path.exists():
             self._check(path)
         elif any(self._path.iterdir()):
             raise OutputError(
-                f"{self._path} has something in it, but no {MANIFEST} that says what; "
-                "write to another folder"
+                f"{self._path} is not empty and has no {MANIFEST}; write to another folder"
             )
         else:
             self._write(path, json.dumps(asdict(self._manifest), indent=2).encode() + b"\n")
@@ -117,16 +116,16 @@ class PartFolder:
         try:
             there: dict[str, Any] = dict(json.loads(path.read_bytes()))
         except ValueError as error:
-            raise OutputError(f"{path} is not what this command writes: {error}") from error
+            raise OutputError(f"{path} is not a manifest of this command: {error}") from error
         wanted = asdict(self._manifest)
         other = [key for key in wanted if there.get(key) != wanted[key]]
         if other:
             said = ", ".join(f"{key} {_short(there.get(key))}" for key in other)
             now = ", ".join(f"{key} {_short(wanted[key])}" for key in other)
-            hint = "; the pictures have changed or are others" if other == ["sources"] else ""
+            hint = "; the pictures have changed" if other == ["sources"] else ""
             raise OutputError(
                 f"{self._path} was begun with {said}, and this run has {now}{hint}: "
-                "write to another folder, or run it as it was begun"
+                "write to another folder, or repeat the original command"
             )
 
     def _write(self, path: Path, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Units scored by processes of this machine."""
+"""Score units in several processes on this machine."""
 
 import multiprocessing
 import os
@@ -17,22 +17,22 @@ from logitserve.inference.runtime import available_cpus
 
 _job: Job
 _stop: Event
-"""Of a worker process; `_begin` sets them."""
+"""State of a worker process, set by `_begin`."""
 
 
 def score_units(
     job: Job, units: Sequence[tuple[int, Unit]], *, workers: int | None
 ) -> Generator[tuple[int, Part], None, None]:
-    """Score numbered units, each in one of several processes; parts come as they are done.
+    """Score numbered units in several processes; yield parts in the order of completion.
 
-    Each process has a predictor of one thread; without `workers`, there is one a CPU.
+    Each process runs a predictor with one thread; the default is one process per CPU.
 
     Raises:
         EngineError: a process died.
-        SourceError: a source is not found any more.
+        SourceError: a source no longer exists.
     """
     workers = min(workers or available_cpus(), len(units))
-    context = multiprocessing.get_context("spawn")  # onnxruntime's threads survive no fork
+    context = multiprocessing.get_context("spawn")  # onnxruntime's threads do not survive a fork
     stop = context.Event()
     waiting = iter(units)
     running: dict[Future[Part], int] = {}
@@ -48,7 +48,7 @@ def score_units(
                 yield running.pop(future), future.result()
     except BrokenProcessPool as error:
         raise EngineError(
-            "a process that scores was killed, perhaps for want of memory; what is written stays: "
+            "a worker process was killed, perhaps for lack of memory; the written parts remain: "
             "run the same command again, with fewer --workers"
         ) from error
     finally:
@@ -58,7 +58,7 @@ def score_units(
 
 @contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """What is started inside never sees Ctrl-C, which a terminal sends to all; it is told by us."""
+    """Shield processes started inside from Ctrl-C, which a terminal sends to the whole group."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -74,7 +74,7 @@ def _begin(job: Job, stop: Event) -> None:
 
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
-    assert parent is not None  # noqa: S101 - the pool started us
+    assert parent is not None  # noqa: S101 - the pool started this process
     parent.join()
     os._exit(1)
 

@@ -1,4 +1,4 @@
-"""Pictures in Parquet files: a column of encoded bytes, and one of names."""
+"""Read pictures from Parquet files: a column of encoded bytes, and a column of names."""
 
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
@@ -15,14 +15,14 @@ IMAGE_COLUMNS: Final = (
     "image.bytes", "image", "image_bytes", "bytes", "content", "data", "picture", "jpg", "jpeg",
     "png", "webp",
 )  # fmt: skip
-"""Columns that are taken for pictures, the first that is there and binary; `a.b` is the member `b`
-of a struct `a`, as Hugging Face's data sets have it."""
+"""Default picture columns; the first that exists and is binary is used. `a.b` is the field `b` of
+a struct `a`, as in Hugging Face's data sets."""
 
 NAME_COLUMNS: Final = (
     "file", "file_name", "filename", "path", "image.path", "name", "key", "__key__", "uri", "url",
     "id",
 )  # fmt: skip
-"""Columns that are taken for the pictures' names, the first that is there, text or integers."""
+"""Default name columns; the first that exists and holds text or integers is used."""
 
 
 BINARY: Final = frozenset({"binary", "large_binary"})
@@ -30,25 +30,25 @@ NAMES: Final = frozenset(
     {"string", "large_string", "int8", "int16", "int32", "int64"}
     | {"uint8", "uint16", "uint32", "uint64"}
 )
-"""Types of such columns."""
+"""Arrow types allowed for name columns."""
 
 
 class Columns(NamedTuple):
-    """Which columns of a file are meant."""
+    """The columns of a file to read."""
 
     image: str
     name: str | None
-    """None: a picture is called by its file and the number of its row."""
+    """None: a picture's name is the file and the row number."""
 
 
 def look_into(
     path: Path, name: str, image: str | None, names: str | None
 ) -> tuple[list[int], Columns]:
-    """Rows of each row group, and the columns: those that were named, or as people call them.
+    """Return the rows of each row group, and the columns: the requested ones or the defaults.
 
     Raises:
-        ExtraMissingError: there is no pyarrow.
-        SourceError: it cannot be read, or a column is not there or not of that kind.
+        ExtraMissingError: pyarrow is not installed.
+        SourceError: the file cannot be read, or a column is missing or has another type.
     """
     pa, parquet = pyarrow()
     try:
@@ -70,13 +70,13 @@ def look_into(
 def pictures(
     path: Path, name: str, groups: Sequence[int], first: int, columns: Columns
 ) -> Iterator[Picture]:
-    """The pictures of some row groups, a few in memory at a time.
+    """Yield the pictures of some row groups, a few in memory at a time.
 
-    `first` is the number of their first row. Where the file is damaged, its last picture is the
-    file itself, which cannot be read.
+    `first` is the number of their first row. If the file is damaged, the last picture is the file
+    itself, as an unreadable picture.
 
     Raises:
-        SourceError: there is no such file here.
+        SourceError: the file does not exist on this machine.
     """
     pa, parquet = pyarrow()
     if not path.exists():
@@ -104,7 +104,7 @@ def pictures(
 
 
 def _columns(schema: Any) -> Iterator[tuple[str, Any]]:
-    """Columns and members of structs, with their types."""
+    """Yield columns and struct fields, with their types."""
     for field in schema:
         yield field.name, field.type
         if hasattr(field.type, "fields"):
@@ -122,8 +122,8 @@ def _missing(
     file: str, option: str, what: str, asked: str | None, types: dict[str, Any]
 ) -> NoReturn:
     there = ", ".join(f"{name} ({kind})" for name, kind in types.items())
-    of = f"column {asked!r}" if asked else "column that is known to be one"
-    raise SourceError(f"{file} has no {of} of {what}; name it with {option}; there is {there}")
+    of = f"column {asked!r}" if asked else "default column"
+    raise SourceError(f"{file} has no {of} of {what}; name it with {option}; columns: {there}")
 
 
 def _values(batch: Any, column: str) -> list[Any]:

@@ -1,7 +1,7 @@
-"""Units scored by tasks of a Ray cluster.
+"""Score units in tasks of a Ray cluster.
 
-Plain tasks, not Ray Data: its writers name files anew in each run and each attempt, and it has no
-memory of a run before; here a part is a unit, whoever scored it, and only one process writes.
+Plain tasks, not Ray Data: its writers choose new file names in each run, and it cannot resume a
+previous run. Here each unit is one part, whichever worker scores it, and one process writes.
 """
 
 import logging
@@ -22,15 +22,15 @@ from logitserve.errors import EngineError, ExtraMissingError, LogitserveError
 from logitserve.inference.runtime import available_cpus
 
 MAX_DEATHS: Final = 3
-"""Workers that a unit may cost before the run ends."""
+"""Worker deaths allowed per unit before the run ends."""
 
 CONNECT_SECONDS: Final = 5
 
 PATIENCE_SECONDS: Final = 60
-"""After that without any part it is said what may be missing."""
+"""Seconds without a finished part before a notice."""
 
 _LOOPBACK: Final = "127.0.0.2"
-"""Ray puts the machine's outward address in the place of 127.0.0.1."""
+"""Ray replaces 127.0.0.1 with the machine's external address, but not this one."""
 
 _OBJECT_STORE_BYTES: Final = 256 * 2**20
 
@@ -43,22 +43,22 @@ def score_units(
     workers: int | None,
     notice: Callable[[str], None],
 ) -> Generator[tuple[int, Part], None, None]:
-    """Score numbered units, each in a task on one CPU; parts come as they are done.
+    """Score numbered units, each in a task on one CPU; yield parts in the order of completion.
 
-    What a worker had in hand that is lost, also with its machine, is scored by another. More
-    workers than there are CPUs wait for machines that join later.
+    If a worker or its machine is lost, its unit is scored by another. If there are more workers
+    than CPUs, the rest wait for machines that join later.
 
     Args:
-        job: what to do with each.
-        units: with their numbers.
-        address: `host:port` of a cluster's head, or `auto`; None for one of our own.
-        workers: tasks at a time; None for one a CPU of the cluster.
-        notice: is told what a person should know.
+        job: model and options.
+        units: number and unit.
+        address: `host:port` of a cluster's head, or `auto`; None starts a local cluster.
+        workers: concurrent tasks; None for one per CPU of the cluster.
+        notice: called with messages for the user.
 
     Raises:
-        ExtraMissingError: there is no Ray.
-        EngineError: the cluster cannot be joined, or workers die of a unit again and again.
-        SourceError: a machine of the cluster does not find a source.
+        ExtraMissingError: Ray is not installed.
+        EngineError: the cluster cannot be joined, or a unit killed its worker repeatedly.
+        SourceError: a source does not exist on a machine of the cluster.
     """
     with _cluster(address, workers) as ray:
         workers = workers or int(ray.cluster_resources().get("CPU", 1))
@@ -79,7 +79,7 @@ def score_units(
             ready, _ = ray.wait(list(running), timeout=timeout)
             timeout = None
             if not ready:
-                notice(f"no part after {PATIENCE_SECONDS} s; has the cluster a CPU to spare?")
+                notice(f"no part after {PATIENCE_SECONDS} s; does the cluster have a free CPU?")
             for ref in ready:
                 number, unit = running.pop(ref)
                 try:
@@ -89,9 +89,9 @@ def score_units(
                     if deaths[number] == MAX_DEATHS:
                         raise EngineError(
                             f"workers died {MAX_DEATHS} times while they scored part {number}: "
-                            f"{_line(error)}; what is written stays: run the same command again"
+                            f"{_line(error)}; the written parts remain: run the same command again"
                         ) from error
-                    notice(f"lost the worker that had part {number} in hand; scoring it again")
+                    notice(f"the worker that scored part {number} was lost; scoring it again")
                     waiting.appendleft((number, unit))
                 except errors.RayTaskError as error:
                     if isinstance(error.cause, LogitserveError):
@@ -103,9 +103,9 @@ def score_units(
 
 @contextmanager
 def _cluster(address: str | None, workers: int | None) -> Iterator[ModuleType]:
-    """Join a cluster, or start one on this machine that lives as long as the block."""
+    """Join a cluster, or start one on this machine that stops at the end of the block."""
     if address is None:
-        # Else Ray makes a token and leaves it in the home folder, where later clusters find it.
+        # Otherwise Ray writes a token into the home folder, where later clusters read it.
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     elif address != "auto":
         _check_answers(address)
@@ -114,7 +114,7 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[ModuleType]:
     with (
         tempfile.TemporaryDirectory(prefix="logitserve-", ignore_cleanup_errors=True) as folder,
         Path(os.devnull).open("w") as nowhere,
-        redirect_stdout(nowhere),  # where a thread of Ray's prints paragraphs about lost machines
+        redirect_stdout(nowhere),  # a thread of Ray prints paragraphs about lost machines
     ):
         try:
             if address is None:
@@ -139,11 +139,11 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[ModuleType]:
 
 
 def _check_answers(address: str) -> None:
-    """Ray itself tries for more than a minute."""
+    """Check that the address answers; Ray itself retries for more than a minute."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
         raise EngineError(
-            f"{address!r} is no address of a Ray cluster; give HOST:PORT of its head, as "
+            f"{address!r} is not an address of a Ray cluster; give HOST:PORT of its head, as "
             "`ray start --head` prints it, or auto"
         )
     try:
@@ -153,9 +153,9 @@ def _check_answers(address: str) -> None:
 
 
 def _quiet_ray() -> ModuleType:
-    """Import Ray so that it calls nobody and says nothing."""
+    """Import Ray without usage reports and log messages."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a warning, of no use here
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # avoids a warning
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -165,5 +165,5 @@ def _quiet_ray() -> ModuleType:
 
 
 def _line(error: Exception) -> str:
-    """The last line of an error's text: those of Ray quote whole traces before it."""
+    """Return the last line of an error's text; Ray's errors quote whole tracebacks before it."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()

@@ -1,4 +1,4 @@
-"""All of it: sources into a folder of parts, by whichever engine, going on where it stopped."""
+"""Score sources into a folder of part files with either engine, and resume an interrupted run."""
 
 import hashlib
 from collections.abc import Callable, Generator, Sequence
@@ -12,11 +12,11 @@ from logitserve.bulk.sources import Unit
 from logitserve.rows import Origin
 
 Engine = Callable[[Job, Sequence[tuple[int, Unit]]], Generator[tuple[int, Part], None, None]]
-"""Scores numbered units somewhere; parts come as they are done."""
+"""Scores numbered units; yields parts in the order of completion."""
 
 
 class Tally(NamedTuple):
-    """How far it is."""
+    """Progress of a run."""
 
     parts: int
     rows: int
@@ -33,22 +33,22 @@ def score_into(
     part_size: int,
     moved: Callable[[Tally], None],
 ) -> Tally:
-    """Score units into a folder of parts, in their order; those that are there already stay.
+    """Score units into a folder of parts, in their order; existing parts are kept.
 
     Args:
-        output: the folder.
+        output: the output folder.
         model: the model file.
         units: cut by `part_size`.
-        engine: what scores.
-        top_k: how many probabilities a row has, highest first; None for all.
-        part_size: pictures of a unit.
-        moved: is told of what was there, and then of each part.
+        engine: scores the units.
+        top_k: number of probabilities per row, highest first; None for all.
+        part_size: pictures per unit.
+        moved: called with the progress at the start and after each part.
 
     Raises:
         ModelFileError: the model cannot be used.
         OutputError: the folder cannot be used.
-        EngineError: what scores cannot start, or does not live.
-        SourceError: a source is not found any more.
+        EngineError: the engine cannot start, or died.
+        SourceError: a source no longer exists.
     """
     content = model.read_bytes()
     origin = Origin.of(load(content))

@@ -1,4 +1,4 @@
-"""A unit of pictures → a part: the bytes of a Parquet file. What every engine runs."""
+"""Score a unit of pictures into a part, the bytes of a Parquet file. Runs in every engine."""
 
 import io
 import tempfile
@@ -15,12 +15,12 @@ from logitserve.rows import Format, Origin, writer
 from logitserve.scoring import Picture, score
 
 ROW_GROUP: Final = 8192
-"""Rows that are in memory before they are written."""
+"""Rows in memory before they are written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is done to each unit. Can be pickled, and needs no file on the machine that does it."""
+    """Model and options for all units. Can be pickled; workers need no file of the model."""
 
     model: bytes
     top_k: int | None
@@ -28,24 +28,24 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The scores of a unit: a Parquet file."""
+    """The scores of a unit, as a Parquet file."""
 
     data: bytes
     rows: int
     failed: int
-    """Rows that are an error."""
+    """Number of rows with an error."""
 
 
 class StoppedError(Exception):
-    """The scorer was told to stop; there is no part."""
+    """The scorer was told to stop; no part was made."""
 
 
 def score_unit(job: Job, unit: Unit, is_stopped: Callable[[], bool] = bool) -> Part:
-    """Score the pictures of a unit; the model of the last job stays loaded.
+    """Score the pictures of a unit; the model of the last job is cached.
 
     Raises:
-        SourceError: this machine does not find the source.
-        StoppedError: `is_stopped`, asked between pictures, said so.
+        SourceError: the source does not exist on this machine.
+        StoppedError: `is_stopped`, called between pictures, returned True.
     """
     predictor, out = load(job.model), io.BytesIO()
     rows = score(predictor, _until(is_stopped, unit.pictures()), top_k=job.top_k)
@@ -67,10 +67,10 @@ def score_unit(job: Job, unit: Unit, is_stopped: Callable[[], bool] = bool) -> P
 
 @lru_cache(maxsize=1)
 def load(model: bytes) -> Predictor:
-    """A predictor of one thread, from the bytes of a model file.
+    """Load a predictor with one thread from the bytes of a model file.
 
     Raises:
-        ModelFileError: as `Predictor.load`.
+        ModelFileError: see `Predictor.load`.
     """
     with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
         file.write(model)

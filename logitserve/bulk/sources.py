@@ -1,4 +1,4 @@
-"""Where pictures lie: files, tar shards, Parquet; cut into units that can be scored anywhere."""
+"""Sources of pictures: files, tar shards and Parquet, cut into independent units."""
 
 import os
 import sys
@@ -13,33 +13,33 @@ from logitserve.errors import SourceError
 from logitserve.scoring import Picture, shown
 
 PART_SIZE: Final = 4096
-"""Pictures of a unit: little work is lost with a machine, and a million make 250 files."""
+"""Pictures per unit: a lost worker costs little work, and a million pictures make 250 files."""
 
 STDIN: Final = "-"
-"""Names standard input, one picture."""
+"""The source name of standard input, which is one picture."""
 
 SHARD_SUFFIXES: Final = (*tar_shards.SUFFIXES, *parquet_files.SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Some pictures of a source: what a part is made of. Can be pickled."""
+    """A group of pictures of one source; each unit becomes one part. Can be pickled."""
 
     base: str
-    """The folder that names are relative to."""
+    """The folder that relative names refer to."""
     names: tuple[str, ...]
-    """Paths of the files that the pictures are or lie in, relative or absolute."""
+    """Paths of the picture files or of the files that contain them, relative or absolute."""
     pictures: Callable[[], Iterator[Picture]]
-    """The pictures, in their order; each is read before the next is asked for, or later.
+    """Yields the pictures in their order; each is read when the next is requested, or later.
 
-    Raises SourceError where this machine does not find the source."""
+    Raises SourceError if the source does not exist on this machine."""
     count: int | None
-    """How many pictures; None where only reading it tells, as of a tar file."""
+    """Number of pictures; None if it is known only after reading, as for a tar file."""
     which: str = ""
-    """Which pictures of the file, where they are not all."""
+    """Selects the pictures inside the file, if not all."""
 
     def listing(self) -> Iterator[str]:
-        """What tells, without reading them, that they are no longer the pictures they were."""
+        """Yield texts that change when the pictures change; the pictures are not read."""
         for name in self.names:
             yield f"{name} {self.which}{_signature(Path(self.base, name))}"
 
@@ -53,12 +53,12 @@ def units(
 ) -> list[Unit]:
     """Cut sources into units of `part_size` pictures, in their order.
 
-    What a file is, its suffix says. A tar file is one unit, a row group belongs to one. The columns
-    are those of Parquet files; None finds them by their names.
+    The suffix decides the type of a file. A tar file is one unit; a row group belongs to one unit.
+    The columns are those of Parquet files; None uses the default names.
 
     Raises:
-        ExtraMissingError: Parquet without pyarrow.
-        SourceError: a Parquet file cannot be read, or does not have the columns.
+        ExtraMissingError: a source is Parquet and pyarrow is not installed.
+        SourceError: a Parquet file cannot be read, or a column is missing.
     """
     found: list[Unit] = []
     files: list[str] = []
@@ -86,14 +86,14 @@ def units(
 
 
 def _files(base: str, names: tuple[str, ...]) -> Unit:
-    """Pictures that are a file each."""
+    """Return a unit of picture files, one picture per file."""
     folders = dict.fromkeys(os.path.dirname(os.path.join(base, name)) for name in names)  # noqa: PTH118, PTH120 - a million
     there = tuple(filter(os.path.isdir, folders))
     return Unit(base, names, partial(_read, base, names, there), len(names))
 
 
 def _read(base: str, names: Sequence[str], folders: Sequence[str]) -> Iterator[Picture]:
-    """The files; `folders` are those of them that were there when the files were listed."""
+    """Yield the files; `folders` are their folders, which existed when the files were listed."""
     for folder in folders:
         if not os.path.isdir(folder):  # noqa: PTH112
             raise SourceError.not_found(folder)
@@ -107,7 +107,7 @@ def _read(base: str, names: Sequence[str], folders: Sequence[str]) -> Iterator[P
 def _row_groups(
     base: str, name: str, part_size: int, image_column: str | None, name_column: str | None
 ) -> Iterator[Unit]:
-    """The pictures of neighboring row groups of a Parquet file."""
+    """Yield units of adjacent row groups of a Parquet file."""
     path = Path(base, name)
     sizes, columns = parquet_files.look_into(path, name, image_column, name_column)
 
@@ -129,7 +129,7 @@ def _row_groups(
 
 
 def _signature(path: Path) -> str:
-    """Size and time of modification; of what is not there, why."""
+    """Return size and modification time, or the error if the file does not exist."""
     try:
         status = path.stat()
     except OSError as error:

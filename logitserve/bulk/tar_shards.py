@@ -1,4 +1,4 @@
-"""Pictures in tar files, as WebDataset writes them: one member a picture, others beside them."""
+"""Read pictures from tar files in WebDataset's format: one member per picture."""
 
 import tarfile
 import zlib
@@ -18,12 +18,12 @@ _DAMAGE: Final = (tarfile.TarError, zlib.error, LZMAError, EOFError, OSError)
 
 
 def pictures(path: Path, name: str) -> Iterator[Picture]:
-    """The members with a picture's suffix, in the file's order, each named `<shard>/<member>`.
+    """Yield the members with a picture suffix, in the file's order, named `<shard>/<member>`.
 
-    Where the file is damaged or cut off, its last picture is the file itself, which cannot be read.
+    If the file is damaged or truncated, the last picture is the file itself, as unreadable.
 
     Raises:
-        SourceError: there is no such file here.
+        SourceError: the file does not exist on this machine.
     """
     try:
         file = path.open("rb")
@@ -35,25 +35,25 @@ def pictures(path: Path, name: str) -> Iterator[Picture]:
                 for member in archive:
                     if Path(member.name).suffix.lower() in PICTURE_SUFFIXES:
                         yield from _picture(archive, member, f"{name}/{shown(member.name)}")
-                    archive.members.clear()  # type: ignore[attr-defined]  # it remembers them all
+                    archive.members.clear()  # type: ignore[attr-defined]  # keeps every member
                 _check_end(archive)
         except _DAMAGE as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise SourceError(f"{name} cannot be read: {error.strerror}") from error
-            yield unreadable(name, f"the tar file is damaged or cut off here: {error}")
+            yield unreadable(name, f"the tar file is damaged or truncated here: {error}")
 
 
 def _picture(archive: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> Iterator[Picture]:
     if member.issym() or member.islnk():
-        yield unreadable(name, "it is a link in the tar file; write files, not links, into it")
+        yield unreadable(name, "the tar member is a link; store files, not links")
     elif (content := archive.extractfile(member)) is not None:
         yield Picture(name, partial(bytes, content.read()))
 
 
 def _check_end(archive: tarfile.TarFile) -> None:
-    """Garbage between members looks like the end to `tarfile`; the end is a block of zeros."""
+    """Check for the final block of zeros; `tarfile` takes garbage between members for the end."""
     assert archive.fileobj is not None  # noqa: S101 - it is open
     archive.fileobj.seek(archive.offset)
     if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        text = "it does not end as a tar file does"
+        text = "the final block of zeros is missing"
         raise tarfile.ReadError(text)

@@ -1,1 +1,1 @@
-"""The command line: one file a command; each imports what it needs when it runs."""
+"""The command line interface: one file per command, with lazy imports."""

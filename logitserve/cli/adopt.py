@@ -21,7 +21,7 @@ def _numbers(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(number) for number in text.split(","))
     except ValueError:
-        raise click.BadParameter(f"{text!r} is not numbers with commas between them") from None
+        raise click.BadParameter(f"{text!r} must be numbers separated by commas") from None
 
 
 TYPES: Final = {
@@ -42,15 +42,15 @@ TYPES: Final = {
       logitserve adopt forest.onnx --name leaves --height 16 --width 16 --preset raw
       logitserve adopt model.keras --name flowers --labels rose,tulip --sample photos/
 
-    docs/adopt.md says how each framework exports, and what is done to the file.""",
+    docs/adopt.md describes the export from each framework, and the changes to the file.""",
 )
 @click.argument("file", type=click.Path(exists=True, path_type=Path))
 @options_of(Terms, TYPES)
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
-    help="what the bytes become: as for torchvision's networks, 0…1, −1…1, as for Caffe's and "
-    "Keras's VGG and ResNet (BGR), 0…255, or as in PyTorch's MNIST example",
+    help="normalization of the bytes: of torchvision's networks, 0…1, −1…1, of Caffe's and Keras's "
+    "VGG and ResNet (BGR), 0…255, or of PyTorch's MNIST example",
 )
 @options_of(Normalization, TYPES)
 @click.option(
@@ -58,18 +58,18 @@ TYPES: Final = {
     "samples",
     type=click.Path(exists=True, path_type=Path),
     multiple=True,
-    help="a picture of yours, or a folder of them, to run through both files before publishing",
+    help="a picture or a folder of pictures to run through both files before publishing",
 )
 @click.option(
     "--expect",
     multiple=True,
-    help="the label of each --sample, in their order, or folders named by the labels: the presets "
-    "and fits that you do not give are tried, and the best is taken",
+    help="the label of each --sample, in their order, or folders named by the labels: presets and "
+    "fits that are not given are tried, and the best is used",
 )
 @click.option(
     "--reference",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="a folder of pictures that are normal, which `logitserve serve --watch` compares with",
+    help="a folder of in-distribution pictures, the reference of `logitserve serve --watch`",
 )
 @models_option
 def command(
@@ -84,13 +84,13 @@ def command(
     reference: Path | None,
     **terms: Any,
 ) -> None:
-    """Give somebody else's ONNX FILE a card and publish it.
+    """Publish a third-party ONNX FILE with a model card.
 
-    FILE may also be what Keras saved: .keras, .h5 or a SavedModel.
+    FILE may also be a saved Keras model: .keras, .h5 or a SavedModel.
 
-    The published file takes bytes (height, width, channels) and gives logits, whatever the
-    original took and gave: a softmax or sigmoid that ends it is found and cut off. Before it is
-    published, its probabilities are compared with the original's on drawn pictures and on yours.
+    The published file takes bytes (height, width, channels) and returns logits, whatever the
+    original's input and output: a final softmax or sigmoid is found and cut off. Before it is
+    published, its probabilities are compared with the original's on drawn pictures and on samples.
     """
     with extra("adopt"):
         from logitserve.adoption import adopt
@@ -125,7 +125,7 @@ def _tell(adopted: "Adopted", models: Path) -> None:
     click.echo(f"published {card.name} version {card.version}{cut}: {adopted.path}")
     click.echo(f"  head {card.head}: {ending.note}")
     if card.batch is not None:
-        click.echo(f"  the graph takes {card.batch} at a time, so pictures are run in such parts")
+        click.echo(f"  the batch size is fixed at {card.batch}: pictures are run in such parts")
     click.echo(
         f"  probabilities differ from the original's by at most {adopted.difference:.1e} (drawn "
         f"pictures and samples); the card allows {card.tolerance:.1e} on another machine"
@@ -135,12 +135,12 @@ def _tell(adopted: "Adopted", models: Path) -> None:
 
 
 def _samples(paths: tuple[Path, ...], expected: tuple[str, ...]) -> list["Sample"]:
-    """The pictures with their labels: `--expect`, or the folders' names where they are by class."""
+    """Return the pictures with their labels, from `--expect` or the names of class folders."""
     from logitserve.adoption.trials import Sample
 
     if expected and len(expected) != len(paths):
         raise click.UsageError(
-            f"{len(paths)} times --sample, but {len(expected)} times --expect: one for each"
+            f"{len(paths)} times --sample, but {len(expected)} times --expect: give one for each"
         )
     samples = []
     for path, label in zip(paths, expected or [None] * len(paths), strict=True):
@@ -156,7 +156,7 @@ def _samples(paths: tuple[Path, ...], expected: tuple[str, ...]) -> list["Sample
 
 
 def _normalization(preset: str | None, numbers: dict[str, Any]) -> Normalization | None:
-    """What was said of the numbers, None if only their color was; options beat the preset."""
+    """Return the normalization, None if only the color was given; options override the preset."""
     given = {name: value for name, value in numbers.items() if value is not None}
     if preset is None and not given.keys() - {"color"}:
         return None

@@ -18,7 +18,7 @@ from logitserve.cli.options import data_option, models_option, training_errors
 @data_option
 @models_option
 @click.option(
-    "--in-place", is_flag=True, help="replace the latest version; not while somebody serves it"
+    "--in-place", is_flag=True, help="replace the latest version; only while no service uses it"
 )
 def command(name: str, data: Path | None, models: Path, *, in_place: bool) -> None:
     """Calibrate and measure a model again, without training.

@@ -23,7 +23,7 @@ from logitserve_service.monitoring.replay import Replayed, replay
 from logitserve_service.monitoring.store import Store
 
 MOST_ASKED: Final = 30
-"""Pictures that `--ask` writes."""
+"""Maximum number of pictures that `--ask` writes."""
 
 
 @click.command(
@@ -40,12 +40,12 @@ MOST_ASKED: Final = 30
 @click.option(
     "--store",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="compare on the pictures that were kept of the first's answers, and their labels",
+    help="compare on the stored pictures and labels of the first model",
 )
 @click.option(
     "--ask",
     type=click.Path(file_okay=False, path_type=Path),
-    help="with --store: a new folder for some pictures on which they differ, for you to label",
+    help="with --store: a new folder for random pictures on which the models differ, to label",
 )
 @models_option
 @json_option
@@ -61,23 +61,23 @@ def compare(
     ask: Path | None,
     as_json: bool,
 ) -> None:
-    """Say whether the second model has more right answers than the first on the same pictures.
+    """Test whether the second model has more right answers than the first on the same pictures.
 
-    By McNemar's exact test on the pictures that `logitserve evaluate` measures the second on. The
-    exit status is 1 unless it is better; where the pictures are too few to tell, it says how many
-    would be enough.
+    The test is McNemar's exact test on the pictures that `logitserve evaluate` uses for the second.
+    The exit status is 1 unless the second is better. If there are too few pictures, the number that
+    would suffice is printed.
 
-    With --store, on what the service was sent. Only pictures on which the two differ need a label,
-    and you may look again after each.
+    With --store the pictures are those that the service received. Only pictures on which the models
+    differ need a label; the test may be repeated after each new label.
     """
     if ask is not None and store is None:
-        raise click.UsageError("--ask takes pictures of a store; name it with --store")
+        raise click.UsageError("--ask needs --store")
     paths = [model_file(models, name) for name in (first, second)]
     predictors = [Predictor.load(path) for path in paths]
     cards = [predictor.card for predictor in predictors]
     if store is not None:
         if cards[0].input.shape != cards[1].input.shape:
-            raise click.ClickException(f"{first} and {second} differ in their input's shape")
+            raise click.ClickException(f"{first} and {second} differ in their input shape")
         found = replay(Store(store), cards[0].name, *predictors)
         if ask is not None:
             _ask(ask, found, "labels" if cards[0].head is Head.SIGMOID else "label")
@@ -91,7 +91,7 @@ def compare(
         from logitserve_training.statistics.intervals import Paired
 
         if len({(card.labels, card.input.shape) for card in cards}) > 1:
-            raise OptionError(f"{first} and {second} differ in their labels or their input's shape")
+            raise OptionError(f"{first} and {second} differ in their labels or their input shape")
         pictures = held_out(predictors[1], data, Reporter())
         right = [evaluate(predictor, pictures).is_right for predictor in predictors]
         paired = Paired.of(right[1], right[0])
@@ -122,19 +122,19 @@ def compare(
 
 def _cannot_tell(needed: int | None) -> str:
     if needed is None:
-        return "these pictures cannot tell them apart"
-    return f"cannot tell yet; about {needed:,} pictures would, if they differ as these"
+        return "these pictures cannot show a difference"
+    return f"undecided; about {needed:,} pictures would suffice if the models differ as on these"
 
 
 def _tell(names: tuple[str, str], found: Replayed, *, as_json: bool) -> bool:
-    """Print what the pictures of a store say; whether the second is better."""
+    """Print the comparison on stored pictures; return whether the second model is better."""
     labeled = sum(found.only) + found.neither
     told = evidence(*found.only)
     verdict = "cannot tell"
     if told >= ENOUGH:
         verdict = "better" if found.only[1] > found.only[0] else "worse"
     more = more_needed(*found.only)
-    # Of those that are labeled some are in favor of neither.
+    # On some labeled pictures both or neither are right.
     needed = None if more is None else round(more * labeled / sum(found.only))
     document = {
         "pictures": found.pictures,
@@ -160,14 +160,14 @@ def _tell(names: tuple[str, str], found: Replayed, *, as_json: bool) -> bool:
     if verdict != "cannot tell":
         click.echo(f"{names[1]} is {verdict}")
     elif needed is None:
-        click.echo("cannot tell: label more of those on which they differ (--ask writes some)")
+        click.echo("undecided: label more pictures on which they differ (--ask writes some)")
     else:
-        click.echo(f"cannot tell yet; about {needed:,} more labels would, if they are as these")
+        click.echo(f"undecided; about {needed:,} more labels would suffice at this proportion")
     return verdict == "better"
 
 
 def _ask(folder: Path, found: Replayed, column: str) -> None:
-    """Write pictures that need a label, drawn at random, and a table for `logitserve feedback`."""
+    """Write random pictures that need a label, and a table for `logitserve feedback`."""
     if folder.exists() and any(folder.iterdir()):
         raise click.ClickException(f"{folder} is not empty; name a new folder")
     folder.mkdir(parents=True, exist_ok=True)

@@ -17,8 +17,8 @@ PROGRAM = "logitserve"
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:
-    """Print the script that completes commands in a SHELL."""
+    """Print the shell completion script for SHELL."""
     completion = get_completion_class(shell)
-    assert completion is not None  # noqa: S101 - the choice above has only shells that click knows
+    assert completion is not None  # noqa: S101 - the choice above lists only shells of click
     variable = f"_{PROGRAM.upper()}_COMPLETE"
     click.echo(completion(ctx.find_root().command, {}, PROGRAM, variable).source())

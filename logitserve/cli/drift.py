@@ -23,7 +23,7 @@ NOT_WATCHED: Final = 404
 @click.option(
     "--accept",
     type=click.Choice(["live", "card"]),
-    help="what is normal from now on: the last 2,000 pictures, or the card's reference; needs the "
+    help="new reference from now on: the last 2,000 pictures, or the card's reference; needs the "
     "admin key (LOGITSERVE_API_KEY)",
 )
 @json_option
@@ -31,10 +31,10 @@ NOT_WATCHED: Final = 404
 def command(
     ctx: click.Context, model: str | None, url: str, accept: str | None, *, as_json: bool
 ) -> None:
-    """Ask a server whether what it is sent is still normal.
+    """Ask a server whether its input has drifted from the reference.
 
-    Without a name, of all its models. The exit status is 1 while there is an alarm. The server
-    watches with `logitserve serve --watch true`.
+    The default is all models. The exit status is 1 while there is an alarm. The server needs
+    `logitserve serve --watch true`.
     """
     found = []
     with connected(url) as client:

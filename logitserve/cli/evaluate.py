@@ -21,7 +21,7 @@ if TYPE_CHECKING:
       logitserve evaluate mine --data more-pictures --robustness
 
     A model of the recipe `folder` is measured on the test part of the folder that it was trained
-    on, or on all of another one with the same labels.""",
+    on, or on all pictures of another folder with the same labels.""",
 )
 @click.argument("model", metavar="MODEL[/VERSION]")
 @data_option
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 @click.option(
     "--robustness",
     is_flag=True,
-    help="Measure it on disturbed pictures too: noise, blur, fog, lines and so on.",
+    help="Also measure on corrupted pictures: noise, blur, fog, lines and so on.",
 )
 def command(model: str, data: Path | None, models: Path, *, robustness: bool) -> None:
     """Measure a published MODEL on pictures it was not trained on.
 
     Accuracy as a fraction, negative log-likelihood in nats, Brier score from 0 to 2, expected
     calibration error as a fraction, then F1 and average precision of each label, each with its
-    95 % confidence interval. Runs the published file itself, without TensorFlow.
+    95 % confidence interval. Runs the published file, without TensorFlow.
     """
     path = model_file(models, model)
     with training_errors():

@@ -16,7 +16,7 @@ from logitserve.inference.predictor import Predictor
 from logitserve.inference.rendering import render
 
 Answer = tuple[dict[str, Any], bytes | None]
-"""What the route answers, and the drawing if it is asked for."""
+"""The JSON of the route, and the drawing if requested."""
 
 
 @click.command(
@@ -27,30 +27,30 @@ Answer = tuple[dict[str, Any], bytes | None]
       logitserve explain digits three.png --label 3 --against 8 -o why.png
       logitserve explain digits three.png --url http://localhost:8000 --json
 
-    What a map says, and what it cannot say: docs/explain.md.""",
+    The interpretation of a map and its limits: docs/explain.md.""",
 )
 @click.argument("model", metavar="MODEL[/VERSION]")
 @click.argument("picture", type=click.File("rb"))
 @models_option
-@click.option("--url", help="address of a running server, which explains; see predict --url")
+@click.option("--url", help="URL of a running server that computes the map; see predict --url")
 @click.option("--output", "-o", type=click.File("wb"), help="PNG file to draw the map in")
-@click.option("--label", help="what is explained; without it the most probable label")
-@click.option("--against", metavar="LABEL", help="why it is not this label")
+@click.option("--label", help="label to explain; default: the most probable label")
+@click.option("--against", metavar="LABEL", help="explain why the label is preferred to this one")
 @click.option(
     "--method",
     type=click.Choice([method.value for method in Method]),
     default=Method.AUTO.value,
     show_default=True,
-    help="occlusion covers parts of the picture, cam reads class activation maps off the network",
+    help="occlusion covers parts of the picture; cam is class activation maps of the network",
 )
 @click.option(
     "--budget-ms",
     type=click.IntRange(1, MAX_BUDGET_MS),
     default=BUDGET_MS,
     show_default=True,
-    help="milliseconds; where they do not last for occlusion, auto takes cam",
+    help="milliseconds; if they do not suffice for occlusion, auto uses cam",
 )
-@click.option("--json", "as_json", is_flag=True, help="print what the server would answer")
+@click.option("--json", "as_json", is_flag=True, help="print the server's JSON answer")
 def command(
     model: str,
     picture: IO[bytes],
@@ -61,9 +61,9 @@ def command(
     as_json: bool,
     **asked: Any,
 ) -> None:
-    """Show which parts of a PICTURE a MODEL's answer comes from.
+    """Show which parts of a PICTURE determine a MODEL's answer.
 
-    Plus signs stand where the picture speaks for the label, minus signs where it speaks against it.
+    Plus signs mark parts that support the label, minus signs parts that oppose it.
     """
     data, is_drawn = picture.read(), output is not None
     if url is None:
@@ -108,11 +108,11 @@ def _text(found: dict[str, Any], output: str | None) -> str:
     against = "" if found["against"] is None else f" against {found['against']}"
     lines = [f"{found['label']}{against} ({probability:.4f}), by {found['method']}"]
     if not found["complete"]:
-        lines[0] += f": {found['passes']} of {found['of']} passes, give it more --budget-ms"
+        lines[0] += f": {found['passes']} of {found['of']} passes; raise --budget-ms for all"
     if found["drop"] is not None:
         top, random = found["drop"]["top"], found["drop"]["random"]
         lines.append(
-            f"covering its top fifth takes {top:.2f} off the log-odds, a random fifth {random:.2f}"
+            f"covering its top fifth lowers the log-odds by {top:.2f}, a random one by {random:.2f}"
         )
     if output is not None:
         return "\n".join([*lines, f"drawn in {output}"])
@@ -122,7 +122,7 @@ def _text(found: dict[str, Any], output: str | None) -> str:
 
 
 def _sign(cell: float | None, most: float) -> str:
-    """One cell of the map, two characters wide as letters are high."""
+    """Return one cell of the map, two characters wide, about as wide as a line is high."""
     if cell is None:
         return "? "
     count = round(2 * abs(cell) / most)

@@ -50,8 +50,8 @@ WHERE a.model = ? GROUP BY p.id"""
 def command(model: str, out: Path, only: str, store: Path, *, as_json: bool) -> None:
     """Write labeled pictures of a store as a folder to train from.
 
-    OUT gets the pictures and labels.csv, whose column group holds nearly equal pictures together,
-    so that none of a group is trained on and another tested on.
+    OUT receives the pictures and labels.csv. Its column group holds near-duplicates together, so
+    that a split by group does not leak test pictures into training.
     """
     opened = Store(store)
     cards = {key: card for key, card in opened.models().items() if card.name == model}
@@ -90,7 +90,7 @@ def _chosen(card: ModelCard, rows: Sequence[sqlite3.Row], only: str) -> list[sql
 
 
 def _groups(pngs: Sequence[bytes]) -> list[int]:
-    """The number of each picture's group: of the first picture that it is like, or like one of."""
+    """Return each picture's group: the number of the first picture of its near-duplicates."""
     thumbnails = normalized([shrunken(Image.open(io.BytesIO(png))) for png in pngs])
     group = np.arange(len(pngs))
     for start in range(0, len(pngs), _CHUNK):

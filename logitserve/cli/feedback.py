@@ -25,8 +25,8 @@ COLUMNS = ("id", "label", "labels", "source", "at")
 def command(ctx: click.Context, file: Path, url: str, *, as_json: bool) -> None:
     """Send the true labels of predictions in FILE to a server.
 
-    FILE is CSV with the columns id and label, or id and labels with ; between several; also source
-    and at. The exit status is 1 if one of them is invalid.
+    FILE is CSV with the columns id and label, or id and labels (separated by ;), and optionally
+    source and at. The exit status is 1 if a row is invalid.
     """
     with click.open_file(str(file), encoding="utf-8-sig") as opened:
         rows = list(csv.DictReader(opened))
@@ -36,7 +36,7 @@ def command(ctx: click.Context, file: Path, url: str, *, as_json: bool) -> None:
         raise click.ClickException(f"{file} has the columns {shown}; known: {', '.join(COLUMNS)}")
     labels: list[dict[str, object]] = []
     for row in rows:
-        # Without labels a cell says that none holds; any other empty cell says nothing.
+        # An empty labels cell means that no label holds; any other empty cell is ignored.
         label: dict[str, object] = {name: cell for name, cell in row.items() if cell}
         if "labels" in given and "label" not in label:
             label["labels"] = [name for name in (row["labels"] or "").split(";") if name]

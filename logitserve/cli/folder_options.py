@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _size(text: str) -> tuple[int, int]:
-    """`64` or `60x80`, height first → (height, width)."""
+    """Parse `64` or `60x80` (height first) into (height, width)."""
     found = re.fullmatch(r"(\d+)(?:[x×](\d+))?", text)
     if found is None:
         raise click.BadParameter(f"{text!r} is neither a number of pixels nor HEIGHTxWIDTH")
@@ -24,30 +24,30 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    """Names with commas between them."""
+    """Split names at commas."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 BACKBONE_OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "backbone": {
         "metavar": "FILE|keras:NAME",
-        "help": "learn on the features of a trained network: an ONNX file, what Keras saved, or "
-        "keras:EfficientNetV2B0 and the like, whose weights must be in Keras's cache",
+        "help": "use features of a pretrained network: an ONNX file, a saved Keras model, or "
+        "keras:NAME such as keras:EfficientNetV2B0, with its weights in Keras's cache",
     },
     "features": {
         "metavar": "TENSOR",
-        "help": "of the backbone; by default what its last linear layer takes",
+        "help": "feature tensor of the backbone; default: the input of its last linear layer",
     },
     "preset": {
-        "help": "what the bytes become for the backbone, as for `adopt`; by default imagenet, or "
-        "what keras:NAME expects",
+        "help": "normalization for the backbone, as for `adopt`; default: imagenet, or the one of "
+        "keras:NAME",
     },
     "license": {"help": "SPDX identifier of the backbone's license [NOASSERTION]"},
 }
 
 
 def recipe_options(command: Command) -> Command:
-    """Give a command the options of recipes, and those of the recipe `folder`."""
+    """Add the options of recipes and of the recipe `folder` to a command."""
     from logitserve_training.recipes import FolderOptions, NetworkName, Options
 
     types = {"image_size": _size, "test_groups": _names}
@@ -63,21 +63,21 @@ _USELESS: Final = {
     "backbone": (
         ("network", "optimizer", "learning_rate", "epochs", "batch_size", "weight_decay", "seed",
          "finish"),
-        "is of a network from scratch; with --backbone, a linear head is cross-validated",
+        "applies to a network from scratch; with --backbone, a linear head is cross-validated",
     ),
     "folds": (
         ("test_split", "validation_split", "if_better"),
-        "is of parts, and with --folds each picture is tested on: leave one out",
+        "applies to a split, and with --folds each picture is tested on: omit one of the two",
     ),
 }  # fmt: skip
-"""Option → those that would change nothing beside it, and why."""
+"""Option → options that have no effect beside it, and the reason."""
 
 
 def require_used(given: dict[str, Any]) -> None:
-    """Refuse options that would change nothing.
+    """Refuse options that have no effect.
 
     Raises:
-        click.UsageError: one was given, as others than None are.
+        click.UsageError: a given option (not None) has no effect.
     """
     for option, (useless, reason) in _USELESS.items():
         for name in useless:
@@ -86,19 +86,19 @@ def require_used(given: dict[str, Any]) -> None:
 
 
 def backbone_of(given: dict[str, Any], recipe: "Recipe", data: Path | None) -> "Backbone | None":
-    """The backbone that was named, cut before its last linear layer.
+    """Return the backbone of the options, cut before its last linear layer.
 
-    It takes pictures of the size that was asked for, else a larger one of the pictures' aspect if
-    it runs on that, else its own.
+    Its input size is the requested one, else a larger one of the pictures' aspect ratio if the
+    network runs on it, else its own.
 
     Raises:
-        AdoptionError: it cannot be used.
-        click.UsageError: an option about a backbone, and none is named.
+        AdoptionError: the backbone cannot be used.
+        click.UsageError: an option of the backbone is given without one.
     """
     source = given.pop("backbone")
     if source is None:
         if told := [name for name, value in given.items() if value is not None]:
-            raise click.UsageError(f"--{told[0]} is of a backbone: name one with --backbone")
+            raise click.UsageError(f"--{told[0]} belongs to a backbone: give --backbone")
         if recipe.folder is not None and recipe.folder.folds is not None:
             from logitserve_training.recipes import FOLDS_NEED_A_BACKBONE
 
@@ -112,14 +112,14 @@ def backbone_of(given: dict[str, Any], recipe: "Recipe", data: Path | None) -> "
 
     preset = given["preset"]
     if preset is not None and preset not in PRESETS:
-        raise click.UsageError(f"--preset {preset}: there is {', '.join(PRESETS)}")
+        raise click.UsageError(f"--preset {preset} does not exist; known: {', '.join(PRESETS)}")
     if recipe.folder is None or data is None:
-        raise click.UsageError("--backbone is for the recipe 'folder', with --data")
+        raise click.UsageError("--backbone works only with the recipe 'folder' and --data")
     asked = recipe.folder.image_size
     found = backbone.read(source, tensor=given["features"], preset=preset, size=asked)
     if asked is None:
         size = decoding.enlarged(data, recipe.folder, found.size)
-        with suppress(AdoptionError):  # it takes none but its own
+        with suppress(AdoptionError):  # the network has a fixed input size
             found = backbone.read(source, tensor=given["features"], preset=preset, size=size)
     name = source if source.startswith("keras:") else Path(source).name
     settings = {"file": name, "features": found.tensor, "preset": found.preset}
@@ -138,17 +138,17 @@ def backbone_of(given: dict[str, Any], recipe: "Recipe", data: Path | None) -> "
 def with_folder_options(
     recipe: "Recipe", network: "NetworkName | None", options: dict[str, Any]
 ) -> "Recipe":
-    """The recipe with what was said on the command line.
+    """Return the recipe with the options of the command line.
 
     Raises:
-        OptionError: a value that cannot be used.
-        click.UsageError: another recipe, which has no such options.
+        OptionError: a value is invalid.
+        click.UsageError: the recipe has no such options.
     """
     given = {name: value for name, value in options.items() if value is not None}
     if recipe.folder is None:
         if given or network:
             first = next(iter(given), "network").replace("_", "-")
-            raise click.UsageError(f"--{first} is for the recipe 'folder'")
+            raise click.UsageError(f"--{first} works only with the recipe 'folder'")
         return recipe
     folder = replace(recipe.folder, **given)
     return replace(recipe, network=network or recipe.network, folder=folder)

@@ -1,4 +1,4 @@
-"""The command line. A command is imported when it is called, so that help answers at once."""
+"""The command line interface. Commands are imported when they are called, so that help is fast."""
 
 from importlib import import_module
 from typing import Any, Final
@@ -11,27 +11,27 @@ from logitserve.inference.errors import InferenceError
 from logitserve_service.errors import ServiceError, SettingsError
 
 COMMANDS: Final = {
-    "adopt": "Give somebody else's ONNX FILE a card and publish it.",
+    "adopt": "Publish a third-party ONNX FILE with a model card.",
     "calibrate": "Calibrate and measure a model again, without training.",
-    "completion": "Print the script that completes commands in a SHELL.",
-    "drift": "Ask a server whether what it is sent is still normal.",
+    "completion": "Print the shell completion script for SHELL.",
+    "drift": "Ask a server whether its input has drifted from the reference.",
     "evaluate": "Measure a published MODEL on pictures it was not trained on.",
-    "explain": "Show which parts of a PICTURE a MODEL's answer comes from.",
+    "explain": "Show which parts of a PICTURE determine a MODEL's answer.",
     "export": "Write labeled pictures of a store as a folder to train from.",
     "feedback": "Send the true labels of predictions in FILE to a server.",
-    "models": "Look into a folder of models, and choose which versions answer.",
-    "numerics": "Measure the lessons of the lecture, and write a page about them.",
+    "models": "List the models of a folder, and choose the live versions.",
+    "numerics": "Measure the numerical lessons of the lecture, and write a page about them.",
     "predict": "Score pictures offline, without a server.",
-    "quality": "Show how good the answers of a server's models are.",
+    "quality": "Show the measured quality of a server's models.",
     "serve": "Serve a folder of models over HTTP.",
-    "store": "Look into a store of answers, and keep it in order.",
+    "store": "Inspect and maintain a store of predictions.",
     "train": "Train a model by a RECIPE and publish it.",
 }
-"""Module below `logitserve.cli`, and the first line of its help: the list needs no import."""
+"""Module below `logitserve.cli` → first line of its help; the list needs no import."""
 
 
 class _LazyGroup(click.Group):
-    """Imports a command when it is called; ends errors raised on purpose in one line."""
+    """Imports a command when it is called; prints errors raised on purpose as one line."""
 
     def list_commands(self, _: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -64,7 +64,7 @@ class _LazyGroup(click.Group):
 
 
 def _sources(field: str) -> str:
-    """The option and the variable that a setting comes from."""
+    """Return the option and the environment variable of a setting."""
     from logitserve_service.config.settings import environment_name, option_name
 
     return " or ".join(filter(None, (option_name(field), environment_name(field))))
@@ -73,7 +73,7 @@ def _sources(field: str) -> str:
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="logitserve")
 def main() -> None:
-    """Train classifiers that end in logits, and serve their class probabilities.
+    """Train classifiers whose networks return logits, and serve their class probabilities.
 
     `logitserve COMMAND --help` shows examples.
     """

@@ -19,7 +19,7 @@ from logitserve.inference.repository import ModelRepository
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A version of a model in the folder: its card, or why it must not be served."""
+    """A version of a model in the folder: its card, or the reason why it is refused."""
 
     name: str
     version: str
@@ -29,7 +29,7 @@ class Listed:
 
     @classmethod
     def read(cls, repository: ModelRepository, name: str, version: str) -> "Listed":
-        """Open a version as serving would."""
+        """Open a version as the service does."""
         file = repository.model_file(name, version)
         size = file.stat().st_size
         try:
@@ -42,7 +42,7 @@ class Listed:
     "models", epilog="\b\nExamples:\n  logitserve models list\n  logitserve models show zero"
 )
 def command() -> None:
-    """Look into a folder of models, and choose which versions answer."""
+    """List the models of a folder, and choose the live versions."""
 
 
 for each in (compare, *rollout.commands):
@@ -60,9 +60,9 @@ for each in (compare, *rollout.commands):
 @json_option
 @click.pass_context
 def list_models(ctx: click.Context, models: Path, *, as_json: bool) -> None:
-    """List every version of every model, each opened and proven as when serving.
+    """List every version of every model; each is loaded and verified as by the service.
 
-    The exit status is 1 if one of them must not be served.
+    The exit status is 1 if a version is refused.
     """
     repository = ModelRepository(models)
     listed = [
@@ -89,7 +89,7 @@ def list_models(ctx: click.Context, models: Path, *, as_json: bool) -> None:
 @models_option
 @json_option
 def show(model: str, models: Path, *, as_json: bool) -> None:
-    """Show the card of one version, the latest if none is named."""
+    """Show the card of one version; the latest by default."""
     file = model_file(models, model)
     card = Predictor.load(file).card
     if as_json:
@@ -101,7 +101,7 @@ def show(model: str, models: Path, *, as_json: bool) -> None:
         ("description", card.description),
         ("file", f"{file} ({_size(file.stat().st_size)})"),
         *facts(card),
-        ("goldens", f"{len(card.goldens)} pictures, answered as when the file was made"),
+        ("goldens", f"{len(card.goldens)} pictures, with the logits recorded in the file"),
         ("metrics", ", ".join(f"{name} {value:.4f}" for name, value in card.metrics.items())),
     ]
     width = max(len(name) for name, _ in lines)
@@ -132,7 +132,7 @@ def _echo_table(listed: list[Listed]) -> None:
         click.echo("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)))
     for item in listed:
         if item.error:
-            click.echo(f"{item.name}/{item.version} must not be served: {item.error}", err=True)
+            click.echo(f"{item.name}/{item.version} is refused: {item.error}", err=True)
 
 
 def _size(count: int) -> str:

@@ -25,12 +25,12 @@ from logitserve.cli.options import data_option, training_errors
 @click.option(
     "--quick",
     is_flag=True,
-    help="a minute instead of seven: drawn digits, no download",
+    help="one minute instead of seven: drawn digits, no download",
 )
 def command(*, data: Path | None, output: Path, quick: bool) -> None:
-    """Measure the lessons of the lecture, and write a page about them.
+    """Measure the numerical lessons of the lecture, and write a page about them.
 
-    Trains 251 small networks on MNIST, which takes about seven minutes of a processor.
+    Trains 251 small networks on MNIST, which takes about seven minutes on a CPU.
     """
     with training_errors():
         from logitserve_training.numerics.run import run

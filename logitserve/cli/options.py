@@ -1,4 +1,4 @@
-"""What several commands share: options, errors of missing packages, which files are meant."""
+"""Shared by commands: options, errors of missing packages, and the selection of files."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,7 +34,7 @@ models_option = click.option(
 data_option = click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="folder with the data set; without it, it is downloaded once",
+    help="folder with the data set; if not given, it is downloaded once",
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead of text")
@@ -44,7 +44,7 @@ url_option = click.option(
     envvar="LOGITSERVE_URL",
     default="http://localhost:8000",
     show_default=True,
-    help="of the server; its key is LOGITSERVE_API_KEY",
+    help="URL of the server; LOGITSERVE_API_KEY is its key",
 )
 
 store_option = click.option(
@@ -52,13 +52,13 @@ store_option = click.option(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     envvar="LOGITSERVE_STORE",
     required=True,
-    help="file of the store, as of `logitserve serve`",
+    help="file of the store, as for `logitserve serve`",
 )
 
 
 @contextmanager
 def connected(url: str) -> "Iterator[Client]":
-    """A client of a server; its errors end in one line.
+    """Return a client of a server; its errors become one line.
 
     Raises:
         ExtraMissingError: the client extra is not installed.
@@ -73,10 +73,10 @@ def connected(url: str) -> "Iterator[Client]":
 
 
 class OneOf(click.Choice[Value]):
-    """A member of an enumeration, by its value, where click would take its name."""
+    """An option value from an enumeration, given by value; click would use the member's name."""
 
     def normalize_choice(self, choice: object, ctx: click.Context | None) -> str:
-        """What is written on the command line."""
+        """Return the text of the command line."""
         del ctx
         return str(choice)
 
@@ -84,12 +84,12 @@ class OneOf(click.Choice[Value]):
 def options_of(
     settings: type[Any], types: Mapping[str, Any], prefix: str = ""
 ) -> Callable[[Command], Command]:
-    """Give a command an option for each annotated field of a dataclass; None if it is not given.
+    """Add an option per annotated field of a dataclass to a command; None if it is not given.
 
     Args:
-        settings: fields are annotated with their help and, where needed, their metavar.
-        types: of the fields whose own type click does not know.
-        prefix: of each help text.
+        settings: the dataclass; fields are annotated with help and, where needed, metavar.
+        types: parsers of the fields whose type click does not know.
+        prefix: prefix of each help text.
     """
 
     def decorate(command: Command) -> Command:
@@ -109,7 +109,7 @@ def options_of(
 
 
 def _kind_of(annotation: Any) -> Any:
-    """The type of an option, as click takes it."""
+    """Return click's type of an option."""
     (kind,) = [kind for kind in get_args(annotation) if kind is not NoneType] or [annotation]
     if get_origin(kind) is Literal:
         return click.Choice(get_args(kind))
@@ -118,10 +118,10 @@ def _kind_of(annotation: Any) -> Any:
 
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """A block whose imports need an optional extra.
+    """Wrap imports that need an optional extra.
 
     Raises:
-        ExtraMissingError: a package is not installed; it names the extra that has it.
+        ExtraMissingError: a package is not installed; the text names the extra.
     """
     try:
         yield
@@ -131,7 +131,7 @@ def extra(name: str) -> Iterator[None]:
 
 @contextmanager
 def training_errors() -> Iterator[None]:
-    """A block whose training errors end in one line, as those of the other rooms do.
+    """Convert training errors in the block into one line.
 
     Raises:
         ExtraMissingError: the training extra is not installed.
@@ -146,17 +146,17 @@ def training_errors() -> Iterator[None]:
 
 
 def model_file(models: Path, wanted: str | None) -> Path:
-    """The file of a model.
+    """Return the path of a model file.
 
     Args:
         models: the folder of models.
-        wanted: `name` for its latest version, or `name/version`; None for the default, which is
-            `digits` if present, else the only one, as when serving.
+        wanted: `name` for its latest version, or `name/version`; None for the default as in the
+        service: `digits` if present, else the only model.
 
     Raises:
         NoModelsError: the folder is missing or empty.
-        ModelNotFoundError: there is no such model or version; it lists those that there are.
-        ModelNotNamedError: there are several and none is the default.
+        ModelNotFoundError: the model or version does not exist; the text lists those that do.
+        ModelNotNamedError: there are several models and no default.
     """
     repository = ModelRepository(models)
     names = repository.names()
@@ -176,10 +176,10 @@ def model_file(models: Path, wanted: str | None) -> Path:
 def in_folder(
     folder: Path, *, recursive: bool = False, hint: str = "", shards: Iterable[str] = ()
 ) -> list[Path]:
-    """The pictures of a folder, sorted; where it has none, its shards, by their suffixes.
+    """Return the pictures of a folder, sorted; if there are none, its shards, by suffix.
 
     Raises:
-        click.UsageError: there are none; `hint` is added.
+        click.UsageError: the folder has neither; `hint` is appended.
     """
     found = folder.rglob("*") if recursive else folder.iterdir()
     entries = sorted(found)

@@ -24,7 +24,7 @@ from logitserve.scoring import CHUNK, Picture, Row, score, shown
 
 
 class Engine(StrEnum):
-    """Who scores: processes of this machine, or a Ray cluster."""
+    """Where pictures are scored: processes on this machine, or a Ray cluster."""
 
     LOCAL = "local"
     RAY = "ray"
@@ -50,64 +50,64 @@ Scoring = Callable[[Iterable[Picture]], Iterator[Row]]
 )
 @click.argument("paths", metavar="SOURCES", nargs=-1, required=True)
 @click.option(
-    "--model", metavar="NAME[/VERSION]", help="without it 'digits' if present, else the only one"
+    "--model", metavar="NAME[/VERSION]", help="default: 'digits' if present, else the only model"
 )
 @models_option
 @click.option(
     "--url",
-    help="address of a running server, which scores; LOGITSERVE_API_KEY is its key. Needs pip "
-    "install 'logitserve[client]'",
+    help="URL of a running server that scores; LOGITSERVE_API_KEY is its key. Needs pip install "
+    "'logitserve[client]'",
 )
 @click.option(
-    "--top-k", type=click.IntRange(min=1), help="only the most probable classes, in their order"
+    "--top-k", type=click.IntRange(min=1), help="only the k most probable classes, best first"
 )
-@click.option("--recursive", "-r", is_flag=True, help="look into the folders of a folder too")
+@click.option("--recursive", "-r", is_flag=True, help="include subfolders")
 @click.option(
     "--format",
     "kind",
     type=OneOf(Format),
     default=Format.TABLE.value,
     show_default=True,
-    help="how the rows are written; parquet needs pip install 'logitserve[parquet]'",
+    help="output format; parquet needs pip install 'logitserve[parquet]'",
 )
 @click.option(
     "--output",
     "-o",
     type=click.Path(path_type=Path),
-    help="file to write; it appears when it is whole. Without it, standard output",
+    help="output file, renamed into place when it is complete; default: standard output",
 )
 @click.option(
     "--partitioned",
     is_flag=True,
-    help="write --output as a folder of Parquet files, and go on there if it was begun",
+    help="write --output as a folder of Parquet files, and resume an interrupted run",
 )
 @click.option(
     "--engine",
     type=OneOf(Engine),
     default=Engine.LOCAL.value,
     show_default=True,
-    help="who scores; ray needs pip install 'logitserve[ray]', and is always --partitioned",
+    help="where pictures are scored; ray needs pip install 'logitserve[ray]', and --partitioned",
 )
 @click.option(
     "--address",
     metavar="HOST:PORT",
     envvar="RAY_ADDRESS",
-    help="Ray cluster to join, or 'auto'; without it, --engine ray starts one on this machine",
+    help="Ray cluster to join, or 'auto'; default: --engine ray starts one on this machine",
 )
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
-    help="processes or Ray actors of a partitioned run; without it, one a CPU",
+    help="processes or Ray tasks of a partitioned run; default: one per CPU",
 )
 @click.option(
     "--part-size",
     type=click.IntRange(min=1),
     default=PART_SIZE,
     show_default=True,
-    help="pictures of a Parquet file; a tar file makes one, whatever is in it",
+    help="pictures per Parquet file; a tar file always makes one",
 )
-@click.option("--image-column", metavar="NAME", help="of Parquet sources: the encoded pictures")
-@click.option("--name-column", metavar="NAME", help="of Parquet sources: the pictures' names")
+@click.option("--image-column", metavar="NAME", help="Parquet sources: column of encoded pictures")
+@click.option("--name-column", metavar="NAME", help="Parquet sources: column of picture names")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -130,11 +130,11 @@ def command(
 ) -> None:
     """Score pictures offline, without a server.
 
-    With --url a server scores them, and the rows are the same.
+    With --url a server scores them; the rows are the same.
 
-    SOURCES are pictures, tar files and Parquet files of them, folders of either, or - for one
-    picture on standard input. Rows come in their order, those of a folder by name. A picture that
-    cannot be used is a row with its error.
+    SOURCES are pictures, tar or Parquet files of pictures, folders of either, or - for one picture
+    on standard input. Rows are in the order of the sources; a folder is sorted by name. A picture
+    that cannot be decoded becomes a row with its error.
     """
     partitioned = partitioned or engine is Engine.RAY
     _check_usage(ctx, paths, output, partitioned=partitioned)
@@ -142,7 +142,7 @@ def command(
     found = units(names, part_size=part_size, image_column=image_column, name_column=name_column)
     if partitioned:
         file = model_file(models, model)
-        assert output is not None  # noqa: S101 - it was checked
+        assert output is not None  # noqa: S101 - checked by `_check_usage`
         by = partial(local.score_units, workers=workers)
         if engine is Engine.RAY:
             by = partial(ray_tasks.score_units, address=address, workers=workers, notice=_say)
@@ -176,23 +176,23 @@ def _check_usage(
     else:
         for name in given & {"workers", "part_size"}:
             option = "--" + name.replace("_", "-")
-            raise click.UsageError(f"{option} is for a partitioned run: add --partitioned")
+            raise click.UsageError(f"{option} applies to a partitioned run: add --partitioned")
         if output is not None and output.is_dir():
-            raise click.UsageError(f"{output} is a folder; a folder is written with --partitioned")
+            raise click.UsageError(f"{output} is a folder; add --partitioned to write a folder")
         if ctx.params["kind"] == Format.PARQUET and output is None:
-            raise click.UsageError("parquet is not for reading: say where to with --output FILE")
+            raise click.UsageError("parquet is a binary format: give a file with --output FILE")
     if "url" in given and (partitioned or "models" in given):
         what = "--models" if "models" in given else "--partitioned and --engine ray"
-        raise click.UsageError(f"{what} is for scoring here, and --url for scoring by a server")
+        raise click.UsageError(f"{what} applies to local scoring, and --url to a server: omit one")
     if "address" in given and ctx.params["engine"] != Engine.RAY:
-        raise click.UsageError("--address is for a Ray cluster: add --engine ray")
+        raise click.UsageError("--address applies to a Ray cluster: add --engine ray")
 
 
 def _check_folder(output: Path | None, paths: tuple[str, ...], *, kind: Format | None) -> None:
     if output is None:
-        raise click.UsageError("say which folder the parts go into with --output FOLDER")
+        raise click.UsageError("a partitioned run needs an output folder: --output FOLDER")
     if output.exists() and not output.is_dir():
-        raise click.UsageError(f"{output} is a file; a partitioned run writes into a folder")
+        raise click.UsageError(f"{output} is a file; a partitioned run needs a folder")
     if kind not in {None, Format.PARQUET}:
         raise click.UsageError(f"a partitioned run writes parquet, not {kind}")
     if STDIN in paths:
@@ -200,25 +200,25 @@ def _check_folder(output: Path | None, paths: tuple[str, ...], *, kind: Format |
 
 
 def _names(path: str, *, recursive: bool) -> Iterator[str]:
-    """The files that an argument names."""
+    """Yield the files of an argument."""
     if not Path(path).is_dir():
         yield path
         return
-    hint = "" if recursive else "; --recursive looks into its folders too"
+    hint = "" if recursive else "; --recursive includes subfolders"
     folder = Path(path)
     yield from map(str, in_folder(folder, recursive=recursive, hint=hint, shards=SHARD_SUFFIXES))
 
 
 @contextmanager
 def _here(models: Path, model: str | None, top_k: int | None) -> Iterator[tuple[Labeled, Scoring]]:
-    """A model of the folder, and how it scores."""
+    """Return a model of the folder, and its scoring function."""
     predictor = Predictor.load(model_file(models, model), threads=available_cpus())
     yield predictor.card, partial(score, predictor, top_k=top_k)
 
 
 @contextmanager
 def _by_server(url: str, model: str | None, top_k: int | None) -> Iterator[tuple[Labeled, Scoring]]:
-    """A model that a server has, and how it scores."""
+    """Return a model of the server, and its scoring function."""
     name, _, version = (model or "").partition("/")
     with connected(url) as client:
         from logitserve.client import scoring as remote
@@ -240,7 +240,7 @@ def _score_as_one(
     output: Path | None,
     top_k: int | None,
 ) -> tuple[int, int]:
-    """Write rows to one file or standard output; how many, and how many of them are errors."""
+    """Write rows to one file or standard output; return the number of rows and of errors."""
     rows = rows_of(chain.from_iterable(unit.pictures() for unit in found))
     names = [shown(name) for unit in found for name in unit.names]
     counts = [unit.count for unit in found]
@@ -261,12 +261,12 @@ def _score_as_one(
 
 @contextmanager
 def _opened(output: Path | None) -> Iterator[IO[bytes]]:
-    """Standard output, or a file that appears when it is whole."""
+    """Open standard output, or a file that is renamed into place when it is complete."""
     if output is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    is_device = output.exists() and not output.is_file()  # or a pipe: nothing to put in its place
+    is_device = output.exists() and not output.is_file()  # or a pipe, which cannot be replaced
     draft = output if is_device else output.with_name(f".{output.name}.{os.getpid()}")
     try:
         with draft.open("wb") as file:
@@ -282,9 +282,9 @@ def _opened(output: Path | None) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _progress(total: int | None, *, is_moving: bool) -> Iterator[Callable[[int], None]]:
-    """A bar, unless rows are moving by on the terminal already.
+    """Show a progress bar, unless rows are printed on the terminal.
 
-    How many pictures tar files have, only their end tells; then there is a number beside the bar.
+    The number of pictures in a tar file is unknown until its end; then only a count is shown.
     """
     unknown: Iterable[None] | None = chain() if total is None else None
     with _bar(iterable=unknown, length=total, is_shown=is_moving) as bar:
@@ -293,13 +293,13 @@ def _progress(total: int | None, *, is_moving: bool) -> Iterator[Callable[[int],
 
 @contextmanager
 def _parts_progress(total: int) -> Iterator[Callable[[Tally], None]]:
-    """A bar of parts, with the number of pictures."""
+    """Show a progress bar of parts, with the number of pictures."""
     with _bar(length=total, item_show_func=lambda one: one and f"{one.rows} pictures") as bar:
         yield lambda tally: bar.update(tally.parts - bar.pos, tally)
 
 
 def _bar(*, is_shown: bool = True, **options: Any) -> Any:
-    """A bar on standard error, if that is a terminal."""
+    """Return a progress bar on standard error, if that is a terminal."""
     hidden = not (is_shown and sys.stderr.isatty())
     return click.progressbar(
         label="scoring", file=sys.stderr, hidden=hidden, show_pos=True, **options

@@ -16,8 +16,8 @@ from logitserve.cli.options import connected, json_option, url_option
       logitserve quality digits --window 4w --json""",
 )
 @click.argument("model", required=False)
-@click.option("--version", help="else the live one")
-@click.option("--window", default="7d", show_default=True, help="such as 12h, 7d, 4w")
+@click.option("--version", help="default: the live version")
+@click.option("--window", default="7d", show_default=True, help="time window, e.g. 12h, 7d, 4w")
 @url_option
 @json_option
 @click.pass_context
@@ -30,9 +30,9 @@ def command(
     *,
     as_json: bool,
 ) -> None:
-    """Show how good the answers of a server's models are.
+    """Show the measured quality of a server's models.
 
-    The exit status is 1 if the accuracy of one is below what its card states, beyond chance.
+    The exit status is 1 if an accuracy is significantly below the one on the card.
     """
     with connected(url) as client:
         names = [served.name for served in client.models()] if model is None else [model]

@@ -17,7 +17,7 @@ _version = click.argument("version", metavar="VERSION")
 
 
 def _percent(default: float) -> Callable[[Command], Command]:
-    text = "share of the requests (canary) or batches (shadow); 0 ends it"
+    text = "share of the requests (canary) or batches (shadow); 0 stops it"
     return click.option(
         "--percent", type=click.FloatRange(0, 100), default=default, show_default=True, help=text
     )
@@ -28,9 +28,9 @@ def _percent(default: float) -> Callable[[Command], Command]:
 @_version
 @models_option
 def promote(name: str, version: str, models: Path) -> None:
-    """Let VERSION of the model NAME answer where no version is named.
+    """Make VERSION of the model NAME live: it answers requests that name no version.
 
-    It stays live until another is; `newest` stands for the newest version, whichever that is.
+    VERSION stays live until another one is promoted; `newest` is always the newest version.
     """
     _change(models, name, live=None if version == NEWEST else version)
 
@@ -39,7 +39,7 @@ def promote(name: str, version: str, models: Path) -> None:
 @_name
 @models_option
 def rollback(name: str, models: Path) -> None:
-    """Let the version of the model NAME answer that did before; a canary and a shadow end."""
+    """Make the previously live version of the model NAME live again; end canary and shadow."""
     rollout, versions, _ = _read(models, name)
     _change(models, name, live=rollout.before(versions), canary=None, shadow=None)
 
@@ -52,11 +52,11 @@ def rollback(name: str, models: Path) -> None:
     "--by",
     default="request",
     show_default=True,
-    help="what decides: request (its id), key, or header:NAME",
+    help="routing key: request (its id), key, or header:NAME",
 )
 @models_option
 def canary(name: str, version: str, percent: float, by: str, models: Path) -> None:
-    """Let VERSION of the model NAME answer a share of the requests that name no version."""
+    """Route a share of the requests that name no version to VERSION of the model NAME."""
     settings = {"version": version, "percent": percent, "by": by} if percent else None
     _change(models, name, canary=settings)
 
@@ -67,7 +67,7 @@ def canary(name: str, version: str, percent: float, by: str, models: Path) -> No
 @_percent(100)
 @models_option
 def shadow(name: str, version: str, percent: float, models: Path) -> None:
-    """Run VERSION of the model NAME behind the live one, and count where it differs."""
+    """Run VERSION of the model NAME after the live one, and count different answers."""
     settings = {"version": version, "percent": percent} if percent else None
     _change(models, name, shadow=settings)
 
@@ -77,7 +77,7 @@ def shadow(name: str, version: str, percent: float, models: Path) -> None:
 @json_option
 @models_option
 def show(name: str, models: Path, *, as_json: bool) -> None:
-    """Show which versions of the model NAME answer, and which did before."""
+    """Show the live, canary and shadow versions of the model NAME, and their history."""
     rollout, versions, _ = _read(models, name)
     if as_json:
         click.echo(rollout.model_dump_json(indent=2))

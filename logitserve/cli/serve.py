@@ -13,7 +13,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def settings_options(command: Command) -> Command:
-    """Give a command an option for each setting; `Settings` describes them."""
+    """Add an option for each setting to a command; `Settings` describes them."""
     for name, field in reversed(Settings.model_fields.items()):
         option = option_name(name)
         if option is None:
@@ -29,7 +29,7 @@ def settings_options(command: Command) -> Command:
 
 
 def _instead(path: Path) -> str:
-    """What to do about an argument; a folder of models is an option, as in other commands."""
+    """Return the remedy for a positional argument; the folder of models is an option."""
     if not path.exists():
         return f"{path.absolute()} does not exist; serve a folder of models with --models FOLDER"
     if path.is_dir():
@@ -45,7 +45,7 @@ def _instead(path: Path) -> str:
             "--name NAME --labels LABEL,…`, then `logitserve serve`"
         )
     except ModelFileError as error:
-        return f"models are served from a folder, and this file cannot be: {error}"
+        return f"models are served from a folder, and this file is not a model: {error}"
     folder = Path("models", card.name, "1")
     return (
         f"{path} is one file; put it into a folder of models with `mkdir -p {folder} && cp {path} "
@@ -66,7 +66,7 @@ def _instead(path: Path) -> str:
     "settings_file",
     envvar="LOGITSERVE_SETTINGS",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="file of LOGITSERVE_…=value lines; options and environment beat it",
+    help="file of LOGITSERVE_…=value lines; options and environment variables override it",
 )
 @click.argument("path", required=False, type=click.Path(path_type=Path), metavar="")
 def command(path: Path | None, settings_file: Path | None, **options: str | None) -> None:
@@ -75,7 +75,7 @@ def command(path: Path | None, settings_file: Path | None, **options: str | None
         raise click.UsageError(_instead(path))
     given = {name: value for name, value in options.items() if value is not None}
     settings = Settings.read(given, settings_file)
-    # Objects made during the start live on; collecting garbage among them only takes time.
+    # Objects created at start live until the end; collecting garbage among them wastes time.
     gc.disable()
     from logitserve_service.server import main
 

@@ -17,14 +17,14 @@ from logitserve_service.monitoring.store import Store
     "  logitserve store backup copy.db --store /data/store.db",
 )
 def command() -> None:
-    """Look into a store of answers, and keep it in order."""
+    """Inspect and maintain a store of predictions."""
 
 
 @command.command("info", epilog="\b\nExamples:\n  logitserve store info --store store.db")
 @store_option
 @json_option
 def show_info(store: Path, *, as_json: bool) -> None:
-    """Show how many answers, pictures and labels there are, and since when."""
+    """Show the number of answers, pictures and labels, and the time of the first."""
     info = Store(store).info()
     if as_json:
         click.echo(json.dumps(info))
@@ -40,10 +40,10 @@ def show_info(store: Path, *, as_json: bool) -> None:
 @store_option
 @json_option
 def erase(identity: str, store: Path, *, as_json: bool) -> None:
-    """Erase an answer with its picture and labels, so that no byte of it stays."""
+    """Erase an answer with its picture and labels; no byte of it remains."""
     raw = bytes_of(identity)
     if raw is None:
-        raise click.ClickException(f"{identity!r} is no id of a prediction")
+        raise click.ClickException(f"{identity!r} is not the id of a prediction")
     rows = Store(store).erase(raw)
     click.echo(json.dumps({"rows": rows}) if as_json else f"erased {rows} rows")
 
@@ -53,7 +53,7 @@ def erase(identity: str, store: Path, *, as_json: bool) -> None:
 @store_option
 @json_option
 def merge(other: Path, store: Path, *, as_json: bool) -> None:
-    """Take in what the store OTHER, of another replica, has."""
+    """Copy the rows of the store OTHER, of another replica, into this one."""
     into = Store(store)
     into.merge(Store(other))
     rows = into.info()["rows"]
@@ -65,7 +65,7 @@ def merge(other: Path, store: Path, *, as_json: bool) -> None:
 @store_option
 @json_option
 def backup(out: Path, store: Path, *, as_json: bool) -> None:
-    """Copy the store to OUT, which must not exist, while it is in use."""
+    """Copy the store to the new file OUT, while it is in use."""
     if out.exists():
         raise click.ClickException(f"{out} exists; name a new file")
     Store(store).backup(out)

@@ -42,26 +42,26 @@ class _WithRecipes(click.Command):
       logitserve train folder --data pictures --name mine --backbone resnet18.onnx
       logitserve train folder --data street --name street --group-by '[^_]+'
 
-    The recipe `folder` takes pictures in a folder a class, in train/, val/ and test/, with the
-    class in the names of the files, or with a table; --dry-run says what it reads. What no option
-    says is decided by the pictures.""",
+    The recipe `folder` reads pictures in one folder per class, in train/, val/ and test/, with
+    the class in the file names, or with a table; --dry-run shows what is read. Options that are not
+    given are chosen from the pictures.""",
 )
 @click.argument("recipe")
 @data_option
-@click.option("--name", help="name of the model; without it, the recipe's")
+@click.option("--name", help="name of the model; default: the recipe's")
 @models_option
 @click.option(
     "--if-better",
     is_flag=True,
-    help="publish only with more right answers on the test part than the version before",
+    help="publish only if the test part has more right answers than with the previous version",
 )
 @click.option(
     "--resume",
     is_flag=True,
-    help="go on with the same training after it was interrupted",
+    help="resume the same training after an interruption",
 )
 @click.option("--finish", is_flag=True, help="folder, with --resume: publish the best epoch so far")
-@click.option("--dry-run", is_flag=True, help="say what would be read, and train nothing")
+@click.option("--dry-run", is_flag=True, help="show what would be read, without training")
 @recipe_options
 def command(
     recipe: str,
@@ -78,10 +78,10 @@ def command(
 ) -> None:
     """Train a model by a RECIPE and publish it.
 
-    An option that is not given is the recipe's own.
+    The recipe has defaults for all options.
     """
     if finish and not resume:
-        raise click.UsageError("--finish goes with --resume")
+        raise click.UsageError("--finish needs --resume")
     of_backbone = {key: options.pop(key) for key in BACKBONE_OPTIONS}
     with training_errors():
         from logitserve_training import recipes
@@ -90,7 +90,7 @@ def command(
         of_folder = {each.name: options.pop(each.name) for each in fields(recipes.FolderOptions)}
         given = {key: value for key, value in options.items() if value is not None}
         settings = replace(chosen.options, **given)
-        if of_backbone["backbone"] is not None:  # features know of such variation already
+        if of_backbone["backbone"] is not None:  # its features are robust to such variation already
             plain = {"flip": False, "crop": 0.0, "color": 0.0}
             of_folder |= {name: value for name, value in plain.items() if of_folder[name] is None}
         chosen = with_folder_options(chosen, network, of_folder)
@@ -104,11 +104,11 @@ def command(
             from logitserve_training.progress import Reporter
 
             sources.load(chosen, data, Reporter())
-            click.echo("read, and nothing trained (--dry-run)")
+            click.echo("data read; nothing trained (--dry-run)")
             return
         click.echo("loading TensorFlow", err=True)
         from logitserve_training import (
-            pipeline,  # after the options are checked: it imports TensorFlow
+            pipeline,  # imported after the options are checked: it imports TensorFlow
         )
 
         published = pipeline.train(

@@ -1,18 +1,18 @@
-"""A client of the service: pictures in, typed predictions out.
+"""HTTP client of the service with typed predictions.
 
     with Client("http://localhost:8000") as client:
         print(client.predict("three.png").label)
 
-`AsyncClient` is the same with `await`. Needs httpx: pip install 'logitserve[client]'.
+`AsyncClient` has the same methods, to be awaited. Needs httpx: pip install 'logitserve[client]'.
 
 ClientError
-├── UnreachableError    no connection, or it broke, as often as it was tried
+├── UnreachableError    no connection, or it broke, after all retries
 ├── TooSlowError        no answer within the timeout
-└── ResponseError       the server says what is wrong: `status`, `detail`
+└── ResponseError       the server returned an error: `status`, `detail`
 """
 
 try:
-    import httpx  # noqa: F401 - only to say what is missing
+    import httpx  # noqa: F401 - only to report that it is missing
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         "the client needs httpx, which is not installed: pip install 'logitserve[client]'"

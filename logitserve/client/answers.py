@@ -1,4 +1,4 @@
-"""What a server says, typed."""
+"""Typed responses of the server."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a model says of one picture."""
+    """A model's prediction for one picture."""
 
     model: str
     version: str
@@ -19,15 +19,15 @@ class Prediction:
     label: str
     probability: float
     probabilities: Mapping[str, float]
-    """Label → probability; with top_k the highest, in their order."""
+    """Label → probability; with top_k, the highest in descending order."""
     labels: tuple[str, ...] | None = None
-    """Sigmoid models only: those at or above their thresholds."""
+    """Sigmoid models only: labels at or above their thresholds."""
     known: bool | None = None
-    """Whether the picture is like those of the training; None where the model cannot tell."""
+    """Whether the picture resembles the training data; None if the model cannot tell."""
     set: tuple[str, ...] | None = None
-    """Labels that hold the right one with the coverage asked for; None without it."""
+    """Conformal prediction set for the requested coverage; None without one."""
     id: str | None = None
-    """By which `feedback` tells the true label; None where the server gives none."""
+    """Identifier for `feedback`; None if the server gives none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Model:
     name: str
     version: str
     versions: tuple[str, ...]
-    """Oldest first."""
+    """All versions, oldest first."""
     is_default: bool
     description: str
     head: str
@@ -46,7 +46,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class ModelDetail(Model):
-    """A served model with the rest of its card."""
+    """A served model with all fields of its card."""
 
     height: int
     width: int
@@ -65,19 +65,19 @@ _DETAIL: Final = TypeAdapter(ModelDetail)
 
 
 def predictions_of(answer: dict[str, Any]) -> list[Prediction]:
-    """The predictions that an answer carries, in its order."""
+    """Return the predictions of a response, in its order."""
     of_all = {"model": answer["model"], "version": answer["version"]}
     return [_PREDICTION.validate_python(of_all | entry) for entry in answer["predictions"]]
 
 
 def models_of(answer: dict[str, Any]) -> list[Model]:
-    """The models that the list of them names."""
+    """Return the models of a list response."""
     models = answer["models"]
     return [_MODEL.validate_python(entry | {"is_default": entry["default"]}) for entry in models]
 
 
 def detail_of(answer: dict[str, Any]) -> ModelDetail:
-    """One model with its card."""
+    """Return one model with its card."""
     card = answer["card"]
     return _DETAIL.validate_python(
         card | card["input"] | answer | {"is_default": answer["default"]}

@@ -1,4 +1,4 @@
-"""Who takes the steps: in ordinary code, and in asyncio."""
+"""The synchronous and the asyncio client."""
 
 import asyncio
 import time
@@ -16,11 +16,11 @@ T = TypeVar("T")
 
 
 class Client(BaseClient):
-    """A client for ordinary code; may be used from several threads.
+    """Synchronous client; thread-safe.
 
     Args:
-        url: of the server, e.g. `http://localhost:8000`.
-        sleep: how to wait between tries.
+        url: URL of the server, e.g. `http://localhost:8000`.
+        sleep: waits between retries.
         options: see `Options`.
     """
 
@@ -40,10 +40,10 @@ class Client(BaseClient):
     def predict(
         self, picture: Picture | Sequence[Picture], **asked: Unpack[Asked]
     ) -> Prediction | list[Prediction]:
-        """Class probabilities of one picture, or of several in their order.
+        """Return the class probabilities of one picture, or of several in their order.
 
         Raises:
-            ClientError: see the top of the module.
+            ClientError: see `logitserve.client`.
             OSError: a file cannot be read.
         """
         pictures, is_one = listed(picture)
@@ -51,51 +51,51 @@ class Client(BaseClient):
         return predictions[0] if is_one else predictions
 
     def explain(self, picture: Picture, *, png: bool = False, **asked: Any) -> Any:
-        """The JSON of `POST /explain`, or its drawing as the bytes of a PNG file.
+        """Return the JSON of `POST /explain`, or its drawing as the bytes of a PNG file.
 
         Args:
-            picture: one, as for `predict`, which also lists what is raised.
-            png: whether the drawing is asked for.
-            asked: `model` and `version`, and what the route takes: docs/explain.md.
+            picture: one picture, as for `predict`; the same errors are raised.
+            png: whether to return the drawing.
+            asked: `model`, `version` and the options of the route: docs/explain.md.
         """
         return self._run(self._explain(picture, png=png, **asked))
 
     def models(self) -> list[Model]:
-        """The models that are served."""
+        """Return the served models."""
         return self._run(self._models())
 
     def model(self, name: str, version: str | None = None) -> ModelDetail:
-        """One model with its card; the latest version if none is named."""
+        """Return one model with its card; the latest version by default."""
         return self._run(self._model(name, version))
 
     def drift(
         self, name: str, version: str | None = None, *, accept: str | None = None
     ) -> dict[str, Any]:
-        """Whether what a model is sent is still normal: the JSON of `GET /models/{name}/drift`.
+        """Return the drift report of a model: the JSON of `GET /models/{name}/drift`.
 
-        With `accept`, "live" or "card", that is normal from now on; it needs the admin key.
+        `accept`, "live" or "card", sets the new reference; it needs the admin key.
         """
         return self._run(self._drift(name, version, accept=accept))
 
     def feedback(self, labels: Sequence[Mapping[str, object]]) -> dict[str, Any]:
-        """Tell the true labels of predictions, and return what became of them.
+        """Send the true labels of predictions.
 
         Args:
-            labels: each with `id`, and `label` or `labels`; also `source` and `at`.
+            labels: objects with `id` and `label` or `labels`; optionally `source` and `at`.
 
         Returns:
-            Counts by outcome, and `places` of those that were invalid.
+            Counts by outcome, and the `places` of invalid labels.
         """
         return self._run(self._feedback(labels))
 
     def quality(
         self, model: str, *, version: str | None = None, window: str | None = None
     ) -> dict[str, Any]:
-        """How good the answers were of which the true label is known."""
+        """Return the measured quality of the predictions whose true labels are known."""
         return self._run(self._quality(model, version=version, window=window))
 
     def ready(self) -> bool:
-        """Whether the server is there and has its models loaded. Does not try twice."""
+        """Return whether the server answers and its models are loaded. Does not retry."""
         return self._run(self._ready())
 
     def close(self) -> None:
@@ -126,7 +126,7 @@ class Client(BaseClient):
 
 
 class AsyncClient(BaseClient):
-    """The same for asyncio."""
+    """Asyncio client with the methods of `Client`."""
 
     def __init__(
         self,
@@ -201,7 +201,7 @@ class AsyncClient(BaseClient):
         outcome: Outcome | None = None
         while True:
             try:
-                # in a thread, as a step may read and encode pictures
+                # in a thread: a step may read and encode pictures
                 step = await asyncio.to_thread(_next, steps, outcome)
             except _EndError as end:
                 return end.value  # type: ignore[no-any-return]
@@ -216,7 +216,7 @@ class AsyncClient(BaseClient):
 
 
 class _EndError(Exception):
-    """The end of the steps; StopIteration cannot cross from a thread."""
+    """Carries the result of the steps; StopIteration cannot be raised across threads."""
 
     def __init__(self, value: Any) -> None:
         self.value = value

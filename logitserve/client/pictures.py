@@ -1,4 +1,4 @@
-"""Pictures as a program has them, as bytes that can be sent."""
+"""Convert pictures of a program into encoded bytes."""
 
 import io
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from PIL import Image, ImageOps
 
 Encoded = bytes | bytearray | memoryview
 Picture = str | Path | Encoded | IO[bytes] | npt.NDArray[np.uint8] | Image.Image
-"""A path, an encoded file as bytes or open for reading, an array `[h, w]` or `[h, w, 1 | 3 | 4]`,
-or an image of Pillow's."""
+"""A path, an encoded file as bytes or as a binary file object, an array `[h, w]` or
+`[h, w, 1 | 3 | 4]`, or a Pillow image."""
 
 
 def encoded(picture: Picture) -> bytes:
-    """A picture as a file's bytes.
+    """Return a picture as the bytes of an image file.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: an array that is not uint8, or not a picture's shape.
+        ValueError: the array is not uint8, or has no picture's shape.
     """
     if isinstance(picture, Encoded):
         return bytes(picture)
@@ -28,22 +28,22 @@ def encoded(picture: Picture) -> bytes:
         return Path(picture).read_bytes()
     if not isinstance(picture, np.ndarray | Image.Image):
         if not hasattr(picture, "read"):
-            raise ValueError(f"{type(picture).__name__} is no picture; see `Picture`")
+            raise ValueError(f"{type(picture).__name__} is not a picture; see `Picture`")
         content = picture.read()
         if not isinstance(content, bytes):
-            raise ValueError("the file is open as text; open it with mode 'rb'")
+            raise ValueError("the file is open in text mode; open it with mode 'rb'")
         return content
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8:
-            raise ValueError(f"the array is {picture.dtype}; a picture is uint8, 0 to 255")
+            raise ValueError(f"the array is {picture.dtype}; a picture must be uint8, 0 to 255")
         shape = picture.shape
         pixels = picture[..., 0] if len(shape) == 3 and shape[2] == 1 else picture
         try:
             picture = Image.fromarray(np.ascontiguousarray(pixels))
         except TypeError as error:
-            raise ValueError(f"an array of shape {list(shape)} is no picture") from error
-    picture = ImageOps.exif_transpose(picture)  # PNG keeps no orientation
-    if picture.mode in {"CMYK", "YCbCr", "LAB", "HSV", "F"}:  # of which PNG has none
+            raise ValueError(f"an array of shape {list(shape)} is not a picture") from error
+    picture = ImageOps.exif_transpose(picture)  # PNG does not store an orientation
+    if picture.mode in {"CMYK", "YCbCr", "LAB", "HSV", "F"}:  # not supported by PNG
         picture = picture.convert("L" if picture.mode == "F" else "RGB")
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
@@ -51,7 +51,7 @@ def encoded(picture: Picture) -> bytes:
 
 
 def listed(picture: Picture | Sequence[Picture]) -> tuple[Sequence[Picture], bool]:
-    """The pictures, and whether there is just one that is not in a list."""
+    """Return the pictures as a sequence, and whether the input was a single picture."""
     if isinstance(picture, Sequence) and not isinstance(picture, str | Encoded):
         return picture, False
     return [picture], True

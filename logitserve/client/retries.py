@@ -1,4 +1,4 @@
-"""When a request is repeated, and what it came to in the end: an answer or an error."""
+"""Retry policy of requests, and their final result or error."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,11 +10,11 @@ import httpx
 
 
 class ClientError(Exception):
-    """Base of every error that a client raises on purpose."""
+    """Base class of every error that a client raises on purpose."""
 
 
 class UnreachableError(ClientError):
-    """The server cannot be reached, or the connection broke each time."""
+    """The server cannot be reached, or every attempt lost the connection."""
 
 
 class TooSlowError(ClientError):
@@ -22,7 +22,7 @@ class TooSlowError(ClientError):
 
 
 class ResponseError(ClientError):
-    """The server answered that something is wrong."""
+    """The server returned an error status."""
 
     def __init__(self, status: int, detail: str) -> None:
         self.status = status
@@ -33,24 +33,24 @@ class ResponseError(ClientError):
 TRY_AGAIN: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 
 Wait = float
-"""Seconds."""
+"""Duration in seconds."""
 Outcome = httpx.Response | httpx.TransportError
 
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How often and how patiently a request is repeated that met 429, 503 or a lost connection."""
+    """Retry policy for status 429, 503 and lost connections: exponential backoff with jitter."""
 
     count: int = 4
     first_wait: Wait = 0.2
-    """Doubled each time; what is waited is drawn between half of it and all."""
+    """Doubled after each attempt; the actual wait is random between half of it and all of it."""
     longest_wait: Wait = 20.0
-    """A server that asks for more is taken at its word: the request fails."""
+    """If the server asks for a longer wait, the request fails."""
 
     def wait(self, attempt: int, response: httpx.Response | None, jitter: float) -> Wait | None:
-        """Seconds before the next try after so many that failed; None if there is none.
+        """Return the seconds before the next attempt, or None if the attempts are used up.
 
-        What the server's answer asks for is the least; `jitter` is 0 to 1.
+        The server's Retry-After is the minimum; `jitter` is 0 to 1.
         """
         asked = 0.0 if response is None else _retry_after(response)
         if attempt >= self.count or asked > self.longest_wait:
@@ -60,14 +60,14 @@ class Retries:
 
 
 def may_pass(outcome: Outcome | None) -> bool:
-    """Whether trying again may help: the server is busy or not ready, or the connection is lost."""
+    """Return whether a retry may help: the server is busy or not ready, or the connection broke."""
     if isinstance(outcome, httpx.Response):
         return outcome.status_code in TRY_AGAIN
     return isinstance(outcome, httpx.NetworkError | httpx.RemoteProtocolError)
 
 
 def _retry_after(response: httpx.Response) -> Wait:
-    """Seconds that the server asks for, as a number or a date; 0 if it does not."""
+    """Return the seconds of the Retry-After header, a number or a date; 0 without it."""
     asked = response.headers.get("Retry-After", "")
     try:
         return float(asked)
@@ -80,10 +80,10 @@ def _retry_after(response: httpx.Response) -> Wait:
 
 
 def result_of(outcome: Outcome | None) -> Any:
-    """The JSON of an answer, or the bytes of an image.
+    """Return the JSON of a response, or the bytes of an image.
 
     Raises:
-        ClientError: what it is instead.
+        ClientError: the request failed.
     """
     if isinstance(outcome, httpx.TimeoutException):
         raise TooSlowError(f"no answer from {outcome.request.url} in time") from outcome

@@ -1,4 +1,4 @@
-"""Pictures in, rows out, by a server: the rows that `logitserve.scoring` gives without one."""
+"""Score pictures with a server; the rows are those of `logitserve.scoring`."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
@@ -10,22 +10,22 @@ from logitserve.client.steps import PICTURES_A_REQUEST, Asked
 from logitserve.scoring import Picture, Row, Scores, rows
 
 OF_A_PICTURE: Final = frozenset({400, 413, 415, 422})
-"""Statuses that one picture of a request may be the reason of."""
+"""Statuses that a single picture of a request may have caused."""
 
 
 def score(client: Client, pictures: Iterable[Picture], asked: Asked) -> Iterator[Row]:
     """Score pictures, one row each, in their order.
 
-    A picture that cannot be read, or that the server refuses, is a row with its error.
+    A picture that cannot be read, or that the server refuses, becomes a row with its error.
 
     Raises:
-        ClientError: what no single picture is the reason of.
+        ClientError: the request failed for another reason.
     """
     return rows(pictures, PICTURES_A_REQUEST, bytes, lambda files: _asked(client, files, asked))
 
 
 def _asked(client: Client, files: Sequence[bytes], asked: Asked) -> list[Scores | str]:
-    """What the server says of each file; of halves, until it is known which one it refuses."""
+    """Return the scores or error of each file; a refused batch is halved to find the cause."""
     if not files:
         return []
     try:

@@ -1,4 +1,4 @@
-"""What a client asks, one step at a time; who takes the steps is sync or async."""
+"""Requests of a client as generators, shared by the synchronous and the asyncio client."""
 
 import json
 import os
@@ -26,39 +26,39 @@ KEY_VARIABLE: Final = "LOGITSERVE_API_KEY"
 
 T = TypeVar("T")
 Steps = Generator[httpx.Request | Wait, Outcome | None, T]
-"""Requests to be sent and seconds to be waited; each is told what came of it."""
+"""Yields requests to send and seconds to wait; receives the outcome of each."""
 
 
 class Options(TypedDict, total=False):
-    """What a client may be told."""
+    """Options of a client."""
 
     api_key: str
-    """Sent as `X-API-Key`; without it LOGITSERVE_API_KEY of the environment, if it is set."""
+    """Sent as `X-API-Key`; the default is the environment variable LOGITSERVE_API_KEY."""
     timeout: float
-    """Seconds that one try may take."""
+    """Timeout of one attempt in seconds."""
     retries: Retries
-    """When a request is repeated."""
+    """Retry policy."""
     jitter: Callable[[], float]
-    """Draws from 0 to 1."""
+    """Returns a random number from 0 to 1."""
 
 
 class Asked(TypedDict, total=False):
-    """What may be asked of a prediction."""
+    """Options of a prediction."""
 
     model: str | None
-    """Without it the server's default."""
+    """Name of the model; the server's default if not given."""
     version: str | None
-    """Without it the latest."""
+    """Version of the model; the latest if not given."""
     top_k: int | None
-    """Only the most probable classes, in their order."""
+    """Return only the k most probable classes, in descending order."""
     coverage: float | None
-    """Share of pictures whose right label is to be in `set`, 0 to 1; softmax and binary models."""
+    """Coverage of the prediction `set`, 0 to 1; softmax and binary models."""
     calibrated: bool | None
-    """False: the network's own probabilities, without temperature or scaling."""
+    """False: uncalibrated probabilities, without temperature or scaling."""
 
 
 class BaseClient:
-    """What sync and async share: requests, retries, answers. Sending and waiting is theirs."""
+    """Requests, retries and responses; subclasses send and wait."""
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ class BaseClient:
         )
 
     def _answer(self, request: httpx.Request) -> Steps[Any]:
-        """The JSON or image of the answer, after as many tries as it takes and are allowed."""
+        """Yield attempts of a request; return the JSON or image of the response."""
         attempt = 0
         while True:
             outcome = yield request
@@ -176,10 +176,10 @@ class BaseClient:
 
 
 def _checked(api_key: str) -> str:
-    """A key without the line end that files and secrets have; it is never quoted."""
+    """Return the key without a line end, which files and secrets have; errors never quote it."""
     key = api_key.strip()
     if not (key.isascii() and key.isprintable()):
-        raise ValueError("the API key has characters that a header cannot have")
+        raise ValueError("the API key has characters that are not allowed in a header")
     return key
 
 
@@ -188,7 +188,7 @@ def _model_path(name: str, version: str | None) -> str:
 
 
 def _given(options: Mapping[str, object]) -> dict[str, str]:
-    """The query; JSON writes truth in small letters."""
+    """Return the query parameters; booleans are lower case."""
     return {
         name: value if isinstance(value, str) else json.dumps(value)
         for name, value in options.items()

@@ -1,1 +1,1 @@
-"""The ground floor: what a model file is and how to use one. Knows no HTTP and no TensorFlow."""
+"""Model files and inference. Independent of HTTP and TensorFlow."""

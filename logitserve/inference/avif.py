@@ -1,7 +1,8 @@
-"""How large the frames in an AVIF file are, whatever size the file announces.
+"""Compute the real frame sizes in an AVIF file, which its header may understate.
 
-libavif decodes each in its own size, and scales it then: 742 bytes that announce 16×16 pixels hold
-8192×8192. Sections are those of ISO/IEC 14496-12 (boxes) and of the AV1 bitstream specification.
+libavif decodes each frame at its own size, then scales it: 742 bytes with a header of 16×16 pixels
+may contain 8192×8192. Sections refer to ISO/IEC 14496-12 (boxes) and the AV1 bitstream
+specification.
 """
 
 from collections.abc import Iterator
@@ -10,12 +11,12 @@ from typing import Final
 from logitserve.inference.errors import UnreadableImageError
 
 MAX_UNITS: Final = 1024
-"""Of AV1 in one file; a still image has four, or one more for each group of its tiles."""
+"""Limit of AV1 units per file; a still image has four, or one more per tile group."""
 _SEQUENCE_HEADER, _FRAME_HEADER, _FRAME = 1, 3, 6  # 6.2.2
 
 
 class _Reader:
-    """Reads big-endian numbers; raises UnreadableImageError where there are no more bytes."""
+    """Reads big-endian numbers; raises UnreadableImageError at the end of the data."""
 
     def __init__(self, data: memoryview) -> None:
         self.rest = data
@@ -23,7 +24,7 @@ class _Reader:
     def take(self, size: int) -> memoryview:
         taken, self.rest = self.rest[:size], self.rest[size:]
         if len(taken) < size:
-            raise UnreadableImageError("the AVIF image is damaged or cut off")
+            raise UnreadableImageError("the AVIF image is damaged or truncated")
         return taken
 
     def number(self, size: int) -> int:
@@ -31,15 +32,15 @@ class _Reader:
 
 
 def frames(data: bytes) -> list[int]:
-    """The pixels of each frame in a still image: of its parts, its opacity, its thumbnails.
+    """Return the pixels of each frame in a still image, with grid tiles, alpha and thumbnails.
 
     Raises:
-        UnreadableImageError: an animation, several frames in one, damaged, or cut off.
+        UnreadableImageError: an animation, several frames in one image, damaged, or truncated.
     """
     whole = memoryview(data)
     boxes = _boxes(whole)
     if b"moov" in boxes:
-        raise UnreadableImageError("an animated AVIF is not read here; send a still image")
+        raise UnreadableImageError("animated AVIF is not supported; send a still image")
     meta = _boxes(boxes.get(b"meta", whole[:0])[4:])
     coded = set(_coded_items(_Reader(meta.get(b"iinf", whole[:0]))))
     sources = {0: whole, 1: meta.get(b"idat", whole[:0])}
@@ -60,7 +61,7 @@ def frames(data: bytes) -> list[int]:
 
 
 def _boxes(data: memoryview) -> dict[bytes, memoryview]:
-    """The first box of each type (4.2)."""
+    """Return the first box of each type (4.2)."""
     found: dict[bytes, memoryview] = {}
     while len(data) >= 8:
         size, kind, head = int.from_bytes(data[:4]), bytes(data[4:8]), 8
@@ -73,7 +74,7 @@ def _boxes(data: memoryview) -> dict[bytes, memoryview]:
 
 
 def _coded_items(box: _Reader) -> Iterator[int]:
-    """The items that hold AV1 (8.11.6)."""
+    """Yield the ids of the items that hold AV1 (8.11.6)."""
     version = box.number(4) >> 24
     for _ in range(box.number(2 if version == 0 else 4)):
         entry = _Reader(box.take(max(box.number(4) - 4, 0)))
@@ -85,7 +86,7 @@ def _coded_items(box: _Reader) -> Iterator[int]:
 
 
 def _locations(box: _Reader) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
-    """Id, construction method, and offset and length of the extents of each item (8.11.3)."""
+    """Yield id, construction method, and (offset, length) of the extents of each item (8.11.3)."""
     version, sizes = box.number(4) >> 24, box.number(2)
     offset_size, length_size, base_size, index_size = (sizes >> bits & 15 for bits in (12, 8, 4, 0))
     wide = 2 if version < 2 else 4
@@ -108,7 +109,7 @@ def _extent(source: memoryview, offset: int, length: int) -> memoryview:
 
 
 def _frame(data: memoryview) -> tuple[int, int]:
-    """The pixels of the one frame of an item, and the number of its units (5.3)."""
+    """Return the pixels of an item's only frame, and the number of its units (5.3)."""
     pixels = count = shown = 0
     reader = _Reader(data)
     while reader.rest and count <= MAX_UNITS:
@@ -121,12 +122,12 @@ def _frame(data: memoryview) -> tuple[int, int]:
             pixels = max(pixels, _sequence_pixels(unit))
         shown += kind in (_FRAME_HEADER, _FRAME)
     if shown != 1 or not pixels:
-        raise UnreadableImageError("an AVIF with several frames in one image is not read here")
+        raise UnreadableImageError("an AVIF image with several frames is not supported")
     return pixels, count
 
 
 def _leb128(reader: _Reader) -> int:
-    """A number in groups of seven bits, the lowest first (4.10.5)."""
+    """Read a LEB128 number: groups of seven bits, the lowest first (4.10.5)."""
     value = 0
     for index in range(8):
         byte = reader.number(1)
@@ -137,7 +138,7 @@ def _leb128(reader: _Reader) -> int:
 
 
 def _sequence_pixels(unit: memoryview) -> int:
-    """Width × height of the largest frame that a sequence header allows (5.5.1)."""
+    """Return width × height of the largest frame that a sequence header allows (5.5.1)."""
     padded = bytes(unit[:96]).ljust(96, b"\0")
     bits = iter(f"{int.from_bytes(padded):0{8 * len(padded)}b}")
 
@@ -149,7 +150,7 @@ def _sequence_pixels(unit: memoryview) -> int:
         take(5)
     else:
         if take(1):
-            raise UnreadableImageError("an AVIF with timing is not read here")
+            raise UnreadableImageError("AVIF with timing information is not supported")
         delays = take(1)
         for _ in range(take(5) + 1):
             take(12)

@@ -1,4 +1,4 @@
-"""Two versions on the same images: what each says, and whether one is better."""
+"""Compare the decisions of two versions on the same images, and test which is better."""
 
 from math import exp, lgamma, log
 from typing import Any, Final
@@ -11,17 +11,17 @@ from logitserve.inference.card import Head, ModelCard
 from logitserve.inference.predictor import Predictions
 
 ENOUGH: Final = 50.0
-"""Evidence that tells two versions apart: of two that are as good it is reached, whenever and as
-often as one looks, in 2 % of all cases (Ville 1939), in 1 % to the good of either."""
+"""Evidence required for a decision. For equally good versions the probability of ever reaching it,
+however often it is checked, is 2 % (Ville 1939), 1 % in favor of each."""
 _MOST: Final = 100_000
 
 
 def decisions(
     card: ModelCard, predictions: Predictions, labels: tuple[str, ...] | None = None
 ) -> npt.NDArray[Any]:
-    """Which labels a version gives: bool `[batch, labels + 1]`, in the order of `labels`.
+    """Return the labels that a version predicts: bool `[batch, labels + 1]`, in `labels` order.
 
-    The last column says whether it gives one that is not among them.
+    The last column is True if it predicts a label that is not in `labels`.
     """
     if card.head is Head.SIGMOID:
         given = predictions.probabilities >= heads.thresholds(card)
@@ -40,23 +40,23 @@ def decisions(
 
 
 def evidence(first: float, second: float) -> float:
-    """How much more likely such counts are if one version is better than if both are as good.
+    """Return the likelihood ratio of these counts: one version is better / both are equally good.
 
-    The likelihood ratio of a binomial with a uniform prior on its share (Robbins 1970): other than
-    a p-value it may be looked at after each label.
+    The alternative is a binomial with a uniform prior on its share (Robbins 1970): unlike a
+    p-value it may be checked after each label.
 
     Args:
-        first: images that only one version has right.
-        second: those that only the other has right.
+        first: number of images that only one version predicts correctly.
+        second: number that only the other predicts correctly.
     """
     n = first + second
     return exp(min(700.0, n * log(2) + lgamma(first + 1) + lgamma(second + 1) - lgamma(n + 2)))
 
 
 def more_needed(first: int, second: int) -> int | None:
-    """How many more such images would be evidence enough if they go on as these.
+    """Estimate how many more such images would be enough at the present proportion.
 
-    None where the versions have been right as often.
+    None if the counts are equal.
     """
     n = first + second
     if first == second:

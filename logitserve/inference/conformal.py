@@ -1,20 +1,19 @@
-"""Prediction sets: labels that hold the true one as often as was asked.
+"""Prediction sets with guaranteed coverage: split conformal prediction.
 
-Split conformal prediction (Vovk et al. 2005; Lei et al. 2018, arXiv:1604.04173): a label is in the
-set if its score is at most a threshold, the quantile of the true labels' scores over held-out
-images. The quantile is that of the label's own images, so that each label is held as often as was
-asked, and not only their mean (Mondrian: Vovk 2012, arXiv:1209.2673); a label with too few of them
-has the quantile over all images. Over images like those, that holds whatever the network and the
-score. Here the score of a label is
+Vovk et al. 2005; Lei et al. 2018 (arXiv:1604.04173). A label is in the set if its score is at most
+a threshold: the quantile of the true labels' scores over held-out images. The quantile is computed
+per label, so that each label has the coverage, not only their mean (Mondrian: Vovk 2012,
+arXiv:1209.2673); a label with too few images uses the quantile over all images. For exchangeable
+images the coverage holds for any network and score. Here the score of a label is
 
-    the probability of all labels above it, less its own.
+    the total probability of all labels above it, less its own.
 
-That is the cumulative score of adaptive prediction sets (Romano et al. 2020, arXiv:2006.02544)
-with its own probability subtracted instead of a random part of it added. So where the network is
-unsure the set takes in as many labels as carry the probability, as theirs does; it is the same
-each time; and where less coverage is asked for than the network is accurate, the images that go
-without a label are those that it is least sure of, not random ones. An empty set means: none of
-the labels is likely enough. It may be refused: then the most probable label is in every set.
+This is the cumulative score of adaptive prediction sets (Romano et al. 2020, arXiv:2006.02544),
+with the label's own probability subtracted instead of a random part added. So an uncertain
+prediction has a larger set, as theirs does, and sets are deterministic. If the coverage is below
+the accuracy, the empty sets are those of the most uncertain images, not of random ones. An empty
+set means that no label is probable enough. With `allow_empty=False` the most probable label is in
+every set.
 """
 
 import math
@@ -31,15 +30,15 @@ from logitserve.inference.errors import CoverageError
 Floats = npt.NDArray[np.float64]
 
 _ROUNDING: Final = 1e-9
-"""Of the coverage; 0.29 × 100 is not quite 29."""
+"""Rounding tolerance of the coverage; 0.29 × 100 is not exactly 29."""
 _DECIMALS: Final = 1e6
-"""Thresholds are rounded up to so many parts of one, which makes the card a third as long."""
+"""Thresholds are rounded up to this resolution, which shortens the card to a third."""
 
 
 def scores(probabilities: Floats) -> Floats:
-    """Score of each label, `[batch, labels]`: the probability of those above it, less its own.
+    """Return the score of each label, `[batch, labels]`: probability above it, less its own.
 
-    From −1 to 1; among labels that are as probable, the first has the lowest.
+    Scores are from −1 to 1; on a tie, the first label has the lowest.
     """
     order, ranked = _ranked(probabilities)
     by_label = np.empty_like(ranked)
@@ -48,7 +47,7 @@ def scores(probabilities: Floats) -> Floats:
 
 
 def _ranked(probabilities: Floats) -> tuple[npt.NDArray[np.intp], Floats]:
-    """Labels, the most probable first, and their scores: both `[batch, labels]`."""
+    """Return the labels by descending probability, and their scores: both `[batch, labels]`."""
     order = np.argsort(-probabilities, axis=1, kind="stable")
     descending = probabilities[np.arange(len(order))[:, np.newaxis], order]
     ranked = np.cumsum(descending, axis=1) - 2 * descending
@@ -56,26 +55,26 @@ def _ranked(probabilities: Floats) -> tuple[npt.NDArray[np.intp], Floats]:
 
 
 def rank(count: int, coverage: float) -> int:
-    """⌈(n + 1)·coverage⌉: which of n ascending scores is the threshold; above n, none is."""
+    """Return ⌈(n + 1)·coverage⌉, the rank of the threshold in n ascending scores; none above n."""
     return math.ceil((count + 1) * coverage - _ROUNDING)
 
 
 def needed(coverage: float) -> int:
-    """Held-out images below which no threshold gives this coverage."""
+    """Return the minimum number of held-out images for this coverage."""
     return round(coverage / (1 - coverage))
 
 
 def quantile(values: Floats, coverage: float) -> float | None:
-    """The value that another of the kind exceeds in at most a share of 1 − coverage.
+    """Return the value that a new one exceeds with a probability of at most 1 − coverage.
 
-    None where there are fewer than coverage / (1 − coverage) of them, which cannot tell.
+    None if there are fewer than coverage / (1 − coverage) values.
     """
     place = rank(len(values), coverage)
     return float(np.partition(values, place - 1)[place - 1]) if place <= len(values) else None
 
 
 def calibrate(true_scores: Floats, classes: npt.NDArray[np.int64], labels: int) -> Conformal:
-    """Thresholds for every coverage that the images can give.
+    """Compute the thresholds for every coverage that the number of images allows.
 
     Scores and classes are those of the true labels of held-out images, `[n]`.
     """
@@ -98,10 +97,10 @@ def _thresholds(true_scores: Floats) -> tuple[float, ...]:
 
 
 def check(card: ModelCard, coverage: float) -> int:
-    """The row of the card's table for this coverage: the next that is stored.
+    """Return the row of the card's table for this coverage, rounded up to a stored one.
 
     Raises:
-        CoverageError: there is none; the message says why.
+        CoverageError: the card has no sets, or not for this coverage.
     """
     if not COVERAGES[0] <= coverage <= COVERAGES[-1]:  # NaN is not, either
         raise CoverageError(
@@ -109,27 +108,27 @@ def check(card: ModelCard, coverage: float) -> int:
         )
     if card.head is Head.SIGMOID:
         raise CoverageError(
-            f"model {card.name!r} has no prediction sets, because any number of its labels may "
-            "hold (sigmoid head); leave coverage out"
+            f"model {card.name!r} has no prediction sets, because it is multilabel "
+            "(sigmoid head); omit coverage"
         )
     if card.conformal is None:
         raise CoverageError(
             f"model {card.name!r} version {card.version} has no prediction sets: its card has no "
-            "conformal thresholds (`logitserve calibrate` adds them); leave coverage out"
+            "conformal thresholds (`logitserve calibrate` adds them); omit coverage"
         )
     step = bisect_left(COVERAGES, coverage - _ROUNDING)
     given = len(card.conformal.thresholds)
     if step >= given:
         raise CoverageError(
-            f"model {card.name!r} version {card.version} cannot give coverage {coverage:g}: that "
-            f"needs {needed(coverage)} held-out images, and it has "
-            f"{card.conformal.pictures}; ask for {COVERAGES[given - 1]:g} at most"
+            f"model {card.name!r} version {card.version} does not support coverage {coverage:g}: "
+            f"it needs {needed(coverage)} held-out images, and the model has "
+            f"{card.conformal.pictures}; use at most {COVERAGES[given - 1]:g}"
         )
     return step
 
 
 def label_thresholds(card: ModelCard, coverage: float) -> Floats:
-    """The score up to which each label is in a set, `[labels]`. Raises as `check` does."""
+    """Return the threshold of each label's score, `[labels]`. Raises the errors of `check`."""
     step = check(card, coverage)
     assert card.conformal is not None  # noqa: S101 - `check` has seen it
     row: Floats = card.conformal.table[step]
@@ -143,13 +142,13 @@ def prediction_sets(
     *,
     allow_empty: bool = True,
 ) -> list[list[int]]:
-    """For each image the indices of the labels in its set, the most probable first.
+    """Return the label indices of each image's prediction set, most probable first.
 
     Args:
-        card: of the model.
-        logits: raw, `[batch, k]`; the sets are of calibrated probabilities.
-        coverage: between two that are stored, the larger counts.
-        allow_empty: False puts the most probable label into every set.
+        card: card of the model.
+        logits: raw, `[batch, k]`; the card's calibration is applied.
+        coverage: rounded up to a stored coverage.
+        allow_empty: if False, the most probable label is in every set.
 
     Raises:
         CoverageError: see `check`.

@@ -6,50 +6,50 @@
     │   ├── TooManyPixelsError
     │   └── PixelArrayError
     ├── NonFiniteLogitsError   the network's output is NaN or infinite
-    ├── CoverageError          no prediction sets of that coverage, or none at all
-    ├── ExplanationError       no such explanation: of that label, or by that method
-    ├── ModelFileError         this model file must not be served
+    ├── CoverageError          the coverage is not supported
+    ├── ExplanationError       the label or method does not exist for this model
+    ├── ModelFileError         the model file must not be served
     │   ├── FileChangedError
     │   ├── CardMissingError
     │   ├── CardInvalidError
     │   ├── CardMismatchError
     │   └── GoldenMismatchError
-    └── RepositoryError        the folder of models
+    └── RepositoryError        the folder of models has a problem
         ├── NoModelsError
         ├── ModelNotFoundError
         ├── PublishError
-        └── RolloutError       what should answer cannot
+        └── RolloutError       a rollout is invalid or names a missing version
 
-Each message is one line: what is wrong and what to do.
+Each message is one line: the problem and the remedy.
 """
 
 from collections.abc import Sequence
 
 
 class InferenceError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base class of every error that this package raises on purpose."""
 
 
 class ImageError(InferenceError):
     """The image cannot be used."""
 
     image: int | None = None
-    """Which one of several, counted from 0, where there are several."""
+    """Index in the request, from 0; None for a single image."""
 
 
 class UnreadableImageError(ImageError):
-    """The bytes are not a whole image of a format that is read here."""
+    """The bytes are not a complete image of a supported format."""
 
 
 class TooManyPixelsError(ImageError):
-    """The image's header announces more pixels than are allowed."""
+    """The image has more pixels than are allowed, according to its header."""
 
     def __init__(self, width: int, height: int | None, max_pixels: int) -> None:
-        """Describe the image.
+        """Build the message.
 
         Args:
-            width: of the image; where its height is not known, the number of its pixels.
-            height: of the image.
+            width: width of the image, or its number of pixels if the height is unknown.
+            height: height of the image.
             max_pixels: the limit.
         """
         self.max_pixels = max_pixels
@@ -58,24 +58,24 @@ class TooManyPixelsError(ImageError):
 
 
 class PixelArrayError(ImageError):
-    """The numbers are not an image: wrong shape, not whole, or outside 0 to 255."""
+    """The array is not an image: wrong shape, not integers, or outside 0 to 255."""
 
 
 class NonFiniteLogitsError(InferenceError):
     """The network's output is NaN or infinite, so there are no probabilities."""
 
     def __init__(self, rows: Sequence[int] = ()) -> None:
-        """Name the images.
+        """Build the message.
 
         Args:
-            rows: which of several, counted from 0; none where there is but one.
+            rows: indices of the images, from 0; empty for a single image.
         """
         self.rows = tuple(rows)
         named = ", ".join(map(str, self.rows[:5])) + (", …" if len(self.rows) > 5 else "")
         which = f"image {named} of the request (counted from 0)" if rows else "this image"
         super().__init__(
             f"the network's logits are not finite for {which}; "
-            "the model file is not fit for this input"
+            "the model file is not suitable for this input"
         )
 
 
@@ -84,23 +84,23 @@ class CoverageError(InferenceError):
 
 
 class ExplanationError(InferenceError):
-    """There is no such explanation: the label does not exist, or the method does not apply."""
+    """The label does not exist, or the method does not apply to the model."""
 
 
 class ModelFileError(InferenceError):
-    """This model file must not be served."""
+    """The model file must not be served."""
 
 
 class FileChangedError(ModelFileError):
-    """The file was written to, or went, while it was read."""
+    """The file was modified or removed while it was read."""
 
 
 class CardMissingError(ModelFileError):
-    """The ONNX file carries no card."""
+    """The ONNX file has no model card."""
 
 
 class CardInvalidError(ModelFileError):
-    """The card is not one that this version reads."""
+    """The card is not valid in this version."""
 
 
 class CardMismatchError(ModelFileError):
@@ -108,24 +108,24 @@ class CardMismatchError(ModelFileError):
 
 
 class GoldenMismatchError(ModelFileError):
-    """The file does not give the logits that training saw for its golden images."""
+    """The file's logits for its golden images differ from the recorded ones."""
 
 
 class RepositoryError(InferenceError):
-    """The folder of models does not hold what was asked for."""
+    """The folder of models does not contain the requested item."""
 
 
 class NoModelsError(RepositoryError):
-    """The folder of models is missing or has no model in it."""
+    """The folder of models is missing or has no models."""
 
 
 class ModelNotFoundError(RepositoryError):
-    """There is no such model, or no such version of it."""
+    """The model or version does not exist."""
 
 
 class PublishError(RepositoryError):
-    """The new version could not be put in its place; what was there is untouched."""
+    """The new version could not be published; existing versions are unchanged."""
 
 
 class RolloutError(RepositoryError):
-    """The versions that should answer cannot, or a rollout is not readable."""
+    """A rollout is unreadable or invalid, or names a missing version."""

@@ -1,4 +1,4 @@
-"""Why this answer: the parts of an image that speak for a label, and those against it."""
+"""Explain a prediction: the parts of an image that support a label, and those that oppose it."""
 
 import time
 from collections.abc import Callable
@@ -21,15 +21,15 @@ from logitserve.inference.predictor import Predictions, Predictor
 
 BUDGET_MS, MAX_BUDGET_MS = 200, 10_000
 CHECKS: Final = 2
-"""Passes that tell whether a map is right."""
+"""Passes for the check of a map."""
 BATCH_PIXELS: Final = 8192
-"""Of the images in a batch, at most: 10 of 28×28 pixels, or one photograph."""
+"""Maximum number of pixels in a batch: 10 images of 28×28, or one photograph."""
 
 Result = TypeVar("Result")
 
 
 class Method(StrEnum):
-    """How an answer is explained."""
+    """Method of the explanation."""
 
     AUTO = "auto"
     CAM = "cam"
@@ -37,40 +37,40 @@ class Method(StrEnum):
 
 
 class Drop(BaseModel):
-    """By how much the log-odds of the label fall when a fifth of the cells is covered."""
+    """Decrease of the label's log-odds when a fifth of the cells is covered."""
 
-    top: float = Field(description="the cells with the highest values of the map")
-    random: float = Field(description="as many cells that were drawn; a poor map does no better")
+    top: float = Field(description="covering the cells with the highest values of the map")
+    random: float = Field(description="covering as many random cells; a good map exceeds it")
 
 
 class Explanation(BaseModel):
-    """Which parts of one image speak for a label."""
+    """Contribution of the parts of one image to a label."""
 
     label: str
-    against: str | None = Field(description="the label it is compared with; null: all others")
+    against: str | None = Field(description="the label compared with; null: all others")
     method: Method
     map: list[list[float | None]] = Field(
-        description="rows of cells that divide the image, as the model gets it, evenly; null where "
-        "the budget did not last for the cell"
+        description="rows of cells that divide the model's input evenly; null if the budget did "
+        "not suffice for the cell"
     )
-    unit: str = Field(description="of the map, and the meaning of its sign")
-    bias: float | None = Field(description="cam only: with the map's mean it is the logit")
-    fill: str = Field(description="what covers cells: `paper` (0), or `blur` (the image, blurred)")
-    passes: int = Field(description="of the network, that the map is made from")
-    of: int = Field(description="passes that a whole map takes")
+    unit: str = Field(description="unit of the map, and the meaning of its sign")
+    bias: float | None = Field(description="cam only: the map's mean plus the bias is the logit")
+    fill: str = Field(description="content of covered cells: `paper` (0), or `blur` (blurred)")
+    passes: int = Field(description="forward passes used for the map")
+    of: int = Field(description="forward passes needed for a complete map")
     complete: bool
-    drop: Drop | None = Field(description="whether the map is right; null: the budget was spent")
+    drop: Drop | None = Field(description="check of the map; null: the budget was used up")
 
 
 UNITS: Final = {
-    Method.CAM: "logit at the cell, less the bias; above 0 it speaks for the label",
-    Method.OCCLUSION: "fall of the log-odds when the cell is covered; above 0 it speaks for the "
+    Method.CAM: "logit at the cell, less the bias; above 0 it supports the label",
+    Method.OCCLUSION: "decrease of the log-odds when the cell is covered; above 0 it supports the "
     "label",
 }
 
 
 class _Evidence:
-    """What logits say for a label, or for it against another."""
+    """The score that is explained: a label's logit, or its difference from another's."""
 
     def __init__(self, card: ModelCard, label: str, against: str | None) -> None:
         for name in (label, against):
@@ -83,7 +83,7 @@ class _Evidence:
         self._against = None if against is None else card.labels.index(against)
 
     def of(self, logits: npt.NDArray[np.floating[Any]]) -> Floats:
-        """The logit, or the difference of two: of `[…, k]`, and linear."""
+        """Return the logit, or the difference of two: linear in the logits, `[…, k]`."""
         exact: Floats = logits.astype(np.float64)
         if self._card.head is Head.BINARY:
             return exact[..., 0] if self._label else -exact[..., 0]
@@ -91,7 +91,7 @@ class _Evidence:
         return own if self._against is None else own - exact[..., self._against]
 
     def log_odds(self, logits: npt.NDArray[np.float32]) -> Floats:
-        """After calibration: of `[n, k]`, or `[n, k + 1]` with the novelty."""
+        """Return log-odds after calibration, for `[n, k]`, or `[n, k + 1]` with the novelty."""
         calibrated = heads.calibrated(logits[:, : self._card.logit_count], self._card)
         odds = self.of(calibrated)
         if self._card.head is Head.SOFTMAX and self._against is None:
@@ -101,7 +101,7 @@ class _Evidence:
 
 
 class _Budget:
-    """Time, in passes of one image as long as the last ones were."""
+    """Time budget, in forward passes of one image, estimated from the last ones."""
 
     def __init__(self, milliseconds: int, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -109,14 +109,14 @@ class _Budget:
         self._seconds = 0.0
 
     def timed(self, run: Callable[[], Result], passes: int = 1) -> Result:
-        """The result of so many passes in one run."""
+        """Run a batch of passes, and measure their time."""
         begun = self._clock()
         result = run()
         self._seconds = (self._clock() - begun) / passes
         return result
 
     def left(self, most: int) -> int:
-        """How many passes would be over in time: `most` or fewer."""
+        """Return how many passes fit into the remaining time, at most `most`."""
         seconds = self._end - self._clock()
         return int(min(seconds // self._seconds, most)) if self._seconds else most
 
@@ -124,17 +124,17 @@ class _Budget:
 class _Map(NamedTuple):
     method: Method
     values: Floats
-    """`[rows, columns]`; NaN where the budget did not last for the cell."""
+    """`[rows, columns]`; NaN if the budget did not suffice for the cell."""
     bias: float | None
     passes: int
     of: int
 
 
 class Explainer:
-    """A session of one thread for explanations, beside the one that answers."""
+    """Computes explanations in a single-threaded session of its own."""
 
     def __init__(self, reading: Reading, card: ModelCard) -> None:
-        """Open what was read of a model file that has been verified."""
+        """Open a verified model file."""
         self._card = card
         self._maps = FeatureMaps.of(reading.path.read_bytes(), card.batch)
         session = runtime.open_reading(reading) if self._maps is None else self._maps.session
@@ -150,19 +150,19 @@ class Explainer:
         budget_ms: int = BUDGET_MS,
         clock: Callable[[], float] = time.perf_counter,
     ) -> Explanation:
-        """Explain what the network makes of an image.
+        """Explain the prediction for an image.
 
         Args:
             image: uint8, `[height, width, channels]` of the card.
-            method: `auto`: occlusion where it fits the budget, else class activation maps where the
+            method: `auto`: occlusion if it fits the budget, else class activation maps if the
                 network has them, else as much of occlusion as fits.
-            label: what is explained; None: the most probable label.
-            against: why it is not this label; None: any other.
-            budget_ms: when it is over, one pass more may be under way.
-            clock: in seconds.
+            label: the label to explain; None: the most probable label.
+            against: the label to compare with; None: all others.
+            budget_ms: time limit; at its end, one more pass may be running.
+            clock: returns seconds.
 
         Raises:
-            ExplanationError: there is no such label, or no class activation map.
+            ExplanationError: the label does not exist, or the network has no class activation maps.
             NonFiniteLogitsError: a logit is NaN or infinite.
         """
         budget = _Budget(budget_ms, clock)
@@ -220,9 +220,9 @@ class Explainer:
         return _Map(Method.OCCLUSION, values, None, len(drops), len(masks))
 
     def _drops(self, covers: Occlusion, masks: Masks, budget: _Budget) -> Floats:
-        """Those of as many masks as the budget lasts for."""
+        """Return the drops of as many masks as the budget allows."""
         drops: list[float] = []
-        # Interpreted code between the runs is what predictions wait for; small images share a run.
+        # Python code between runs blocks predictions; small images share a run.
         most = self._card.batch or max(1, BATCH_PIXELS // covers.pixels)
         while len(drops) < len(masks):
             count = min(most, budget.left(most + CHECKS) - CHECKS)

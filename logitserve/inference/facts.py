@@ -1,4 +1,4 @@
-"""A card for reading: what it says of a model, line by line."""
+"""A model card as text, line by line."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from logitserve.inference.card import ModelCard
 
 
 def facts(card: ModelCard) -> Iterator[tuple[str, str]]:
-    """Name and text of each line; what the card does not have is left out."""
+    """Yield name and text of each line; missing fields are omitted."""
     spec = card.input
     yield "head", card.head
     yield "labels", ", ".join(card.labels)
@@ -19,13 +19,13 @@ def facts(card: ModelCard) -> Iterator[tuple[str, str]]:
     if card.thresholds is not None:
         yield "thresholds", ", ".join(f"{threshold:.3g}" for threshold in card.thresholds)
     if card.batch is not None:
-        yield "batch", f"{card.batch} at a time; other numbers are run in such parts"
+        yield "batch", f"{card.batch}, fixed; other numbers are split and padded"
     if card.adopted is not None:
         yield "adopted", f"from {card.adopted.file}: {card.adopted.ending}"
     if (data := card.dataset) is not None:
         parts = f"{data.train:,} to train, {data.validation:,} to choose, {data.test:,} to test"
         if data.folds is not None:
-            parts = f"{data.train:,}, all fitted to; figures by {data.folds}-fold cross-validation"
+            parts = f"{data.train:,}, all for training; {data.folds}-fold cross-validated metrics"
         yield "data set", f"{data.name}: {parts}"
         yield "SHA-256 of the data", data.sha256
     if (training := card.training) is not None:

@@ -1,8 +1,8 @@
-"""The feature maps behind a network's logits, where these are linear in the means of the maps.
+"""Class activation maps of networks whose logits are linear in the means of feature maps.
 
-A graph that ends features → mean over all places → linear layer has logits at each place, whose
-mean are those of the image: class activation maps (Zhou et al. 2016, arXiv:1512.04150). They need
-no gradients. The graph is read as protobuf (onnx.proto), so that no package for ONNX is needed.
+A graph that ends in features → global average pooling → linear layer has logits at each position,
+whose mean is the image's logits: class activation maps (Zhou et al. 2016, arXiv:1512.04150). They
+need no gradients. The graph is parsed as protobuf (onnx.proto), so no ONNX package is needed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float32]
 Field = tuple[int, memoryview, memoryview]
-"""Number of a protobuf field, its value, and the whole of it with its tag."""
+"""Number of a protobuf field, its value, and the whole field with its tag."""
 
 POOLS: Final = frozenset({"GlobalAveragePool", "ReduceMean", "AveragePool"})
-"""Operators that may be the mean over all places; whether they are, their numbers tell."""
+"""Operators that may be global average pooling; numerical values decide."""
 _GRAPH: Final = 7  # of ModelProto
 _NODE, _NAME, _INITIALIZER, _INPUT, _OUTPUT = 1, 2, 5, 11, 12  # of GraphProto
 _NODE_INPUT, _NODE_OUTPUT, _OPERATOR = 1, 2, 4  # of NodeProto
 _TENSOR_NAME: Final = 8  # of TensorProto
 _FLOAT_TENSOR: Final = b"\x12\x04\x0a\x02\x08\x01"  # ValueInfoProto.type.tensor_type.elem_type = 1
 CLOSE: Final = 1e-4
-"""By which the logits of places may miss what they should be, over the largest of them."""
+"""Tolerance of the logits of positions, relative to the largest of them."""
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """A number of variable length, and where it ends."""
+    """Read a varint; return it and the next position."""
     value = shift = 0
     while True:
         value |= (data[at] & 127) << shift
@@ -62,7 +62,7 @@ def _fields(data: memoryview) -> Iterator[Field]:
 
 
 def _message(number: int, value: bytes) -> bytes:
-    """A field with a message or text."""
+    """Encode a field that holds a message or text."""
     length, head = len(value), bytes([number << 3 | 2])
     while length > 127:
         head, length = head + bytes([length & 127 | 128]), length >> 7
@@ -78,13 +78,13 @@ def _operator(node: memoryview) -> str:
 
 
 def _ending(nodes: list[memoryview]) -> tuple[memoryview, list[memoryview]] | None:
-    """The pool that all paths to the logits pass, and what is behind it; None if there is none."""
+    """Return the pool that all paths to the logits pass, and the nodes after it, or None."""
     makers = {name: node for node in nodes for name in _values(node, _NODE_OUTPUT)}
     pool, behind, waiting = None, set(), [memoryview(OUTPUT.encode())]
     while waiting:
         name = waiting.pop()
         if name == INPUT.encode():
-            return None  # a path without the pool
+            return None  # a path bypasses the pool
         node = makers.get(name)
         if node is None or node is pool or node in behind:
             continue
@@ -92,13 +92,13 @@ def _ending(nodes: list[memoryview]) -> tuple[memoryview, list[memoryview]] | No
             pool = node
             continue
         behind.add(node)
-        if _operator(node) != "Shape":  # which takes no numbers, but their count
+        if _operator(node) != "Shape":  # Shape does not depend on the values
             waiting += _values(node, _NODE_INPUT)
     return None if pool is None else (pool, [node for node in nodes if node in behind])
 
 
 def _from_means(node: memoryview, pooled: bytes) -> bytes:
-    """A node behind the pool; one that asks for a shape asks for that of the means."""
+    """Return a node after the pool; a node that reads a shape reads that of the means."""
     if _operator(node) != "Shape":
         return bytes(node)
     kept = [whole for number, _, whole in _fields(node) if number != _NODE_INPUT]
@@ -107,17 +107,17 @@ def _from_means(node: memoryview, pooled: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class FeatureMaps:
-    """A network that also gives its feature maps, and what follows their mean as a network."""
+    """A network with its feature maps as outputs, and its head as a separate network."""
 
     session: "onnxruntime.InferenceSession"
     head: "onnxruntime.InferenceSession"
     names: Sequence[str]
-    """Of the feature maps and their mean."""
+    """Names of the feature maps and of their mean."""
     batch: int | None
 
     @classmethod
     def of(cls, model: bytes, batch: int | None) -> "FeatureMaps | None":
-        """Those of an ONNX file whose graph takes so many images; None where it ends otherwise."""
+        """Cut an ONNX file with this batch size; return None if its graph has another form."""
         whole_model = list(_fields(memoryview(model)))
         (graph,) = (value for number, value, _ in whole_model if number == _GRAPH)
         fields = list(_fields(graph))
@@ -126,7 +126,7 @@ class FeatureMaps:
             return None
         pool, behind = ending
         names = [bytes(_values(pool, part)[0]) for part in (_NODE_INPUT, _NODE_OUTPUT)]
-        # Where a file has a message twice, the two are merged: so outputs are appended.
+        # Protobuf merges a message that occurs twice in a file: so outputs are appended.
         shown = b"".join(_message(_OUTPUT, _message(1, name)) for name in names)
         needed = {name for node in behind for name in _values(node, _NODE_INPUT)}
         kept: list[bytes | memoryview] = [
@@ -144,19 +144,19 @@ class FeatureMaps:
                 session = runtime.open_reading(content)
             with in_memory([*rest, _message(_GRAPH, b"".join(kept))]) as content:
                 head = runtime.open_reading(content)
-        except ModelFileError:  # of types or operators that cannot be cut there
+        except ModelFileError:  # types or operators that cannot be cut there
             return None
         return cls(session, head, [name.decode() for name in names], batch)
 
     def logits(self, image: npt.NDArray[np.uint8]) -> tuple[Floats, Floats] | None:
-        """The logits of each place of the feature maps, and those without any feature.
+        """Return the logits at each position of the feature maps, and the logits of zero features.
 
         Args:
             image: uint8, `[1, height, width, channels]` of the card.
 
         Returns:
-            `[rows, columns, k]` and `[k]`: the mean of the first and the second add up to the
-            logits of the image; None where they do not.
+            `[rows, columns, k]` and `[k]`: the mean of the first plus the second are the logits of
+            the image. None if they are not.
         """
         images = image if self.batch is None else image.repeat(self.batch, axis=0)
         logits, features, pooled = self.session.run([OUTPUT, *self.names], {INPUT: images})
@@ -164,7 +164,7 @@ class FeatureMaps:
             return None
         try:
             return self._at_each_place(logits[0], features[0], pooled)
-        # onnxruntime's exceptions share no base; they say that other shapes were expected.
+        # onnxruntime's exceptions have no other base class; they report unexpected shapes.
         except Exception:  # noqa: BLE001
             return None
 
@@ -176,7 +176,7 @@ class FeatureMaps:
                 flat = places.reshape(-1, *pooled.shape[1:])
                 without = self._behind(np.zeros_like(flat[:1]))[0]
                 found = self._behind(flat) - without
-                # Of a linear layer, the opposite of all features gives the opposite of the logits.
+                # In a linear layer, negated features give negated logits.
                 off = np.abs(found + self._behind(-flat) - without).max()
                 off += np.abs(found.mean(axis=0) + without - logits).max()
                 if off <= CLOSE * max(1.0, np.abs(found).max()):
@@ -184,7 +184,7 @@ class FeatureMaps:
         return None
 
     def _behind(self, pooled: Floats) -> Floats:
-        """The logits that follow means of features, `[n, …]`."""
+        """Return the logits for means of features, `[n, …]`."""
         (name,) = (node.name for node in self.head.get_inputs())
         step = self.batch or len(pooled)
         parts = [pooled[at : at + step] for at in range(0, len(pooled), step)]

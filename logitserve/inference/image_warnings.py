@@ -1,4 +1,4 @@
-"""What preprocessing does to an image that its sender may not expect."""
+"""Warnings about changes that preprocessing made to an image."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -6,31 +6,31 @@ from typing import Final
 
 
 class ImageWarning(StrEnum):
-    """One thing that was done to the image, or not found in it."""
+    """A change made to the image, or something missing from it."""
 
     INVERTED = "inverted"
-    """Dark ink on light paper became light ink on black."""
+    """Dark ink on light paper was inverted to light ink on black."""
     TRANSPARENCY_FLATTENED = "transparency-flattened"
-    """Transparent pixels were put on paper."""
+    """Transparent pixels were composited onto paper."""
     TURNED_BY_EXIF = "turned-by-exif"
-    """The image was turned or mirrored by its EXIF orientation."""
+    """The image was rotated or mirrored according to its EXIF orientation."""
     SQUASHED = "squashed"
     """Height and width were scaled by different factors."""
     BLANK = "blank"
-    """Every pixel is the same, or nearly."""
+    """All pixels are equal, or nearly."""
     NOTHING_FOUND = "nothing-found"
-    """Not blank, but nothing in it looks like ink: the network gets an empty image."""
+    """Not blank, but without ink: the network's input is empty."""
     OTHER_INK = "other-ink"
-    """Ink that is no handwriting was left out: lines, a frame, specks, other things."""
+    """Ink that is not handwriting was removed: lines, a frame, specks, other objects."""
     CUT_OFF = "cut-off"
-    """Ink leaves the image as a shadow, a fold, a table or ruled lines do, not as handwriting."""
+    """Ink reaches the border like a shadow, a fold, a table or ruled lines, unlike handwriting."""
 
 
 NOTHING_WRITTEN: Final = frozenset(
     {ImageWarning.BLANK, ImageWarning.NOTHING_FOUND, ImageWarning.CUT_OFF}
 )
-"""Of an image with one of these nothing is known, whatever the network says."""
+"""Warnings that make an image unknown, whatever the network's output is."""
 
 
 Warn = Callable[[ImageWarning], None]
-"""Takes a warning as it arises. Where it is None no work is done for it."""
+"""Callback for warnings. None skips the work of finding them."""

@@ -1,4 +1,4 @@
-"""Encoded images ↔ arrays. The only place where image files are decoded.
+"""Encode and decode images. The only place where image files are decoded.
 
 `png` decodes PNG; Pillow decodes the other formats, and palettes with transparency.
 """
@@ -26,37 +26,37 @@ from logitserve.inference.errors import TooManyPixelsError, UnreadableImageError
 from logitserve.inference.image_warnings import ImageWarning, Warn
 
 Samples = npt.NDArray[np.uint8]
-"""`[h, w]` luminance, `[h, w, 2]` luminance and opacity, `[h, w, 3]` RGB or `[h, w, 4]` RGBA."""
+"""`[h, w]` luminance, `[h, w, 2]` luminance and alpha, `[h, w, 3]` RGB or `[h, w, 4]` RGBA."""
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 PICTURE_SUFFIXES: Final = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif"}
     | {".bmp", ".dib", ".gif", ".tif", ".tiff"}
 )
-"""Of the files that are taken from folders and tar files; one that is named may have any."""
+"""Suffixes of pictures in folders and tar files; a file that is named may have any."""
 DEFAULT_MAX_PIXELS: Final = 50_000_000
 MOST_PIXELS: Final = 178_956_970
-"""Pillow opens no image with more, whatever is allowed (twice its `MAX_IMAGE_PIXELS`)."""
+"""Pillow's hard limit (twice its `MAX_IMAGE_PIXELS`), whatever `max_pixels` is."""
 JPEG_START: Final = b"\xff\xd8\xff"
 _STARTS: Final = (png.SIGNATURE[:4], JPEG_START, b"RIFF", b"BM", b"GIF8", b"II", b"MM")
-"""How files of those formats begin."""
+"""Signatures of these formats."""
 _LIBSPNG_PIXELS: Final = 384 * 384
-"""A larger PNG is decoded by Pillow: libspng's binding holds Python's lock all the while."""
+"""A larger PNG is decoded by Pillow: libspng's binding holds the GIL while it decodes."""
 _HEIF: Final = b"ftyp"
-"""Type of the first box of an AVIF or HEIC file."""
+"""Type of the first box of AVIF and HEIC files."""
 _HEIC: Final = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 _AVIF_BYTES: Final = 8
-"""Of a pixel of each frame in an AVIF, besides those below (measured, together: 17.3 of 36 with
-opacity; frames of 16 bits a sample take 3 more)."""
+"""Bytes per pixel of each AVIF frame, besides those below (measured: 17.3 of 36 in total with
+alpha; frames of 16-bit samples take 3 more)."""
 _PILLOW_BYTES: Final = 20
-"""Of a pixel, while Pillow decodes and converts an image (measured: 18.2 of a WebP)."""
+"""Bytes per pixel while Pillow decodes and converts an image (measured: 18.2 for WebP)."""
 _COEFFICIENT_BYTES: Final = 2
-"""Of a sample of a JPEG with several scans, which libjpeg holds whole before it makes pixels."""
+"""Bytes per sample of a JPEG with several scans, which libjpeg holds in memory."""
 _AVERAGED: Final = ("L", "LA", "RGB", "RGBA", "CMYK")
 _STRIP_ROWS: Final = 16
-"""Rows of the result that are averaged at a time."""
+"""Rows of the result averaged at a time."""
 _SCAN: Final = b"\xff\xda"
-"""Begins a scan of a JPEG (ITU-T T.81, B.1.1.3); elsewhere a zero follows each 0xff."""
+"""Marker of a JPEG scan (ITU-T T.81, B.1.1.3); in data, 0xff is followed by a zero."""
 
 
 def decode(
@@ -67,22 +67,22 @@ def decode(
     gray: bool = False,
     warn: Warn | None = None,
 ) -> Samples:
-    """Decode one image, upright, to 8-bit samples.
+    """Decode one image to upright 8-bit samples.
 
-    Of an animation the first frame counts (of an APNG the default image), of a document the first
-    page. EXIF orientation is applied, and 16-bit samples are scaled to 8. Gamma and color profiles
-    are not applied; the CMYK of a JPEG is taken for inverted, as browsers take it.
+    The first frame of an animation is used (the default image of an APNG), and the first page of a
+    document. EXIF orientation is applied; 16-bit samples are scaled to 8. Gamma and color profiles
+    are not applied; CMYK in a JPEG is assumed to be inverted, as in browsers.
 
-    A PNG is checked against its checksums. The other formats have none, so what is damaged in the
-    middle may decode to other pixels; what is cut off is refused in each.
+    The checksums of a PNG are verified. Other formats have none, so damage in the middle may
+    decode to wrong pixels; truncation is refused in each.
 
     Args:
-        data: a file in one of `FORMATS`; what follows its end is ignored.
-        max_pixels: width × height that the header may announce; checked before decoding.
-        needed: pixels of the shorter side; an image that has twice as many or more may be returned
-            smaller, with at least as many. None: the whole size.
-        gray: whether the luminance of a JPEG is enough, which is half of the work.
-        warn: called when the image is turned.
+        data: a file in one of `FORMATS`; trailing data is ignored.
+        max_pixels: limit of width × height in the header; checked before decoding.
+        needed: minimum of the shorter side in pixels; an image at least twice as large may be
+            returned smaller, but not below it. None: full size.
+        gray: decode only the luminance of a JPEG, which halves the work.
+        warn: called when the image is rotated or mirrored.
 
     Raises:
         UnreadableImageError: empty, unknown, truncated or damaged.
@@ -96,7 +96,7 @@ def decode(
 
 
 def memory(data: bytes, *, max_pixels: int, needed: int | None = None) -> int:
-    """Bytes that decoding and fitting takes at most, by the header; 0 of what `decode` refuses."""
+    """Return the maximum memory in bytes for decoding and fitting; 0 for what `decode` refuses."""
     try:
         if data.startswith(png.SIGNATURE):
             return png.memory(data, max_pixels)
@@ -119,10 +119,10 @@ def memory(data: bytes, *, max_pixels: int, needed: int | None = None) -> int:
 
 
 def averaged(samples: Samples, needed: int) -> Samples:
-    """Shrink a large image by a whole factor: its shorter side keeps at least `needed` pixels.
+    """Shrink a large image by an integer factor; its shorter side keeps at least `needed` pixels.
 
-    Each pixel is the mean of a block; where there is opacity, weighted by it. It takes little more
-    memory than its result.
+    Each pixel is the mean of a block, weighted by alpha if there is any. Needs little more memory
+    than the result.
     """
     factor = min(samples.shape[:2]) // needed
     if factor < 2:
@@ -135,7 +135,7 @@ def averaged(samples: Samples, needed: int) -> Samples:
 
 
 def _reduced(image: Image.Image, needed: int | None) -> Image.Image:
-    """Average blocks, as `averaged` does; where the mode has no means, leave that for later."""
+    """Average blocks as `averaged` does; modes without means are left unchanged."""
     factor = 1 if needed is None else min(image.size) // needed
     if factor > 1 and image.mode in ("P", "PA"):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
@@ -143,7 +143,7 @@ def _reduced(image: Image.Image, needed: int | None) -> Image.Image:
 
 
 def _draft(image: JpegImagePlugin.JpegImageFile, needed: int | None, *, gray: bool = False) -> None:
-    """Let a JPEG be decoded smaller, and without its colors."""
+    """Configure libjpeg to decode a JPEG at a smaller size, and without chroma."""
     mode = "L" if gray and image.mode == "RGB" else None
     size = image.size if needed is None else (needed, needed)
     if mode or needed is not None:
@@ -151,7 +151,7 @@ def _draft(image: JpegImagePlugin.JpegImageFile, needed: int | None, *, gray: bo
 
 
 def encode_png(samples: Samples) -> bytes:
-    """A PNG file of `[h, w]` luminance or `[h, w, 3]` RGB."""
+    """Encode `[h, w]` luminance or `[h, w, 3]` RGB as PNG."""
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(samples)).save(file, "PNG")
     return file.getvalue()
@@ -195,8 +195,8 @@ def _by_pillow(
 ) -> Samples:
     try:
         with warnings.catch_warnings():
-            # Pillow warns of what it mends (odd EXIF, trailing data) and of many pixels, which
-            # are checked below against our own limit.
+            # Pillow warns of repaired errors (odd EXIF, trailing data) and of many pixels, which
+            # are checked below against `max_pixels`.
             warnings.simplefilter("ignore")
             if data[4:8] == _HEIF:
                 _check_frames(data, max_pixels)
@@ -217,17 +217,17 @@ def _by_pillow(
         raise TooManyPixelsError(pixels, None, min(max_pixels, MOST_PIXELS)) from error
     except (TooManyPixelsError, UnreadableImageError):
         raise
-    # What Pillow's decoders raise on damaged files is not one class: OSError for truncation,
-    # SyntaxError and ValueError for bad chunks, and struct, index and overflow errors besides.
+    # Pillow's decoders raise various errors for damaged files: OSError for truncation,
+    # SyntaxError and ValueError for bad chunks, and struct, index and overflow errors.
     except Exception as error:
         raise png.damaged(str(error)) from error
 
 
 def _check_frames(data: bytes, max_pixels: int) -> None:
-    """Refuse HEIC, and an AVIF of larger frames than it announces."""
+    """Refuse HEIC, and an AVIF with frames larger than its header says."""
     if data[8:12] in _HEIC and b"av01" not in data[:4096]:
         raise UnreadableImageError(
-            "HEIC is not read here; send JPEG or AVIF (on an iPhone: Settings, Camera, Formats, "
+            "HEIC is not supported; send JPEG or AVIF (on an iPhone: Settings, Camera, Formats, "
             "Most Compatible)"
         )
     for pixels in avif.frames(data):
@@ -236,7 +236,7 @@ def _check_frames(data: bytes, max_pixels: int) -> None:
 
 
 def _size(image: ImageFile.ImageFile) -> tuple[int, int]:
-    """Width and height that it will have; a frame of a GIF may be larger than its screen."""
+    """Return width and height after decoding; a frame of a GIF may exceed its screen."""
     width, height = image.size
     for tile in image.tile:
         if tile.extents is not None:
@@ -248,16 +248,16 @@ def _refuse_unknown(data: bytes, error: Exception) -> NoReturn:
     formats = ", ".join(FORMATS)
     if data.startswith(_STARTS):
         raise UnreadableImageError(
-            "the image is damaged or truncated at its beginning, or of a kind that is not read "
-            f"here; send one of {formats}, in its usual form"
+            "the image is damaged or truncated at its beginning, or of an unsupported variant; "
+            f"send one of {formats}, in its usual form"
         ) from error
-    raise UnreadableImageError(f"not an image that is read here; send one of {formats}") from error
+    raise UnreadableImageError(f"not a supported image; send one of {formats}") from error
 
 
 def _is_turned(image: Image.Image) -> bool:
     try:
         return image.getexif().get(ExifTags.Base.Orientation) in range(2, 9)
-    # EXIF that cannot be read turns nothing; Pillow raises as many things for it as for pixels.
+    # Unreadable EXIF has no orientation; Pillow raises various errors for it, as for pixels.
     except Exception:  # noqa: BLE001
         return False
 
@@ -267,14 +267,14 @@ def _upright(image: Image.Image, warn: Warn | None) -> Image.Image:
         return image
     if warn:
         warn(ImageWarning.TURNED_BY_EXIF)
-    image.info.pop("exif", None)  # it has been read; Pillow fails to write some of it again
+    image.info.pop("exif", None)  # already applied; Pillow fails to write some of it again
     return ImageOps.exif_transpose(image)
 
 
 def _from_tiff(image: TiffImagePlugin.TiffImageFile, max_pixels: int, warn: Warn | None) -> Samples:
-    """TIFF holds more than images, and Pillow reads some of it wrongly rather than not."""
+    """Decode TIFF, and refuse variants that Pillow decodes wrongly."""
     tags = image.tag_v2
-    # A tile is decoded whole, however little of it lies in the image.
+    # A tile is decoded completely, even if little of it lies in the image.
     width, height = (
         int(tags.get(tag, 0)) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)
     )
@@ -284,10 +284,10 @@ def _from_tiff(image: TiffImagePlugin.TiffImageFile, max_pixels: int, warn: Warn
         raise _unusual("samples that are signed or floating-point")
     bits = max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
     if bits > 16:
-        raise _unusual(f"{bits} bits a sample")
+        raise _unusual(f"{bits} bits per sample")
     if bits == 16 and tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2 and image.mode != "I;16":
-        raise _unusual("planes of 16 bits a sample")
-    if warn and _is_turned(image):  # before loading, which turns it
+        raise _unusual("planes of 16 bits per sample")
+    if warn and _is_turned(image):  # before loading, which rotates it
         warn(ImageWarning.TURNED_BY_EXIF)
     image.load()
     if not image.mode.startswith("I;16"):
@@ -299,10 +299,10 @@ def _from_tiff(image: TiffImagePlugin.TiffImageFile, max_pixels: int, warn: Warn
 
 
 def _eight_bit(image: Image.Image) -> Samples:
-    """Any of Pillow's modes → L, LA, RGB or RGBA."""
+    """Convert any of Pillow's modes to L, LA, RGB or RGBA."""
     if image.mode.startswith("I;16"):
         return (np.asarray(image) >> 8).astype(np.uint8)
-    if image.mode == "La":  # opacity multiplied into it
+    if image.mode == "La":  # premultiplied alpha
         image = image.convert("LA")
     if image.mode not in ("L", "LA", "RGB", "RGBA"):
         if image.has_transparency_data:
@@ -313,6 +313,4 @@ def _eight_bit(image: Image.Image) -> Samples:
 
 
 def _unusual(what: str) -> UnreadableImageError:
-    return UnreadableImageError(
-        f"a TIFF with {what} is not read here; send unsigned samples of 8 bits"
-    )
+    return UnreadableImageError(f"a TIFF with {what} is not supported; send unsigned 8-bit samples")

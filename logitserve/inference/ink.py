@@ -1,7 +1,7 @@
-"""Whether a prepared image has ink, and such as the training's images had.
+"""Check that a prepared image has ink similar to that of the training images.
 
-A network answers whatever it is shown, and a sheet without ink may be its surest "1". So what was
-prepared is looked at too: a few numbers of each image, each within its range over the training's.
+A network gives an answer for any input, and a sheet without ink may be its surest "1". So a few
+statistics of each image are compared with their ranges over the training images.
 """
 
 from typing import Final
@@ -15,20 +15,20 @@ Images = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 
 TAIL: Final = 0.0005
-"""Share of the images that may lie outside of each end of a range."""
+"""Share of the images that may lie beyond each end of a range."""
 _FULL: Final = 128
-"""Gray level from which a pixel is ink."""
+"""Gray level from which a pixel counts as ink."""
 _CHUNK: Final = 4096
-"""Images that are measured at a time."""
+"""Batch size of the measurement."""
 
 
 def numbers(images: Images, spec: InputSpec) -> Floats:
-    """The numbers of each image, `[n, numbers]`.
+    """Return the statistics of each image, `[n, numbers]`.
 
     Args:
         images: uint8, `[n, height, width, channels]`.
-        spec: what the network takes. Of handwriting: ink, stroke width, share of the ink that is
-            inside, pieces less holes. Of other images: the standard deviation of the pixels.
+        spec: the network's input. Handwriting: ink, stroke width, share of ink in the interior, and
+            components less holes. Other images: the standard deviation of the pixels.
     """
     measure = _of_strokes if spec.fit is Fit.DIGIT else _of_pixels
     parts = [images[start : start + _CHUNK] for start in range(0, len(images), _CHUNK)]
@@ -36,10 +36,10 @@ def numbers(images: Images, spec: InputSpec) -> Floats:
 
 
 def ranges(images: Images, spec: InputSpec) -> Ink:
-    """The range of each number over the images of the training, `[n, height, width, channels]`.
+    """Return the range of each statistic over training images, `[n, height, width, channels]`.
 
-    Of n images, each end is left to ⌊(n + 1)·`TAIL`⌋, so that one more image lies beyond it with
-    at most that probability; where they are too few for that, the ends are those that were seen.
+    Each end of a range excludes ⌊(n + 1)·`TAIL`⌋ of n images, so that a new image is beyond it with
+    at most that probability; with too few images, the ends are the extremes.
     """
     ascending = np.sort(numbers(images, spec), axis=0)
     beyond = max(int((len(images) + 1) * TAIL), 1)
@@ -51,7 +51,7 @@ def ranges(images: Images, spec: InputSpec) -> Ink:
 
 
 def are_odd(images: Images, spec: InputSpec, within: Ink) -> npt.NDArray[np.bool_]:
-    """Whether each image has no ink, or other ink than that of the training: bool `[n]`."""
+    """Return whether each image has no ink, or ink unlike the training images: bool `[n]`."""
     found = numbers(images, spec)
     return np.asarray(((found < within.lowest) | (found > within.highest)).any(axis=1))
 
@@ -75,7 +75,7 @@ def _of_strokes(images: Images) -> Floats:
     return np.stack(
         [
             mass / 255,
-            2 * mass / np.maximum(outline, 1),  # twice the area over the length of the outline
+            2 * mass / np.maximum(outline, 1),  # twice the area / the length of the outline
             inside.sum(axis=(1, 2)) / np.maximum(full.sum(axis=(1, 2)), 1),
             _euler(full),
         ],
@@ -84,7 +84,7 @@ def _of_strokes(images: Images) -> Floats:
 
 
 def _euler(full: npt.NDArray[np.bool_]) -> Floats:
-    """Pieces less holes, of pixels that touch at corners too (Gray 1971), `[n]`."""
+    """Return the Euler number, components less holes, 8-connected (Gray 1971), `[n]`."""
     ink = full.view(np.int8)
     pairs = ink[:, :-1] + ink[:, 1:]
     quads = pairs[:, :, :-1] + pairs[:, :, 1:]

@@ -1,4 +1,4 @@
-"""How far a figure may be from what more pictures would give."""
+"""Confidence intervals of metrics."""
 
 from collections.abc import Callable, Mapping
 from math import sqrt
@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 Z_95: Final = 1.959963984540054
-"""Standard deviations of the normal distribution, on either side, that hold 95 %."""
+"""Two-sided 95 % quantile of the standard normal distribution."""
 
 _TAILS: Final = (0.025, 0.975)
 _RESAMPLES: Final = 400
 _SEED: Final = 20_240_601
 FEWEST_GROUPS: Final = 5
-"""With fewer, groups cannot tell how much groups differ: intervals are over pictures then, and
-speak of these groups only."""
+"""Minimum number of groups for a group bootstrap; with fewer, intervals are over pictures and
+apply to these groups only."""
 
 Name = TypeVar("Name")
 Interval = tuple[float, float]
@@ -25,7 +25,7 @@ Groups = npt.NDArray[np.int64]
 
 
 def wilson(successes: float, trials: float) -> Interval:
-    """95 % interval of a share (Wilson 1927): 9 of 9 are 0.70 to 1; 0 to 1 of none."""
+    """Return Wilson's 95 % interval (1927): 0.70 to 1 for 9 of 9, 0 to 1 for 0 of 0."""
     if not trials:
         return 0.0, 1.0
     p, spread = successes / trials, Z_95**2 / trials

@@ -1,4 +1,4 @@
-"""One reading of a model file: bytes that were read once, though the file may be replaced."""
+"""Read a model file once; its bytes stay the same even if the file is replaced."""
 
 import hashlib
 import os
@@ -14,18 +14,18 @@ CHUNK_BYTES = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What tells, without reading it, that a file is no longer the one it was."""
+    """File metadata that changes when a file is modified or replaced."""
 
     device: int
     inode: int
     size: int
     modified_ns: int
     changed_ns: int
-    """Of the inode; a copy may bring its time of modification along, but not this one."""
+    """Change time of the inode; unlike the modification time, a copy cannot preserve it."""
 
     @classmethod
     def of(cls, status: os.stat_result) -> "Signature":
-        """The signature in what `stat` answered."""
+        """Return the signature of a `stat` result."""
         return cls(
             status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
         )
@@ -33,20 +33,20 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The bytes of a file at one time. They go when the reading ends."""
+    """The bytes of a file at one time, released when the block ends."""
 
     path: Path
-    """Where onnxruntime finds these bytes; a file in memory."""
+    """Path of an in-memory file with these bytes, for onnxruntime."""
     sha256: str
 
 
 @contextmanager
 def in_memory(chunks: Iterable[bytes | memoryview]) -> Iterator[Reading]:
-    """Hold bytes as a file in memory (`memfd_create`) for as long as the block lasts.
+    """Hold bytes in an in-memory file (`memfd_create`) for the duration of the block.
 
-    onnxruntime keeps Python's lock while it parses bytes, but not while it parses a file;
-    `benchmarks/many_models.py --stall` shows for how long that keeps the event loop waiting.
-    Nothing is written to a disk.
+    onnxruntime holds the GIL while it parses bytes, but not while it parses a file;
+    `benchmarks/many_models.py --stall` measures how long that blocks the event loop. Nothing is
+    written to disk.
     """
     descriptor = os.memfd_create("model")
     try:
@@ -61,13 +61,13 @@ def in_memory(chunks: Iterable[bytes | memoryview]) -> Iterator[Reading]:
 
 
 def read(path: Path, expected: Signature | None = None) -> AbstractContextManager[Reading]:
-    """Read a file once, and hold its bytes for as long as the block lasts.
+    """Read a file once, and hold its bytes for the duration of the block.
 
-    A file that is not the expected one is not read.
+    A file whose signature is not the expected one is not read.
 
     Raises:
-        FileChangedError: somebody wrote to the file meanwhile, or it has gone.
-        ModelFileError: it cannot be read.
+        FileChangedError: the file was modified or removed while it was read.
+        ModelFileError: the file cannot be read.
     """
     return in_memory(_chunks(path, expected))
 
@@ -77,14 +77,14 @@ def _chunks(path: Path, expected: Signature | None) -> Iterator[bytes]:
         with path.open("rb") as source:
             before = Signature.of(os.fstat(source.fileno()))
             if expected not in {None, before}:
-                raise FileChangedError("the file is not the one that was scanned")
-            left = before.size + 1  # a file that grows meanwhile is not read to its end
+                raise FileChangedError("the file was replaced since it was scanned")
+            left = before.size + 1  # bounded, even if the file grows while it is read
             while chunk := source.read(min(CHUNK_BYTES, left)):
                 yield chunk
                 left -= len(chunk)
             if left != 1 or Signature.of(os.fstat(source.fileno())) != before:
                 raise FileChangedError("the file is being written")
     except FileNotFoundError as error:
-        raise FileChangedError(f"the file has gone: {error.strerror}") from error
+        raise FileChangedError(f"the file was removed: {error.strerror}") from error
     except OSError as error:
         raise ModelFileError(f"the file cannot be read: {error.strerror}") from error

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 
 LONGEST_NAME = 64
-"""Characters of a misspelled name that are compared and shown."""
+"""Maximum number of characters of a misspelled name to compare and show."""
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:
@@ -13,7 +13,7 @@ def closest(name: str, known: Iterable[str]) -> str | None:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """Error text for an unknown name of a kind, e.g. `query parameter`; suggests the closest."""
+    """Return the error text for an unknown `kind` of name; it suggests the closest."""
     names, name = sorted(known), name[:LONGEST_NAME]
     match = closest(name, names)
     suggestion = "" if match is None else f"; did you mean {match!r}?"
@@ -21,7 +21,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 def absent(kind: str, name: str, there: Iterable[str], where: str = "") -> str:
-    """Error text for a failed look-up, e.g. of a `model`; it suggests the closest name."""
+    """Return the error text for a missing item, e.g. a `model`; it suggests the closest name."""
     names, name = list(there), name[:LONGEST_NAME]
     match = closest(name, names)
     suggestion = ";" if match is None else f"; did you mean {match!r}?"

@@ -1,6 +1,6 @@
-"""Covers parts of an image, and measures what that takes from an answer.
+"""Cover parts of an image, and measure the change of the prediction.
 
-After Zeiler and Fergus 2014 (arXiv:1311.2901). The patches overlap, which makes a map stable.
+Zeiler and Fergus 2014 (arXiv:1311.2901). Patches overlap, which makes a map stable.
 """
 
 from collections.abc import Callable
@@ -16,32 +16,32 @@ from logitserve.inference.card import Fit
 
 Pixels = npt.NDArray[np.uint8]
 Masks = npt.NDArray[np.bool_]
-"""`[n, rows, columns]`: cells that are covered. Cells divide an image evenly."""
+"""`[n, rows, columns]`: True for covered cells. Cells divide an image evenly."""
 Floats = npt.NDArray[np.float64]
 
 CELLS: Final = 14
-"""Of a side, unless it has fewer pixels."""
+"""Cells per side, unless the image has fewer pixels."""
 PATCH: Final = 3
-"""Cells of a patch's side: of 28×28 pixels 6×6 are covered, one patch every 2."""
+"""Cells per side of a patch: 6×6 of 28×28 pixels are covered, with a stride of 2."""
 BLUR: Final = 12
-"""Longer side of an image over the radius of the blur that covers it."""
+"""Longer side of an image / radius of the blur that covers cells."""
 SHARE: Final = 0.2
-"""Of all cells, which are covered to see whether a map is right."""
+"""Share of the cells that are covered to check a map."""
 
 
 class Occlusion:
-    """One image whose parts are covered: by paper in handwriting, else by the image blurred."""
+    """Covers parts of one image: handwriting with paper, other images with their blurred copy."""
 
     def __init__(
         self, image: Pixels, fit: Fit, log_odds: Callable[[Pixels], Floats], whole: float
     ) -> None:
-        """Prepare what covers.
+        """Prepare the fill of covered cells.
 
         Args:
             image: uint8, `[height, width, channels]`.
-            fit: of the network's input.
-            log_odds: of images, `[n, height, width, channels]`.
-            whole: log-odds of the image itself.
+            fit: fit of the network's input.
+            log_odds: returns those of images, `[n, height, width, channels]`.
+            whole: log-odds of the uncovered image.
         """
         self.fill = "paper" if fit is Fit.DIGIT else "blur"
         self.pixels = image.shape[0] * image.shape[1]
@@ -51,7 +51,7 @@ class Occlusion:
         self._whole = whole
 
     def drops(self, masks: Masks) -> Floats:
-        """By how much the log-odds fall under each mask, `[n]`."""
+        """Return the decrease of the log-odds under each mask, `[n]`."""
         height, width, _ = self._image.shape
         rows, columns = (
             np.arange(side) * cells // side
@@ -61,7 +61,7 @@ class Occlusion:
         return self._whole - self._log_odds(np.where(pixels, self._filling, self._image))
 
     def check(self, values: Floats) -> tuple[float, float]:
-        """The drop when the top fifth of a map is covered, and when a random fifth is.
+        """Return the drops for the top fifth of a map and for a random fifth of the cells.
 
         Args:
             values: `[rows, columns]`; NaN counts as the lowest.
@@ -76,7 +76,7 @@ class Occlusion:
 
 @lru_cache(4)
 def patches(height: int, width: int) -> Masks:
-    """Every patch of an image. The first ones cover it all, from the middle outwards.
+    """Return all patches of an image; the first ones cover the image, starting in the middle.
 
     The array is read-only.
     """
@@ -97,7 +97,7 @@ def patches(height: int, width: int) -> Masks:
 
 
 def mean_drops(drops: Floats, masks: Masks) -> Floats:
-    """The mean drop over the patches that cover a cell, `[rows, columns]`; NaN where none does."""
+    """Return the mean drop of the patches on each cell, `[rows, columns]`; NaN without patches."""
     count = masks.sum(axis=0)
     return np.where(count, np.tensordot(drops, masks, 1) / np.maximum(count, 1), np.nan)
 

@@ -1,4 +1,4 @@
-"""Draws a map of what speaks for a label over the image that the network saw."""
+"""Draw an explanation map over the network's input image."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -9,21 +9,21 @@ from PIL import Image, ImageDraw
 
 FOR: Final = (86, 160, 255)
 AGAINST: Final = (255, 100, 80)
-"""Blue and red, which also look different to people who confuse red and green."""
+"""Blue and red, distinguishable with red-green color blindness."""
 SIDE: Final = 280
-"""Pixels that the longer side has at least."""
+"""Minimum length of the longer side in pixels."""
 STRONG: Final = 0.5
-"""Of the largest value, from which a cell has a sign too, for those who see no color."""
+"""Share of the largest value from which a cell is also marked with a sign, for the color-blind."""
 
 
 def overlay(
     image: npt.NDArray[np.uint8], cells: Sequence[Sequence[float | None]]
 ) -> npt.NDArray[np.uint8]:
-    """The image in gray, enlarged, with what speaks for the label in blue and what against in red.
+    """Return the enlarged gray image: blue supports the label, red opposes it.
 
     Args:
         image: uint8, `[height, width, channels]`.
-        cells: rows of cells that divide the image; None is left as it is.
+        cells: rows of cells that divide the image; None is left gray.
 
     Returns:
         uint8, `[height × n, width × n, 3]`.
@@ -45,7 +45,7 @@ def overlay(
     arm = min(cell) / 4
     for row, column in np.argwhere(np.abs(relative) >= STRONG):
         y, x = (row + 0.5) * cell[0], (column + 0.5) * cell[1]
-        for ink, breadth in (("white", 4), ("black", 2)):  # to be seen on any ground
+        for ink, breadth in (("white", 4), ("black", 2)):  # visible on any background
             pen.line((x - arm, y, x + arm, y), ink, breadth)
             if relative[row, column] > 0:
                 pen.line((x, y - arm, x, y + arm), ink, breadth)

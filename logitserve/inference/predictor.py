@@ -1,4 +1,4 @@
-"""One model file, opened, checked and ready: pixels → predictions."""
+"""A verified model file in an onnxruntime session: pixels → predictions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 INPUT = "image"
 OUTPUT = "logits"
 NOVELTY = "novelty"
-"""Second output, `[batch, 1]`, of a network whose card has a novelty."""
+"""Second output, `[batch, 1]`, of a network with a novelty on its card."""
 
-# Another CPU, or another version of onnxruntime, adds the same numbers in another order; over
-# the shipped models that moves a logit by less than 1e-4. Damage moves it by far more.
+# Another CPU or onnxruntime version sums in another order; over the shipped models that changes
+# a logit by less than 1e-4. Damage changes it by far more.
 LOGIT_TOLERANCE = 1e-3
-# Of logits over the card's tolerance of probabilities, where that is wide.
+# Tolerance of logits / the card's tolerance of probabilities, if that is larger.
 LOGITS_TO_PROBABILITIES = 10
 
 
@@ -41,15 +41,15 @@ class Predictions:
     """The predictions for a batch of images, one row each."""
 
     logits: npt.NDArray[np.float32]
-    """`[batch, k]`, as the network gave them: before temperature."""
+    """`[batch, k]`, raw: before calibration."""
     probabilities: npt.NDArray[np.float64]
     """`[batch, classes]`, after calibration and head."""
     argmax: npt.NDArray[np.int64]
     """`[batch]`, index of the most probable class."""
     known: npt.NDArray[np.bool_] | None = None
-    """`[batch]`, whether it is like one of the classes at all; None where the card cannot tell."""
+    """`[batch]`, whether the image is in-distribution; None if the card cannot tell."""
     novelty: npt.NDArray[np.floating[Any]] | None = None
-    """`[batch]`, how unlike all classes it is: the network's own score, or the energy."""
+    """`[batch]`, out-of-distribution score: the network's own, or the energy."""
 
     @classmethod
     def of(
@@ -58,12 +58,12 @@ class Predictions:
         card: ModelCard,
         odd: npt.NDArray[np.bool_] | None = None,
     ) -> Self:
-        """Apply a card's calibration, head and threshold of what is known to raw logits.
+        """Apply a card's calibration, head and out-of-distribution threshold to raw logits.
 
         Args:
             logits: `[batch, k]`, or `[batch, k + 1]` with the novelty.
-            card: of the model.
-            odd: `[batch]`, images that are not known for their ink; None: there are none.
+            card: card of the model.
+            odd: `[batch]`, images that are unknown because of their ink; None: no image.
 
         Raises:
             NonFiniteLogitsError: a logit is NaN or infinite; it names the rows.
@@ -72,7 +72,7 @@ class Predictions:
         known: npt.NDArray[np.bool_] | None = None
         if card.novelty is not None:
             logits, novelty = logits[:, :-1], logits[:, -1]
-            known = np.asarray(novelty <= card.novelty.threshold)  # not that of NaN
+            known = np.asarray(novelty <= card.novelty.threshold)  # False for NaN
         calibrated = heads.calibrated(logits, card)
         argmax = heads.argmax(card.head, calibrated)
         if card.energy is None:
@@ -88,8 +88,8 @@ class Predictions:
         return cls(logits, probabilities, argmax, known, novelty)
 
     def uncalibrated(self, card: ModelCard) -> Self:
-        """The same with the head applied to the raw logits; what is known stays known."""
-        raw = self.logits.astype(np.float64)  # finite, as `of` has seen
+        """Return these predictions with the head applied to raw logits; `known` is unchanged."""
+        raw = self.logits.astype(np.float64)  # finite, as checked in `of`
         probabilities = heads.probabilities(card.head, raw)
         argmax = heads.argmax(card.head, raw)
         return type(self)(self.logits, probabilities, argmax, self.known, self.novelty)
@@ -108,7 +108,7 @@ class Predictions:
 
     @classmethod
     def concatenated(cls, parts: Sequence["Predictions"]) -> "Predictions":
-        """The parts as one batch, in their order."""
+        """Concatenate batches in their order."""
         if len(parts) == 1:
             return parts[0]
 
@@ -120,23 +120,23 @@ class Predictions:
 
 
 def card_of(session: "onnxruntime.InferenceSession") -> ModelCard:
-    """The card that a model file carries.
+    """Read the model card of a model file.
 
     Raises:
-        CardMissingError: it carries none.
-        CardInvalidError: its card is not one that this version reads.
+        CardMissingError: the file has no card.
+        CardInvalidError: the card is not valid in this version.
     """
     card_json = runtime.session_metadata(session).get(METADATA_KEY)
     if card_json is None:
         raise CardMissingError(
-            f"the file carries no model card (metadata key {METADATA_KEY!r}); "
-            "make it with `logitserve train`, or give it one with `logitserve adopt`"
+            f"the file has no model card (metadata key {METADATA_KEY!r}); "
+            "create the file with `logitserve train` or `logitserve adopt`"
         )
     return ModelCard.from_json(card_json)
 
 
 class Predictor:
-    """An onnxruntime session with its card. May be used from several threads at once."""
+    """An onnxruntime session with its card. Thread-safe."""
 
     def __init__(
         self,
@@ -147,18 +147,18 @@ class Predictor:
     ) -> None:
         self.card = card
         self.path = path
-        """The ONNX file that it was loaded from."""
+        """The ONNX file that was loaded."""
         self.sha256 = sha256
-        """Of the bytes that were loaded; empty where there was no file."""
+        """SHA-256 of the loaded bytes; empty without a file."""
         self._session = session
         self._outputs = [OUTPUT] if card.novelty is None else [OUTPUT, NOVELTY]
 
     @classmethod
     def load(cls, path: Path, *, threads: int = 1) -> Self:
-        """Open a model file and check it on its goldens; one run may use so many threads.
+        """Load a model file and check it on its goldens; `threads` per run.
 
         Raises:
-            ModelFileError: as `of`; the text begins with the path.
+            ModelFileError: as for `of`; the text begins with the path.
         """
         try:
             with read(path) as reading:
@@ -168,14 +168,14 @@ class Predictor:
 
     @classmethod
     def of(cls, reading: Reading, *, threads: int = 1, path: Path | None = None) -> Self:
-        """Open what was read of a model file, and check it on its goldens.
+        """Load the bytes of a model file, and check them on its goldens.
 
         Raises:
-            ModelFileError: the file does not load.
-            CardMissingError: it carries no card.
-            CardInvalidError: its card is not one that this version reads.
-            CardMismatchError: its card and its graph disagree.
-            GoldenMismatchError: it does not give the logits that training saw.
+            ModelFileError: onnxruntime cannot load the file.
+            CardMissingError: the file has no card.
+            CardInvalidError: the card is not valid in this version.
+            CardMismatchError: the card contradicts the graph.
+            GoldenMismatchError: the logits of the goldens differ from the recorded ones.
         """
         session = runtime.open_reading(reading, threads=threads)
         card = card_of(session)
@@ -185,13 +185,13 @@ class Predictor:
         return predictor
 
     def decode(self, data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> preprocessing.Pixels:
-        """`preprocessing.decode` for this model's input."""
+        """Decode an image for this model's input; see `preprocessing.decode`."""
         return preprocessing.decode(data, self.card.input, max_pixels=max_pixels)
 
     def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Raw logits, `[batch, k]`, of images, `[batch, height, width, channels]`.
+        """Return raw logits, `[batch, k]`, of images, `[batch, height, width, channels]`.
 
-        Of a model that has one the novelty is the last column, `[batch, k + 1]`.
+        If the model has a novelty, it is the last column: `[batch, k + 1]`.
         """
         if self.card.batch is not None and len(images) != self.card.batch:
             return self._run_in_parts(images, self.card.batch)
@@ -199,7 +199,7 @@ class Predictor:
         return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
 
     def _run_in_parts(self, images: npt.NDArray[np.uint8], batch: int) -> npt.NDArray[np.float32]:
-        """The same by a graph that takes so many images; the last part is filled with its last."""
+        """Run a graph with a fixed batch size; the last batch is padded with its last image."""
         parts = []
         for start in range(0, len(images), batch):
             part = images[start : start + batch]
@@ -209,17 +209,17 @@ class Predictor:
         return np.concatenate(parts)
 
     def odd(self, prepared: Prepared, first_sent: int = 0) -> npt.NDArray[np.bool_] | None:
-        """Which images are not known for their ink; see `ink`.
+        """Return which images are unknown because of their ink; see `ink`.
 
-        An image that came in MNIST's form was prepared by its sender, and is not asked.
+        Images that were sent in MNIST's format are not checked.
 
         Args:
             prepared: the batch.
-            first_sent: row from which on images are as they were sent; those before it that are
-                not among `fitted` are in MNIST's form, where the model takes that.
+            first_sent: first row of unprepared images; rows before it that are not among `fitted`
+                are in MNIST's format, if the model takes that.
 
         Returns:
-            `[batch]`; None where none is, or the card cannot tell.
+            `[batch]`; None if no image is, or the card cannot tell.
         """
         images, fitted, empty = prepared
         within, spec = self.card.ink, self.card.input
@@ -246,7 +246,7 @@ class Predictor:
         """Run the network and apply the head, after the card's calibration if `calibrated`.
 
         Args:
-            images: `[batch, height, width, channels]`: as they were sent, or `Prepared`.
+            images: `[batch, height, width, channels]`, unprepared, or `Prepared`.
             calibrated: whether the card's calibration is applied.
 
         Raises:
@@ -263,7 +263,7 @@ class Predictor:
         found = self.run(images)
         limit = max(LOGIT_TOLERANCE, LOGITS_TO_PROBABILITIES * self.card.tolerance)
         close = np.isclose(found, expected, rtol=limit, atol=limit)
-        if close.all():  # what is not finite is not close
+        if close.all():  # non-finite values are not close
             was, now = (
                 heads.probabilities(self.card.head, one[:, : self.card.logit_count])
                 for one in (expected, found.astype(np.float64))
@@ -272,8 +272,8 @@ class Predictor:
         if not close.all():
             worst = float(np.nanmax(np.abs(found - expected), initial=0.0))
             raise GoldenMismatchError(
-                f"model {self.card.name!r} version {self.card.version} does not give the logits "
-                f"that were noted when it was made ({int((~close.all(axis=1)).sum())} of "
+                f"model {self.card.name!r} version {self.card.version} does not reproduce the "
+                f"recorded logits ({int((~close.all(axis=1)).sum())} of "
                 f"{len(expected)} golden images differ, by up to {worst:.3g}): the file is "
                 "damaged, or this version of logitserve, onnxruntime or Pillow computes otherwise; "
                 f"`logitserve calibrate {self.card.name}` measures it again, and publishes it"
@@ -281,7 +281,7 @@ class Predictor:
 
 
 def _check_graph(card: ModelCard, session: "onnxruntime.InferenceSession") -> None:
-    """The graph has the one input and the output of the card."""
+    """Check that the graph has the input and outputs of the card."""
     inputs = {node.name: node for node in session.get_inputs()}
     outputs = {node.name: node for node in session.get_outputs()}
     asked = {OUTPUT} if card.novelty is None else {OUTPUT, NOVELTY}
@@ -304,12 +304,12 @@ def _check_tensor(
     dtype: str,
     shape: tuple[int, ...],
 ) -> None:
-    """One tensor of the graph: its type, the card's batch, and the card's shape behind it."""
+    """Check one tensor of the graph: its type, batch size, and shape against the card."""
     found = list(node.shape)
     batch = found[0] if found and isinstance(found[0], int) else None
     if node.type != dtype or found[1:] != list(shape) or batch != card.batch:
-        asked = "with a dynamic batch" if card.batch is None else "as its batch says"
+        asked = "with a dynamic batch" if card.batch is None else "with its batch size"
         raise CardMismatchError(
             f"model {card.name!r}: {name!r} is {node.type} {found} in the graph, but the card "
-            f"asks for {dtype} {[card.batch or 'batch', *shape]} {asked}"
+            f"requires {dtype} {[card.batch or 'batch', *shape]} {asked}"
         )

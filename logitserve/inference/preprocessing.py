@@ -1,4 +1,4 @@
-"""Images → the uint8 array that the network takes."""
+"""Prepare images as the uint8 input of the network."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -18,25 +18,25 @@ from logitserve.inference.mnist.form import are_normalized, are_plain
 Pixels = npt.NDArray[np.uint8]
 
 NEEDED_SIDE: Final = 192
-"""Pixels: twice `normalize.WORKING_SIDE`, so that a small digit on a large sheet has enough."""
+"""Pixels: twice `normalize.WORKING_SIDE`, enough for a small digit on a large sheet."""
 LONGEST: Final = 8
-"""Longer over shorter side of an image from which the center is cut out before it is scaled."""
+"""Aspect ratio above which the center is cropped before scaling."""
 
 NOTHING_FOUND: Final = frozenset({ImageWarning.BLANK, ImageWarning.NOTHING_FOUND})
 
 SQUASHED: Final = 1.05
-"""Larger over smaller of the two scales from which an image looks squashed."""
+"""Ratio of the two scales above which an image is reported as distorted."""
 
 
 class Prepared(NamedTuple):
-    """Images as the network takes them, and what was found while they were made to fit."""
+    """Images in the network's input format, with findings of the preprocessing."""
 
     images: Pixels
     """uint8, `[n, height, width, channels]`."""
     fitted: Sequence[int] = ()
-    """Rows that were not left as they were sent."""
+    """Rows that were changed by fitting."""
     empty: Sequence[int] = ()
-    """Rows in which nothing is written."""
+    """Rows without handwriting."""
 
 
 def decode(
@@ -46,7 +46,7 @@ def decode(
     max_pixels: int = DEFAULT_MAX_PIXELS,
     warn: Warn | None = None,
 ) -> Pixels:
-    """Decode one encoded image, as `images.decode` does, and `fit` it."""
+    """Decode one encoded image as `images.decode` does, and `fit` it."""
     found: list[ImageWarning] = []
     samples = read(data, spec, max_pixels=max_pixels, needed=needed_side(spec), warn=found.append)
     fitted = _fitted(samples, spec, data, found)
@@ -64,7 +64,7 @@ def read(
     needed: int | None = None,
     warn: Warn | None = None,
 ) -> Samples:
-    """Decode one encoded image, as `images.decode` does, with what the network takes of it."""
+    """Decode one encoded image as `images.decode` does, with the channels that are needed."""
     gray = spec.fit is Fit.DIGIT
     return codec.decode(data, max_pixels=max_pixels, needed=needed, gray=gray, warn=warn)
 
@@ -72,9 +72,9 @@ def read(
 def _fitted(
     samples: Samples, spec: InputSpec, data: bytes | None, found: list[ImageWarning]
 ) -> Pixels:
-    """`fit` what was `read` of encoded data, again in color if the luminance shows nothing.
+    """`fit` the samples of encoded data; repeat in color if the luminance has no contrast.
 
-    What is found is added to `found`; `data` is None if the image was sent as samples.
+    Warnings are added to `found`; `data` is None if the image was sent as samples.
     """
     before = list(found)
     fitted = fit(samples, spec, found.append)
@@ -90,7 +90,7 @@ def _fitted(
 
 
 def needed_side(spec: InputSpec) -> int:
-    """Pixels of an image's shorter side from which more detail makes no difference."""
+    """Return the shorter side in pixels above which more detail makes no difference."""
     return max(NEEDED_SIDE, 2 * spec.height, 2 * spec.width)
 
 
@@ -101,19 +101,19 @@ def from_array(
     max_pixels: int = DEFAULT_MAX_PIXELS,
     warn: Warn | None = None,
 ) -> Pixels:
-    """Check an image that is already an array, as `samples_of` does, and `fit` it."""
+    """Check an image array as `samples_of` does, and `fit` it."""
     return fit(samples_of(array, max_pixels=max_pixels), spec, warn)
 
 
 def samples_of(array: Pixels, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Samples:
-    """An image that is already an array, as decoding one would return it.
+    """Check an image array; return it in the form of a decoded image.
 
     Args:
         array: uint8, `[h, w]` or `[h, w, 1]` luminance, `[h, w, 3]` RGB, `[h, w, 4]` RGBA.
-        max_pixels: height × width that it may have.
+        max_pixels: limit of height × width.
 
     Raises:
-        PixelArrayError: another shape, or no pixels at all.
+        PixelArrayError: another shape, or no pixels.
         TooManyPixelsError: larger than `max_pixels`.
     """
     shape = array.shape
@@ -123,37 +123,37 @@ def samples_of(array: Pixels, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Sample
             "[height, width, channels] with 1, 3 or 4 channels"
         )
     if array.size == 0:
-        raise PixelArrayError("an image without pixels: its height or width is 0")
+        raise PixelArrayError("the image has no pixels: its height or width is 0")
     if shape[0] * shape[1] > max_pixels:
         raise TooManyPixelsError(shape[1], shape[0], max_pixels)
     return array[:, :, 0] if shape[2:] == (1,) else array
 
 
 def stack(samples: Sequence[Samples], spec: InputSpec) -> tuple[Pixels, list[int]]:
-    """The images of a batch as one array, most of them final: the cheap part of fitting.
+    """Stack the images of a batch; fit those that need little work.
 
     Args:
         samples: at least one image.
         spec: what the network takes.
 
     Returns:
-        uint8, `[n, height, width, channels]`; and the indices of the images that `finish` has yet
-        to fit. What stands in their place until then has no meaning.
+        uint8, `[n, height, width, channels]`; and the indices of the images that `finish` must
+            fit, whose rows are undefined until then.
     """
     shape = spec.shape if spec.channels > 1 else spec.shape[:2]
-    if spec.fit is Fit.CROP:  # also an image of the network's size is scaled before it is cut
+    if spec.fit is Fit.CROP:  # an image of the network's size is scaled too before the crop
         pending = list(range(len(samples)))
     else:
         pending = [index for index, image in enumerate(samples) if image.shape != shape]
     if pending:
         blank = np.zeros(shape, np.uint8)
         samples = [image if image.shape == shape else blank for image in samples]
-    try:  # as bytes, which is faster than by numpy (`benchmarks/costs.py`)
+    try:  # joining bytes is faster than numpy (`benchmarks/costs.py`)
         joined = bytearray().join(samples)  # type: ignore[arg-type] # arrays are buffers
-    except TypeError:  # unless one is not contiguous
+    except TypeError:  # an array is not contiguous
         joined = bytearray().join([np.ascontiguousarray(image).data for image in samples])
     images = np.frombuffer(joined, np.uint8).reshape(len(samples), *spec.shape)
-    if spec.fit is Fit.DIGIT:  # a blank is not normalized either, and plain
+    if spec.fit is Fit.DIGIT:  # a blank image is neither normalized nor plain
         gray = images.reshape(images.shape[:3])
         final = are_normalized(gray)
         if spec.as_sent and not final.all():
@@ -171,8 +171,8 @@ def finish(
 ) -> list[int]:
     """Fit the images that `stack` left pending, in place.
 
-    `sources` are what the samples were read of. Returns those in which nothing is written, where
-    the model takes handwriting.
+    `sources` are the encoded files or arrays of the samples. Returns the images without
+    handwriting, if the model takes handwriting.
     """
     empty: list[int] = []
     for index in pending:
@@ -191,13 +191,13 @@ def finish(
 def prepare(
     samples: Sequence[Samples], spec: InputSpec, sources: Sequence[bytes | Samples] = ()
 ) -> Prepared:
-    """Fit images to the network's input; arguments as for `finish`."""
+    """Fit images to the network's input; the arguments are those of `finish`."""
     images, pending = stack(samples, spec)
     return Prepared(images, pending, finish(images, samples, pending, spec, sources))
 
 
 def together(parts: Sequence[Prepared]) -> Prepared:
-    """Several batches as one."""
+    """Concatenate several batches."""
     starts = np.cumsum([0, *(len(part.images) for part in parts)]).tolist()
 
     def moved(rows: int) -> list[int]:
@@ -214,7 +214,7 @@ def fit(samples: Samples, spec: InputSpec, warn: Warn | None = None) -> Pixels:
     Args:
         samples: the image.
         spec: what the network takes.
-        warn: called with what the sender of the image may not expect.
+        warn: called with warnings for the sender of the image.
     """
     samples = codec.averaged(samples, needed_side(spec))
     fitted = _digit if spec.fit is Fit.DIGIT else _image
@@ -257,7 +257,7 @@ def _image(samples: Samples, spec: InputSpec, warn: Warn | None) -> Pixels:
         warn(ImageWarning.SQUASHED)
     if warn and segment.is_blank(np.asarray(image)):
         warn(ImageWarning.BLANK)
-    # Pillow's bilinear widens with the scale, so that shrinking does not alias.
+    # Pillow's bilinear filter widens when it shrinks an image, which avoids aliasing.
     if spec.fit is Fit.CROP:
         image = _center(image, size, spec.shorter_side or max(size))
     elif image.size != size:
@@ -269,9 +269,9 @@ def _image(samples: Samples, spec: InputSpec, warn: Warn | None) -> Pixels:
 
 
 def _center(image: Image.Image, size: tuple[int, int], shorter_side: int) -> Image.Image:
-    """The center of an image whose shorter side is scaled, with torchvision's rounding."""
+    """Scale the shorter side and crop the center, with torchvision's rounding."""
     shorter = min(image.size)
-    if max(image.size) > LONGEST * shorter:  # nothing beyond is seen, and scaling it costs memory
+    if max(image.size) > LONGEST * shorter:  # the rest is cropped; scaling it wastes memory
         width, height = (min(side, LONGEST * shorter) for side in image.size)
         image = ImageOps.fit(image, (width, height), Image.Resampling.NEAREST)
     width, height = (shorter_side * side // shorter for side in image.size)
@@ -290,7 +290,7 @@ def _is_squashed(old: tuple[int, int], new: tuple[int, int]) -> bool:
 
 
 def _on_white(image: Image.Image, warn: Warn | None) -> Image.Image:
-    """Flatten transparency onto white, as a page or a sheet of paper would show it."""
+    """Composite transparency onto white."""
     rgba = image.convert("RGBA")
     if warn and not _is_opaque(np.asarray(rgba)):
         warn(ImageWarning.TRANSPARENCY_FLATTENED)

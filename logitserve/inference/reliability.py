@@ -1,4 +1,4 @@
-"""Stated probabilities beside what came true, and how far apart chance alone would put them."""
+"""Reliability of stated probabilities, and the calibration error expected by chance."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,14 +15,14 @@ _SEED: Final = 20_240_601
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """Stated probabilities beside what came true, in bins of equal width over 0 to 1."""
+    """Stated probabilities and outcomes in equal-width bins over 0 to 1."""
 
     counts: Floats
-    """`[bins]`, probabilities that fell into the bin."""
+    """`[bins]`, number of probabilities per bin."""
     stated: Floats
-    """`[bins]`, their sum."""
+    """`[bins]`, sum of the probabilities."""
     came_true: Floats
-    """`[bins]`, how many of them came true."""
+    """`[bins]`, number of positive outcomes."""
 
     @property
     def error(self) -> float:
@@ -30,7 +30,7 @@ class Reliability:
         return float(np.abs(self.stated - self.came_true).sum() / self.counts.sum())
 
     def merged(self, fewest: int) -> "Reliability":
-        """Neighboring bins together until each has so many, or all are one."""
+        """Merge adjacent bins until each has at least `fewest`, or one is left."""
         groups: list[list[int]] = [[]]
         for index in np.flatnonzero(self.counts).tolist():
             if self.counts[groups[-1]].sum() >= fewest:
@@ -47,22 +47,22 @@ class Reliability:
 
 @dataclass(frozen=True, slots=True)
 class Null:
-    """The calibration error of a model whose probabilities are right, of as many pictures."""
+    """Calibration error of a perfectly calibrated model with the same number of pictures."""
 
     mean: float
     limit: float
-    """95 % of such models have a lower one."""
+    """95th percentile."""
 
 
 def reliability(
     stated: Floats, came_true: npt.NDArray[Any], weights: Floats | None = None
 ) -> Reliability:
-    """Sort probabilities into bins, open on the left.
+    """Sort probabilities into left-open bins.
 
     Args:
         stated: `[n]`, probabilities.
-        came_true: `[n]`, 1 or True where what was stated held.
-        weights: `[n]`, how many pictures each counts as; None: one.
+        came_true: `[n]`, whether the stated outcome occurred.
+        weights: `[n]`, weight of each picture; None: 1.
     """
     index = np.clip(np.ceil(stated * BINS).astype(np.int64) - 1, 0, BINS - 1)
     weights = np.ones(len(stated)) if weights is None else weights
@@ -74,9 +74,9 @@ def reliability(
 
 
 def null(stated: Floats) -> Null:
-    """The calibration error by chance: outcomes drawn from the stated probabilities, `[n]`.
+    """Simulate the calibration error with outcomes drawn from the stated probabilities, `[n]`.
 
-    It is above 0, and more so for few pictures: the error that is measured stands beside it.
+    It is above 0, especially for few pictures, and is the reference for the measured error.
     """
     generator = np.random.default_rng(_SEED)
     errors = [

@@ -1,4 +1,4 @@
-"""Predictions → labels, probabilities and sets, as every output shows them."""
+"""Render predictions as labels, probabilities and sets, for every output format."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from logitserve.inference.predictor import Predictions
 
 @dataclass(frozen=True, slots=True)
 class OutputOptions:
-    """How predictions are rendered."""
+    """Options for rendering predictions."""
 
     top_k: int | None = None
-    """Only so many of the probabilities, the highest first; None for all, in the card's order."""
+    """Only the k highest probabilities, in descending order; None for all, in the card's order."""
     calibrated: bool = True
-    """False: probabilities as the network gave them."""
+    """False: probabilities without calibration."""
     coverage: float | None = None
-    """Adds `set`: labels that hold the true one in this share of the images."""
+    """Adds `set`, the prediction set for this coverage."""
     allow_empty: bool = True
     """False: the most probable label is in every set."""
 
@@ -31,10 +31,10 @@ PLAIN = OutputOptions()
 def render(
     card: ModelCard, predictions: Predictions, options: OutputOptions = PLAIN
 ) -> list[dict[str, Any]]:
-    """One dictionary an image: argmax, label, probability, probabilities, and what is added.
+    """Return one dictionary per image: argmax, label, probability, probabilities, and more.
 
-    Added are `labels` for sigmoid heads, those at or above their thresholds; `known` where the
-    card has an energy threshold; `set` where coverage is asked for.
+    `labels` is added for sigmoid heads, with the labels at or above their thresholds; `known` if
+    the card can tell; `set` if `coverage` is given.
     """
     shown = predictions if options.calibrated else predictions.uncalibrated(card)
     labels = card.labels
@@ -42,7 +42,7 @@ def render(
     if options.top_k is None:
         named = [dict(zip(labels, row, strict=True)) for row in rows]
     else:
-        # A tie goes to the lower index.
+        # On a tie, the lower index is first.
         order = np.argsort(-shown.probabilities, axis=1, kind="stable")[:, : options.top_k]
         named = [
             {labels[index]: row[index] for index in highest}
@@ -66,7 +66,7 @@ def render(
 def _additions(
     card: ModelCard, shown: Predictions, options: OutputOptions
 ) -> Iterator[tuple[str, list[Any]]]:
-    """Members that some predictions have, each with its value for every image."""
+    """Yield optional fields, each with its value for every image."""
     if card.head is Head.SIGMOID:
         holds = shown.probabilities >= heads.thresholds(card, of_calibrated=options.calibrated)
         yield "labels", [_labels(card, np.flatnonzero(row)) for row in holds]

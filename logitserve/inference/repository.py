@@ -1,4 +1,4 @@
-"""The folder of models: `<root>/<name>/<version>/model.onnx`, each version with its `report/`.
+"""The model repository: `<root>/<name>/<version>/model.onnx`, each version with its `report/`.
 
 Or the folder of one model, as KServe mounts it: `<root>/<version>/model.onnx`, `<root>/model.onnx`.
 """
@@ -25,7 +25,7 @@ REPORT_PAGE = "index.html"
 
 _STAGING = ".staging-"
 _STALE_SECONDS = 7 * 24 * 3600
-"""Longer than any training takes whose draft is still written to."""
+"""Age of an abandoned draft; longer than any training writes to one."""
 
 _NAME: TypeAdapter[str] = TypeAdapter(ModelName)
 _VERSION: TypeAdapter[str] = TypeAdapter(ModelVersion)
@@ -37,18 +37,18 @@ _NO_NAME = (
 )
 _NO_VERSION = "is not a version: use a whole number without leading zeros, 18 digits at most"
 _SHOWN = 3
-"""Files that a line names."""
+"""Number of files listed in a message."""
 
 
 def listed(passed_over: Mapping[tuple[str, str], str]) -> str:
-    """Model files that are passed over, in one line; empty where there are none."""
+    """Return one line about ignored model files; empty if there are none."""
     lines = [f"{name}/{version} ({why})" for (name, version), why in passed_over.items()]
     more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
     return f"passed over: {'; '.join(lines[:_SHOWN])}{more}" if lines else ""
 
 
 def _text(name: str) -> str:
-    """A file's name, which may be any bytes, as text that can be sent."""
+    """Return a file's name as text; undecodable bytes are escaped."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
@@ -56,7 +56,7 @@ MAKE_ONE = "make a model with `logitserve train` or `logitserve adopt`"
 
 
 def default_model(names: Sequence[str]) -> str | None:
-    """The model that is asked when none is named: `digits` if present, else the only one."""
+    """Return the default model: `digits` if present, else the only one."""
     if PREFERRED_DEFAULT in names:
         return PREFERRED_DEFAULT
     return names[0] if len(names) == 1 else None
@@ -64,7 +64,7 @@ def default_model(names: Sequence[str]) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A version on its way: write into `folder`; it appears under `version` when whole."""
+    """A version being written: write into `folder`; it is renamed to `version` when complete."""
 
     folder: Path
     version: str
@@ -76,27 +76,27 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a look at the folder saw."""
+    """The state of the folder at one time."""
 
     files: Mapping[Key, Signature]
-    """Models by their names, versions oldest first."""
+    """Signature of each model file; models sorted by name, versions oldest first."""
     unreadable: Mapping[str, str]
-    """Models whose folders could not be looked into, and why."""
+    """Models whose folders cannot be read, with the reason."""
     passed_over: Mapping[Key, str]
-    """Model files where none is looked for, and why; no version for those beside versions."""
+    """Ignored model files, with the reason; the version is empty beside the versions."""
 
 
 class ModelRepository:
-    """Finds the models of a folder, and adds versions so that each appears whole or not at all."""
+    """Finds the models of a folder, and publishes versions atomically."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def names(self) -> list[str]:
-        """The models that have at least one version, sorted.
+        """Return the models that have at least one version, sorted.
 
         Raises:
-            NoModelsError: the folder is missing or has none.
+            NoModelsError: the folder is missing or has no models.
         """
         if not self.root.is_dir():
             raise NoModelsError(
@@ -112,7 +112,7 @@ class ModelRepository:
         return names
 
     def look(self) -> Look:
-        """What lies in the folder now, by `stat` alone; no file is opened.
+        """Scan the folder with `stat` only; no file is opened.
 
         Raises:
             OSError: the folder is missing or cannot be read.
@@ -129,21 +129,21 @@ class ModelRepository:
                     status = self.path(name, version).stat()
                     found[name, version] = Signature.of(status)
             except FileNotFoundError:
-                continue  # removed while we looked
+                continue  # removed during the scan
             except OSError as error:
                 if _is_valid(_NAME, name):
                     unreadable[name] = error.strerror or type(error).__name__
         return Look(found, unreadable, passed_over)
 
     def path(self, name: str, version: str) -> Path:
-        """Where the ONNX file of a version lies, whether it is there or not."""
+        """Return the path of a version's ONNX file, which may not exist."""
         return self.folder(name) / version / MODEL_FILE
 
     def versions(self, name: str) -> list[str]:
-        """The versions of a model, oldest first.
+        """Return the versions of a model, oldest first.
 
         Raises:
-            ModelNotFoundError: there is no such model.
+            ModelNotFoundError: the model does not exist.
         """
         versions = self._versions(name)
         if not versions:
@@ -151,10 +151,10 @@ class ModelRepository:
         return versions
 
     def model_file(self, name: str, version: str | None = None) -> Path:
-        """The ONNX file of a version, the latest if none is named.
+        """Return the ONNX file of a version; the latest by default.
 
         Raises:
-            ModelNotFoundError: there is no such model or version.
+            ModelNotFoundError: the model or version does not exist.
         """
         versions = self.versions(name)
         version = versions[-1] if version is None else version
@@ -166,14 +166,14 @@ class ModelRepository:
 
     @contextmanager
     def publication(self, name: str) -> Iterator[Draft]:
-        """Publish the next version of a model, whole or not at all.
+        """Publish the next version of a model atomically.
 
-        The draft's folder lies beside the versions, on the same file system, and becomes the
-        version by one rename when the block ends; if the block raises, nothing is published.
+        The draft is a folder beside the versions, on the same file system. It is renamed to the
+        version when the block ends; if the block raises, nothing is published.
 
         Raises:
-            PublishError: the name is not one, the folder is not writable, no `model.onnx` was
-                written, or something else published the same version meanwhile.
+            PublishError: the name is invalid, the folder is not writable, no `model.onnx` was
+                written, or another process published the same version.
         """
         if not _is_valid(_NAME, name):
             raise PublishError(f"{name!r} {_NO_NAME}")
@@ -194,22 +194,22 @@ class ModelRepository:
                 parent.rmdir()
 
     def _candidates(self) -> list[str]:
-        """What may be a model, from one look at the root."""
+        """Return possible model names, from one listing of the root."""
         return [entry.name for entry in self.root.iterdir()]
 
     def _expected(self) -> str:
         return f"<name>/<version>/{MODEL_FILE}"
 
     def folder(self, name: str) -> Path:
-        """Where the versions of a model lie."""
+        """Return the folder of a model's versions."""
         return self.root / name
 
     def _versions(self, name: str) -> list[str]:
-        """The versions of a model, oldest first; none where it is no model."""
+        """Return the versions of a model, oldest first; empty if it is not a model."""
         return self._entries(name)[0]
 
     def _entries(self, name: str) -> tuple[list[str], dict[str, str]]:
-        """The versions of a model, oldest first, and what is passed over, with its reason."""
+        """Return the versions of a model, oldest first, and ignored entries with the reason."""
         folder = self.folder(name)
         if not folder.is_dir():
             is_alone = name == MODEL_FILE and folder.is_file()
@@ -222,18 +222,18 @@ class ModelRepository:
                 others[""] = why or f"expected {name}/<version>/{MODEL_FILE}"
             elif entry.name.startswith("."):
                 continue
-            elif (entry / MODEL_FILE).is_file():  # an OSError where the folder cannot be read
+            elif (entry / MODEL_FILE).is_file():  # raises OSError if the folder cannot be read
                 if _is_valid(_VERSION, entry.name) and not why:
                     found.append(entry.name)
                 else:
                     others[entry.name] = why or f"{entry.name!r} {_NO_VERSION}"
             elif os.path.lexists(entry / MODEL_FILE):
-                others[entry.name] = f"{MODEL_FILE} is no file, or a link to nothing"
+                others[entry.name] = f"{MODEL_FILE} is not a file, or is a broken link"
         return sorted(found, key=int), others
 
 
 class OneModelRepository(ModelRepository):
-    """A folder that is one model, which gets its name from outside.
+    """A folder with the versions of one model, whose name is given.
 
     `<root>/<version>/model.onnx`; `<root>/model.onnx` is version 1 unless there is a `1/`.
     """
@@ -243,20 +243,20 @@ class OneModelRepository(ModelRepository):
         self._name = name
 
     def path(self, name: str, version: str) -> Path:
-        """Where the ONNX file of a version lies, whether it is there or not."""
+        """Return the path of a version's ONNX file, which may not exist."""
         in_folder = super().path(name, version)
         alone = self.root / MODEL_FILE
         return alone if version == "1" and alone.is_file() and not in_folder.exists() else in_folder
 
     def _candidates(self) -> list[str]:
-        next(self.root.iterdir(), None)  # an OSError where the folder is away, as of many models
+        next(self.root.iterdir(), None)  # raises OSError if the folder is missing
         return [self._name]
 
     def _expected(self) -> str:
         return f"<version>/{MODEL_FILE} or {MODEL_FILE} of the one model {self._name!r}"
 
     def folder(self, name: str) -> Path:
-        """The root."""
+        """Return the root."""
         del name
         return self.root
 
@@ -270,7 +270,7 @@ class OneModelRepository(ModelRepository):
 
 
 def _sweep(parent: Path) -> None:
-    """Remove what publications have left that were killed long ago."""
+    """Remove abandoned drafts of processes killed long ago."""
     for folder in parent.glob(f"{_STAGING}*"):
         newest = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
         if time.time() - newest > _STALE_SECONDS:
@@ -278,18 +278,18 @@ def _sweep(parent: Path) -> None:
 
 
 def _settle(folder: Path, target: Path) -> None:
-    """Make the draft durable, then make it the version."""
+    """Flush the draft to disk, then rename it to the version."""
     if not (folder / MODEL_FILE).is_file():
         raise PublishError(f"nothing to publish: the draft has no {MODEL_FILE}")
-    folder.chmod(0o755)  # mkdtemp made it private; models are for others to read
+    folder.chmod(0o755)  # mkdtemp makes it private; other users must read models
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
     try:
-        folder.rename(target)  # fails on a folder that has something in it
+        folder.rename(target)  # fails if the target is not empty
     except OSError as error:
-        raise PublishError(f"{target} was published meanwhile; publish again") from error
+        raise PublishError(f"{target} was published by another process; publish again") from error
 
 
 def _is_valid(adapter: TypeAdapter[str], text: str) -> bool:

@@ -1,7 +1,7 @@
-"""Which versions of a model answer: `rollout.json` beside the versions of a model.
+"""Live, canary and shadow versions of a model: `rollout.json` beside its versions.
 
-Without the file the newest version answers. With it, the version that `live` names does, until the
-file says otherwise: a version that is published later does not take its place.
+Without the file the newest version is live. With it, the version named in `live` is live until the
+file changes, even if a newer version is published.
 """
 
 import json
@@ -20,9 +20,9 @@ from logitserve.inference.naming import unknown
 
 ROLLOUT_FILE: Final = "rollout.json"
 MAX_HISTORY: Final = 100
-"""Changes that are kept, the newest ones."""
+"""Number of changes in the history."""
 NEWEST: Final = "newest"
-"""In the place of a version: the newest version is live, whichever that is."""
+"""Value of a version: the newest version is live."""
 
 Percent = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 By = Annotated[
@@ -40,22 +40,22 @@ class Canary(_Strict):
     version: ModelVersion
     percent: Percent
     by: By = "request"
-    """What decides: the id of the `request`, the `key`, or `header:NAME`. Requests that are alike
-    in it are answered by the same version."""
+    """Routing key: the id of the `request`, the `key`, or `header:NAME`. Requests with the same
+    value are answered by the same version."""
 
 
 class Shadow(_Strict):
-    """A version that is run on a share of the batches after they are answered, and compared."""
+    """A version that runs on a share of the answered batches, for comparison."""
 
     version: ModelVersion
     percent: Percent = 100
 
 
 class Change(_Strict):
-    """What a rollout was changed to, when, and by what."""
+    """A change of a rollout: new state, time, and origin."""
 
     was_live: ModelVersion
-    """The version that answered until then."""
+    """The live version before the change."""
 
     at: datetime
     by: Literal["command", "request"]
@@ -65,23 +65,23 @@ class Change(_Strict):
 
 
 class Rollout(_Strict):
-    """Which versions of a model answer."""
+    """Live, canary and shadow versions of a model."""
 
     live: ModelVersion | None = None
     """None: the newest version."""
     canary: Canary | None = None
     shadow: Shadow | None = None
     history: tuple[Change, ...] = ()
-    """Oldest first; the last one is the present state."""
+    """Oldest first; the last one is the current state."""
 
     @classmethod
     def read(cls, document: object) -> Self:
-        """Check a document; raises RolloutError."""
+        """Validate a document; raises RolloutError."""
         try:
             return cls.model_validate(document)
         except ValidationError as error:
             errors = error.errors(include_url=False)
-            # A member that is missing may be one that is misspelled.
+            # A missing field may be a misspelled one.
             first = min(errors, key=lambda each: each["type"] != "extra_forbidden")
             where = ".".join(map(str, first["loc"]))
             if first["type"] == "extra_forbidden":
@@ -92,7 +92,7 @@ class Rollout(_Strict):
 
     @property
     def versions(self) -> frozenset[str]:
-        """The versions that it names."""
+        """Return the versions that it names."""
         parts = (
             self.live,
             self.canary and self.canary.version,
@@ -101,17 +101,17 @@ class Rollout(_Strict):
         return frozenset(version for version in parts if version)
 
     def changed(self, by: Literal["command", "request"], was_live: str, **members: Any) -> Self:
-        """A rollout with other members, and a line more of history.
+        """Return a rollout with changed fields and a new history entry.
 
-        A canary or shadow that becomes live ends as such.
+        A canary or shadow that becomes live is removed as such.
 
         Args:
-            by: what changes it.
-            was_live: the version that answers until then.
-            members: `live`, `canary`, `shadow`, those that change.
+            by: origin of the change.
+            was_live: the live version before the change.
+            members: changed values of `live`, `canary`, `shadow`.
 
         Raises:
-            RolloutError: a member is not what it must be, or a version would be two of them.
+            RolloutError: a value is invalid, or one version has two roles.
         """
         ended = {
             name: None
@@ -127,10 +127,10 @@ class Rollout(_Strict):
         return made.model_copy(update={"history": (*self.history, change)[-MAX_HISTORY:]})
 
     def before(self, versions: Sequence[str]) -> str:
-        """The version that was live before this one; without history the one below it.
+        """Return the previously live version; without history, the next older one.
 
         Args:
-            versions: that are there, oldest first.
+            versions: existing versions, oldest first.
 
         Raises:
             RolloutError: there is none.
@@ -145,10 +145,10 @@ class Rollout(_Strict):
 
 
 def read(folder: Path) -> Rollout:
-    """The rollout of the model whose versions lie in a folder; empty where there is no file.
+    """Read the rollout of the model in a folder; empty if there is no file.
 
     Raises:
-        RolloutError: the file cannot be read, or is no rollout.
+        RolloutError: the file cannot be read, or is invalid.
     """
     path = folder / ROLLOUT_FILE
     try:
@@ -164,23 +164,23 @@ def read(folder: Path) -> Rollout:
 
 
 def write(folder: Path, rollout: Rollout) -> None:
-    """Put a rollout in the place of the one before, whole or not at all; raises RolloutError."""
+    """Write a rollout atomically; raises RolloutError."""
     try:
         with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".rollout-", delete=False) as file:
             file.write(rollout.model_dump_json(indent=2, exclude_none=True) + "\n")
             file.flush()
             os.fsync(file.fileno())
         made = Path(file.name)
-        made.chmod(0o644)  # others read it
+        made.chmod(0o644)  # readable by other users
         made.replace(folder / ROLLOUT_FILE)
     except OSError as error:
         raise RolloutError(
-            f"{folder / ROLLOUT_FILE} cannot be written: {error.strerror}; write it where the "
-            "folder of models is made"
+            f"{folder / ROLLOUT_FILE} cannot be written: {error.strerror}; change it on the "
+            "machine that publishes the models"
         ) from error
 
 
 def check(rollout: Rollout, versions: Sequence[str]) -> None:
-    """Check that the versions that a rollout names are there; raises RolloutError."""
+    """Check that the versions of a rollout exist; raises RolloutError."""
     for version in sorted(rollout.versions - set(versions), key=int):
         raise RolloutError(f"there is no version {version}; there is {', '.join(versions)}")

@@ -1,4 +1,4 @@
-"""onnxruntime, set up once: no telemetry, no more threads than the process may use."""
+"""Set up onnxruntime once: without telemetry, and with no more threads than available CPUs."""
 
 import functools
 import math
@@ -20,10 +20,10 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_cpus(cgroup: Path = _CGROUP) -> int:
-    """CPUs that this process may use: its affinity mask, capped by the cgroup's quota.
+    """Return the CPUs that this process may use: its affinity mask, capped by the cgroup's quota.
 
     Args:
-        cgroup: where the cgroup file system is mounted (version 2, or version 1's `cpu` below it).
+        cgroup: mount point of the cgroup file system (version 2, or `cpu` below it for version 1).
     """
     allowed = len(os.sched_getaffinity(0))
     quota = _quota_cpus(cgroup)
@@ -31,7 +31,7 @@ def available_cpus(cgroup: Path = _CGROUP) -> int:
 
 
 def _quota_cpus(cgroup: Path) -> float | None:
-    """The cgroup's CPU quota in CPUs, or None where there is none."""
+    """Return the cgroup's CPU quota in CPUs, or None without a quota."""
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()
         return None if quota == "max" else int(quota) / int(period)
@@ -47,10 +47,10 @@ def _quota_cpus(cgroup: Path) -> float | None:
 
 @functools.cache
 def load_onnxruntime() -> ModuleType:
-    """Import onnxruntime with its telemetry off, and one arena for all sessions of the process.
+    """Import onnxruntime without telemetry, and with one memory arena for all sessions.
 
-    Since 1.29 it reports to its makers on Linux too, unless this variable is set before the
-    import; hence no module here imports onnxruntime at its top.
+    Since 1.29 it sends telemetry on Linux too, unless this variable is set before the import; so
+    no module imports onnxruntime at its top.
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     ort = import_module("onnxruntime")
@@ -67,7 +67,7 @@ def open_session(
 ) -> "onnxruntime.InferenceSession":
     """Open an ONNX file on the CPU.
 
-    Raises: as `read` and `open_reading`.
+    Raises: see `read` and `open_reading`.
     """
     with read(path) as reading:
         return open_reading(reading, threads=threads, optimized=optimized)
@@ -76,45 +76,45 @@ def open_session(
 def open_reading(
     reading: Reading, *, threads: int = 1, optimized: bool = True
 ) -> "onnxruntime.InferenceSession":
-    """Open the bytes that were read of an ONNX file, on the CPU; an operator may use the threads.
+    """Open the bytes of an ONNX file on the CPU; `threads` is for each operator.
 
-    Without `optimized`, the graph is run as it stands, its numbers added in another order.
+    If not `optimized`, the graph is run without fusions, so sums have another order.
 
     Raises:
-        ModelFileError: onnxruntime cannot load it; the text names no file.
+        ModelFileError: onnxruntime cannot load the file; the text has no path.
     """
     ort = load_onnxruntime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # A spinning pool burns the CPU that the HTTP side of the process needs.
+    # A spinning thread pool uses the CPU that the HTTP side of the process needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # What a run needs comes from the process's one arena, so that a model more costs little beyond
-    # its file (`benchmarks/many_models.py`); weights come from none, and go when the model goes.
+    # Runs allocate from the one arena of the process, so a further model costs little beyond its
+    # file (`benchmarks/many_models.py`); weights are outside it, and are freed with the model.
     options.add_session_config_entry("session.use_env_allocators", "1")
     options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
-    options.log_severity_level = 4  # what fails is raised, and need not be printed too
+    options.log_severity_level = 4  # errors are raised, and need not be logged too
     if not optimized:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        # A model file is complete: beside a file in memory there are no others to refer to.
+        # A model file has no external data: an in-memory file has no folder.
         return ort.InferenceSession(str(reading.path), options, providers=["CPUExecutionProvider"])
-    # onnxruntime's exceptions (Fail, InvalidGraph, InvalidProtobuf, …) share no base but this.
+    # onnxruntime's exceptions (Fail, InvalidGraph, InvalidProtobuf, …) have no other base class.
     except Exception as error:
         reason = _without_places(str(error), reading) or type(error).__name__
-        raise ModelFileError(f"the file is not an ONNX model that loads: {reason}") from error
+        raise ModelFileError(f"onnxruntime cannot load the file: {reason}") from error
 
 
 _SOURCE_PLACE = re.compile(r"\S*/onnxruntime/\S+:\d+ |\b\w+\.(?:cc|h):\d+ ")
 
 
 def _without_places(text: str, reading: Reading) -> str:
-    """The first line of onnxruntime's text, less where its sources and our memory are."""
+    """Return the first line of onnxruntime's text, without source and memory locations."""
     line = text.partition("\n")[0].replace(str(reading.path), "the file")
     return _SOURCE_PLACE.sub("", line)
 
 
 def session_metadata(session: "onnxruntime.InferenceSession") -> Mapping[str, str]:
-    """The ONNX file's `metadata_props`."""
+    """Return the ONNX file's `metadata_props`."""
     metadata: Mapping[str, str] = session.get_modelmeta().custom_metadata_map
     return metadata

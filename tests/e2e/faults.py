@@ -289,7 +289,7 @@ MODELS_AND_OPTIONS = (
     option("coverage=nan", "coverage"),
     option("coverage=much", "coverage"),
     option("coverage=0.9", "no conformal thresholds"),
-    option("coverage=0.8", "any number of its labels may hold", model="scaled"),
+    option("coverage=0.8", "it is multilabel", model="scaled"),
     option("calibrated=perhaps", "calibrated"),
 )
 

@@ -224,10 +224,10 @@ def wrong_card(path: Path) -> bytes:
 
 
 SPOILED: tuple[tuple[Callable[[Path], bytes], str], ...] = (
-    (half, "not an ONNX model that loads"),
-    (lambda _: b"", "not an ONNX model that loads"),
-    (lambda _: b"garbage" * 1000, "not an ONNX model that loads"),
-    (wrong_goldens, "does not give the logits"),
+    (half, "onnxruntime cannot load the file"),
+    (lambda _: b"", "onnxruntime cannot load the file"),
+    (lambda _: b"garbage" * 1000, "onnxruntime cannot load the file"),
+    (wrong_goldens, "does not reproduce the recorded logits"),
     (wrong_card, "'logits' is tensor(float)"),
 )
 

@@ -196,7 +196,7 @@ def test_the_command_explains_as_the_server_does(shipped: Server, tmp_path: Path
     assert found[0][1] == found[1][1]
     text = command("digits", str(picture), *here, "--budget-ms", "10000")
     assert text.startswith("3 (1.0000), by occlusion\n")
-    assert "\ncovering its top fifth takes " in text
+    assert "\ncovering its top fifth lowers " in text
     rows = text.splitlines()[2:]
     assert [len(row) for row in rows] == [28] * 14
     assert "++" in text

@@ -215,7 +215,11 @@ GROWING: dict[str, tuple[Callable[[], bytes], int, str]] = {
     "objects": (lambda: b"[" + b'{"":0},' * (PLENTY // 7 - 9) + b"0]", 413, "MAX_PICTURES"),
     "as many as may be": (lambda: b"[" + b'{"":0},' * 4500 + b"0," * 10**6 + b"0]", 422, ""),
     "a long name": (lambda: b'{"' + b"a" * (PLENTY - 9) + b'":0}', 422, ""),
-    "base64": (lambda: b'{"images":["' + b"A" * (PLENTY - 16) + b'"]}', 422, "not an image"),
+    "base64": (
+        lambda: b'{"images":["' + b"A" * (PLENTY - 16) + b'"]}',
+        422,
+        "not a supported image",
+    ),
     "digits": (lambda: b'{"pixels":[[' + b"9" * 10**6 + b"]]}", 422, ""),
 }
 

@@ -131,7 +131,7 @@ def test_a_broken_file_shows_what_the_server_says_until_the_next_answer(visit: V
     visit.expect_label("7")
     visit.give("drop", b"nonsense", "broken.png")
     error = visit.page.locator("#error")
-    expect(error).to_have_text(re.compile("not an image .* send one of PNG, JPEG"))
+    expect(error).to_have_text(re.compile("not a supported image.* send one of PNG, JPEG"))
     expect(error).to_be_visible()
     expect(visit.page.locator("#again")).to_be_hidden()
     expect(visit.page.locator("#label")).to_have_text("–")

@@ -118,7 +118,7 @@ def test_what_cannot_be_shown_is_a_problem(client: httpx.Client) -> None:
     for path, content, status, words in (
         ("/models/unknown/preview", sheet(), 404, "digits-mlp"),
         ("/models/digits-mlp/versions/9/preview", sheet(), 404, "there is 1"),
-        ("/models/digits-mlp/preview", b"text", 422, "not an image"),
+        ("/models/digits-mlp/preview", b"text", 422, "not a supported image"),
         ("/models/digits-mlp/preview", b"", 422, "empty"),
         ("/models/digits-mlp/preview", large, 413, SETTINGS["pixels"]),
     ):

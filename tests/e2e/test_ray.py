@@ -73,7 +73,7 @@ def test_a_node_is_killed_and_each_picture_has_its_row_once(root: Path, address:
     assert (process.returncode, printed) == (0, "")
     said, summary = errors.splitlines()
     part = 0 if lost is held[0] else 1
-    assert said == f"lost the worker that had part {part} in hand; scoring it again"
+    assert said == f"the worker that scored part {part} was lost; scoring it again"
     assert summary == f"300 pictures in 7 parts in {root / 'scores'}"
     assert_each_once(read(root / "scores"), range(300))
 

@@ -195,6 +195,6 @@ def test_backup_info_erase_and_merge(labeled: Kept, tmp_path: Path) -> None:
         assert f"answer    {COUNT + 1}" in ran("store", "info", *store).output
         erased = json.loads(ran("store", "erase", labeled.ids[3], *store, "--json").output)
         assert erased == {"rows": 3}
-        assert "is no id" in ran("store", "erase", "x", *store).output
+        assert "is not the id" in ran("store", "erase", "x", *store).output
         merged = ran("store", "merge", str(labeled.store), *store, "--json")
         assert json.loads(merged.output)["answer"] == COUNT + 1

@@ -137,7 +137,7 @@ def test_serving_a_path_says_what_to_do_instead(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "bare.onnx")
     assert f"`logitserve adopt {tmp_path / 'bare.onnx'} --name NAME" in said(tmp_path / "bare.onnx")
     (tmp_path / "bare.onnx").write_bytes(b"no ONNX")
-    assert "this file cannot be" in said(tmp_path / "bare.onnx")
+    assert "this file is not a model" in said(tmp_path / "bare.onnx")
 
 
 def test_a_closed_pipe_is_no_traceback() -> None:

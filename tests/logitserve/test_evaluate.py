@@ -125,7 +125,7 @@ def test_a_model_that_no_recipe_made(tmp_path: Path, data: Path) -> None:
     options = ("--data", str(data), "--models", str(tmp_path / "models"))
     status, printed = run("evaluate", "tiny", *options)
     assert status == 1
-    assert "not made by a recipe" in printed
+    assert "not trained with a recipe" in printed
     assert len(printed.splitlines()) == 1
     status, printed = run("evaluate", "cats", *options)
     assert (status, printed) == (
@@ -167,5 +167,5 @@ def test_two_versions_are_compared(tmp_path: Path, data: Path) -> None:
     tiny_models.publish(models, name="other", labels=tuple("abcdefghij"), training=made_by)
     status, printed = run("models", "compare", "tiny", "other", *options)
     assert status == 1
-    assert "differ in their labels or their input's shape" in printed
+    assert "differ in their labels or their input shape" in printed
     assert "Traceback" not in printed

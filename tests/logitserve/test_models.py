@@ -69,7 +69,7 @@ def test_a_model_that_must_not_be_served_is_listed_with_the_reason(folder: Path)
     done = models(folder, "list")
     assert done.exit_code == 1
     assert len(done.stdout.splitlines()) == 4
-    assert done.stderr.startswith("tiny/2 must not be served: ")
+    assert done.stderr.startswith("tiny/2 is refused: ")
     assert len(done.stderr.splitlines()) == 1
     listed = json.loads(models(folder, "list", "--json").stdout)
     assert set(listed[2]) == {"name", "version", "bytes", "error"}

@@ -149,7 +149,7 @@ def test_a_server_gives_the_same_rows(folder: Path) -> None:
     assert gone.stderr.startswith(f"Error: {server.url}: ")
     both = predict(folder, *arguments[1:])
     assert both.exit_code == 2
-    assert "--models is for scoring here" in both.stderr
+    assert "--models applies to local scoring" in both.stderr
 
 
 def test_csv_says_what_is_known(folder: Path) -> None:

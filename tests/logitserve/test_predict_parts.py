@@ -103,7 +103,7 @@ def test_what_is_broken_is_a_row_with_its_error(root: Path) -> None:
         str(root / "link.tar/link.png"),
         str(root / "nameless.parquet/1"),
     }
-    assert "damaged or cut off" in errors[str(root / "garbage.tar")]
+    assert "damaged or truncated" in errors[str(root / "garbage.tar")]
     good = {row["file"] for row in read(root / "scores") if not row["error"]}
     assert {str(root / "garbage.tar/21.png"), str(root / "nameless.parquet/0")} <= good
     assert f"{len(errors)} of {len(errors) + len(good)} pictures" in done.stderr
@@ -119,7 +119,7 @@ def test_columns_of_parquet(root: Path) -> None:
     parquet.write_table(odd, root / "odd.parquet")
     done = predict(root, root / "odd.parquet")
     assert done.exit_code == 1
-    assert "name it with --image-column; there is scan (binary), who (int64)" in done.stderr
+    assert "name it with --image-column; columns: scan (binary), who (int64)" in done.stderr
     named = ("--image-column", "scan", "--name-column", "who", "--format", "csv")
     (row,) = csv.DictReader(io.StringIO(predict(root, root / "odd.parquet", *named).stdout))
     assert row["file"] == "7"
@@ -150,7 +150,7 @@ def test_another_run_does_not_mix(root: Path) -> None:
     (root / "other").mkdir()
     (root / "other/notes.txt").write_text("mine")
     done = predict(root, root / "folder", "--partitioned", "--output", root / "other")
-    assert "has something in it" in done.stderr
+    assert "is not empty" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -257,5 +257,5 @@ def test_a_process_that_is_killed_is_one_line(root: Path) -> None:
             child.kill()
     errors = process.communicate(timeout=SECONDS)[1]
     assert process.returncode == 1
-    assert errors.startswith("Error: a process that scores was killed")
+    assert errors.startswith("Error: a worker process was killed")
     assert len(errors.splitlines()) == 1

@@ -50,14 +50,14 @@ def test_what_is_given_reaches_the_recipe(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ("digits --flip yes", "--flip is for the recipe 'folder'"),
-        ("zero --network cnn", "--network is for the recipe 'folder'"),
+        ("digits --flip yes", "--flip works only with the recipe 'folder'"),
+        ("zero --network cnn", "--network works only with the recipe 'folder'"),
         ("folder --image-size big", "'big' is neither a number of pixels nor HEIGHTxWIDTH"),
         ("folder --image-size 4", "--image-size must be 8 to 1024 pixels a side"),
         ("folder --test-groups a", "--test-groups needs --group-by"),
         ("folder", "needs --data"),
-        ("folder --finish", "--finish goes with --resume"),
-        ("folder --backbone b.onnx", "--backbone is for the recipe 'folder', with --data"),
+        ("folder --finish", "--finish needs --resume"),
+        ("folder --backbone b.onnx", "--backbone works only with the recipe 'folder' and --data"),
         ("folder --data nowhere", "nowhere is not a folder"),
     ],
 )

@@ -110,7 +110,7 @@ def test_features_and_sizes_may_be_said(file: Path) -> None:
     found = cutting.read(str(file), tensor="relu", preset="0-1", size=(32, 48))
     made = Backbone(found.graph, {"file": "tiny"}, "MIT")
     assert (made.shape, made.width) == ((32, 48, 3), 12)
-    with pytest.raises(AdoptionError, match=r"--features rulo: the graph has none; near it: relu"):
+    with pytest.raises(AdoptionError, match=r"--features rulo: not in the graph; similar: relu"):
         cutting.read(str(file), tensor="rulo", preset=None, size=None)
 
 
@@ -229,9 +229,9 @@ def test_backbone_and_head_are_published_as_one_file(file: Path, tmp_path: Path,
 def test_mistakes_about_backbones_are_one_line(file: Path, tmp_path: Path) -> None:
     data = class_folder(tmp_path / "data", count=6)
     for arguments, reason in (
-        (f"--backbone {file} --epochs 3", "--epochs is of a network from scratch"),
-        ("--license MIT", "--license is of a backbone: name one with --backbone"),
-        (f"--backbone {file} --preset none", "--preset none: there is imagenet"),
+        (f"--backbone {file} --epochs 3", "--epochs applies to a network from scratch"),
+        ("--license MIT", "--license belongs to a backbone: give --backbone"),
+        (f"--backbone {file} --preset none", "--preset none does not exist; known: imagenet"),
         (f"--backbone {tmp_path / 'none.onnx'}", "none.onnx cannot be read"),
         (f"--backbone {file} --name Mine", "'Mine' is not a model name"),
     ):
@@ -250,7 +250,7 @@ def test_a_dry_run_says_what_would_be_read(file: Path, tmp_path: Path) -> None:
     arguments = f"--data {data} --models {tmp_path / 'm'} --backbone {file} --dry-run"
     done = CliRunner().invoke(main, ["train", "folder", *arguments.split()])
     assert done.exit_code == 0, done.output
-    assert "12 pictures, 2 classes (circle, square): a class folder each" in done.output
+    assert "12 pictures, 2 classes (circle, square): one folder per class" in done.output
     assert "fit stretch to 32×32×3" in done.output  # larger than 24×24, of the pictures' aspect
     assert not (tmp_path / "m").exists()
 
@@ -296,7 +296,7 @@ def test_weights_that_are_not_there_are_not_downloaded(
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     with pytest.raises(
         AdoptionError,
-        match=r"weights are not where Keras keeps .*curl .*-o '/.*/models/mobilenet_v2.*' https:",
+        match=r"weights are not in Keras's cache.*curl .*-o '/.*/models/mobilenet_v2.*' https:",
     ):
         keras.convert("keras:MobileNetV2")
     with pytest.raises(AdoptionError, match="has no MobileNetV4; near it: MobileNetV"):
@@ -325,7 +325,7 @@ def test_figures_of_folds_are_of_heads_that_did_not_see_the_pictures(
     assert card.calibration.pictures == pictures
     page = (path.parent / "report" / "index.html").read_text()
     assert f"Measured by 4-fold cross-validation on all {pictures} pictures" in page
-    assert "all fitted to; figures by 4-fold cross-validation" in page
+    assert "all for training; 4-fold cross-validated metrics" in page
     name = "accuracy" if kind == "classes" else "mean_average_precision"
     low, high = card.intervals[name]
     assert 0.6 < low <= card.metrics[name] <= high
@@ -335,7 +335,7 @@ def test_figures_of_folds_are_of_heads_that_did_not_see_the_pictures(
     calibrated = Predictor.load(tmp_path / "m" / "mine" / "2" / "model.onnx").card
     assert calibrated == card.model_copy(update={"version": "2"})
     second = CliRunner().invoke(main, [*train.split(), "--folds", "4"])
-    assert "version 2 learned from these pictures: not compared" in second.output
+    assert "version 2 was trained on these pictures: not compared" in second.output
 
 
 @pytest.mark.usefixtures("_cached")
@@ -361,13 +361,13 @@ def test_where_folds_do_not_apply_is_said(file: Path, tmp_path: Path) -> None:
     class_folder(given / "test", count=3)
     of_backbone = f"--backbone {file}"
     for arguments, reason in (
-        (f"--data {data} --folds 5", "--folds is for a head on a --backbone"),
+        (f"--data {data} --folds 5", "--folds needs --backbone"),
         (f"--data {data} {of_backbone} --folds 1", "--folds must be 2 to 20"),
-        (f"--data {given} {of_backbone} --folds 5", "here the parts are given"),
+        (f"--data {given} {of_backbone} --folds 5", "the folder defines parts"),
         (f"--data {data} {of_backbone} --folds 5 --group-by m[0-9]",
-         "--folds 5: there are 4 groups (m0, m1, m2, m3); give as many at most"),
+         "--folds 5: there are only 4 groups (m0, m1, m2, m3); reduce it"),
         (f"--data {data} {of_backbone} --folds 2 --group-by m[0-9] --test-groups m0",
-         "leave --test-groups out"),
+         "omit --test-groups"),
         (f"--data {data} {of_backbone} --folds 2 --if-better", "--if-better"),
         (f"--data {data} {of_backbone} --folds 2 --test-split 0.2", "--test-split"),
     ):  # fmt: skip
@@ -388,5 +388,5 @@ def test_a_head_that_would_be_another_is_not_calibrated(
     assert CliRunner().invoke(main, train).exit_code == 0
     monkeypatch.setattr(linear_head, "DECAYS", (0.5,))
     done = CliRunner().invoke(main, ["calibrate", "mine", *models])
-    assert "this version fits another head to these pictures: train it again" in done.output
+    assert "this version fits another head to these pictures: train again" in done.output
     assert not (tmp_path / "m" / "mine" / "2").exists()

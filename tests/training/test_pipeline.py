@@ -244,7 +244,7 @@ def test_a_model_of_an_unknown_recipe_has_no_test_set(
     card = Predictor.load(published.path).card
     proto = onnx.load(published.path)
     export.write(proto, card.model_copy(update={"training": None}), tmp_path / "model.onnx")
-    with pytest.raises(OptionError, match="was not made by a recipe of this version"):
+    with pytest.raises(OptionError, match="was not trained with a recipe of this version"):
         evaluate_file(tmp_path / "model.onnx", data, Reporter())
 
 

@@ -127,7 +127,7 @@ def test_held_out_pictures_must_be_those_of_the_training(copied: Path, data: Pat
     assert card.dataset is not None
     other = card.dataset.model_copy(update={"sha256": "0" * 64})
     export.write(onnx.load(file), card.model_copy(update={"dataset": other}), file)
-    with pytest.raises(OptionError, match="was trained on other data than this"):
+    with pytest.raises(OptionError, match="was trained on other data"):
         recalibrate("digits-mlp", data=data, models=copied, console=QUIET)
 
 
@@ -135,7 +135,7 @@ def test_a_model_of_an_unknown_recipe_is_refused(copied: Path, data: Path) -> No
     file = copied / "digits-mlp/1/model.onnx"
     card = Predictor.load(file).card
     export.write(onnx.load(file), card.model_copy(update={"training": None}), file)
-    with pytest.raises(OptionError, match="was not made by a recipe of this version"):
+    with pytest.raises(OptionError, match="was not trained with a recipe of this version"):
         recalibrate("digits-mlp", data=data, models=copied, console=QUIET)
 
 

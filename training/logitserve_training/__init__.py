@@ -1,1 +1,1 @@
-"""The room that makes model files. TensorFlow lives here and nowhere else."""
+"""Training of model files. The only package that imports TensorFlow."""

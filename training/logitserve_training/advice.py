@@ -1,4 +1,4 @@
-"""What a person does after a training: try it, look at its worst answers, mend labels."""
+"""Advice after a training: test the model, inspect its worst predictions, correct labels."""
 
 import shlex
 from collections.abc import Iterator, Sequence
@@ -18,17 +18,17 @@ from logitserve_training.labelwise import Labels, Outcomes
 
 _WORST: Final = 3
 _DOUBTED: Final = 0.1
-"""Share of the pictures beyond which it is the model that is wrong, and not the labels."""
+"""Share of the pictures above which the model is suspected, not the labels."""
 _SURE: Final = 0.95
-"""A probability that is so far from what a picture is said to show questions the label."""
+"""Largest probability of a given label that marks the label as doubtful."""
 
 
 def lines(
     card: ModelCard, evaluation: Evaluation, dataset: Dataset, held_out: HeldOut | None
 ) -> Iterator[str]:
-    """Advice, a line each, on what `evaluation` found on the test part of a dataset of files.
+    """Yield advice, one line each, on the evaluation of a dataset of files.
 
-    `held_out` is what cross-validation said of pictures that were learned, where it was made.
+    `held_out` is the cross-validated prediction of the training pictures, if there is one.
     """
     if dataset.files is None:
         return
@@ -51,9 +51,9 @@ def lines(
     )
     if dataset.near_copies:
         pairs = [f"{one} like {other}" for one, other in dataset.near_copies]
-        yield f"near-copies that were learned from, {len(pairs)}: {named(pairs)}"
+        yield f"near-duplicates in the training part, {len(pairs)}: {named(pairs)}"
     doubted, asked = list(_doubted(card, probabilities, truth, tested)), len(tested)
-    if held_out is not None and not dataset.folds:  # of folds, all pictures are tested on
+    if held_out is not None and not dataset.folds:  # with folds, all pictures are tested on
         said = heads.probabilities(card.head, heads.calibrated(held_out.logits, card))
         files = [dataset.learned_files[row] for row in held_out.rows]
         doubted += _doubted(card, said, outcomes(held_out.truth, len(card.labels)), files)
@@ -66,13 +66,13 @@ def lines(
 def _doubted(
     card: ModelCard, said: npt.NDArray[Any], truth: Outcomes, files: Sequence[Path]
 ) -> Iterator[tuple[float, str]]:
-    """Pictures whose labels are confidently contradicted: by how much, and in words."""
+    """Yield confidently contradicted labels: the difference, and a text."""
     miss = np.abs(truth - said)
     for row in np.flatnonzero(miss.max(axis=1) > _SURE).tolist():
         label = int(miss[row].argmax())
         if card.head is not Head.SIGMOID:
             given, found = int(truth[row].argmax()), int(said[row].argmax())
-            text = f"{card.labels[given]}, said {card.labels[found]} {said[row, found]:.3f}"
+            text = f"{card.labels[given]}, predicted {card.labels[found]} {said[row, found]:.3f}"
         else:
-            text = f"{card.labels[label]} {truth[row, label]}, said {said[row, label]:.3f}"
+            text = f"{card.labels[label]} {truth[row, label]}, predicted {said[row, label]:.3f}"
         yield float(miss[row, label]), f"{files[row]} ({text})"

@@ -1,4 +1,4 @@
-"""Training pictures varied a little, differently each time: mirrored, bent, in another light.
+"""Random data augmentation of training pictures: mirroring, deformation, brightness and color.
 
 The displacement is a random affine map plus a smooth random field (Simard, Steinkraus, Platt
 2003, "Best Practices for Convolutional Neural Networks Applied to Visual Document Analysis").
@@ -14,16 +14,16 @@ Tensor = Any
 
 _FLIP: Final = 1_000_003
 _LIGHT: Final = 2_000_003
-"""Added to the seed, which is also that of the bending."""
+"""Added to the seed of the deformation."""
 _FIELD_NODES: Final = 6
-"""Random displacements along each side, between which the field is interpolated."""
+"""Random displacements per side, between which the field is interpolated."""
 
 
 def vary(images: Tensor, augmentation: Augmentation, seed: Tensor) -> Tensor:
-    """Mirror, bend and relight each picture of a batch in its own way, as far as is asked.
+    """Mirror, deform and relight each picture of a batch, as configured.
 
-    `images` and the result are uint8, `[n, height, width, channels]`; `seed` is int64, `[2]`, and
-    the same one gives the same pictures.
+    `images` and the result are uint8, `[n, height, width, channels]`; `seed` is int64, `[2]`; equal
+    seeds give equal pictures.
     """
     if augmentation.flip:
         is_mirrored = _uniform([tf.shape(images)[0], 1, 1, 1], seed + _FLIP) < 0
@@ -33,9 +33,9 @@ def vary(images: Tensor, augmentation: Augmentation, seed: Tensor) -> Tensor:
 
 
 def relight(images: Tensor, color: float, seed: Tensor) -> Tensor:
-    """Change light, contrast and, half as much, the balance of the colors of each picture.
+    """Change brightness, contrast and (half as much) color balance of each picture.
 
-    Each factor is e to the power of at most `color`, up or down.
+    Each factor is between exp(−color) and exp(color).
     """
     count, channels = tf.shape(images)[0], images.shape[-1]
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
@@ -50,7 +50,7 @@ def relight(images: Tensor, color: float, seed: Tensor) -> Tensor:
 
 
 def bend(images: Tensor, augmentation: Augmentation, seed: Tensor) -> Tensor:
-    """Bend each picture of a batch in its own way; beyond the border, it is repeated."""
+    """Deform each picture of a batch independently; pixels beyond the border repeat the border."""
     count, height, width = tf.unstack(tf.shape(images)[:3])
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
     rows, columns = tf.meshgrid(
@@ -72,7 +72,7 @@ def bend(images: Tensor, augmentation: Augmentation, seed: Tensor) -> Tensor:
 
 
 def _linear_maps(count: Tensor, augmentation: Augmentation, seed: Tensor) -> Tensor:
-    """Random rotations, scalings and slants of (row, column), `[n, 2, 2]`."""
+    """Return random rotations, scalings and shears of (row, column), `[n, 2, 2]`."""
     angle, row_scale, column_scale, slant = tf.unstack(_uniform([4, count], seed))
     angle = angle * math.radians(augmentation.rotation)
     slant = slant * augmentation.shear
@@ -88,7 +88,7 @@ def _linear_maps(count: Tensor, augmentation: Augmentation, seed: Tensor) -> Ten
 
 
 def _sampled(images: Tensor, source: Tensor, height: Tensor, width: Tensor) -> Tensor:
-    """Bilinear samples of each picture at the points (row, column), `[n, h·w, 2]`."""
+    """Return bilinear samples of each picture at the points (row, column), `[n, h·w, 2]`."""
     last = tf.cast(tf.stack([height - 1, width - 1]), tf.float32)
     source = tf.clip_by_value(source, 0.0, last)
     low = tf.minimum(tf.floor(source), last - 1)
@@ -108,5 +108,5 @@ def _sampled(images: Tensor, source: Tensor, height: Tensor, width: Tensor) -> T
 
 
 def _uniform(shape: list[Any], seed: Tensor) -> Tensor:
-    """Uniform from -1 to 1."""
+    """Return uniform random numbers from -1 to 1."""
     return tf.random.stateless_uniform(shape, seed, minval=-1.0, maxval=1.0)

@@ -1,4 +1,4 @@
-"""On top of somebody's trained network: its features, kept by content, and one file of both."""
+"""Features of a pretrained backbone, cached by content, and the export of backbone and head."""
 
 import hashlib
 import os
@@ -26,44 +26,44 @@ from logitserve_training.progress import Reporter
 from logitserve_training.recipes import Augmentation, Recipe
 
 Form = tuple[bool, float]
-"""Whether a picture is mirrored, and which share of its sides is cut off."""
+"""Whether a picture is mirrored, and the share of each side that is cropped."""
 
 _BATCH: Final = 16
 _HEAD: Final = ("head/kernel", "head/bias")
 _MOST: Final = 10_000
-"""Pictures and their varied forms that features are computed of, where the pictures are fewer."""
+"""Limit of pictures × augmented forms whose features are computed."""
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network whose features a head is learned on."""
+    """A pretrained feature extractor."""
 
     graph: onnx.ModelProto
     """`image`, uint8 `[batch, height, width, channels]` → float32 `[batch, k]`."""
     settings: dict[str, JsonValue]
-    """Where it comes from, for the card; `file` is its name."""
+    """Origin, for the card; `file` is the file's name."""
     license: str
-    """SPDX identifier of its weights' license."""
+    """SPDX identifier of the weights' license."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of a picture: height, width, channels."""
+        """Input shape: height, width, channels."""
         _, height, width, channels = self.graph.graph.input[0].type.tensor_type.shape.dim
         return height.dim_value, width.dim_value, channels.dim_value
 
     @property
     def width(self) -> int:
-        """Features of a picture."""
+        """Number of features per picture."""
         return int(self.graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value)
 
     def recipe_of(self, recipe: Recipe) -> Recipe:
-        """The recipe of a folder, with pictures as the backbone takes them.
+        """Return the recipe for a folder, with the backbone's input.
 
         Raises:
-            OptionError: it is another recipe.
+            OptionError: the recipe is not for folders.
         """
         if recipe.folder is None:
-            raise OptionError(f"--backbone is for the recipe 'folder', not for {recipe.name!r}")
+            raise OptionError(f"--backbone needs the recipe 'folder', not {recipe.name!r}")
         height, width, channels = self.shape
         folder = replace(
             recipe.folder,
@@ -74,12 +74,12 @@ class Backbone:
 
     @cached_property
     def digest(self) -> str:
-        """Of the graph, hexadecimal."""
+        """SHA-256 of the graph, hexadecimal."""
         return hashlib.sha256(self.graph.SerializeToString(deterministic=True)).hexdigest()
 
     @cached_property
     def run(self) -> Callable[[Images], Array]:
-        """Features of pictures, float32 `[n, k]`, by onnxruntime on all CPUs."""
+        """Return a function that computes features, float32 `[n, k]`, on all CPUs."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "backbone.onnx"
             onnx.save(self.graph, path)
@@ -94,11 +94,11 @@ class Backbone:
         return run
 
     def with_head(self, head: LinearHead) -> onnx.ModelProto:
-        """One graph: `image` → `logits`, float32 `[batch, logits]`."""
+        """Merge backbone and head into one graph: `image` → `logits`, float32 `[batch, logits]`."""
         both = onnx.ModelProto()
         both.CopyFrom(self.graph)
         features = both.graph.output.pop()
-        both.graph.value_info.append(features)  # by which `Apart.of` finds it again
+        both.graph.value_info.append(features)  # `Apart.of` finds the tensor by this
         weights = (head.kernel, head.bias)
         both.graph.initializer.extend(map(numpy_helper.from_array, weights, _HEAD))
         inputs = [features.name, *_HEAD]
@@ -112,17 +112,17 @@ class Backbone:
 
 @dataclass(frozen=True, slots=True)
 class Apart:
-    """Backbone and head run one after the other: what the published file is compared with."""
+    """Backbone and head, run separately: the reference for the published file."""
 
     backbone: Backbone
     head: LinearHead
 
     @classmethod
     def of(cls, proto: onnx.ModelProto, card: ModelCard) -> "Apart":
-        """Take apart what `Backbone.with_head` has put together.
+        """Split a graph made by `Backbone.with_head`.
 
         Raises:
-            OptionError: the card has no backbone, or one of another digest.
+            OptionError: the card has no backbone, or its digest differs.
         """
         settings = {} if card.training is None else card.training.settings
         settings = cast("dict[str, JsonValue]", settings.get("backbone", {}))
@@ -136,18 +136,18 @@ class Apart:
             graph.output[0].CopyFrom(graph.value_info.pop())
         made = Backbone(backbone, settings, card.license)
         if made.digest != settings.get("sha256"):
-            raise OptionError(f"the file of {card.name!r} is not its backbone with a linear head")
+            raise OptionError(f"the file of {card.name!r} is not its backbone plus a linear head")
         return cls(made, LinearHead(*weights.values()))
 
     def predict(self, images: Images, **_: Any) -> npt.NDArray[np.float32]:
-        """Logits, `[n, logits]`, as a network of Keras would give them."""
+        """Return logits, `[n, logits]`; same signature as a Keras model."""
         return self.head.logits(self.backbone.run(images)).astype(np.float32)
 
 
 def forms(augmentation: Augmentation | None, pictures: int) -> list[Form]:
-    """In which forms each training picture is learned.
+    """Return the augmented forms in which each training picture is learned.
 
-    The picture itself is the first; of many pictures it is the only one.
+    The first is the original; with many pictures it is the only one.
     """
     found: list[Form] = [(False, 0.0)]
     if augmentation is not None and augmentation.scale:
@@ -165,9 +165,9 @@ def features(
     *,
     form: Form = (False, 0.0),
 ) -> Array:
-    """Features of pictures in one of their `forms`, float32 `[n, k]`.
+    """Compute features of pictures in one of their `forms`, float32 `[n, k]`.
 
-    They are computed once and kept by content, a file a picture in the folder `cache`.
+    Each picture's features are cached by content in a file in the folder `cache`.
     """
     folder = cache / backbone.digest[:16]
     folder.mkdir(parents=True, exist_ok=True)
@@ -186,7 +186,7 @@ def features(
 
 
 def _kept(path: Path, row: Array) -> bool:
-    """Fill in what was kept of a picture, if it is there and whole."""
+    """Load a picture's cached features into `row`; return whether a complete file exists."""
     try:
         row[:] = np.load(path)
     except (OSError, ValueError, EOFError):
@@ -195,12 +195,12 @@ def _kept(path: Path, row: Array) -> bool:
 
 
 def _keep(path: Path, row: Array) -> None:
-    file = tempfile.NamedTemporaryFile(dir=path.parent, delete=False)  # noqa: SIM115 - it is below
+    file = tempfile.NamedTemporaryFile(dir=path.parent, delete=False)  # noqa: SIM115 - closed below
     try:
         with file:
             np.save(file, row)
         Path(file.name).replace(path)
-    finally:  # also where it was interrupted
+    finally:  # also after an interruption
         Path(file.name).unlink(missing_ok=True)
 
 
@@ -218,6 +218,6 @@ def _varied(image: npt.NDArray[np.uint8], form: Form) -> npt.NDArray[np.uint8]:
 
 
 def cache_folder() -> Path:
-    """Where features are kept: below `XDG_CACHE_HOME`, else below `~/.cache`."""
+    """Return the cache folder of features: below `XDG_CACHE_HOME`, else below `~/.cache`."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "logitserve" / "features"

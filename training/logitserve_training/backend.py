@@ -1,4 +1,4 @@
-"""TensorFlow and Keras, imported once and quietly: `from …backend import keras, tf`."""
+"""Import TensorFlow and Keras once, without log output: `from …backend import keras, tf`."""
 
 import os
 import sys
@@ -10,10 +10,10 @@ from logitserve.inference.runtime import available_cpus
 
 @contextmanager
 def _native_stderr_discarded() -> Iterator[None]:
-    """Discard what C++ code writes to file descriptor 2.
+    """Discard output of C++ code to file descriptor 2.
 
-    `TF_CPP_MIN_LOG_LEVEL` does not reach the lines that TensorFlow 2.21 writes before its
-    logging is initialized (oneDNN, missing CUDA drivers). Python's exceptions still get out.
+    `TF_CPP_MIN_LOG_LEVEL` does not affect lines that TensorFlow 2.21 writes before its logging is
+    initialized (oneDNN, missing CUDA drivers). Python exceptions are still shown.
     """
     sys.stderr.flush()
     kept = os.dup(2)
@@ -36,16 +36,16 @@ with _native_stderr_discarded():
 
     tf.config.set_visible_devices([], "GPU")
     tf.config.threading.set_intra_op_parallelism_threads(available_cpus())
-    tf.config.list_logical_devices()  # initializes the devices, which is when CUDA is looked for
+    tf.config.list_logical_devices()  # initializes the devices; TensorFlow searches CUDA then
 
 __all__ = ["keras", "tf"]
 
 
 def make_deterministic(seed: int) -> None:
-    """Seed Python's, NumPy's and TensorFlow's generators, and let no kernel add in any order.
+    """Seed Python's, NumPy's and TensorFlow's generators, and enable deterministic kernels.
 
-    The same seed then gives the same weights on the same machine.
+    Equal seeds then give equal weights on the same machine.
     """
-    keras.utils.clear_session()  # layers are numbered from 0 again, so names repeat too
+    keras.utils.clear_session()  # restarts the numbering of layers, so that names repeat
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()

@@ -1,4 +1,4 @@
-"""The yardstick: what answering the majority for every picture would score."""
+"""The majority-class baseline: scores of the constant prediction."""
 
 import csv
 import io
@@ -17,29 +17,29 @@ from logitserve_training.labelwise import Labels, LabelScores
 from logitserve_training.statistics.calibration import Floats
 
 MAJORITY: Final = "majority_"
-"""Begins the names of the majority's figures."""
+"""Prefix of the baseline's metric names."""
 VERDICT: Final = "It does not beat answering the majority for every picture beyond chance"
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A network beside the majority of its training part, both on the test part."""
+    """A network and the majority-class baseline on the test part."""
 
     labels: tuple[str, ...]
     network: tuple[LabelScores, ...]
     majority: tuple[float, ...]
-    """F1 of each label; NaN where no picture has it."""
+    """F1 of each label; NaN for a label without pictures."""
     figures: dict[str, float]
     metrics: dict[str, float]
-    """Of the majority, each named as the network's figure that it belongs to."""
+    """Metrics of the baseline, with the network's metric names."""
     gains: dict[str, intervals.Interval]
-    """95 % interval of what the network has more, by name, over resampled pictures."""
+    """95 % bootstrap interval of (network − baseline) by metric."""
     lost: tuple[str, ...]
-    """Figures in which the network is not better, beyond chance."""
+    """Metrics in which the network is not significantly better."""
 
     @classmethod
     def of(cls, card: ModelCard, evaluation: Evaluation, train: Classes) -> "Comparison":
-        """Compare a model's evaluation on the test part; `train` are the training classes."""
+        """Compare an evaluation on the test part with the baseline of the classes `train`."""
         network, truth = evaluation.labelwise, outcomes(evaluation.classes, len(card.labels))
         constant = np.tile(_majority(card, train), (len(truth), 1))
         majority = Labels(constant.astype(np.float64), constant, truth)
@@ -69,15 +69,15 @@ class Comparison:
         )
 
     def judged(self, card: ModelCard, evaluation: Evaluation) -> ModelCard:
-        """The card with the figures of both, and with the verdict if it is a poor one."""
-        description = card.description.partition(f" {VERDICT}")[0]  # of the calibration before
+        """Return the card with the metrics of both, and the verdict if a metric is lost."""
+        description = card.description.partition(f" {VERDICT}")[0]  # without an earlier verdict
         if self.lost:
             description = f"{description} {VERDICT} ({', '.join(self.lost)})."
         metrics = self.figures | evaluation.metrics | self.metrics
         return card.model_copy(update={"metrics": metrics, "description": description})
 
     def rows(self, spec: str = ".3f", missing: str = "–") -> Iterator[tuple[str, LabelScores, Any]]:
-        """Each label with its scores, and in figures its AP, its F1 and the majority's F1."""
+        """Yield each label with its scores, and the texts of its AP, F1 and the majority's F1."""
         for label, found, other in zip(self.labels, self.network, self.majority, strict=True):
             figures = [missing] * 3
             if found.average_precision is not None and found.f1 is not None:
@@ -86,7 +86,7 @@ class Comparison:
             yield label, found, figures
 
     def lines(self) -> list[str]:
-        """The table for a terminal, and the verdict."""
+        """Return the table as text, with the verdict."""
         width = max(len("label"), *map(len, self.labels))
         lines = [f"{'label':{width}}  pictures  share     AP     F1  majority's F1"]
         lines += [
@@ -98,7 +98,7 @@ class Comparison:
         return lines
 
     def to_csv(self) -> str:
-        """The table for the report."""
+        """Return the table as CSV."""
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
         table.writerow(["label", "pictures", "share", "average_precision", "f1", "majority_f1"])
@@ -108,7 +108,7 @@ class Comparison:
 
 
 def _majority(card: ModelCard, train: Classes) -> npt.NDArray[np.int64]:
-    """What is answered for every picture, `[labels]` of 0 and 1."""
+    """Return the constant prediction, `[labels]` of 0 and 1."""
     shares = outcomes(train, len(card.labels)).mean(axis=0)
     is_majority = shares >= 0.5
     if card.head is not Head.SIGMOID:

@@ -1,7 +1,7 @@
-"""What held-out pictures add to a card: calibration, thresholds, sets, and what is known.
+"""Complete a card from held-out pictures: calibration, thresholds, prediction sets, novelty.
 
-All are found on the same pictures, the validation part: the one or two numbers a logit that are
-fitted first hardly follow any of them.
+All use the same validation pictures: the one or two parameters per logit fitted first hardly
+overfit.
 """
 
 from typing import Any, Final
@@ -23,8 +23,8 @@ from logitserve_training.statistics.calibration import (
 )
 
 KNOWN_SHARE: Final = 0.99
-"""Of pictures like the held-out ones. At 0.95, as the literature likes to report it, one in twenty
-pictures that the network reads well would be called unknown."""
+"""Share of held-out pictures that must be known. At the 0.95 common in the literature, one in
+twenty well-classified pictures would be called unknown."""
 
 
 def calibrate(
@@ -35,22 +35,21 @@ def calibrate(
     *,
     novelty: Floats | None = None,
 ) -> ModelCard:
-    """Complete a card by what held-out pictures say; what it says of calibration is replaced.
+    """Complete a card from held-out pictures; an existing calibration is replaced.
 
     Args:
-        card: of the model.
-        logits: raw, of pictures that the weights were not fitted to.
-        truth: of the same pictures.
-        images: prepared pictures of the training.
-        novelty: `[n]`, likewise, where the network gives it.
+        card: card of the model.
+        logits: raw, of pictures not used to fit the weights.
+        truth: true classes of the same pictures.
+        images: prepared training pictures.
+        novelty: `[n]`, of the held-out pictures, if the network has it.
 
     Returns:
-        the card with `temperature` or `scaling`, `calibration`,
-        `thresholds` where it is a sigmoid head, and for the heads that have them `conformal`, and
-        `novelty` or `energy` and `ink`.
+        the card with `temperature` or `scaling`, `calibration`, `thresholds` for a sigmoid head,
+        `conformal` if the head has it, and `novelty` or `energy` and `ink`.
 
     Raises:
-        CalibrationError: the fit has failed.
+        CalibrationError: the fit failed.
     """
     chosen = Calibrator.fitted(card.head, logits, truth)
     probabilities = heads.probabilities(card.head, chosen(logits))
@@ -78,7 +77,7 @@ def calibrate(
             "known_share": float(np.mean(novelty <= 0)),
             "pictures": len(novelty),
         }
-        changes["novelty"] = Novelty(**_limit(novelty) or even)  # of few: at even odds
+        changes["novelty"] = Novelty(**_limit(novelty) or even)  # with few pictures: even odds
     elif card.head is Head.SOFTMAX:
         found = energies(heads.scaled(logits, chosen.temperature), chosen.temperature)
         limit = _limit(found)
@@ -91,7 +90,7 @@ def calibrate(
 
 
 def scores(head: Head, logits: Logits, calibrator: Calibrator, truth: Truth) -> Scores:
-    """How right the probabilities of these logits are, calibrated in this way."""
+    """Return the errors of the probabilities after this calibration."""
     calibrated = calibrator(logits)
     probabilities = heads.probabilities(head, calibrated)
     said = Predictions(logits, probabilities, heads.argmax(head, calibrated))
@@ -100,7 +99,7 @@ def scores(head: Head, logits: Logits, calibrator: Calibrator, truth: Truth) -> 
 
 
 def _limit(novelties: Floats) -> dict[str, Any] | None:
-    """None where the pictures are too few to say what 99 of 100 are below."""
+    """Return the limit, or None if there are too few pictures for a 99 % quantile."""
     threshold = conformal.quantile(novelties, KNOWN_SHARE)
     if threshold is None:
         return None

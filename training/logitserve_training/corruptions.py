@@ -1,8 +1,8 @@
-"""Disturbances that a model is measured on, and that no training of the project sees.
+"""Corruptions for measuring robustness, which no training of the project uses.
 
-The fifteen kinds of MNIST-C, made anew as published, with its severities (Mu, Gilmer 2019,
-"MNIST-C: A Robustness Benchmark for Computer Vision", arXiv:1906.02337), and five more. Lengths
-are in 28ths of the picture's shorter side, so that they suit pictures of other sizes too.
+The fifteen kinds of MNIST-C, reimplemented with its severities (Mu, Gilmer 2019, "MNIST-C: A
+Robustness Benchmark for Computer Vision", arXiv:1906.02337), and five more. Lengths are in 28ths
+of the picture's shorter side, so that they apply to pictures of other sizes.
 """
 
 import io
@@ -19,25 +19,25 @@ from logitserve_training.datasets.dataset import Images
 from logitserve_training.disturb import Disturbance, Floats, sampled, slopes
 
 _CHUNK: Final = 100
-"""Pictures that are disturbed at a time."""
+"""Batch size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Corruption:
-    """One kind."""
+    """One kind of corruption."""
 
     make: Disturbance
     like: str | None = None
-    """The family of `disturb.FAMILIES` that is like it; None: it is like none of them."""
+    """The most similar family of `disturb.FAMILIES`; None: no family is similar."""
     of_mnist_c: bool = True
 
 
 def corrupted(kind: str, images: Images, seed: int = 0) -> Images:
-    """Pictures of any size disturbed by one of `KINDS`, each in its own way, by the seed."""
+    """Corrupt each picture with one of `KINDS`; equal seeds give equal results."""
     make, found = KINDS[kind].make, np.empty_like(images)
     for start in range(0, len(images), _CHUNK):
         part = images[start : start + _CHUNK].astype(np.float32) / 255
-        for channel in range(images.shape[3]):  # the same in each
+        for channel in range(images.shape[3]):  # the same corruption in each channel
             generator = np.random.default_rng([list(KINDS).index(kind), seed, start])
             made = make(part[..., channel], generator)
             found[start : start + _CHUNK, :, :, channel] = (made.clip(0, 1) * 255).astype(np.uint8)
@@ -64,7 +64,7 @@ def _impulse_noise(images: Floats, generator: np.random.Generator) -> Floats:
 
 
 def _glass_blur(images: Floats, generator: np.random.Generator) -> Floats:
-    """Neighbors swapped at random, between two blurs."""
+    """Swap neighbors randomly, between two blurs."""
     unit = _unit(images)
     image = ndimage.gaussian_filter(images, (0, 0.7 * unit, 0.7 * unit), mode="nearest")
     everyone, reach = np.arange(len(image)), max(1, round(unit))
@@ -82,7 +82,7 @@ def _glass_blur(images: Floats, generator: np.random.Generator) -> Floats:
 
 
 def _motion_blur(images: Floats, generator: np.random.Generator) -> Floats:
-    """Half a Gaussian of deviation 3 along a line, as ImageMagick makes it."""
+    """Convolve with half a Gaussian of standard deviation 3 along a line, as ImageMagick does."""
     rows, columns = _grid(images)
     angle = np.radians(generator.uniform(-45, 45, (len(images), 1, 1))).astype(np.float32)
     steps = np.arange(21)
@@ -95,7 +95,7 @@ def _motion_blur(images: Floats, generator: np.random.Generator) -> Floats:
 
 
 def _mapped(maps: Callable[[Floats], Floats]) -> Disturbance:
-    """A linear map around the center: the rows of its matrix over (column, row)."""
+    """Return a linear map around the center: the rows of its matrix act on (column, row)."""
 
     def make(images: Floats, generator: np.random.Generator) -> Floats:
         rows, columns = _grid(images)
@@ -121,7 +121,7 @@ def _stripe(images: Floats, _: np.random.Generator) -> Floats:
 
 
 def _plasma(count: int, side: int, decay: float, generator: np.random.Generator) -> Floats:
-    """Heights by diamonds and squares, from 0 to 1, `[count, side, side]`; side: a power of 2."""
+    """Return diamond-square heights from 0 to 1, `[count, side, side]`; side: a power of 2."""
     heights = np.zeros((count, side, side))
     step, wobble = side, 100.0
 
@@ -162,7 +162,7 @@ def _spatter(images: Floats, generator: np.random.Generator) -> Floats:
 
 
 def _line(images: Floats, begin: tuple[float, Floats], end: tuple[float, Floats]) -> Floats:
-    """A soft line between two points (column, row), in 28ths; rows `[n, 1, 1]`."""
+    """Return a soft line between two points (column, row), in 28ths; rows `[n, 1, 1]`."""
     unit = _unit(images)
     rows, columns = (axis / unit for axis in _grid(images))
     slope = (end[1] - begin[1]) / (end[0] - begin[0])
@@ -190,7 +190,7 @@ def _zigzag(images: Floats, generator: np.random.Generator) -> Floats:
 
 
 def _canny_edges(images: Floats, _: np.random.Generator) -> Floats:
-    """Canny 1986, with deviation 1 and thresholds 0.1 and 0.2."""
+    """Apply Canny's edge detector (1986), with standard deviation 1, thresholds 0.1 and 0.2."""
     unit = _unit(images)
     smooth = ndimage.gaussian_filter(images, (0, unit, unit), mode="constant")
     down, across = slopes(smooth)
@@ -211,7 +211,7 @@ def _canny_edges(images: Floats, _: np.random.Generator) -> Floats:
 
 
 def _swirl(images: Floats, generator: np.random.Generator) -> Floats:
-    """Turned around the center, and less so further out."""
+    """Rotate around the center, decreasing with the distance."""
     rows, columns = _grid(images)
     y, x = rows - rows.mean(), columns - columns.mean()
     strength = generator.uniform(0.8, 1.2, (len(images), 1, 1)) * _sign(images, generator)
@@ -221,7 +221,7 @@ def _swirl(images: Floats, generator: np.random.Generator) -> Floats:
 
 
 def _shaken_rows(images: Floats, generator: np.random.Generator) -> Floats:
-    """Each row moved to its side, as where a scanner slips."""
+    """Shift each row sideways, as a slipping scanner does."""
     rows, columns = _grid(images)
     shift = generator.normal(0, 1.2 * _unit(images), (*images.shape[:2], 1)).astype(np.float32)
     return sampled(images, np.broadcast_to(rows, images.shape), columns + shift)

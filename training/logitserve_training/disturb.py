@@ -1,8 +1,8 @@
-"""Digits as the world sends them: noise, textures, lines, blots, bad light, and so on.
+"""Random disturbances of digits for training: noise, textures, lines, blots, lighting, and more.
 
-What a training sees besides clean pictures. Each picture gets a chain of one to three of the
-families below, and some are mixed with what they were (Hendrycks et al. 2020, "AugMix",
-arXiv:1912.02781). `corruptions` are other families, which no training sees.
+Each picture gets a chain of one to three of the families below, and some are mixed with the
+original (Hendrycks et al. 2020, "AugMix", arXiv:1912.02781). `corruptions` are other families,
+which no training uses.
 """
 
 from collections.abc import Callable
@@ -14,22 +14,22 @@ from scipy import ndimage
 from logitserve_training.datasets.dataset import Images
 
 Floats = Any
-"""A float array: pictures, `[n, h, w]`, 0 to 1, or what broadcasts against them."""
+"""A float array: pictures, `[n, h, w]`, 0 to 1, or an array that broadcasts against them."""
 Disturbance = Callable[[Floats, np.random.Generator], Floats]
-"""Disturbs each picture in its own way; what comes out may lie beyond 0 and 1."""
+"""Disturbs each picture independently; results may be outside 0 to 1."""
 
 _GROUP: Final = 8
-"""Pictures that one draw of a family serves."""
+"""Pictures that share one draw of a family."""
 _LINKS: Final = (0.35, 0.4, 0.25)
-"""Chances of a chain of one, two, and three families."""
+"""Probabilities of chains of one, two, and three families."""
 _BLENDED: Final = 0.3
-"""Share of the pictures that are mixed with what they were."""
+"""Share of the pictures that are mixed with the original."""
 _INVERTED: Final = 0.12
-"""Share of the pictures that are dark on light in the end."""
+"""Share of the pictures that are inverted to dark on light at the end."""
 
 
 def disturb(images: Images, generator: np.random.Generator) -> Images:
-    """Disturb each picture, uint8 `[n, h, w, 1]`, light on dark, in its own way."""
+    """Disturb each picture, uint8 `[n, h, w, 1]`, light on dark, independently."""
     clean = images[..., 0].astype(np.float32) / 255
     disturbed = clean.copy()
     links = generator.choice(3, len(images), p=_LINKS)
@@ -48,7 +48,7 @@ def disturb(images: Images, generator: np.random.Generator) -> Images:
 
 
 def by_family(family: str, images: Images, seed: int = 0) -> Images:
-    """Pictures as `disturb` takes them, disturbed by one of `FAMILIES`, each in its own way."""
+    """Disturb pictures, as for `disturb`, with one of `FAMILIES`."""
     generator = np.random.default_rng([seed, _NAMES.index(family)])
     clean = images[..., 0].astype(np.float32) / 255
     parts = [clean[start : start + _GROUP] for start in range(0, len(clean), _GROUP)]
@@ -57,12 +57,12 @@ def by_family(family: str, images: Images, seed: int = 0) -> Images:
 
 
 def _each(generator: np.random.Generator, count: int, low: float, high: float) -> Floats:
-    """One number a picture, uniform, `[n, 1, 1]`."""
+    """Return one uniform random number per picture, `[n, 1, 1]`."""
     return generator.uniform(low, high, (count, 1, 1)).astype(np.float32)
 
 
 def _grid(images: Floats) -> tuple[Floats, Floats]:
-    """Rows and columns from the center, pixels, `[1, h, 1]` and `[1, 1, w]`."""
+    """Return rows and columns relative to the center, in pixels, `[1, h, 1]` and `[1, 1, w]`."""
     _, height, width = images.shape
     rows = np.arange(height, dtype=np.float32)[None, :, None] - (height - 1) / 2
     columns = np.arange(width, dtype=np.float32)[None, None, :] - (width - 1) / 2
@@ -70,7 +70,7 @@ def _grid(images: Floats) -> tuple[Floats, Floats]:
 
 
 def _across(images: Floats, generator: np.random.Generator) -> tuple[Floats, Floats]:
-    """Pixels across and along a random direction of each picture, `[n, h, w]`."""
+    """Return coordinates across and along a random direction per picture, `[n, h, w]`."""
     angle = _each(generator, len(images), 0, np.pi)
     rows, columns = _grid(images)
     sin, cos = np.sin(angle), np.cos(angle)
@@ -78,24 +78,24 @@ def _across(images: Floats, generator: np.random.Generator) -> tuple[Floats, Flo
 
 
 def sampled(images: Floats, rows: Floats, columns: Floats) -> Floats:
-    """Bilinear samples of each picture at rows and columns, `[n, h, w]`; 0 outside."""
+    """Return bilinear samples of each picture at rows and columns, `[n, h, w]`; 0 outside."""
     rows, columns = np.broadcast_to(rows, images.shape), np.broadcast_to(columns, images.shape)
     number = np.broadcast_to(np.arange(len(images), dtype=np.float32)[:, None, None], rows.shape)
     return ndimage.map_coordinates(images, [number, rows, columns], order=1, mode="constant")
 
 
 def slopes(images: Floats) -> tuple[Floats, Floats]:
-    """Sobel's, down and across, of each picture on its own."""
+    """Return the Sobel derivatives of each picture, down and across."""
     across = np.array([[[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]], np.float32)
     down = across.transpose(0, 2, 1)
     return ndimage.correlate(images, down), ndimage.correlate(images, across)
 
 
 def noise(shape: tuple[int, ...], generator: np.random.Generator, slope: Any) -> Floats:
-    """Noise whose power falls with the frequency: mean 0 and deviation 1 of each picture.
+    """Return noise with a power-law spectrum: mean 0 and standard deviation 1 per picture.
 
     The shape is `[n, h, w]`; `slope` is the exponent of the amplitude, `[n, 1, 1]`: 0 is white, 1
-    is pink, 2 are clouds.
+    is pink, 2 resembles clouds.
     """
     white = generator.standard_normal(shape, np.float32)
     frequency = np.hypot(np.fft.fftfreq(shape[1])[:, None], np.fft.rfftfreq(shape[2])[None])
@@ -106,13 +106,13 @@ def noise(shape: tuple[int, ...], generator: np.random.Generator, slope: Any) ->
 
 
 def _unit(images: Floats) -> Floats:
-    """Each picture from 0 to 1."""
+    """Scale each picture to the range 0 to 1."""
     low, high = images.min(axis=(1, 2), keepdims=True), images.max(axis=(1, 2), keepdims=True)
     return (images - low) / np.maximum(high - low, 1e-3)
 
 
 def _convolution(images: Floats, generator: np.random.Generator) -> Floats:
-    """Random kernels (Xu et al. 2021, "RandConv", arXiv:2007.13003)."""
+    """Apply random kernels (Xu et al. 2021, "RandConv", arXiv:2007.13003)."""
     side = generator.choice([3, 3, 5])
     kernel = generator.standard_normal((1, side, side))
     found = ndimage.correlate(images, kernel.astype(np.float32), mode="nearest")
@@ -121,7 +121,7 @@ def _convolution(images: Floats, generator: np.random.Generator) -> Floats:
 
 
 def _erasing(images: Floats, generator: np.random.Generator) -> Floats:
-    """A rectangle of one gray, or of noise (Zhong et al. 2017, arXiv:1708.04896)."""
+    """Fill a rectangle with one gray or with noise (Zhong et al. 2017, arXiv:1708.04896)."""
     rows, columns = _grid(images)
     count = len(images)
     y, x = _each(generator, count, -11, 11), _each(generator, count, -11, 11)
@@ -138,7 +138,7 @@ def _colored_noise(images: Floats, generator: np.random.Generator) -> Floats:
     strength = _each(generator, count, 0.05, 0.45)
     grain = noise(images.shape, generator, _each(generator, count, 0, 1.2))
     if generator.random() < 0.25:
-        grain = grain * images * 1.5  # as much as there is light
+        grain = grain * images * 1.5  # proportional to the brightness
     return images + strength * grain
 
 
@@ -156,7 +156,7 @@ def _brightest_texture(images: Floats, generator: np.random.Generator) -> Floats
 
 
 def _tone(images: Floats, generator: np.random.Generator) -> Floats:
-    """Another gamma, between other grays."""
+    """Change gamma and the range of grays."""
     count = len(images)
     gamma = np.exp(_each(generator, count, -1, 1))
     low = _each(generator, count, 0, 0.6)
@@ -168,7 +168,7 @@ def _tone(images: Floats, generator: np.random.Generator) -> Floats:
 
 
 def _stroke(images: Floats, generator: np.random.Generator) -> Floats:
-    """Thicker or thinner."""
+    """Make strokes thicker or thinner."""
     extreme = ndimage.grey_dilation if generator.random() < 0.6 else ndimage.grey_erosion
     size = (1, *generator.choice([(2, 2), (3, 3), (2, 3), (3, 2)]))
     share = _each(generator, len(images), 0.4, 1)
@@ -176,7 +176,7 @@ def _stroke(images: Floats, generator: np.random.Generator) -> Floats:
 
 
 def _outline(images: Floats, generator: np.random.Generator) -> Floats:
-    """Only the edges, soft or one pixel wide."""
+    """Keep only the edges, soft or one pixel wide."""
     level = _each(generator, len(images), 0.1, 0.6)
     if generator.random() < 0.5:
         ink = images > level
@@ -202,7 +202,7 @@ def _blur(images: Floats, generator: np.random.Generator) -> Floats:
 
 
 def _rescaled(images: Floats, generator: np.random.Generator) -> Floats:
-    """To fewer pixels and back."""
+    """Downsample and upsample."""
     _, height, width = images.shape
     small = generator.integers(9, 20)
     down = ndimage.zoom(images, (1, small / height, small / width), order=1, grid_mode=True,
@@ -213,7 +213,7 @@ def _rescaled(images: Floats, generator: np.random.Generator) -> Floats:
 
 
 def _quantized(images: Floats, generator: np.random.Generator) -> Floats:
-    """Few grays, or the mean of each block."""
+    """Reduce the gray levels, or average blocks."""
     if generator.random() < 0.5:
         levels = generator.integers(1, 5, (len(images), 1, 1))
         return (np.rint(images * levels) / levels).astype(np.float32)
@@ -230,7 +230,7 @@ def _quantized(images: Floats, generator: np.random.Generator) -> Floats:
 
 
 def _bars(images: Floats, generator: np.random.Generator) -> Floats:
-    """One to three straight bars, over the digit or out of it."""
+    """Draw one to three straight bars, over the digit or beside it."""
     count = len(images)
     for _ in range(generator.integers(1, 4)):
         across, along = _across(images, generator)
@@ -245,7 +245,7 @@ def _bars(images: Floats, generator: np.random.Generator) -> Floats:
 
 
 def _curves(images: Floats, generator: np.random.Generator) -> Floats:
-    """A curved line, over the digit or out of it."""
+    """Draw a curved line, over the digit or beside it."""
     count = len(images)
     rows, columns = _grid(images)
     corners = generator.uniform(-15, 15, (3, 2, count, 1, 1, 1)).astype(np.float32)
@@ -259,7 +259,7 @@ def _curves(images: Floats, generator: np.random.Generator) -> Floats:
 
 
 def _blots(images: Floats, generator: np.random.Generator) -> Floats:
-    """Soft or sharp spots, of ink or of paper."""
+    """Draw soft or sharp spots of ink or paper color."""
     count, spots = len(images), int(generator.integers(1, 9))
     rows, columns = _grid(images)
     y, x = generator.uniform(-14, 14, (2, count, 1, 1, spots)).astype(np.float32)
@@ -273,14 +273,14 @@ def _blots(images: Floats, generator: np.random.Generator) -> Floats:
 
 
 def _ghost(images: Floats, generator: np.random.Generator) -> Floats:
-    """Another digit shines through, from the back of the sheet or beside it."""
+    """Blend in another digit, as from the back of the sheet or beside it."""
     other = np.roll(images, 1, axis=0)[:, :, :: generator.choice([-1, 1])]
     other = np.roll(other, generator.integers(-9, 10, 2), axis=(1, 2))
     return np.maximum(images, _each(generator, len(images), 0.15, 0.5) * other)
 
 
 def _affine(images: Floats, generator: np.random.Generator) -> Floats:
-    """Turned, scaled, slanted and moved, more than a hand would."""
+    """Rotate, scale, shear and shift, more than handwriting varies."""
     count = len(images)
     rows, columns = _grid(images)
     angle = np.radians(_each(generator, count, -30, 30))
@@ -307,7 +307,7 @@ def _elastic(images: Floats, generator: np.random.Generator) -> Floats:
 
 
 def _grating(images: Floats, generator: np.random.Generator) -> Floats:
-    """Waves, smooth or square, added or mixed in."""
+    """Add or blend in waves, smooth or square."""
     count = len(images)
     across, _ = _across(images, generator)
     period, phase = _each(generator, count, 2, 14), _each(generator, count, 0, 2 * np.pi)
@@ -320,13 +320,13 @@ def _grating(images: Floats, generator: np.random.Generator) -> Floats:
 
 
 def _negative(images: Floats, generator: np.random.Generator) -> Floats:
-    """Dark on light on one side of an edge."""
+    """Invert one side of an edge."""
     across, _ = _across(images, generator)
     return np.where(across > _each(generator, len(images), -8, 8), 1 - images, images)
 
 
 def _light(images: Floats, generator: np.random.Generator) -> Floats:
-    """Lit from one side, or a spot of light."""
+    """Light the picture from one side, or with a spot."""
     count = len(images)
     across, along = _across(images, generator)
     if generator.random() < 0.5:
@@ -363,5 +363,5 @@ FAMILIES: Final[dict[str, Disturbance]] = {
     "negative": _negative,
     "light": _light,
 }
-"""What a training sees; each is as likely as another."""
+"""Families used in training, with equal probability."""
 _NAMES: Final = tuple(FAMILIES)

@@ -1,6 +1,6 @@
-"""Digits drawn by this project: seeded strokes, so that no picture of a data set is needed.
+"""Draw synthetic digits with seeded strokes, so that no data set is needed.
 
-They stand in the model card as goldens, in tests and in the documentation.
+They are used as goldens in model cards, in tests and in the documentation.
 """
 
 import io
@@ -14,14 +14,14 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 Point = tuple[float, float]
-"""x to the right and y down, in units of the digit's height; a digit lies in 0…0.7 × 0…1."""
+"""x points right and y down, in units of the digit's height; a digit lies in 0…0.7 × 0…1."""
 Stroke = list[Point]
 Points = npt.NDArray[np.float64]
 """`[n, 2]`, x and y."""
 
 
 def arc(center: Point, radii: Point, degrees: tuple[float, float]) -> Stroke:
-    """A piece of an ellipse; 0 degrees is to the right, counted clockwise on the page."""
+    """Return an arc of an ellipse; 0 degrees points right, angles are clockwise."""
     angles = np.radians(np.linspace(*degrees, 24))
     return [
         (center[0] + radii[0] * math.cos(angle), center[1] + radii[1] * math.sin(angle))
@@ -55,7 +55,7 @@ _STROKES: Final[tuple[list[Stroke], ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class Paper:
-    """What a digit is drawn on."""
+    """Size and colors of a drawing."""
 
     height: int
     """Pixels."""
@@ -70,9 +70,9 @@ SHEET: Final = Paper(80, 60, (250, 248, 240), (30, 40, 90))
 
 
 def draw(digit: int, *, seed: int, paper: Paper = MNIST_LIKE) -> Image.Image:
-    """Draw a digit as a hand would: slanted, uneven, and never twice the same but for the seed.
+    """Draw a handwriting-like digit: slant, size and strokes vary with the seed.
 
-    Returns an RGB picture, antialiased.
+    The result is an antialiased RGB picture.
     """
     return draw_strokes(_STROKES[digit], np.random.default_rng([seed, digit]), paper=paper)
 
@@ -80,8 +80,8 @@ def draw(digit: int, *, seed: int, paper: Paper = MNIST_LIKE) -> Image.Image:
 def draw_strokes(
     strokes: Sequence[Stroke], generator: np.random.Generator, *, paper: Paper = MNIST_LIKE
 ) -> Image.Image:
-    """Draw a sign that is given by its strokes; slant, turn, breadth, pen and wobble are random."""
-    fine = 8  # drawn larger, then shrunk: Pillow's lines are not antialiased
+    """Draw a glyph from its strokes; slant, rotation, width, pen and wobble are random."""
+    fine = 8  # supersampling: Pillow's lines are not antialiased
     tall = 0.66 * paper.height * fine * generator.uniform(0.92, 1.08)
     slant, turn = generator.uniform(-0.05, 0.25), generator.uniform(-0.08, 0.08)
     breadth = generator.uniform(0.9, 1.1)
@@ -100,7 +100,7 @@ def draw_strokes(
 
 
 def to_png(picture: Image.Image) -> bytes:
-    """The picture as a PNG file."""
+    """Encode the picture as PNG."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
@@ -109,7 +109,7 @@ def to_png(picture: Image.Image) -> bytes:
 def _wobble(
     count: int, generator: np.random.Generator
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Smooth displacements along a stroke, `[count, 2]`, in units of the digit's height."""
+    """Return smooth displacements along a stroke, `[count, 2]`, in units of the digit's height."""
     along = np.linspace(0, 1, count)[:, None]
     phase, rate = generator.uniform(0, 2 * math.pi, 2), generator.uniform(2, 5, 2)
     displacements: Points = 0.02 * np.sin(rate * along + phase)
@@ -122,7 +122,7 @@ def _drag(
     pen: float,
     ink: tuple[int, int, int],
 ) -> None:
-    """Draw a line of round ends and joints through the points."""
+    """Draw a line with round ends and joints through the points."""
     corners = [(float(x), float(y)) for x, y in points]
     canvas.line(corners, fill=ink, width=round(pen), joint="curve")
     for x, y in corners:

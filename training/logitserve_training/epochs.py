@@ -1,4 +1,4 @@
-"""The epochs of a training: their figures, the line about each, and the best one."""
+"""The epochs of a training: metrics, log line of each, and the best one."""
 
 import json
 import math
@@ -17,25 +17,25 @@ from logitserve_training.progress import Reporter
 EPOCHS_FILE: Final = "epochs.json"
 _BEST: Final = "best.npz"
 _LEAST_PATIENCE: Final = 10
-"""Epochs without a better one after which training ends, at least."""
+"""Minimum patience of early stopping, in epochs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What one pass over the training part gave."""
+    """Metrics of one epoch."""
 
     loss: float
-    """Mean over the training part, of the weights as they were at each step; nats."""
+    """Mean over the training part, with the weights at each step; nats."""
     accuracy: float
-    """Likewise; a fraction."""
+    """As `loss`; a fraction."""
     validation_loss: float
-    """Of the weights after the epoch (their moving average, if the recipe keeps one)."""
+    """With the weights after the epoch (their moving average, if the recipe has one)."""
     validation_accuracy: float
     seconds: float
 
 
 class EpochLog(keras.callbacks.Callback):  # type: ignore[misc] # Keras is not typed
-    """Keeps each epoch's figures and writes a line about it."""
+    """Stores each epoch's metrics and logs a line about it."""
 
     def __init__(self, reporter: Reporter, total: int, checkpoint: Path) -> None:
         super().__init__()
@@ -43,18 +43,18 @@ class EpochLog(keras.callbacks.Callback):  # type: ignore[misc] # Keras is not t
         self._begun = time.monotonic()
         kept = json.loads(self._file.read_text()) if self._file.is_file() else []
         self.epochs = [Epoch(**epoch) for epoch in kept]
-        """Of the network's training; also those before it was interrupted."""
+        """All epochs, including those before an interruption."""
 
     def on_epoch_begin(self, *_: Any) -> None:
-        """Note when it begins."""
+        """Note the start time."""
         self._begun = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Keep its figures, and say how long the others will take."""
+        """Store the metrics, and estimate the remaining time."""
         figures = Epoch(
             loss=logs["loss"],
             accuracy=logs["accuracy"],
-            # absent when the epoch was ended early by a NaN
+            # missing if a NaN ended the epoch early
             validation_loss=logs.get("val_loss", math.nan),
             validation_accuracy=logs.get("val_accuracy", math.nan),
             seconds=time.monotonic() - self._begun,
@@ -72,7 +72,7 @@ class EpochLog(keras.callbacks.Callback):  # type: ignore[misc] # Keras is not t
 
 
 class Best(keras.callbacks.Callback):  # type: ignore[misc] # Keras is not typed
-    """Keeps the weights that validation was best with, and stops when better ones stay away."""
+    """Keeps the weights with the lowest validation loss, and stops early."""
 
     def __init__(self, log: EpochLog, total: int, checkpoint: Path) -> None:
         super().__init__()
@@ -82,16 +82,16 @@ class Best(keras.callbacks.Callback):  # type: ignore[misc] # Keras is not typed
         self._least = min(losses, default=math.inf)
         self._total = total
         self.number = 1 + losses.index(self._least) if losses else 0
-        """Of the best epoch."""
+        """Number of the best epoch."""
         self.is_stopped = len(losses) - self.number >= self._patience
 
     @property
     def is_over(self) -> bool:
-        """Whether no epoch is left to train."""
+        """Whether no epochs remain."""
         return self.is_stopped or len(self._log.epochs) >= self._total
 
     def on_test_end(self, logs: Any = None) -> None:
-        """Validation is over: these are the weights that it was run with."""
+        """Save the weights if the validation that ended is the best so far."""
         epoch = len(self._log.epochs) + 1
         if logs["loss"] < self._least:
             self._least, self.number = logs["loss"], epoch
@@ -100,7 +100,7 @@ class Best(keras.callbacks.Callback):  # type: ignore[misc] # Keras is not typed
             self.is_stopped = self.model.stop_training = True
 
     def restore(self, reporter: Reporter) -> None:
-        """Give the network the best weights, also of before an interruption."""
-        reporter.line(f"the weights of epoch {self.number} are taken: the least validation loss")
+        """Load the best weights into the network, including those before an interruption."""
+        reporter.line(f"using the weights of epoch {self.number}, with the lowest validation loss")
         with np.load(self._file) as kept:
             self.model.set_weights([*kept.values()])

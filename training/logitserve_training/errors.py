@@ -1,25 +1,25 @@
-"""Everything that training raises on purpose.
+"""Errors that training raises on purpose.
 
     TrainingError
-    ├── OptionError            an option that cannot be used
+    ├── OptionError            an option has an invalid value
     ├── DataError              the pictures cannot be used
-    │   ├── DataMissingError   they are not where they were looked for, and cannot be fetched
-    │   └── DataFormatError    a file is not what its name says
+    │   ├── DataMissingError   the pictures were not found, and cannot be downloaded
+    │   └── DataFormatError    a file is damaged or has the wrong format
     ├── DivergedError          the loss became NaN or infinite
-    ├── NotBetterError         the version before it has more right answers
-    ├── CalibrationError       the probabilities cannot be made right
-    └── DisagreementError      the exported file does not answer as the network does
+    ├── NotBetterError         the previous version has as many right answers or more
+    ├── CalibrationError       the fit of the calibration failed
+    └── DisagreementError      the exported file's output differs from the network's
 
-The message of each is one line for the person who made the mistake: what is wrong and what to do.
+The message of each is one line: the problem and the remedy.
 """
 
 
 class TrainingError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base class of every error that this package raises on purpose."""
 
 
 class OptionError(TrainingError):
-    """An option has a value that cannot be used."""
+    """An option has an invalid value."""
 
 
 class DataError(TrainingError):
@@ -27,11 +27,11 @@ class DataError(TrainingError):
 
 
 class DataMissingError(DataError):
-    """The pictures are not where they were looked for, and could not be fetched."""
+    """The pictures were not found, and cannot be downloaded."""
 
 
 class DataFormatError(DataError):
-    """A file is damaged, or is not what its name says."""
+    """A file is damaged, or has the wrong format."""
 
 
 class DivergedError(TrainingError):
@@ -39,7 +39,7 @@ class DivergedError(TrainingError):
 
 
 class NotBetterError(TrainingError):
-    """The version before has as many right answers or more, and a better one was asked for."""
+    """The previous version has as many right answers or more, and `--if-better` is set."""
 
 
 class CalibrationError(TrainingError):
@@ -47,4 +47,4 @@ class CalibrationError(TrainingError):
 
 
 class DisagreementError(TrainingError):
-    """The exported file does not answer as the network does, so it is not published."""
+    """The exported file's output differs from the network's, so it is not published."""

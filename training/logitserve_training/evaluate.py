@@ -1,4 +1,4 @@
-"""How right a model's probabilities are: measured on the model file itself, by onnxruntime."""
+"""Evaluate a published model file with onnxruntime."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,32 +25,32 @@ from logitserve_training.statistics.calibration import Floats
 SHARES: Final = (
     "accuracy", "precision", "recall", "f1", "exact_match", "macro_f1", "mean_average_precision",
 )  # fmt: skip
-"""Metrics from 0 to 1 of which 1 is best."""
+"""Metrics from 0 to 1 for which 1 is best."""
 _BATCH: Final = 250
 _PIXELS: Final = 2_000_000
-"""Of a batch: EfficientNet-Lite0 takes some 240 bytes for each while it runs."""
+"""Pixels per batch: EfficientNet-Lite0 needs some 240 bytes for each while it runs."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model said about pictures whose class is known."""
+    """Predictions of a model for pictures whose classes are known."""
 
     head: Head
     predictions: Predictions
     classes: Classes
     answers: Classes | None = None
-    """Of a sigmoid model, `[n, labels]`: 1 for the labels that it says hold."""
+    """Sigmoid model, `[n, labels]`: 1 for the labels at or above their thresholds."""
     groups: Groups | None = None
-    """Pictures that are not independent have the same; None: each is on its own."""
+    """Pictures with the same number are not independent; None: all are independent."""
 
     @cached_property
     def metrics(self) -> dict[str, float]:
-        """By name; fractions, except `nll` in nats and `brier`, 0 to 2."""
+        """Metrics by name; fractions, except `nll` in nats and `brier`, 0 to 2."""
         return self.figures(np.ones(len(self.classes)))
 
     @cached_property
     def intervals(self) -> dict[str, Interval]:
-        """95 % confidence interval of each metric: Wilson's for shares, else by bootstrap."""
+        """95 % confidence interval of each metric: Wilson's for proportions, else by bootstrap."""
         count = len(self.classes)
         groups = intervals.enough(self.groups)
         found = intervals.bootstrap(self.figures, count, groups)
@@ -61,14 +61,14 @@ class Evaluation:
             found[name] = share
         for name in found.keys() & set(SHARES):
             found[name] = intervals.beyond(found[name], count)
-        # Where all resamples agree, sums in another order differ by a rounding.
+        # If all resamples agree, different summation orders differ by a rounding error.
         return {
             name: (min(found[name][0], value), max(found[name][1], value))
             for name, value in self.metrics.items()
         }
 
     def figures(self, weights: Floats) -> dict[str, float]:
-        """The metrics, with each picture counting as often as its weight says, `[n]`."""
+        """Return the metrics with a weight per picture, `[n]`."""
         total = weights.sum()
         figures = {name: float(weights @ each / total) for name, each in self._each.items()}
         stated, came_true = stated_beside_truth(self.head, self.predictions, self.classes)
@@ -82,14 +82,14 @@ class Evaluation:
 
     @property
     def losses(self) -> Floats:
-        """Negative log-likelihood of each picture, `[n]`, nats."""
+        """Negative log-likelihood of each picture, `[n]`, in nats."""
         return self._each["nll"]
 
     @cached_property
     def _each(self) -> dict[str, Floats]:
-        """The metrics that are means over pictures, of each picture."""
+        """The metrics that are means over pictures, per picture."""
         probabilities, truth = self.predictions.probabilities, self.classes
-        # A probability that rounds to 0 counts as the smallest float64, about 708 nats.
+        # A probability that underflows to 0 counts as the smallest float64, about 708 nats.
         smallest = np.finfo(np.float64).tiny
         if self.answers is not None:
             of_truth = np.where(truth == 1, probabilities, 1 - probabilities)
@@ -109,20 +109,20 @@ class Evaluation:
 
     @property
     def is_right(self) -> npt.NDArray[np.bool_]:
-        """`[n]`, whether the answer is the truth; of a sigmoid model all labels of it."""
+        """`[n]`, whether the prediction is correct; for a sigmoid model, all labels of it."""
         if self.answers is not None:
             return np.asarray((self.answers == self.classes).all(axis=1))
         return np.asarray(self.predictions.argmax == self.classes)
 
     @cached_property
     def labelwise(self) -> Labels:
-        """Each label on its own, also where one of them holds."""
+        """Scores per label; a multiclass model is treated as one-vs-rest."""
         each = (self.predictions.argmax if self.answers is None else self.answers, self.classes)
         probabilities = self.predictions.probabilities
         return Labels(probabilities, *(outcomes(one, probabilities.shape[1]) for one in each))
 
     def _of_yes(self, weights: Floats) -> dict[str, float]:
-        """Of the second of two classes, "yes"; 0 where nothing is there to divide by."""
+        """Return the metrics of the second of two classes, "yes"; 0 for a zero denominator."""
         cell = 2 * self.classes + self.predictions.argmax
         _, false_yes, false_no, true_yes = np.bincount(cell, weights, minlength=4).tolist()
         return {
@@ -133,7 +133,7 @@ class Evaluation:
 
     @cached_property
     def confusion(self) -> npt.NDArray[np.int64] | None:
-        """`[class, predicted class]`, counts; None where many labels may hold."""
+        """`[class, predicted class]`, counts; None for a multilabel model."""
         if self.answers is not None:
             return None
         labels = self.predictions.probabilities.shape[1]
@@ -142,21 +142,21 @@ class Evaluation:
 
     @cached_property
     def by_label(self) -> tuple[LabelScores, ...]:
-        """How well each label is found."""
+        """Scores of each label."""
         return self.labelwise.scores(self.groups)
 
 
 def outcomes(classes: Classes, labels: int) -> Classes:
-    """`[n, labels]` of 0 and 1, also where each picture has one class."""
+    """Return `[n, labels]` of 0 and 1, also for one class per picture (one-hot)."""
     return classes if classes.ndim == 2 else np.eye(labels, dtype=np.int64)[classes]
 
 
 def stated_beside_truth(
     head: Head, said: Predictions, truth: Classes
 ) -> tuple[Floats, npt.NDArray[Any]]:
-    """The probabilities that a calibration is judged by, and whether each came true.
+    """Return the probabilities for judging calibration, and whether each came true.
 
-    Of the predicted class; of two classes of the second, "yes"; where many labels may hold of each.
+    Multiclass: of the predicted class; binary: of the second class, "yes"; multilabel: of each.
     """
     probabilities = said.probabilities
     if head is Head.SIGMOID:
@@ -167,12 +167,12 @@ def stated_beside_truth(
 
 
 def evaluate(predictor: Predictor, data: LabeledImages) -> Evaluation:
-    """Run a model over pictures of its input size, all of them, and measure."""
+    """Run a model on pictures of its input size, and evaluate it."""
     return evaluated(predictor.card, predict_all(predictor, data.images), data)
 
 
 def evaluated(card: ModelCard, said: Predictions, data: LabeledImages) -> Evaluation:
-    """What was said of pictures beside what they show."""
+    """Evaluate predictions against the true classes."""
     answers = None
     if card.head is Head.SIGMOID:
         answers = (said.probabilities >= heads.thresholds(card)).astype(np.int64)
@@ -180,31 +180,31 @@ def evaluated(card: ModelCard, said: Predictions, data: LabeledImages) -> Evalua
 
 
 def held_out(predictor: Predictor, data: Path | None, reporter: Reporter) -> LabeledImages:
-    """The pictures that a model file is measured on: those that its recipe left for that.
+    """Return the held-out pictures of a model file, as defined by its recipe.
 
-    `data` is a folder with the data set; None downloads it. For a model that was trained on a
-    folder, it is that one, or another with the same labels, which is taken whole.
+    `data` is a folder with the data set; None downloads it. For a model trained on a folder, it is
+    that folder, or another one with the same labels, all of whose pictures are used.
 
     Raises:
-        OptionError: the card names no recipe that is known here.
+        OptionError: the recipe on the card is unknown in this version.
         DataError: the data set cannot be used.
     """
     recipe = recipes.of_card(predictor.card)
     if recipe.source is Source.FOLDER:
         if data is None:
-            raise OptionError(f"{predictor.path} was trained on a folder: name one with --data")
+            raise OptionError(f"{predictor.path} was trained on a folder: give one with --data")
         return folder.of_model(recipe, predictor.card.dataset, data, reporter)
     return sources.load(recipe, data, reporter)[1].test
 
 
 def predict_all(predictor: Predictor, images: Images) -> Predictions:
-    """Predictions for any number of pictures, at least 1, computed batch by batch."""
+    """Predict any number of pictures, at least 1, batch by batch."""
     batch = at_a_time(images)
     starts = range(0, len(images), batch)
     return Predictions.concatenated([predictor.predict(images[at : at + batch]) for at in starts])
 
 
 def at_a_time(images: Images) -> int:
-    """How many of these a network is given at a time: fewer of large ones."""
+    """Return the batch size for pictures of this size."""
     height, width = int(images.shape[1]), int(images.shape[2])
     return max(1, min(_BATCH, _PIXELS // (height * width)))

@@ -1,4 +1,4 @@
-"""A fitted network → an ONNX file that carries its card, and the proof that both agree."""
+"""Export a trained network to ONNX with its card, and check that both agree."""
 
 from collections.abc import Sequence
 from importlib.metadata import version as library_version
@@ -20,10 +20,9 @@ from logitserve_training.evaluate import at_a_time
 
 OPSET: Final = 18
 TOLERANCE: Final = 1e-5
-"""Largest difference of a probability between Keras and onnxruntime."""
+"""Largest allowed difference of a probability between Keras and onnxruntime."""
 _ODD: Final = 7
-"""More than others are given at a time: the comparison runs through batches of one, two and so
-many."""
+"""Large batch size; the comparison also uses batches of one, two and so on."""
 _BATCH: Final = 250
 GOLDEN_SEED: Final = 7
 
@@ -31,13 +30,13 @@ _DIGITS: Final = 10
 
 
 def to_onnx(network: "keras.Model", spec: InputSpec, *, novelty: bool = False) -> onnx.ModelProto:
-    """Convert a network, as `networks.build` or `with_novelty` made it.
+    """Convert a network made by `networks.build` or `with_novelty`.
 
     Returns:
         a checked graph with input `image`, uint8 `[batch, height, width, channels]`, and output
-        `logits`, float32 `[batch, k]`; and `novelty`, float32 `[batch, 1]`, if there is one.
+        `logits`, float32 `[batch, k]`; and `novelty`, float32 `[batch, 1]`, if the network has it.
     """
-    import tf2onnx  # patches what it needs of TensorFlow and numpy when it is imported
+    import tf2onnx  # patches TensorFlow and numpy on import
 
     signature = [tf.TensorSpec((None, *spec.shape), tf.uint8, name=INPUT)]
 
@@ -46,20 +45,20 @@ def to_onnx(network: "keras.Model", spec: InputSpec, *, novelty: bool = False) -
         return {OUTPUT: found[:, :-1], NOVELTY: found[:, -1:]} if novelty else {OUTPUT: found}
 
     function = tf.function(outputs, input_signature=signature)
-    # not `from_keras`: it breaks on Keras 3 (onnx/tensorflow-onnx issue 2448)
+    # not `from_keras`: it fails with Keras 3 (onnx/tensorflow-onnx issue 2448)
     proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=OPSET)
     return proto
 
 
 def write(proto: onnx.ModelProto, card: ModelCard, path: Path) -> None:
-    """Write the ONNX file, checked, with the card as its only metadata."""
+    """Check and write the ONNX file, with the card as its only metadata."""
     onnx.helper.set_model_props(proto, {METADATA_KEY: card.to_json()})
     onnx.checker.check_model(proto, full_check=True)
     onnx.save(proto, path)
 
 
 def keras_logits(network: "keras.Model", images: Images) -> npt.NDArray[np.float32]:
-    """What the network itself answers, float32 `[n, k]`."""
+    """Return the network's own logits, float32 `[n, k]`."""
     logits: npt.NDArray[np.float32] = network.predict(images, batch_size=_BATCH, verbose=0)
     return logits
 
@@ -67,10 +66,10 @@ def keras_logits(network: "keras.Model", images: Images) -> npt.NDArray[np.float
 def draw_goldens(
     network: "keras.Model", spec: InputSpec, pictures: Sequence[bytes] | None = None
 ) -> tuple[Golden, ...]:
-    """Note the network's own logits for encoded pictures, by default one drawing of each digit.
+    """Record the network's logits for encoded pictures; default: one drawing of each digit.
 
-    Every second one is larger, dark on light and in color, so that the preprocessing has to prove
-    itself too.
+    Every second drawing is larger, dark on light and in color, so that the preprocessing is
+    verified too.
     """
     pictures = pictures or [
         drawings.to_png(
@@ -90,13 +89,13 @@ def draw_goldens(
 
 
 def check_agreement(network: "keras.Model", predictor: Predictor, images: Images) -> float:
-    """Keras and the exported file answer the same, whatever the size of the batch.
+    """Check that Keras and the exported file agree for any batch size.
 
     Returns the largest difference of a probability.
 
     Raises:
-        DisagreementError: it is above `TOLERANCE`, or a logit differs by more than a golden's may.
-        NonFiniteLogitsError: one of them answered NaN or infinity.
+        DisagreementError: the difference exceeds `TOLERANCE`, or a logit's that of goldens.
+        NonFiniteLogitsError: one of them returned NaN or infinity.
     """
     card = predictor.card
     expected_logits = keras_logits(network, images)
@@ -112,7 +111,7 @@ def check_agreement(network: "keras.Model", predictor: Predictor, images: Images
                 f"at batch {batch} the exported file's probabilities differ from the network's by "
                 f"up to {difference:.2g}, more than {TOLERANCE:g}; nothing is published"
             )
-        # Beyond 0.99999 probabilities are blind to logits, which tell what is known.
+        # Above 0.99999, probabilities are insensitive to the logits, which novelty depends on.
         apart = np.abs(logits - expected_logits) - LOGIT_TOLERANCE * np.abs(expected_logits)
         if apart.max() > LOGIT_TOLERANCE:
             raise DisagreementError(
@@ -123,7 +122,7 @@ def check_agreement(network: "keras.Model", predictor: Predictor, images: Images
 
 
 def libraries() -> dict[str, str]:
-    """Versions of what made the file, for the card."""
+    """Return the versions of the libraries, for the card."""
     names = (
         "tensorflow",
         "keras",

@@ -1,4 +1,4 @@
-"""The figures of a report, and how they become part of a page that is light or dark."""
+"""The figures of a report, and their conversion to inline SVG for light and dark pages."""
 
 import io
 import re
@@ -26,20 +26,20 @@ from logitserve_training.statistics.calibration import Floats
 MAIN_COLOR: Final = "#d1495b"
 _INK: Final = "#000000"
 WIDTH: Final = 4.6
-"""Inches; so small that the letters can be read on a telephone."""
+"""Inches; small enough that text is readable on a phone."""
 _KIND_COLORS: Final = ("#e0a526", "#3d9970", "#8757a6", "#d2691e", "#2b83ba")
 _FEWEST: Final = 20
-"""Pictures of a point in the reliability diagram, where there are so many."""
+"""Minimum number of pictures per point in the reliability diagram, if available."""
 _MOST_CURVES: Final = 12
-"""Curves with a color and a line in the legend; a label more is a thin gray line."""
+"""Number of curves with a color and a legend entry; more labels are thin gray lines."""
 _MISSED: Final = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.001)
-"""Shares of sets without the true label, where the plot of coverage has ticks."""
+"""Ticks of the coverage plot: shares of sets without the true label."""
 
 
 def svg(made: Figure) -> Markup:
-    """A figure as inline SVG without its title, in the page's own font and ink.
+    """Return a figure as inline SVG without its title, in the page's font and text color.
 
-    The same figure gives the same text.
+    Equal figures give equal text.
     """
     made.suptitle("")
     buffer = io.StringIO()
@@ -48,19 +48,19 @@ def svg(made: Figure) -> Markup:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'<g id="[^"]*">', "<g>", text)  # would repeat on a page of several figures
+    text = re.sub(r'<g id="[^"]*">', "<g>", text)  # ids would collide with other figures
     text = re.sub(r' (width|height)="[\d.]+pt"', "", text)  # the page decides
     text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
     text = text.replace(GRID, "var(--grid)").replace(_INK, "currentColor")
-    # Text without a color of its own is black by SVG's default.
+    # SVG text without a color is black by default.
     text = text.replace("<svg ", '<svg fill="currentColor" role="img" ', 1)
-    return Markup(text)  # noqa: S704 - made here, of numbers and of text that Matplotlib escapes
+    return Markup(text)  # noqa: S704 - only numbers, and text that Matplotlib escapes
 
 
 def reliability_diagram(raw: Reliability, calibrated: Reliability, *, of: str = "") -> Figure:
-    """How often what was stated came true, above how many pictures stated so.
+    """Draw a reliability diagram above the histogram of the stated probabilities.
 
-    `of` is the label that probabilities are stated of, empty for each picture's own.
+    `of` is the label of the probabilities; empty for each picture's predicted label.
     """
     made = empty("Stated probability against what came true, on the test part", (WIDTH, 4.6))
     upper, lower = made.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -81,11 +81,11 @@ def reliability_diagram(raw: Reliability, calibrated: Reliability, *, of: str = 
 
 
 def coverage_plot(coverage: Sequence[Coverage]) -> Figure:
-    """Coverage that was asked for against coverage that was given, above the size of the sets."""
+    """Plot measured against requested coverage, above the size of the sets."""
     made = empty("Prediction sets on the test part", (WIDTH, 4.6))
     upper, lower = made.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    # The axis is that of the share that is missed, so that 99 % and 99.9 % are apart; it ends in
-    # "all", which has no place on a log scale.
+    # The axis is the miscoverage (log scale), so that 99 % and 99.9 % are distinct; "all" is a
+    # separate tick, since 0 is not on a log scale.
     held = np.array([(row.asked, row.covered, row.low, row.high) for row in coverage])
     shares = 1 - held
     none = shares[shares > 1e-9].min() / 2
@@ -112,7 +112,7 @@ def coverage_plot(coverage: Sequence[Coverage]) -> Figure:
 
 
 def novelty_histogram(kinds: Mapping[str, Floats], name: str, threshold: float) -> Figure:
-    """Novelties by kind of picture, `[n]`, with the threshold between known and not."""
+    """Plot novelties by kind of picture, `[n]`, with the threshold of known pictures."""
     made = empty(f"{name} by kind of picture", (WIDTH, 0.6 + 0.6 * len(kinds)))
     rows = made.subplots(len(kinds), 1, sharex=True, squeeze=False)[:, 0]
     low, high = (
@@ -132,7 +132,7 @@ def novelty_histogram(kinds: Mapping[str, Floats], name: str, threshold: float) 
 
 
 def latency_plot(latency: Latency) -> Figure:
-    """Time of a picture by how many are in a run."""
+    """Plot the time per picture against the batch size."""
     batches = np.array(latency.batches)
     dots, main = {"marker": "o", "markersize": 4}, {"color": MAIN_COLOR}
     found = {"90th percentile": latency.slowest_tenth, "median": latency.median}
@@ -154,7 +154,7 @@ def latency_plot(latency: Latency) -> Figure:
 
 
 def learning_curves(name: str, epochs: Sequence[Epoch]) -> Figure:
-    """Loss and error rate of a model after each epoch, training beside validation."""
+    """Plot training and validation loss and error rate after each epoch."""
     curves = {
         "loss (nats)": [(one.loss, one.validation_loss) for one in epochs],
         "wrong answers": [(1 - one.accuracy, 1 - one.validation_accuracy) for one in epochs],
@@ -178,8 +178,8 @@ def learning_curves(name: str, epochs: Sequence[Epoch]) -> Figure:
 
 
 def precision_recall_curves(labels: Sequence[str], evaluation: Evaluation) -> Figure:
-    """Precision against recall of each label of a sigmoid model; a point at what is answered."""
-    assert evaluation.answers is not None  # noqa: S101 - asked of the caller
+    """Plot precision against recall per label of a sigmoid model, with its operating point."""
+    assert evaluation.answers is not None  # noqa: S101 - ensured by the caller
     made = empty("Precision against recall on the test part", (WIDTH, 4.6))
     axes = made.subplots()
     colors = mpl.colormaps["tab20"].colors[::2] + mpl.colormaps["tab20"].colors[1::2]  # type: ignore[attr-defined]
@@ -202,7 +202,7 @@ def precision_recall_curves(labels: Sequence[str], evaluation: Evaluation) -> Fi
         right = float((said * truth).sum())
         point = right / scores.support, right / max(said.sum(), 1)
         axes.plot(*point, "o", color=style["color"], markersize=4)
-    # From three times as far from 1 as where the worst label has precision and recall alike.
+    # The axis begins at three times the distance from 1 of the worst label's break-even point.
     low = max(1 - 3 * (1 - least), 0.0)
     edge = 0.03 * (1 - low) or 0.03
     axes.set(xlabel="recall", ylabel="precision", xlim=(low, 1 + edge), ylim=(low, 1 + edge))
@@ -216,11 +216,11 @@ def precision_recall_curves(labels: Sequence[str], evaluation: Evaluation) -> Fi
 
 
 def _bins(axes: Axes, bins: Reliability, color: str, label: str) -> None:
-    """A point a bin, at the mean of what was stated; larger where more stated so."""
+    """Plot one point per bin at its mean stated probability; the size shows the count."""
     few = bins.merged(_FEWEST)
     stated, came_true = few.stated / few.counts, few.came_true / few.counts
     axes.plot(stated, came_true, color=color, linewidth=1, label=label)
-    # whole also on the edges, where the surest ones are
+    # not clipped at the edges, where the surest predictions are
     axes.scatter(stated, came_true, 8 + 6 * np.log10(few.counts), color=color, clip_on=False)
     shares = zip(few.came_true.astype(int).tolist(), few.counts.astype(int).tolist(), strict=True)
     low, high = np.transpose([wilson(*share) for share in shares])

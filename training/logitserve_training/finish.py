@@ -1,4 +1,4 @@
-"""From an exported file to what is published: calibrated, measured, and with its report."""
+"""Calibrate and evaluate an exported file, and write it with its report."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -24,13 +24,13 @@ from logitserve_training.statistics.calibration import FEW, Floats, Logits, Trut
 
 
 class HeldOut(NamedTuple):
-    """What the network said of pictures that the weights which said it were not fitted to."""
+    """Out-of-sample predictions: no picture was used to fit the weights that predicted it."""
 
     logits: Logits
     truth: Truth
     groups: Groups | None
     rows: npt.NDArray[np.int64]
-    """Of the pictures that the weights were fitted to in the end, `[n]`."""
+    """Rows of these pictures among those that the final weights were fitted to, `[n]`."""
 
 
 def finish(
@@ -43,19 +43,19 @@ def finish(
     reporter: Reporter,
     held_out: HeldOut | None = None,
 ) -> tuple[ModelCard, Evaluation]:
-    """Calibrate on the validation part, measure on the test part, write file and report.
+    """Calibrate on the validation part, evaluate on the test part, write file and report.
 
     Args:
-        folder: of the version that is being made.
+        folder: folder of the new version.
         proto: the exported graph.
-        card: what is known of the model before it is calibrated and measured.
-        dataset: whose train part the weights were fitted to.
-        epochs: how the fit went.
-        reporter: told of what was found.
-        held_out: what to calibrate on in place of the validation part.
+        card: the card before calibration and evaluation.
+        dataset: data set of the training.
+        epochs: epochs of the training.
+        reporter: receives progress messages.
+        held_out: used for calibration instead of the validation part.
 
     Returns:
-        the complete card, and what was found on the test part.
+        the complete card, and the evaluation on the test part.
     """
     file = folder / MODEL_FILE
     export.write(proto, card, file)
@@ -74,7 +74,7 @@ def finish(
     predictor = Predictor.load(file)
     normal = reference(predictor, held_out, prepared, novelty)
     card = card.model_copy(update={"reference": normal})
-    reporter.line("measure: figures and their intervals, prediction sets, strangers, speed")
+    reporter.line("measure: metrics with intervals, prediction sets, out-of-distribution, speed")
     if dataset.folds:
         evaluation = cross_validated(card, held_out, dataset)
     else:
@@ -95,7 +95,7 @@ def finish(
         for line in comparison.lines():
             reporter.line(line)
     export.write(proto, card, file)
-    Predictor.load(file)  # the very bytes that are published have proven themselves
+    Predictor.load(file)  # verifies the published bytes
     report.write(
         folder / REPORT_FOLDER,
         card,
@@ -112,13 +112,13 @@ def finish(
 def reference(
     predictor: Predictor, held_out: HeldOut, learned: Images, novelty: Floats | None
 ) -> Reference:
-    """What is normal: the features of held-out pictures, evenly over them if they are many.
+    """Return the drift reference: features of held-out pictures, subsampled evenly if many.
 
     Args:
-        predictor: of the calibrated model.
-        held_out: of these pictures.
-        learned: all that the model learned from.
-        novelty: `[n]`, of the same pictures, where the network gives it.
+        predictor: the calibrated model.
+        held_out: predictions of these pictures.
+        learned: all pictures used for training.
+        novelty: `[n]`, of the same pictures, if the network has it.
     """
     card = predictor.card
     count = len(held_out.logits)
@@ -137,10 +137,10 @@ def reference(
 
 
 def cross_validated(card: ModelCard, held_out: HeldOut, dataset: Dataset) -> Evaluation:
-    """What heads said of pictures that they were neither fitted nor calibrated to, fold by fold.
+    """Return cross-fitted predictions: each fold is calibrated without its pictures.
 
-    The card is calibrated on all of `held_out`, which has all pictures in their order, and says
-    what is known.
+    The card is calibrated on all of `held_out`, which contains all pictures in order; its novelty
+    threshold is used.
     """
     logits, truth, groups, _ = held_out
     said = Predictions.of(logits.astype(np.float32), card)
@@ -158,13 +158,13 @@ def cross_validated(card: ModelCard, held_out: HeldOut, dataset: Dataset) -> Eva
 
 def _summary(card: ModelCard) -> str:
     calibration = card.calibration
-    assert calibration is not None  # noqa: S101 - `calibrate` has written it
+    assert calibration is not None  # noqa: S101 - set by `calibrate`
     what = f"temperature {card.temperature:.3f}" if card.scaling is None else "a scaling a label"
     before, after = calibration.before.nll, calibration.after.nll
-    found = f"calibrated with {what}: NLL of held-out pictures {before:.5f} to {after:.5f} nats"
+    found = f"calibrated by {what}: NLL of held-out pictures {before:.5f} to {after:.5f} nats"
     if calibration.pictures < FEW:
         found += (
             f"; {calibration.pictures} pictures are too few to calibrate: the probabilities are "
-            f"nearly those of the network (from {FEW} on the pictures decide)"
+            f"nearly those of the network (the prior dominates below {FEW})"
         )
     return found

@@ -1,4 +1,4 @@
-"""Weights fitted to the training part, with the validation part looked at after each epoch."""
+"""Fit the weights to the training part, with validation after each epoch."""
 
 import math
 from pathlib import Path
@@ -20,12 +20,12 @@ from logitserve_training.recipes import Optimizer, Options, Recipe, Schedule
 _WARM_UP_SHARE: Final = 0.05
 _MOMENTUM: Final = 0.9
 _ESTIMATED: Final = 10_000
-"""Pictures over which the statistics of batch normalization are estimated."""
+"""Number of pictures for estimating batch normalization statistics."""
 _ESTIMATED_BATCH: Final = 500
 _PICTURES_A_STRANGER: Final = 22
-"""Of the training part, for each stranger of a kind."""
+"""Training pictures per made-up stranger of a kind."""
 _AVERAGED_SHARE: Final = 0.1
-"""Of the training, at most: or the average of a short one would still hold the fresh weights."""
+"""Maximum time constant as a share of the training, so that initial weights are forgotten."""
 
 
 def fit(
@@ -42,17 +42,17 @@ def fit(
     """Fit the network's weights in place.
 
     Args:
-        network: as `networks.build` made it.
-        dataset: weights are fitted to its train part; its validation part is only looked at.
+        network: made by `networks.build`.
+        dataset: weights are fitted to its train part; its validation part is only evaluated.
         recipe: loss, schedule, averaging and augmentation.
-        options: the rest.
-        reporter: told of each epoch.
-        checkpoint: folder where each epoch's state is kept until the last, and gone on from.
-        weights: of the labels in the loss; None counts every picture once.
-        take_best: take the best epoch of the checkpoint, and train no further.
+        options: optimizer, epochs and other options.
+        reporter: receives progress messages.
+        checkpoint: folder of each epoch's state, until the last; training resumes from it.
+        weights: class weights of the loss; None for equal weights.
+        take_best: load the best epoch of the checkpoint instead of training.
 
     Returns:
-        one entry an epoch.
+        one entry per epoch.
 
     Raises:
         DivergedError: the loss became NaN or infinite.
@@ -78,7 +78,7 @@ def fit(
     callbacks = _callbacks(recipe, optimizer)
     best = Best(log, options.epochs, checkpoint) if recipe.keeps_best else None
     if best is not None:
-        callbacks.insert(0, best)  # before the weights are swapped back from their average
+        callbacks.insert(0, best)  # runs before the averaged weights are swapped back
         best.set_model(network)
     if best is not None and (take_best or best.is_over):
         best.restore(reporter)
@@ -86,13 +86,13 @@ def fit(
         return log.epochs
     with reporter.steps("fit", steps * (options.epochs - done)) as advance, remembered() as check:
 
-        def end_step(batch: int, logs: Any) -> None:  # noqa: ARG001 - Keras names them
+        def end_step(batch: int, logs: Any) -> None:  # noqa: ARG001 - names required by Keras
             advance(1)
             check()
 
         network.fit(
             batches_of(dataset, recipe, options, done=done, strange=strange),
-            shuffle=False,  # the stream already is
+            shuffle=False,  # the stream is shuffled
             steps_per_epoch=steps,
             epochs=options.epochs,
             validation_data=(validation.images, targets_of(validation.classes, recipe.head)),
@@ -120,11 +120,11 @@ def fit(
 
 
 def estimate_statistics(network: "keras.Model", images: Images) -> None:
-    """Give each batch normalization the mean and variance of up to 10,000 pictures, in place.
+    """Set the batch normalization statistics to those of up to 10,000 pictures, in place.
 
-    Those that training leaves are moving averages of what earlier weights gave, and after a few
-    steps mostly of what none gave: Keras keeps 0.99 of them a step. These are of the weights as
-    they are, averaged over large batches (Izmailov et al. 2018, arXiv:1803.05407).
+    Training leaves moving averages over outdated weights, and after few steps mostly the initial
+    values: Keras keeps 0.99 of them per step. These are computed with the final weights, averaged
+    over large batches (Izmailov et al. 2018, arXiv:1803.05407).
     """
     layers = [
         layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)
@@ -136,7 +136,7 @@ def estimate_statistics(network: "keras.Model", images: Images) -> None:
     parts = np.array_split(order, math.ceil(len(order) / _ESTIMATED_BATCH))
     for number, rows in enumerate(parts):
         for layer in layers:
-            layer.momentum = number / (number + 1)  # the mean over the batches so far
+            layer.momentum = number / (number + 1)  # cumulative mean over the batches
         network(images[np.sort(rows)], training=True)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
@@ -152,15 +152,15 @@ def _require_convergence(epochs: list[Epoch], options: Options, *, is_stopped: b
 
 
 def _shortened_average(optimizer: Any) -> Any:
-    """Let the moving average forget the fresh weights: its momentum is min(m, (1 + t)/(10 + t)).
+    """Let the moving average forget the initial weights: momentum min(m, (1 + t)/(10 + t)).
 
-    As in `tf.train.ExponentialMovingAverage(num_updates=t)`, of step t.
+    As in `tf.train.ExponentialMovingAverage(num_updates=t)`, with step t.
     """
     largest = optimizer.ema_momentum
     momentum = tf.Variable(0.0, trainable=False)
     optimizer.ema_momentum = momentum
 
-    def shorten(batch: int, logs: Any) -> None:  # noqa: ARG001 - Keras names them
+    def shorten(batch: int, logs: Any) -> None:  # noqa: ARG001 - names required by Keras
         step = int(optimizer.iterations.numpy())
         momentum.assign(min(largest, (1 + step) / (10 + step)))
 
@@ -187,7 +187,7 @@ def _accuracy(recipe: Recipe) -> Any:
 
 
 def _optimizer(network: "keras.Model", recipe: Recipe, options: Options, steps: int) -> Any:
-    """The optimizer of `options`; `steps` are those of one epoch."""
+    """Return the optimizer; `steps` is the number of steps per epoch."""
     common: dict[str, Any] = {
         "learning_rate": _learning_rate(
             recipe.schedule, options.learning_rate, steps * options.epochs
@@ -201,7 +201,7 @@ def _optimizer(network: "keras.Model", recipe: Recipe, options: Options, steps: 
         optimizer = keras.optimizers.Adam(**common)
     else:
         optimizer = keras.optimizers.SGD(momentum=_MOMENTUM, nesterov=True, **common)
-    # Biases and the scales of batch normalization have nothing to gain from being small.
+    # Biases and batch normalization scales are not regularized.
     vectors = [variable for variable in network.trainable_variables if len(variable.shape) == 1]
     optimizer.exclude_from_weight_decay(var_list=vectors)
     return optimizer

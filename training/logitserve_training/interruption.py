@@ -1,4 +1,4 @@
-"""An interruption that is not lost: Python drops what is raised while it destroys an object."""
+"""Reliable Ctrl-C: Python drops exceptions that are raised in a destructor."""
 
 import signal
 import threading
@@ -9,10 +9,11 @@ from types import FrameType
 
 @contextmanager
 def remembered() -> Iterator[Callable[[], None]]:
-    """Remember Ctrl-C for as long as the block lasts.
+    """Remember Ctrl-C for the duration of the block.
 
     Yields:
-        what raises KeyboardInterrupt if there was one, which libraries may have dropped.
+        a function that raises KeyboardInterrupt if Ctrl-C was pressed, even if a library dropped
+        it.
     """
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
@@ -38,7 +39,7 @@ def remembered() -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def also_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM, by which machines and containers end a process, interrupt the block too."""
+    """Treat SIGTERM like Ctrl-C in the block, as sent by init systems and containers."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""Each label looked at on its own: how well it is found."""
+"""Scores per label."""
 
 from dataclasses import dataclass
 
@@ -11,28 +11,28 @@ from logitserve_training.statistics.calibration import Floats
 from logitserve_training.statistics.intervals import Estimate
 
 Outcomes = npt.NDArray[np.int64]
-"""`[n, labels]`, 1 where the label holds, else 0."""
+"""`[n, labels]`, 1 if the label holds, else 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelScores:
-    """How well one label is found; None where no picture has it, so that nothing was measured."""
+    """Scores of one label; None if no picture has it."""
 
     support: int
-    """Pictures that have it."""
+    """Number of pictures with the label."""
     share: float
-    """Of the pictures that have it: the average precision of an order by chance."""
+    """Share of pictures with the label: the average precision of a random order."""
     average_precision: Estimate | None
-    """Pictures of equal probability are one step, in any order."""
+    """Average precision; pictures of equal probability are one step, in any order."""
     f1: Estimate | None
-    """Of what is answered."""
+    """F1 at the label's threshold."""
 
 
 class Labels:
-    """What a model says of each label beside what is true, for any weights of the pictures."""
+    """Predictions and truth per label, for any weights of the pictures."""
 
     def __init__(self, probabilities: Floats, answers: Outcomes, outcomes: Outcomes) -> None:
-        """Sort each label's pictures once; all are `[n, labels]`."""
+        """Sort each label's pictures once; all arguments are `[n, labels]`."""
         self._answers, self._outcomes = answers, outcomes
         self._order = np.argsort(-probabilities, axis=0, kind="stable")
         ranked = np.take_along_axis(probabilities, self._order, axis=0)
@@ -42,7 +42,7 @@ class Labels:
         self._ends = [np.flatnonzero(column) for column in is_end.T]
 
     def f1(self, weights: Floats) -> Floats:
-        """Of each label, `[labels]`; NaN where no picture has it."""
+        """Return the F1 of each label, `[labels]`; NaN without pictures."""
         having = weights @ self._outcomes
         right = weights @ (self._answers * self._outcomes)
         return np.where(
@@ -50,7 +50,7 @@ class Labels:
         )
 
     def average_precision(self, weights: Floats) -> Floats:
-        """Of each label, `[labels]`; NaN where no picture has it."""
+        """Return the average precision of each label, `[labels]`; NaN without pictures."""
         weighted = weights[self._order]
         answered, right = weighted.cumsum(axis=0), (weighted * self._truth).cumsum(axis=0)
         found = np.full(len(self._ends), np.nan)
@@ -62,14 +62,14 @@ class Labels:
         return found
 
     def means(self, weights: Floats) -> dict[str, float]:
-        """Over the labels that some picture has, each counting the same."""
+        """Return the macro averages over the labels that have pictures."""
         return {
             "macro_f1": float(np.nanmean(self.f1(weights))),
             "mean_average_precision": float(np.nanmean(self.average_precision(weights))),
         }
 
     def scores(self, groups: Groups | None = None) -> tuple[LabelScores, ...]:
-        """Of each label, each picture counting once; intervals by bootstrap over groups."""
+        """Return the scores of each label, unweighted; intervals by bootstrap over groups."""
         supports = self._outcomes.sum(axis=0)
 
         def figures(weights: Floats) -> dict[tuple[str, int], float]:

@@ -1,4 +1,4 @@
-"""How long a model takes, by the number of pictures in a run."""
+"""Measure the latency of a model by batch size."""
 
 import platform
 import time
@@ -12,21 +12,21 @@ from logitserve.inference.predictor import Predictor
 
 BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
 _SECONDS: Final = 0.2
-"""For each size of batch."""
+"""Seconds per batch size."""
 _FEWEST: Final = 5
-"""Runs of each size of batch, however long they take."""
+"""Minimum number of runs per batch size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Seconds of one run on one thread: of its CPU, to which waiting for others adds nothing."""
+    """CPU seconds of one run on one thread; waiting is excluded."""
 
     processor: str
     batches: tuple[int, ...]
     median: tuple[float, ...]
-    """For each size of batch."""
+    """Median per batch size."""
     slowest_tenth: tuple[float, ...]
-    """For each size of batch, the 90th percentile."""
+    """90th percentile per batch size."""
 
 
 def measure(predictor: Predictor) -> Latency:
@@ -52,7 +52,7 @@ def measure(predictor: Predictor) -> Latency:
 
 
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's name as Linux gives it, else its architecture."""
+    """Return the CPU's name from Linux, else the architecture."""
     try:
         lines = cpuinfo.read_text().splitlines()
     except OSError:

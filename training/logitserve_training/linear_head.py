@@ -1,4 +1,4 @@
-"""A linear layer on features: logistic or softmax regression by Adam, its decay cross-validated."""
+"""Fit logistic or softmax regression on features with Adam; weight decay is cross-validated."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,23 +18,23 @@ Array = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
 
 DECAYS: Final = (1e-3, 3e-3, 1e-2)
-"""Half of it × the sum of the squared weights, of features with a deviation of 1, is added to the
-loss. More lowers the loss on pictures of the same sources a little further, by less confidence,
-which calibration gives too; it orders pictures of other sources worse (docs/folder.md)."""
+"""Upper limit of the decay: decay / 2 × the squared weights of standardized features is added to
+the loss. A larger one lowers the in-distribution loss slightly by less confidence, as calibration
+also does; on pictures of other sources it ranks worse (docs/folder.md)."""
 _FOLDS: Final = 5
 _MOST: Final = 3_000
-"""Pictures that decays are compared on."""
+"""Number of pictures for the comparison of decays."""
 _STEPS: Final = 200
 _RATE: Final = 0.1
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 _TINY: Final = 1e-6
 _LEAST_SCALE: Final = 0.01
-"""Of the mean deviation: a feature that hardly varied in training is not blown up where it does."""
+"""Lower limit of a feature's standard deviation, relative to the mean one; limits the scaling."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinearHead:
-    """Features → logits."""
+    """A linear layer: features → logits."""
 
     kernel: Array
     """`[k, logits]`."""
@@ -42,28 +42,28 @@ class LinearHead:
     """`[logits]`."""
 
     def logits(self, features: Array) -> Array:
-        """`[n, logits]` of features `[n, k]`."""
+        """Return the logits, `[n, logits]`, of features `[n, k]`."""
         return np.asarray(features @ self.kernel + self.bias)
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A decay, and what heads with it say of pictures that they were not fitted to."""
+    """A weight decay, with out-of-fold predictions of its heads."""
 
     decay: float
     loss: float
-    """Nats, cross-validated."""
+    """Cross-validated loss in nats."""
     folds: int
     rows: npt.NDArray[np.int64]
-    """Pictures that took part."""
+    """Rows of the pictures used."""
     logits: Floats
-    """Of these, `[rows, logits]`, each from a head that was not fitted to it."""
+    """Out-of-fold logits of these pictures, `[rows, logits]`."""
 
 
 def fit(
     head: Head, forms: Array, classes: Classes, decays: Floats, logits: int
 ) -> list[LinearHead]:
-    """Fit a head for each decay at once, by Adam over all pictures, from 0.
+    """Fit one head per decay simultaneously with Adam on full batches, starting from 0.
 
     `forms` are the features of each form of the pictures, `[forms, n, k]`.
     """
@@ -102,9 +102,9 @@ def choose(
     logits: int,
     reporter: Reporter,
 ) -> Chosen:
-    """The decay of the least cross-validated loss; whole groups are held out at a time.
+    """Choose the decay with the lowest cross-validated loss; groups are not split between folds.
 
-    Held out are the pictures themselves, `forms[0]`; without groups each is one of its own.
+    Validation uses the original pictures, `forms[0]`; without groups each picture is its own group.
     """
     rows = np.arange(len(classes))
     if len(rows) > _MOST:
@@ -112,7 +112,7 @@ def choose(
     outcomes = _targets(head, classes[rows], logits).astype(np.int64)
     units = None if groups is None else groups[rows]
     folds = min(_FOLDS, len(rows) if units is None else len(np.unique(units)))
-    if folds < 2:  # one group: its pictures are held out one by one
+    if folds < 2:  # one group: split its pictures
         units, folds = None, min(_FOLDS, len(rows))
     held_out = stratified(outcomes, [1 / folds] * folds, groups=units)
     said = np.zeros((len(rows), len(DECAYS), logits))
@@ -138,9 +138,9 @@ def cross_validated(
     logits: int,
     reporter: Reporter,
 ) -> Floats:
-    """What is said of each fold by a head that was fitted to the others, `[n, logits]`.
+    """Return out-of-fold logits, `[n, logits]`: a fold's head is fitted to the other folds.
 
-    The decay is chosen there too. Each picture is in one of the folds.
+    The decay is chosen within the other folds. Each picture is in exactly one fold.
     """
     said = np.zeros((len(classes), logits))
     for fold in folds:
@@ -154,7 +154,7 @@ def cross_validated(
 
 
 def _targets(head: Head, classes: Classes, logits: int) -> Array:
-    """What each logit should say, `[n, logits]` of 0 and 1."""
+    """Return the targets of the logits, `[n, logits]` of 0 and 1."""
     if head is Head.SOFTMAX:
         return np.eye(logits, dtype=np.float32)[classes]
     return classes.reshape(len(classes), -1).astype(np.float32)

@@ -1,6 +1,6 @@
-"""Losses that take logits, and weights that let a rare label count as much as a common one.
+"""Losses from logits, with class weights for imbalanced labels.
 
-The head's function is fused into the loss, which keeps the digits that log(exp(…)) loses.
+The head's function is fused into the loss, which avoids the precision loss of log(exp(…)).
 """
 
 from typing import Any, Final
@@ -13,21 +13,21 @@ from logitserve_training.backend import keras, tf
 from logitserve_training.datasets.dataset import Classes
 
 Weights = npt.NDArray[np.float32]
-"""`[logits]`. Softmax: of each class's pictures. Sigmoid and binary: of each label's yes."""
+"""`[logits]`. Softmax: weight of each class. Sigmoid, binary: weight of a label's positives."""
 
 LARGEST: Final = 10.0
-"""Beyond it a handful of pictures would steer the whole network."""
+"""Maximum weight; otherwise a few pictures would dominate the training."""
 
 
 def fused(head: Head, weights: Weights | None = None) -> Any:
-    """The loss of a head, from logits; without weights every picture counts once."""
+    """Return the loss of a head from logits; without `weights` all pictures have weight 1."""
     if head is Head.SOFTMAX:
         each = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=None)
         if weights is None:
             return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
         def softmax_loss(classes: Any, logits: Any) -> Any:
-            classes = tf.reshape(classes, [-1])  # Keras hands over [n, 1]
+            classes = tf.reshape(classes, [-1])  # Keras passes [n, 1]
             return each(classes, logits) * tf.gather(weights, tf.cast(classes, tf.int64))
 
         return softmax_loss
@@ -35,8 +35,8 @@ def fused(head: Head, weights: Weights | None = None) -> Any:
         return keras.losses.BinaryCrossentropy(from_logits=True)
 
     def sigmoid_loss(outcomes: Any, logits: Any) -> Any:
-        # not tf.nn.weighted_cross_entropy_with_logits: at 0, where networks may begin, its
-        # gradient is that of one side (TensorFlow 2.21)
+        # not tf.nn.weighted_cross_entropy_with_logits: at 0, where networks may start, its
+        # gradient is one-sided (TensorFlow 2.21)
         yes, no = tf.math.softplus(-logits), tf.math.softplus(logits)
         return tf.reduce_mean(weights * outcomes * yes + (1 - outcomes) * no, axis=-1)
 
@@ -80,9 +80,9 @@ def accuracy_with_strangers(head: Head, labels: int) -> Any:
 
 
 def balancing(head: Head, classes: Classes, logits: int) -> Weights:
-    """Weights under which every class, or the yes and no of every label, count the same.
+    """Return weights that balance the classes, or positives and negatives of each label.
 
-    They are 1 where these are balanced already, or where a label has no yes or no no.
+    They are 1 if these are balanced, or if a label has no positives or no negatives.
     """
     if head is Head.SOFTMAX:
         counts = np.bincount(classes, minlength=logits)
@@ -95,11 +95,11 @@ def balancing(head: Head, classes: Classes, logits: int) -> Weights:
 
 
 def unweigh(network: "keras.Model", weights: Weights) -> None:
-    """Take out of the logits what the weights put in, so that they speak of the true shares.
+    """Remove the effect of the weights from the logits, so that they match the true frequencies.
 
-    Weighted by w, the best softmax is proportional to p·w and the best odds are w times the true
-    ones; either way the logit is too high by ln w (Menon et al. 2020, arXiv:2007.07314). So the
-    bias of the last layer changes.
+    With weight w, the optimal softmax is proportional to p·w and the optimal odds are w times the
+    true ones; either way the logit is too high by ln w (Menon et al. 2020, arXiv:2007.07314). So ln
+    w is subtracted from the bias of the last layer.
     """
     bias = network.layers[-1].bias
     bias.assign(bias - np.log(weights))

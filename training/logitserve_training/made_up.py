@@ -1,8 +1,7 @@
-"""Pictures that are none of the digits, for a training to learn what is not one.
+"""Draw pictures that are not digits, as negative examples for training.
 
-Letters and signs of the fonts that Matplotlib brings, and of random strokes; two digits, half a
-digit; textures. `strangers` has those that a model is measured on: other letters of another hand
-and other fonts, photographs, and so on.
+Letters and symbols of Matplotlib's fonts, and random strokes; two digits, half a digit; textures.
+`strangers` has the pictures for evaluation: other letters, other fonts, photographs, and more.
 """
 
 from collections.abc import Callable
@@ -26,15 +25,15 @@ SIGNS: Final = (
     "ACEFHKMNPRTUVWXYacefhkmnprtuvwxydp"
     "ΓΔΘΛΞΠΣΦΨΩαγδηκλμνξπρφχψωЖИЙЛПФЦШЩЮЯгджиклмнптфхцшщюя#%&@$?+=*<>~^¥€§¶÷±≠≈∞∂∑∫√"
 )
-"""Those that nobody would read as a digit."""
+"""Characters that cannot be read as a digit."""
 FONTS: Final = ("DejaVuSans", "DejaVuSerif", "DejaVuSansMono-Oblique", "STIXGeneralItalic")
 
 
 def make(digits: Images, spec: InputSpec, seed: int, *, count: int) -> Images:
-    """Make up so many of each kind, and two or three times as many of signs and textures.
+    """Draw `count` pictures of each kind, and two or three times as many symbols and textures.
 
-    Pairs and halves are made of prepared pictures of digits. Returns uint8, `[n, height, width,
-    1]`.
+    Pairs and halves are made from prepared pictures of digits. The result is uint8, `[n, height,
+    width, 1]`.
     """
     generator = np.random.default_rng([seed, 411])
     kinds = [_sign, _sign, _sign, _scrawl, _pairs(digits[..., 0]), _halves(digits[..., 0])]
@@ -44,7 +43,7 @@ def make(digits: Images, spec: InputSpec, seed: int, *, count: int) -> Images:
 
 
 def _sign(generator: np.random.Generator) -> Gray:
-    """A letter of a font, as if written."""
+    """Draw a character of a font, deformed like handwriting."""
     name = FONTS[generator.integers(len(FONTS))]
     folder = Path(mpl.get_data_path()) / "fonts" / "ttf"
     font = ImageFont.truetype(folder / f"{name}.ttf", 44)
@@ -61,7 +60,7 @@ def _sign(generator: np.random.Generator) -> Gray:
 
 
 def _scrawl(generator: np.random.Generator) -> Gray:
-    """Two to five random strokes."""
+    """Draw two to five random strokes."""
     strokes: list[Stroke] = []
     for _ in range(generator.integers(2, 6)):
         x, y, radius, squeezed = generator.uniform((0, 0, 0.1, 0.5), (0.7, 1, 0.4, 1.5))
@@ -75,7 +74,7 @@ def _scrawl(generator: np.random.Generator) -> Gray:
 
 
 def _pairs(digits: Gray) -> Callable[[np.random.Generator], Gray]:
-    """Two digits beside each other, or one below the other."""
+    """Return a function that draws two digits side by side, or one below the other."""
 
     def pair(generator: np.random.Generator) -> Gray:
         one, other = digits[generator.integers(len(digits), size=2)]
@@ -85,7 +84,7 @@ def _pairs(digits: Gray) -> Callable[[np.random.Generator], Gray]:
         sheet[-28:, -28:] = np.maximum(sheet[-28:, -28:], other)
         if generator.random() < 0.2:
             sheet = np.vstack([one[:24], other[4:]])
-        if generator.random() < 0.4:  # as it is, squeezed
+        if generator.random() < 0.4:  # unchanged, but squeezed
             return np.asarray(Image.fromarray(sheet).resize((28, 28), Image.Resampling.BOX))
         return sheet
 
@@ -93,10 +92,10 @@ def _pairs(digits: Gray) -> Callable[[np.random.Generator], Gray]:
 
 
 def _halves(digits: Gray) -> Callable[[np.random.Generator], Gray]:
-    """Half of a digit, where it was or in the middle of the sheet.
+    """Return a function that draws half of a digit, in place or centered.
 
-    Half of a 0, 1 or 7 may be a 1, so what is left is the larger part of no digit: the upper or
-    lower half, or the left or right of what is wide.
+    Half of a 0, 1 or 7 may look like a 1, so the part that is kept cannot be read as a digit: the
+    upper or lower half, or the left or right of a wide digit.
     """
 
     def half(generator: np.random.Generator) -> Gray:
@@ -117,7 +116,7 @@ def _halves(digits: Gray) -> Callable[[np.random.Generator], Gray]:
 
 
 def _texture(generator: np.random.Generator) -> Gray:
-    """Squares, stripes, rings, clouds, grain, dots, or nothing."""
+    """Draw squares, stripes, rings, clouds, grain, dots, or a blank sheet."""
     side = 28 if generator.random() < 0.6 else int(generator.integers(29, 80))
     y, x = np.mgrid[:side, :side] - side / 2
     angle, phase = generator.uniform((0, 0), (np.pi, 2 * np.pi))
@@ -143,7 +142,7 @@ def _texture(generator: np.random.Generator) -> Gray:
 
 
 def _scene(generator: np.random.Generator) -> Gray:
-    """Things in front of each other, as in a photograph (Lee, Mumford, Huang 2001)."""
+    """Draw overlapping objects, with statistics of photographs (Lee, Mumford, Huang 2001)."""
     side = 28 if generator.random() < 0.5 else int(generator.integers(29, 90))
     scene = Image.new("L", (side, side), int(generator.integers(256)))
     canvas = ImageDraw.Draw(scene)

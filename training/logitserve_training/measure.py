@@ -1,4 +1,4 @@
-"""What is measured of a model file besides its mistakes: calibration, sets, strangers, speed."""
+"""Measure a model file beyond accuracy: calibration, prediction sets, novelty, latency."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -25,58 +25,58 @@ from logitserve_training.statistics.calibration import (
 from logitserve_training.strangers import Strangers
 
 ASKED: Final = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
-"""Coverages, of those that the pictures can give."""
+"""Coverages to measure, if the number of pictures allows."""
 ASKED_BY_LABEL: Final = (0.9, 0.95, 0.99)
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Prediction sets on the test part, for one coverage that was asked for."""
+    """Prediction sets on the test part, for one requested coverage."""
 
     asked: float
     covered: float
-    """Share of the sets that hold the true label."""
+    """Share of the sets that contain the true label."""
     low: float
-    """Of 95 % of all draws of both parts, if the sets are right."""
+    """Lower limit of the 95 % interval of `covered`, if the sets are valid."""
     high: float
     mean_size: float
-    """Labels in a set."""
+    """Mean number of labels per set."""
     empty: float
-    """Share of the sets without a label."""
+    """Share of empty sets."""
     label: str | None = None
-    """Of the pictures of this label alone; None: of all."""
+    """Restricted to pictures of this label; None: all pictures."""
 
     @property
     def is_missed(self) -> bool:
-        """Whether fewer are held than chance leaves room for."""
+        """Whether the measured coverage is below the 95 % interval."""
         return self.covered < self.low
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Everything that the report shows besides the mistakes."""
+    """All measurements of a report except the evaluation."""
 
     raw: Reliability
-    """On the test part, of the probabilities without calibration."""
+    """On the test part, of uncalibrated probabilities."""
     calibrated: Reliability
     latency: Latency
     null: Null
-    """What the calibration error of the calibrated would be, were they right."""
+    """Distribution of the calibration error of a perfectly calibrated model."""
     gain: tuple[float, float]
-    """Nats by which calibration lowers the NLL of the test part, and its standard error."""
+    """Decrease of the test NLL by calibration in nats, and its standard error."""
     coverage: tuple[Coverage, ...]
     """Empty for a sigmoid model."""
     coverage_by_label: tuple[Coverage, ...]
     strangers: Strangers | None
-    """None where strangers are not what the project draws: for models of other than digits."""
+    """None unless the model classifies digits, since strangers are drawn for these."""
     novelties: dict[str, Floats]
-    """By kind of picture, `[n]`: of the test part and of strangers, where there are none of right
-    and of wrong answers; empty for a model that has neither novelty nor energy."""
+    """Novelty by kind of picture, `[n]`: test part and strangers, or without strangers right and
+    wrong predictions; empty for a model without novelty or energy."""
     uncalibrated_scores: dict[str, float]
     """On the test part: `nll`, `brier`, `ece`."""
 
     def to_json(self) -> dict[str, Any]:
-        """For `metrics.json`."""
+        """Return the content for `metrics.json`."""
         document: dict[str, Any] = {
             "test_uncalibrated": self.uncalibrated_scores,
             "latency": asdict(self.latency),
@@ -96,13 +96,13 @@ class Measured:
 
 
 def measure(predictor: Predictor, evaluation: Evaluation) -> Measured:
-    """Measure a calibrated model file, opened with one thread, and evaluated on the test part."""
+    """Measure a calibrated single-threaded model and its evaluation on the test part."""
     card, said, truth = predictor.card, evaluation.predictions, evaluation.classes
     raw = said.uncalibrated(card)
     gains = losses(card.head, said.logits, truth) - evaluation.losses
     stated, came_true = stated_beside_truth(card.head, said, truth)
     is_cross_validated = card.dataset is not None and card.dataset.folds is not None
-    has_sets = card.conformal is not None and not is_cross_validated  # thresholds rank all pictures
+    has_sets = card.conformal is not None and not is_cross_validated  # then no picture is held out
     shown = None
     if said.novelty is not None and card.input.fit is Fit.DIGIT:
         shown = strangers.measure(predictor, said, count=strangers.COUNT)
@@ -121,8 +121,8 @@ def measure(predictor: Predictor, evaluation: Evaluation) -> Measured:
 
 
 def coverage(card: ModelCard, said: Predictions, truth: Truth) -> Iterator[Coverage]:
-    """How often prediction sets hold the truth, `[n]`, and how large they are."""
-    assert card.conformal is not None  # noqa: S101 - asked of the caller
+    """Yield measured coverage of the truth, `[n]`, and size of prediction sets."""
+    assert card.conformal is not None  # noqa: S101 - ensured by the caller
     given = COVERAGES[: len(card.conformal.thresholds)]
     of_labels = card.conformal.pictures_by_label
     tested = np.bincount(truth, minlength=len(card.labels))
@@ -137,8 +137,8 @@ def coverage(card: ModelCard, said: Predictions, truth: Truth) -> Iterator[Cover
 
 
 def coverage_by_label(card: ModelCard, said: Predictions, truth: Truth) -> Iterator[Coverage]:
-    """The same for the pictures of each label alone, where it has thresholds of its own."""
-    assert card.conformal is not None  # noqa: S101 - asked of the caller
+    """Yield the coverage per label, for labels with their own thresholds."""
+    assert card.conformal is not None  # noqa: S101 - ensured by the caller
     for asked in ASKED_BY_LABEL:
         for index, count in enumerate(card.conformal.pictures_by_label):
             rows = np.flatnonzero(truth == index)

@@ -1,4 +1,4 @@
-"""A linear head on the features of a backbone."""
+"""Train a linear head on the features of a backbone."""
 
 import numpy as np
 
@@ -14,11 +14,11 @@ from logitserve_training.recipes import Recipe
 def fit_head(
     backbone: Backbone, recipe: Recipe, dataset: Dataset, reporter: Reporter
 ) -> tuple[Apart, HeldOut]:
-    """The backbone with a linear head, whose weight decay is cross-validated.
+    """Fit a linear head on a backbone, with cross-validated weight decay.
 
-    It is fitted to the validation part too, and calibrated by what the folds' heads said of the
-    pictures that they were not fitted to (as scikit-learn's CalibratedClassifierCV does without an
-    ensemble): few pictures are too dear to be held out for it.
+    The head is fitted to the validation part too, and calibrated on out-of-fold predictions (as in
+    scikit-learn's CalibratedClassifierCV with ensemble=False), so that no pictures need to be held
+    out.
     """
     learned = dataset.learned
     varied = forms(recipe.augmentation, len(learned))
@@ -33,13 +33,13 @@ def fit_head(
              for form in varied]
         )  # fmt: skip
     except KeyboardInterrupt:
-        reporter.line("interrupted: the same command goes on where this one stopped")
+        reporter.line("interrupted: run the same command again to resume")
         raise
     logits = 1 if recipe.head is Head.BINARY else len(recipe.labels)
     known = recipe.head, found, learned.classes, learned.groups
     chosen = linear_head.choose(*known, logits=logits, reporter=reporter)
     reporter.line(
-        f"weight decay {chosen.decay:g}: the least loss of {chosen.folds} cross-validated parts "
+        f"weight decay {chosen.decay:g}: the lowest loss of {chosen.folds}-fold cross-validation "
         f"({chosen.loss:.4f} nats)"
     )
     (head,) = linear_head.fit(*known[:3], np.array([chosen.decay]), logits)

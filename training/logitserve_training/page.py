@@ -1,4 +1,4 @@
-"""A model's report as one page of HTML that needs nothing else: no script, no other file."""
+"""Render a model's report as one self-contained HTML page without scripts."""
 
 import base64
 import io
@@ -50,9 +50,9 @@ def render(
     comparison: Comparison | None = None,
     robustness: Sequence[Row] = (),
 ) -> str:
-    """The page of a calibrated model: what was measured of its file on the test part.
+    """Render the page of a calibrated model from the measurements on its test part.
 
-    Of what was not measured nothing is shown.
+    Sections without measurements are omitted.
     """
     environment = Environment(
         loader=PackageLoader("logitserve_training"),
@@ -85,12 +85,12 @@ def render(
 
 
 def _method(card: ModelCard) -> str:
-    """Of calibration, in words."""
+    """Return the calibration method as text."""
     return "temperature" if card.head is Head.SOFTMAX else "scale and bias of each logit"
 
 
 def _drawn(card: ModelCard, measured: Measured) -> dict[str, Figure | None]:
-    """What the template calls each figure; None where it was not measured."""
+    """Return the template's figures by name; None if not measured."""
     drawn: dict[str, Figure | None] = {
         "reliability": figures.reliability_diagram(
             measured.raw,
@@ -111,7 +111,7 @@ def _drawn(card: ModelCard, measured: Measured) -> dict[str, Figure | None]:
 
 
 def _tiles(evaluation: Evaluation, measured: Measured) -> Iterator[tuple[str, str, str, str]]:
-    """Value, name, of how many pictures, and its 95 % interval."""
+    """Yield value, name, number of pictures, and 95 % interval."""
     of_model = {name: row for name, *row in _metrics(evaluation)}
     count = len(evaluation.classes)
     for name in (*_TILES, "ece"):
@@ -134,7 +134,7 @@ def _counted(some: int, count: int) -> str:
 
 
 def _unknown(evaluation: Evaluation) -> str:
-    """How many test pictures are not known."""
+    """Return how many test pictures are unknown, as text."""
     known = evaluation.predictions.known
     if known is None:
         return ""
@@ -150,7 +150,7 @@ def _metrics(evaluation: Evaluation) -> Iterator[tuple[str, str, str]]:
 
 
 def _by_label(card: ModelCard, evaluation: Evaluation) -> Iterator[tuple[str, ...]]:
-    """Of a sigmoid model: label, pictures that have it, average precision, F1, threshold."""
+    """Yield per label of a sigmoid model: label, support, average precision, F1, threshold."""
     thresholds = np.broadcast_to(heads.thresholds(card), len(card.labels)).tolist()
     for label, found, threshold in zip(card.labels, evaluation.by_label, thresholds, strict=False):
         figures = ("–" if one is None else str(one) for one in (found.average_precision, found.f1))
@@ -158,7 +158,7 @@ def _by_label(card: ModelCard, evaluation: Evaluation) -> Iterator[tuple[str, ..
 
 
 def _disturbed(rows: Sequence[Row]) -> dict[str, list[tuple[Row, Markup]]]:
-    """Heading → rows with their pictures."""
+    """Return heading → rows with their pictures."""
     table: dict[str, list[tuple[Row, Markup]]] = {}
     for row in rows:
         if row.group == "clean":
@@ -174,7 +174,7 @@ def _disturbed(rows: Sequence[Row]) -> dict[str, list[tuple[Row, Markup]]]:
 
 
 def _strip(images: Images) -> Markup:
-    """Pictures beside each other, as an element of a page."""
+    """Return pictures side by side as an SVG element."""
     strip = np.hstack(list(images))
     height, width = strip.shape[:2]
     picture = Image.fromarray(strip[..., 0] if strip.shape[2] == 1 else strip)
@@ -188,7 +188,7 @@ def _strip(images: Images) -> Markup:
 
 
 def _coverage_by_label(rows: Sequence[Coverage]) -> dict[str, dict[float, Coverage]]:
-    """Label → coverage that was asked for → what was found."""
+    """Return label → requested coverage → measured coverage."""
     table: dict[str, dict[float, Coverage]] = {}
     for row in rows:
         table.setdefault(row.label or "", {})[row.asked] = row
@@ -208,7 +208,7 @@ def _mistakes(
 def _beside_majority(
     card: ModelCard, comparison: Comparison
 ) -> Iterator[tuple[str, str, str, bool]]:
-    """Name of a figure, the network's, the majority's, and whether the network is no better."""
+    """Yield a metric's name, the network's and majority's values, and whether it is lost."""
     for key, yardstick in comparison.metrics.items():
         name = key.removeprefix(MAJORITY)
         figures_of_both = (_stated(name, card.metrics[name]), _stated(name, yardstick))
@@ -218,7 +218,7 @@ def _beside_majority(
 def _calibration_rows(
     card: ModelCard, evaluation: Evaluation, measured: Measured
 ) -> Iterator[tuple[str, Scores]]:
-    assert card.calibration is not None  # noqa: S101 - the caller's card is calibrated
+    assert card.calibration is not None  # noqa: S101 - ensured by the caller
     metrics = evaluation.metrics
     if _folds(card) is None:
         yield "validation, raw", card.calibration.before

@@ -1,4 +1,4 @@
-"""The recipe of a model, from pictures to a published file."""
+"""Train a recipe: from pictures to a published model."""
 
 import shutil
 from contextlib import ExitStack
@@ -26,27 +26,27 @@ from logitserve_training.recipes import Options, Recipe, Source
 from logitserve_training.statistics.intervals import Paired
 
 _COMPARED: Final = 5_000
-"""Pictures; fewer where the data set has fewer."""
+"""Number of pictures to compare both models on, if the data set has so many."""
 
 _COMPARED_ON_TOP: Final = 300
-"""Where a backbone makes each slow."""
+"""The number with a backbone, which is slow."""
 _GOLDEN_SCENES: Final = 10
 _SPACE: Final = 100_000_000
-"""Bytes for checkpoints, model and report."""
+"""Required disk space in bytes for checkpoints, model and report."""
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A model that was trained and published."""
+    """A trained and published model."""
 
     name: str
     version: str
     path: Path
     """The ONNX file."""
     metrics: dict[str, float]
-    """Measured on the test part."""
+    """Metrics on the test part."""
     advice: tuple[str, ...] = ()
-    """What to do next, a line each."""
+    """Advice for the user, one line each."""
 
 
 def train(
@@ -62,28 +62,28 @@ def train(
     take_best: bool = False,
     backbone: Backbone | None = None,
 ) -> Published:
-    """Train a model and publish its next version, whole or not at all.
+    """Train a model and publish its next version atomically.
 
     Args:
-        recipe: what to make.
-        options: how; `recipe.options` are the defaults.
+        recipe: recipe of the model.
+        options: training options; the defaults are `recipe.options`.
         data: a folder with the data set; None downloads it.
         models: the folder of models.
-        name: of the model; the recipe's by default.
-        console: where progress is shown; standard error by default.
-        if_better: publish only what has more right answers on the test part than the version
-            before.
-        resume: go on with a training that was interrupted, after its last whole epoch.
-        take_best: with `resume`, publish the best epoch so far instead of going on.
-        backbone: of a folder: a head is learned on its features, instead of a network from scratch.
+        name: name of the model; default: the recipe's.
+        console: output of the progress; default: standard error.
+        if_better: publish only if the test part has more right answers than with the previous
+            version.
+        resume: resume an interrupted training after its last complete epoch.
+        take_best: with `resume`, publish the best epoch so far instead of training on.
+        backbone: for a folder: train a head on its features instead of a new network.
 
     Raises:
-        OptionError: there is nothing to resume, or it was another training.
-        NotBetterError: it has not, and `if_better` is set.
+        OptionError: there is nothing to resume, or the options differ.
+        NotBetterError: `if_better` is set, and the version is not better.
         DataError: the data set cannot be used.
         DivergedError: the loss became NaN or infinite.
-        DisagreementError: the exported file does not answer as the network does.
-        PublishError: the version cannot be put into the folder of models.
+        DisagreementError: the exported file's output differs from the network's.
+        PublishError: the version cannot be published.
     """
     reporter = Reporter(console)
     if backbone is not None:
@@ -143,7 +143,7 @@ def train(
 
 
 def _require_space(folder: Path, backbone: Backbone | None) -> None:
-    """Refuse before the first epoch what could not be written after the last.
+    """Check the free disk space before the first epoch.
 
     Raises:
         OptionError: the file system has too little space.
@@ -153,7 +153,7 @@ def _require_space(folder: Path, backbone: Backbone | None) -> None:
     if free < needed:
         raise OptionError(
             f"{folder.parent} has {free / 1e6:.0f} MB free, and a training needs "
-            f"{needed / 1e6:.0f}: free some, or choose another place with --models"
+            f"{needed / 1e6:.0f} MB: free some, or choose another folder with --models"
         )
 
 
@@ -167,7 +167,7 @@ def _card(
     dataset: DatasetInfo,
     backbone: Backbone | None,
 ) -> ModelCard:
-    """The card of a model that has not been measured yet."""
+    """Return the card before calibration and evaluation."""
     settings = asdict(options) | {
         "network": recipe.network,
         "schedule": recipe.schedule,
@@ -179,7 +179,7 @@ def _card(
     }
     if recipe.folder is not None:
         settings["folder"] = {
-            key: list(value) if isinstance(value, tuple) else value  # as JSON gives it back
+            key: list(value) if isinstance(value, tuple) else value  # as JSON returns it
             for key, value in asdict(recipe.folder).items()
         }
     description = recipe.description
@@ -193,7 +193,7 @@ def _card(
         head=recipe.head,
         labels=recipe.labels,
         input=recipe.input,
-        # until it is calibrated
+        # placeholder until calibration
         thresholds=(0.5,) * len(recipe.labels) if recipe.head is Head.SIGMOID else None,
         novelty=Novelty(threshold=0, known_share=1, pictures=1) if recipe.strangers else None,
         goldens=goldens,
@@ -210,11 +210,11 @@ def _card(
 
 
 def _compare(network: Any, file: Path, dataset: Dataset, reporter: Reporter) -> None:
-    """Prove that the exported file answers as the network does, on the validation part first."""
+    """Check that the exported file agrees with the network, on the validation part first."""
     images = np.concatenate([dataset.validation.images, dataset.train.images[:_COMPARED]])
     compared = images[: _COMPARED_ON_TOP if isinstance(network, Apart) else _COMPARED]
     difference = export.check_agreement(network, Predictor.load(file), compared)
-    what = "backbone and head apart" if isinstance(network, Apart) else "Keras"
+    what = "backbone and head" if isinstance(network, Apart) else "Keras"
     reporter.line(f"{what} and onnxruntime agree to {difference:.1e} in probability")
 
 
@@ -227,10 +227,10 @@ def _compare_versions(
     *,
     if_better: bool,
 ) -> None:
-    """Say which has more right answers on the test part, this version or the one before.
+    """Report whether this or the previous version has more right answers on the test part.
 
     Raises:
-        NotBetterError: this one has not, and `if_better` is set.
+        NotBetterError: `if_better` is set, and this version is not better.
     """
     before = folder / str(int(version) - 1) / MODEL_FILE
     if not before.is_file():
@@ -242,11 +242,11 @@ def _compare_versions(
         or card.dataset is None
         or card.dataset.parts["test"] != dataset.digests["test"]
     ):
-        what = "learned from these" if dataset.folds else "was tested on other"
+        what = "was trained on these" if dataset.folds else "was tested on other"
         reporter.line(f"version {card.version} {what} pictures: not compared")
         return
     paired = Paired.of(evaluation.is_right, evaluate(predictor, dataset.test).is_right)
-    said = {"cannot tell": "no difference beyond chance", "worse": "WORSE"}
+    said = {"cannot tell": "no significant difference", "worse": "WORSE"}
     verdict = said.get(paired.verdict, paired.verdict)
     found = (
         f"beside version {card.version}: right where that is wrong on {paired.only_first} test "

@@ -1,4 +1,4 @@
-"""How figures are drawn: panels of lines, in colors that everybody can tell apart."""
+"""Draw figures: panels of lines in colors suitable for the color-blind."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -15,10 +15,10 @@ from PIL import Image
 
 BLUE, VERMILION, GREEN, ORANGE = "#0072b2", "#d55e00", "#009e73", "#e69f00"
 PURPLE, GRAY, GRID = "#cc79a7", "#7a8699", "#e5e7eb"
-"""Okabe and Ito's colors, which people who see fewer colors can tell apart."""
+"""Okabe and Ito's palette, distinguishable with color blindness."""
 
 PERCENT: Final = FuncFormatter(lambda share, _: f"{100 * share:g} %")
-"""Of an axis of shares."""
+"""Range of an axis of proportions."""
 Style = Mapping[str, Any]
 _STYLES: Final[tuple[Style, ...]] = tuple(
     {"color": color, "linestyle": line}
@@ -33,7 +33,7 @@ _OVERLAID: Final[tuple[Style, ...]] = (
     {"color": VERMILION, "linewidth": 1.8, "linestyle": ":"},
     {"color": PURPLE, "linewidth": 1.6, "linestyle": "-."},
 )
-"""Of lines that lie on one another."""
+"""Styles of overlapping lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +44,23 @@ class Panel:
     x: str
     y: str
     lines: Mapping[str, tuple[Any, Any]]
-    """Label → x `[n]`, and y `[n]` or `[seeds, n]`, drawn as the mean in a band of all seeds."""
+    """Label → x `[n]`, and y `[n]` or `[seeds, n]`, drawn as mean and range over seeds."""
     log: str = ""
-    """The axes with a log scale: x, y or both."""
+    """Axes with a log scale: x, y or both."""
     percent: bool = False
     x_range: tuple[float | None, float | None] = (None, None)
     y_range: tuple[float | None, float | None] = (None, None)
     styles: Mapping[str, Style] = field(default_factory=dict)
     overlaid: bool = False
     legend: Any = "best"
-    """Where; empty for none."""
+    """Position; empty for none."""
     mark: float | None = None
-    """An x with a thin line."""
+    """Position of a thin vertical line."""
     also: Callable[[Axes], object] = lambda _: None
 
 
 def empty(title: str, inches: tuple[float, float]) -> Figure:
-    """A figure of this width and height, with a title."""
+    """Return an empty figure of this width and height in inches, with a title."""
     drawn = Figure(figsize=inches, layout="constrained")
     FigureCanvasAgg(drawn)
     drawn.suptitle(title, size=12, weight="bold")
@@ -70,7 +70,7 @@ def empty(title: str, inches: tuple[float, float]) -> Figure:
 def figure(
     title: str, *panels: Panel, columns: int = 0, height: float = 3.9, width: float | None = None
 ) -> Figure:
-    """Panels in rows of so many columns, all in one if 0; the height is a row's, in inches."""
+    """Draw panels in rows of `columns`; 0 is one row; the height is of a row, in inches."""
     columns = columns or len(panels)
     rows = -(-len(panels) // columns)
     drawn = empty(title, (width or {1: 7.0, 2: 10.5}.get(columns, 12.5), height * rows))
@@ -80,7 +80,7 @@ def figure(
 
 
 def save(drawn: Figure, path: Path) -> None:
-    """With a palette, which takes a third of the bytes and looks the same."""
+    """Save as a palette PNG, a third of the size with the same look."""
     buffer = io.BytesIO()
     drawn.savefig(buffer, format="png", dpi=110)
     with Image.open(buffer) as picture:
@@ -121,7 +121,7 @@ def _draw(axes: Axes, panel: Panel) -> None:
 
 
 def plain(axes: Axes) -> None:
-    """Thin horizontal lines below, and no frame."""
+    """Draw thin horizontal grid lines and no frame."""
     axes.grid(axis="y", color=GRID)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""Long work shown: a moving bar on a terminal, plain lines elsewhere."""
+"""Progress of long tasks: a bar on a terminal, plain lines elsewhere."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,28 +16,28 @@ from rich.progress import (
 )
 
 Advance = Callable[[int], None]
-"""Told how many more units are done."""
+"""Called with the number of newly completed units."""
 
 
 class Reporter:
-    """Tells the person at the console what is going on."""
+    """Reports progress on the console."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
 
     def line(self, text: str) -> None:
-        """Write one line; above the bar, if one is moving."""
+        """Write one line, above the bar if there is one."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def steps(self, title: str, total: int) -> Iterator[Advance]:
-        """Show the steps of one piece of work; nothing is shown outside a terminal."""
+        """Show the progress of a task; only on a terminal."""
         with self._bar(title, total, MofNCompleteColumn()) as advance:
             yield advance
 
     @contextmanager
     def bytes(self, title: str, total: int) -> Iterator[Advance]:
-        """Show a transfer in bytes; outside a terminal, one line when it begins."""
+        """Show a transfer in bytes; outside a terminal, one line at the start."""
         if not self._console.is_terminal:
             self.line(f"{title}: {total / 1e6:.1f} MB")
         with self._bar(title, total, DownloadColumn(), TransferSpeedColumn()) as advance:

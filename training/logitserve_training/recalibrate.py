@@ -1,4 +1,4 @@
-"""A published model file calibrated and measured again, without training."""
+"""Calibrate and evaluate a published model file again, without training."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ from logitserve_training.progress import Reporter
 from logitserve_training.report import METRICS_FILE
 
 _SAME: Final = 0.01
-"""Of the largest weight of a head: differences below it are of the arithmetic."""
+"""Tolerance for numerical noise, relative to the largest weight of a head."""
 
 
 def recalibrate(
@@ -40,28 +40,28 @@ def recalibrate(
     in_place: bool = False,
     console: Console | None = None,
 ) -> ModelCard:
-    """Calibrate the latest version of a model, and publish it with a new report and new goldens.
+    """Calibrate the latest version of a model; publish it with a new report and new goldens.
 
-    Those that it has are not checked, since this version may prepare images otherwise than the one
-    that made it; the report says what it reaches now.
+    Existing goldens are not checked, since this version may preprocess images differently from the
+    one that created them; the report has the new metrics.
 
     Args:
-        name: of the model.
-        data: a folder with the data set that it was trained on; None downloads it.
+        name: name of the model.
+        data: folder with the training data set; None downloads it.
         models: the folder of models.
-        in_place: replaces the version instead of publishing the next one; only for one that
-            nobody serves yet.
-        console: where progress is shown; standard error by default.
+        in_place: replace the version instead of publishing the next one; only for one that no
+            service uses.
+        console: output of the progress; default: standard error.
 
     Returns:
-        the card of what was published.
+        the card of the published version.
 
     Raises:
-        ModelNotFoundError: there is no such model.
-        ModelFileError: its file must not be served.
-        OptionError: its card names no recipe that is known here, or the data set is another one.
+        ModelNotFoundError: the model does not exist.
+        ModelFileError: the file must not be served.
+        OptionError: the recipe on the card is unknown, or the data set differs.
         DataError: the data set cannot be used.
-        PublishError: the version cannot be put into the folder of models.
+        PublishError: the version cannot be published.
     """
     reporter = Reporter(console)
     repository = ModelRepository(models)
@@ -75,8 +75,8 @@ def recalibrate(
         again, held_out = fit_head(published.backbone, recipe, dataset, reporter)
         weights = published.head.kernel
         if np.abs(again.head.kernel - weights).max() > _SAME * np.abs(weights).max():
-            # What cross-validation says of another head would calibrate this one wrongly.
-            raise OptionError("this version fits another head to these pictures: train it again")
+            # Out-of-fold predictions of another head would calibrate this one wrongly.
+            raise OptionError("this version fits another head to these pictures: train again")
     making = _replacement(file.parent) if in_place else repository.publication(name)
     with making as draft:
         card = card.model_copy(update={"version": draft.version})
@@ -94,7 +94,7 @@ def recalibrate(
 
 
 def _with_new_goldens(file: Path) -> ModelCard:
-    """The card of a model file, with what its graph gives now for goldens that it fails."""
+    """Return the card of a model file; goldens that fail get the graph's present logits."""
     with read(file) as reading:
         session = runtime.open_reading(reading)
         predictor = Predictor(card_of(session), session)
@@ -113,21 +113,21 @@ def _with_new_goldens(file: Path) -> ModelCard:
 def _require_same_data(card: ModelCard, dataset: Dataset) -> None:
     if card.dataset is None or dataset.info.sha256 != card.dataset.sha256:
         raise OptionError(
-            f"model {card.name!r} was trained on other data than this: its card has SHA-256 "
+            f"model {card.name!r} was trained on other data: its card has SHA-256 "
             f"{card.dataset.sha256 if card.dataset else 'none'}, this is {dataset.info.sha256}; "
-            "give the folder that it was trained on (--data)"
+            "give the folder of its training with --data"
         )
     differing = [part for part in PARTS if dataset.digests[part] != card.dataset.parts[part]]
     if differing:
         raise OptionError(
-            f"this version parts the data otherwise than the one that trained {card.name!r} did "
-            f"({', '.join(differing)} differ), so pictures that it learned from would be held "
+            f"this version splits the data differently from the one that trained {card.name!r} "
+            f"({', '.join(differing)} differ), so pictures of its training would be held "
             "out; train it again"
         )
 
 
 def _epochs(version: Path) -> list[Epoch]:
-    """How the fit went, as the version's report has it; nothing where there is no report."""
+    """Return the epochs in the version's report; empty without a report."""
     metrics = version / REPORT_FOLDER / METRICS_FILE
     if not metrics.is_file():
         return []
@@ -136,7 +136,7 @@ def _epochs(version: Path) -> list[Epoch]:
 
 @contextmanager
 def _replacement(version: Path) -> Iterator[Draft]:
-    """A draft that takes a version's place file by file, the model's own last."""
+    """Yield a draft that replaces a version file by file, the model file last."""
     with tempfile.TemporaryDirectory(prefix=".staging-", dir=version.parent) as folder:
         draft = Draft(Path(folder), version.name)
         yield draft

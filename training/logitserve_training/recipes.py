@@ -1,4 +1,4 @@
-"""What `logitserve train` can make. Data only: it is read for `--help`, without TensorFlow."""
+"""The recipes of `logitserve train`. Data only: `--help` reads it without TensorFlow."""
 
 import math
 from dataclasses import dataclass, fields, replace
@@ -16,31 +16,31 @@ class NetworkName(StrEnum):
     LINEAR = "linear"
     """One dense layer: softmax regression, logistic regression."""
     MLP = "mlp"
-    """Two hidden layers of 25 and 15 rectified units."""
+    """Two hidden layers of 25 and 15 ReLU units."""
     RESIDUAL_CNN = "residual-cnn"
     """A small convolutional network with residual blocks."""
     DEEP_RESIDUAL_CNN = "deep-residual-cnn"
-    """The same with a block more."""
+    """`residual-cnn` with one more block."""
     SCENE_CNN = "scene-cnn"
-    """The same for things that may be anywhere in a picture of any size."""
+    """A residual network with global pooling for small objects anywhere in a picture."""
     PHOTO_CNN = "photo-cnn"
-    """The scene network, narrower and blind to light: for a few hundred photographs."""
+    """A narrower scene network with input standardization, for a few hundred photographs."""
     CNN = "cnn"
     """Three convolutions, each followed by pooling."""
 
 
 class Source(StrEnum):
-    """Where the pictures come from: the modules of `logitserve_training.datasets`."""
+    """Origin of the pictures: the modules of `logitserve_training.datasets`."""
 
     MNIST = "mnist"
     SCENES = "scenes"
     """Several MNIST digits in one picture."""
     FOLDER = "folder"
-    """Anybody's own pictures."""
+    """A folder of the user's own pictures."""
 
 
 class Optimizer(StrEnum):
-    """How the weights follow the gradient."""
+    """Optimization algorithm."""
 
     ADAM = "adam"
     SGD = "sgd"
@@ -48,11 +48,11 @@ class Optimizer(StrEnum):
 
 
 class Schedule(StrEnum):
-    """How the learning rate changes during training."""
+    """Learning rate schedule."""
 
     CONSTANT = "constant"
     COSINE = "cosine"
-    """Up from 0 during the first twentieth of the steps, then down to 0 along a cosine."""
+    """Linear warmup during the first twentieth of the steps, then cosine decay to 0."""
 
 
 def _require(checks: dict[str, bool]) -> None:
@@ -63,19 +63,19 @@ def _require(checks: dict[str, bool]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What a user may change about a recipe: of each field its help and, where needed, its metavar.
+    """User options of a recipe; each field has its help and, where needed, its metavar.
 
     Raises:
-        OptionError: a value that cannot be used; it names the option as the command line does.
+        OptionError: a value is invalid; the message names the command line option.
     """
 
-    optimizer: Annotated[Optimizer, "how the weights follow the gradient"] = Optimizer.ADAM
-    learning_rate: Annotated[float, "the largest of the schedule"] = 1e-3
+    optimizer: Annotated[Optimizer, "optimization algorithm"] = Optimizer.ADAM
+    learning_rate: Annotated[float, "peak of the schedule"] = 1e-3
     epochs: Annotated[int, "passes over the training part"] = 20
-    batch_size: Annotated[int, "pictures a step"] = 128
+    batch_size: Annotated[int, "pictures per step"] = 128
     weight_decay: Annotated[float, "decoupled from the gradient"] = 0.0
-    """Each step takes this × learning rate of every weight (not of biases)."""
-    seed: Annotated[int, "the same one gives the same weights on the same machine"] = 0
+    """Each step subtracts this × learning rate × weight (not from biases)."""
+    seed: Annotated[int, "equal seeds give equal weights on the same machine"] = 0
 
     def __post_init__(self) -> None:
         _require(
@@ -91,7 +91,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augmentation:
-    """How far a training picture may be bent, drawn anew each time it is seen."""
+    """Ranges of random augmentation, drawn anew each time a picture is used."""
 
     rotation: float
     """Degrees to either side, uniform."""
@@ -106,55 +106,53 @@ class Augmentation:
     flip: bool = False
     """Whether half of the pictures are mirrored, left to right."""
     color: float = 0.0
-    """How much light, contrast and the balance of the colors vary, as a logarithm, uniform."""
+    """Maximum change of brightness, contrast and color balance, as a logarithm, uniform."""
     until: float = 1.0
-    """Share of the training, 0 to 1, after which pictures are seen as they are.
+    """Share of the training, 0 to 1, after which pictures are not augmented.
 
-    Bent ones are blurred a little, and no other picture is (He, Xie, Chen et al. 2019, "Data
+    Deformed pictures are slightly blurred, unlike real ones (He, Xie, Chen et al. 2019, "Data
     Augmentation Revisited", arXiv:1909.09148)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderOptions:
-    """What a user may say about a folder of pictures; None lets the pictures decide.
+    """User options for a folder of pictures; None chooses a value from the pictures.
 
     Raises:
-        OptionError: a value that cannot be used; it names the option as the command line does.
+        OptionError: a value is invalid; the message names the command line option.
     """
 
     head: Annotated[
         Head | None,
-        "softmax: one class each; sigmoid: any number of labels, where a table may mean either; "
+        "softmax: one class per picture; sigmoid: any number of labels, if a table is ambiguous; "
         "binary: one logit for two classes",
     ] = None
     class_by: Annotated[
         str | None,
-        "where the class stands, if that may be in two places: which of nested folders, which "
-        "column of the table, or a regular expression for the beginning of the file names",
+        "position of the class if it is ambiguous: first or last of nested folders, a column of "
+        "the table, or a regular expression for the beginning of the file names",
         "first|last|COLUMN|REGEX",
     ] = None
     image_size: Annotated[
-        tuple[int, int] | None, "pixels that the network takes: 64 or HEIGHTxWIDTH", "SIZE"
+        tuple[int, int] | None, "input size in pixels: 64 or HEIGHTxWIDTH", "SIZE"
     ] = None
     channels: Annotated[Literal[1, 3] | None, "1: luminance; 3: color"] = None
     group_by: Annotated[
         str | None,
-        "keep pictures of one drive, person … in one part: a column of labels.csv, or a regular "
-        "expression for the beginning of the file names",
+        "keep pictures of one group (drive, person …) in one part: a column of labels.csv, or a "
+        "regular expression for the beginning of the file names",
         "COLUMN|REGEX",
     ] = None
-    test_groups: Annotated[
-        tuple[str, ...], "the groups to test on, which nothing is trained or chosen on", "GROUP,…"
-    ] = ()
-    test_split: Annotated[float, "share to test on, where no groups are named [0.15]"] = 0.15
-    validation_split: Annotated[float, "share to choose on [0.15]"] = 0.15
+    test_groups: Annotated[tuple[str, ...], "the groups of the test part", "GROUP,…"] = ()
+    test_split: Annotated[float, "share of the test part, if no groups are named [0.15]"] = 0.15
+    validation_split: Annotated[float, "share of the validation part [0.15]"] = 0.15
     folds: Annotated[
         int | None,
-        "with --backbone, of few pictures: test on all of them, in so many parts in turn",
+        "with --backbone, for few pictures: cross-validate with this number of folds",
     ] = None
-    flip: Annotated[bool | None, "mirror training pictures", "yes|no"] = None
-    crop: Annotated[float, "how much they grow, shrink and move [0.2]"] = 0.2
-    color: Annotated[float, "how much their light and colors vary [0.3]"] = 0.3
+    flip: Annotated[bool | None, "mirror training pictures randomly", "yes|no"] = None
+    crop: Annotated[float, "random change of size and position [0.2]"] = 0.2
+    color: Annotated[float, "random change of brightness and color [0.3]"] = 0.3
     """As a logarithm."""
 
     def __post_init__(self) -> None:
@@ -170,7 +168,7 @@ class FolderOptions:
                 "--crop must be 0 to 0.5": 0 <= self.crop <= 0.5,
                 "--color must be 0 to 1": 0 <= self.color <= 1,
                 "--folds must be 2 to 20": self.folds is None or 2 <= self.folds <= 20,
-                "--folds tests on every group in turn: leave --test-groups out": (
+                "--folds tests on every group in turn: omit --test-groups": (
                     self.folds is None or not self.test_groups
                 ),
                 "--test-groups needs --group-by": not self.test_groups or self.group_by is not None,
@@ -180,58 +178,58 @@ class FolderOptions:
 
 DIGIT_INPUT: Final = InputSpec(height=28, width=28, channels=1, fit=Fit.DIGIT)
 SCENE_INPUT: Final = InputSpec(height=56, width=56, channels=1, fit=Fit.PAD)
-"""Padded, because a stretched digit is another shape than those that were learned."""
+"""Padded, because stretching changes the shape of digits."""
 DIGITS: Final = tuple("0123456789")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How one kind of model is made."""
+    """Configuration of one kind of model."""
 
     name: str
     description: str
-    """One sentence for the person who uses the model; it goes into the card."""
+    """One sentence for the users of the model; it is copied to the card."""
     takes: str
-    """How long, on two cores, as a person would say it."""
+    """Approximate duration on two cores."""
     network: NetworkName
     head: Head = Head.SOFTMAX
     labels: tuple[str, ...] = DIGITS
     class_of: tuple[int, ...] = tuple(range(10))
-    """For each class of the data set, the index of its label."""
+    """Label index of each class of the data set."""
     input: InputSpec = DIGIT_INPUT
     source: Source = Source.MNIST
     options: Options
-    """The defaults, chosen on the validation part."""
+    """Default options, chosen on the validation part."""
     schedule: Schedule = Schedule.CONSTANT
     averaged_epochs: float | None = None
-    """Time constant of an exponential moving average of the weights, which is what is kept.
+    """Time constant of an exponential moving average of the weights, which is the final model.
 
-    A tenth of all epochs where that is less.
+    At most a tenth of all epochs.
     """
     augmentation: Augmentation | None = None
     disturbed: float = 0.0
-    """Share of each batch that is disturbed too; `logitserve_training.disturb`."""
+    """Share of each batch that is disturbed; see `logitserve_training.disturb`."""
     strangers: float = 0.0
-    """Pictures of no label, for each picture of a batch; `logitserve_training.made_up`.
+    """Pictures without a label per picture of a batch; see `logitserve_training.made_up`.
 
-    The network learns them as one class more, and so to tell what is none of the labels."""
+    The network learns them as an additional class, to detect out-of-distribution pictures."""
     own: int = 0
-    """Hidden units that this class alone is read from; 0: what the labels are read from.
+    """Hidden units for the additional class only; 0: it shares the features of the labels.
 
-    For networks whose last features are few or pixels. The labels' logits then learn nothing from
-    the strangers, and are those of the network without them."""
+    For networks whose last features are few, or pixels. The labels' logits are then independent of
+    the pictures without a label."""
     is_weighed: bool = False
-    """Whether rare labels count more in the loss; `logitserve_training.losses`."""
+    """Whether the loss has class weights; see `logitserve_training.losses`."""
     keeps_best: bool = False
-    """Whether the weights of the epoch with the least validation loss are taken, and training ends
-    when a third of the epochs has brought no better ones."""
+    """Early stopping: use the weights with the lowest validation loss, and stop after a third of
+    the epochs without a lower one."""
     folder: FolderOptions | None = None
-    """Of a folder of pictures, which completes labels, head, input and augmentation."""
+    """Options for a folder of pictures, from which labels, head, input and augmentation follow."""
 
 
 FOLDS_NEED_A_BACKBONE: Final = (
-    "--folds is for a head on a --backbone, which is fitted in seconds: a network from scratch "
-    "would be trained anew for each fold, and without a part that says when to stop"
+    "--folds needs --backbone, whose head is fitted in seconds: a network from scratch "
+    "would be trained anew for each fold, without a validation part for early stopping"
 )
 
 _LIKE_A_HAND: Final = Augmentation(
@@ -263,7 +261,7 @@ RECIPES: Final = {
         ),
         Recipe(
             name="digits",
-            description="Which digit is it? For noisy pictures too; says what is no digit.",
+            description="Which digit is it? For noisy pictures too; detects what is no digit.",
             takes="55 minutes",
             network=NetworkName.DEEP_RESIDUAL_CNN,
             input=DIGIT_INPUT.model_copy(update={"as_sent": True}),
@@ -320,10 +318,10 @@ RECIPES: Final = {
 
 
 def find(name: str) -> Recipe:
-    """The recipe of that name.
+    """Return the recipe with this name.
 
     Raises:
-        OptionError: there is none; the message lists those that there are.
+        OptionError: it does not exist; the message lists those that do.
     """
     try:
         return RECIPES[name]
@@ -332,16 +330,16 @@ def find(name: str) -> Recipe:
 
 
 def of_card(card: ModelCard) -> Recipe:
-    """The recipe that a model was made by, with the options, labels and input of its card.
+    """Return the recipe of a model, with the options, labels and input of its card.
 
     Raises:
-        OptionError: the card names none that is known here.
+        OptionError: the recipe on the card is unknown in this version.
     """
     training = card.training
     if training is None or training.recipe not in RECIPES:
         raise OptionError(
-            f"model {card.name!r} was not made by a recipe of this version "
-            f"({', '.join(RECIPES)}), so its held-out pictures are not known here"
+            f"model {card.name!r} was not trained with a recipe of this version "
+            f"({', '.join(RECIPES)}), so its held-out pictures are unknown"
         )
     recipe, settings = RECIPES[training.recipe], training.settings
     options: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What there is to look at beside a model file: figures as JSON and as pictures."""
+"""The report of a model: metrics as JSON, figures, and a page."""
 
 import json
 from collections.abc import Sequence
@@ -25,11 +25,11 @@ from logitserve_training.robustness import Row
 METRICS_FILE: Final = "metrics.json"
 LABELS_FILE: Final = "labels.csv"
 WORST_MISTAKES: Final = "worst_mistakes.png"
-"""Shows the data set's own pictures, whose license may differ from the project's."""
+"""Contains pictures of the data set, whose license may differ from the project's."""
 
 _SHADE: Final = "#2166ac"
 _MISTAKES: Final = (4, 8)
-"""Rows and columns of the page."""
+"""Rows and columns of the figure."""
 
 
 def write(
@@ -43,9 +43,9 @@ def write(
     comparison: Comparison | None = None,
     robustness: Sequence[Row] = (),
 ) -> None:
-    """Write the report into a new folder; `images` are the test part's pictures.
+    """Write the report into a new folder; `images` are the pictures of the test part.
 
-    What was not measured is left out.
+    Parts without measurements are omitted.
     """
     folder.mkdir()
     document = _figures(card, epochs, evaluation, measured)
@@ -67,14 +67,14 @@ def write(
         )
     )
     if confusion is not None:
-        # Without the date and the library's version the same figures give the same bytes.
+        # Without date and library version, equal figures give equal bytes.
         worst_mistakes(card, evaluation, images).savefig(
             folder / WORST_MISTAKES, dpi=110, metadata={"Software": None}
         )
 
 
 def confusion_matrix(card: ModelCard, counts: npt.NDArray[np.int64]) -> Figure:
-    """Counts of true against predicted labels; the shade is the share of the true label."""
+    """Plot counts of true against predicted labels; the shade is the share of the true label."""
     size = len(card.labels)
     accuracy = np.trace(counts) / counts.sum()
     side = 1.2 + max(0.4 * size, 2.4)
@@ -83,10 +83,10 @@ def confusion_matrix(card: ModelCard, counts: npt.NDArray[np.int64]) -> Figure:
     )
     axes = figure.subplots()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    # The square root keeps a few mistakes among a thousand visible.
+    # The square root makes a few mistakes among a thousand visible.
     shades = np.zeros((*shares.shape, 4))
     shades[...] = to_rgba(_SHADE)
-    shades[..., 3] = np.sqrt(shares)  # clear where there is nothing, whatever the page's color
+    shades[..., 3] = np.sqrt(shares)  # transparent at 0, for any background
     axes.pcolorfast((-0.5, size - 0.5), (-0.5, size - 0.5), shades)
     axes.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), aspect="equal")
     for row, column in np.ndindex(size, size):
@@ -104,7 +104,7 @@ def confusion_matrix(card: ModelCard, counts: npt.NDArray[np.int64]) -> Figure:
 
 
 def worst_mistakes(card: ModelCard, evaluation: Evaluation, images: Images) -> Figure:
-    """The wrongly answered pictures, the one whose true label seemed least likely first."""
+    """Plot the misclassified pictures, lowest probability of the true label first."""
     predictions, classes = evaluation.predictions, evaluation.classes
     wrong = np.flatnonzero(predictions.argmax != classes)
     of_truth = predictions.probabilities[wrong, classes[wrong]]
@@ -131,7 +131,7 @@ def worst_mistakes(card: ModelCard, evaluation: Evaluation, images: Images) -> F
 def _figures(
     card: ModelCard, epochs: Sequence[Epoch], evaluation: Evaluation, measured: Measured
 ) -> dict[str, Any]:
-    """The content of `metrics.json`."""
+    """Return the content of `metrics.json`."""
     document = {
         "model": card.name,
         "version": card.version,

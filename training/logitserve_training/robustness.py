@@ -1,4 +1,4 @@
-"""How a model holds out when pictures are disturbed: accuracy, calibration, sets, what is known."""
+"""Measure a model on corrupted pictures: accuracy, calibration, prediction sets, novelty."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -15,61 +15,61 @@ from logitserve_training.datasets.dataset import Images, LabeledImages
 from logitserve_training.evaluate import evaluated
 
 COUNT: Final = 1_000
-"""Pictures of each kind."""
+"""Pictures per kind."""
 ASKED: Final = 0.9
-"""Coverage that sets are asked for."""
+"""Requested coverage of the prediction sets."""
 _SHOWN: Final = 6
 _BATCH: Final = 250
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One kind of disturbance."""
+    """Measurements for one kind of corruption."""
 
     kind: str
     group: str
-    """"clean", "MNIST-C", "others", or "training": the families that recipes train on."""
+    """"clean", "MNIST-C", "others", or "training": families used in training."""
     like: str | None
-    """The family of `disturb` that it is like, which recipes train on; None: none of them."""
+    """The most similar family of `disturb`, which recipes train on; None: no family."""
     pictures: int
     accuracy: float
-    """Of a sigmoid model the share of exact matches."""
+    """For a sigmoid model, the share of exact matches."""
     low: float
     """95 % interval of the accuracy (Wilson)."""
     high: float
     ece: float
     unknown: float | None
-    """Share that is not known."""
+    """Share of unknown pictures."""
     right_unknown: float | None
-    """The same among right answers."""
+    """Share of unknown pictures among correct predictions."""
     covered: float | None
-    """Share of the sets for a coverage of 90 % that hold the true label."""
+    """Share of the 90 % prediction sets that contain the true label."""
     set_size: float | None
-    """Labels in such a set."""
+    """Mean number of labels per set."""
     shown: Images
-    """A few pictures."""
+    """A few example pictures."""
 
     def to_json(self) -> dict[str, Any]:
-        """For `metrics.json`."""
+        """Return the content for `metrics.json`."""
         return {name: value for name, value in asdict(self).items() if name != "shown"}
 
 
 def measure(predictor: Predictor, data: LabeledImages, *, count: int = COUNT) -> list[Row]:
-    """Disturb pictures as they would be sent, in the network's size, and ask the model.
+    """Corrupt pictures of the network's input size, and evaluate the model on them.
 
     Args:
-        predictor: of any model.
-        data: pictures that it was not trained on, prepared; the first ones are taken.
-        count: how many, of each kind.
+        predictor: any model.
+        data: prepared pictures that were not used for training; the first `count` are used.
+        count: pictures per kind.
 
     Returns:
-        of the pictures as they are, of each of `corruptions.KINDS`, and for models that take
-        digits also of each of `disturb.FAMILIES`, whose lengths suit nothing else.
+        rows for the clean pictures, each of `corruptions.KINDS`, and for models of digits also each
+        of `disturb.FAMILIES`, whose lengths apply only to digits.
     """
     data = data[: min(count, len(data))]
     shown = data.images[:_SHOWN]
     takes_digits = predictor.card.input.fit is Fit.DIGIT
-    if takes_digits:  # of the project, for the data set's have a license of their own
+    if takes_digits:  # drawn by the project: the data set's pictures have their own license
         drawn = [drawings.draw(digit, seed=digit).convert("L") for digit in range(_SHOWN)]
         shown = np.stack([np.asarray(picture)[..., None] for picture in drawn])
     found = [_row(predictor, data, data.images, ("clean", "clean", None), shown)]
@@ -85,7 +85,7 @@ def measure(predictor: Predictor, data: LabeledImages, *, count: int = COUNT) ->
 
 
 def means(rows: list[Row]) -> Iterator[tuple[str, float, float, float, int]]:
-    """Of groups of rows: name, mean and lowest accuracy, mean calibration error, kinds."""
+    """Yield for groups of rows: name, mean and lowest accuracy, mean calibration error, kinds."""
     groups = {
         "MNIST-C": [row for row in rows if row.group == "MNIST-C"],
         "like none of the families": [
@@ -111,7 +111,7 @@ def _row(
     shown: Images,
 ) -> Row:
     card = predictor.card
-    if images.shape[3] == 1:  # as somebody sends them: without an axis for their one channel
+    if images.shape[3] == 1:  # as sent by clients: without a channel axis
         images = images[..., 0]
     said = Predictions.concatenated(
         [

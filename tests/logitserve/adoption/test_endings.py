@@ -197,7 +197,7 @@ def test_probabilities_without_an_activation_are_kept(tmp_path: Path) -> None:
     expected = single / single.sum(axis=1, keepdims=True)
     assert np.abs(predictor.predict(pictures()).probabilities - expected).max() < TOLERANCE
     assert predictor.card.adopted is not None
-    assert "probabilities already" in predictor.card.adopted.ending
+    assert "answers are probabilities" in predictor.card.adopted.ending
 
 
 def test_numbers_that_may_be_either_need_a_word(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_contradictions_are_refused_with_the_reason(
 
 def test_the_guess_is_said(tmp_path: Path) -> None:
     done = adopt(save(linear(), tmp_path), tmp_path / "m", *LABELS, *UNIT)
-    assert "head softmax: 3 numbers a picture, and no activation" in done.output
+    assert "head softmax: 3 numbers per picture, no activation" in done.output
     more = (*LABELS, *UNIT, "--head", "sigmoid", "--thresholds", "0.2,0.5,0.9")
     assert adopt(save(linear(), tmp_path), tmp_path / "m", *more).exit_code == 0
     assert card_of(tmp_path / "m").thresholds == (0.2, 0.5, 0.9)

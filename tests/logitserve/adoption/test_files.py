@@ -112,9 +112,9 @@ def test_weights_in_another_file(tmp_path: Path) -> None:
     onnx.save(linear(), file, save_as_external_data=True, location="weights.bin", size_threshold=0)
     assert adopt(file, tmp_path / "m", *GIVEN).exit_code == 0
     (tmp_path / "weights.bin").write_bytes(b"")
-    assert_refused(adopt(file, tmp_path / "m", *GIVEN), "weights.bin", "beside it")
+    assert_refused(adopt(file, tmp_path / "m", *GIVEN), "weights.bin", "missing or incomplete")
     (tmp_path / "weights.bin").unlink()
-    assert_refused(adopt(file, tmp_path / "m", *GIVEN), "weights.bin", "beside it")
+    assert_refused(adopt(file, tmp_path / "m", *GIVEN), "weights.bin", "missing or incomplete")
 
 
 def zipped(*names: str) -> bytes:

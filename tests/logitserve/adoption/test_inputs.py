@@ -154,7 +154,7 @@ def test_shapes(
         (
             linear(),
             (*GIVEN, "--fit", "crop", "--shorter-side", "5"),
-            ["shorter_side", "no smaller"],
+            ["shorter_side", "at least the larger"],
         ),
         (linear(("n", 4, 6)), (*GIVEN, "--color", "bgr"), ["--color bgr", "1 channel"]),
         (linear(("n", 72)), GIVEN, ["72 features", "--height", "--width"]),
@@ -167,9 +167,9 @@ def test_shapes(
         (linear(("n", None, None, None)), GIVEN, ["--layout", "--height"]),
         (linear(("n", 4, 6, 3, 1)), GIVEN, ["5 dimensions"]),
         (linear(("n", 4, 6, 4)), (*GIVEN, "--layout", "nhwc"), ["4 channels"]),
-        (linear(dtype=TensorProto.UINT8), GIVEN, ["whole numbers", "--preset"]),
+        (linear(dtype=TensorProto.UINT8), GIVEN, ["integers", "--preset"]),
         (linear(inputs=["x", "mask"]), GIVEN, ["2 inputs", "x, mask"]),
-        (linear(dtype=TensorProto.BOOL), GIVEN, ["BOOL", "floats or integers"]),
+        (linear(dtype=TensorProto.BOOL), GIVEN, ["BOOL", "float or integer type"]),
         (linear(), (*GIVEN, "--thresholds", "0.5"), ["thresholds", "softmax"]),
     ],
 )

@@ -86,8 +86,8 @@ def test_json_and_lines_agree(tmp_path_factory: pytest.TempPathFactory, names: l
         ("twice.txt", "kite\nhobby\nkite\n", ["3 labels", "2 different", "'kite'", "2 times"]),
         ("empty.txt", "\n\n", ["no labels"]),
         ("gap.json", json.dumps({"0": "a", "2": "b"}), ["2 labels from 0 to 2", "0 to 1"]),
-        ("deep.json", json.dumps({"a": {"b": 1}}), ["not known here", "id2label"]),
-        ("number.json", "7", ["not known here"]),
+        ("deep.json", json.dumps({"a": {"b": 1}}), ["unknown form", "id2label"]),
+        ("number.json", "7", ["unknown form"]),
     ],
 )
 def test_refusals(tmp_path: Path, name: str, content: str, words: list[str]) -> None:

@@ -101,7 +101,9 @@ def test_samples_that_nothing_fits_are_refused(tmp_path: Path) -> None:
     pictures_by_class(tmp_path / "s", "0-1", Color.RGB, Fit.STRETCH)
     turned = ("--labels", "b,c,a")
     done = adopt(file_in(tmp_path), tmp_path / "m", *turned, "--sample", str(tmp_path / "s"))
-    assert_refused(done, "no preprocessing makes half of the samples right", "order of the labels")
+    assert_refused(
+        done, "no preprocessing predicts half of the samples right", "order of the labels"
+    )
     unknown = ("--labels", "a,b,d", "--sample", str(tmp_path / "s"))
     assert_refused(adopt(file_in(tmp_path), tmp_path / "m", *unknown), "--expect c", "3 labels")
 

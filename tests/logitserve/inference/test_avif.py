@@ -112,7 +112,7 @@ def test_an_animation_is_refused_in_words() -> None:
 def test_heic_is_refused_with_what_to_do(brand: bytes) -> None:
     """The first bytes of a picture of an iPhone."""
     head = struct.pack(">I4s4sI4s4s", 24, b"ftyp", brand, 0, b"mif1", b"heic")
-    with pytest.raises(UnreadableImageError, match=r"HEIC is not read here.*Most Compatible"):
+    with pytest.raises(UnreadableImageError, match=r"HEIC is not supported.*Most Compatible"):
         images.decode(head + bytes(200))
 
 

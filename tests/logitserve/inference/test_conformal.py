@@ -72,7 +72,7 @@ def test_thresholds_of_any_number_of_scores_make_a_card(count: int, seed: int) -
     largest = COVERAGES[len(found.thresholds) - 1]
     assert largest <= count / (count + 1) + 1e-9
     assert sorted(found.thresholds) == list(found.thresholds)
-    with pytest.raises(CoverageError, match=rf"and it has {count}; ask for {largest:g} at most"):
+    with pytest.raises(CoverageError, match=rf"and the model has {count}; use at most {largest:g}"):
         conformal.check(card(found), 0.999)
 
 
@@ -199,5 +199,5 @@ def test_models_without_sets_say_so() -> None:
     with pytest.raises(CoverageError, match="no conformal thresholds"):
         conformal.check(card(None), 0.9)
     sigmoid = card(None, head=Head.SIGMOID, thresholds=(0.5,) * 3)
-    with pytest.raises(CoverageError, match="any number of its labels may hold"):
+    with pytest.raises(CoverageError, match="it is multilabel"):
         conformal.check(sigmoid, 0.9)

@@ -99,13 +99,13 @@ def test_opacity_multiplied_into_a_tiff() -> None:
     ("data", "reason"),
     [
         (tiff(GRAY.astype(np.float32) / 255), "floating-point"),
-        (tiff(GRAY.astype(np.float64)), "kind that is not read here"),
-        (tiff(RGB.astype(np.float32), **COLORS), "kind that is not read here"),
+        (tiff(GRAY.astype(np.float64)), "unsupported variant"),
+        (tiff(RGB.astype(np.float32), **COLORS), "unsupported variant"),
         (tiff(GRAY.astype(np.int16)), "signed"),
         (tiff(GRAY.astype(np.int32)), "signed"),
         (tiff(GRAY.astype(np.uint32)), "32 bits"),
         (tiff(PLANES.astype(np.uint16), planarconfig="separate", **COLORS), "planes of 16 bits"),
-        (tiff(RGB, bigtiff=True, byteorder=">"), "kind that is not read here"),
+        (tiff(RGB, bigtiff=True, byteorder=">"), "unsupported variant"),
     ],
     ids=str,
 )

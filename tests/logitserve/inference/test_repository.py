@@ -126,7 +126,7 @@ def test_a_draft_without_a_model_is_not_published(tmp_path: Path) -> None:
 def test_two_who_publish_the_same_version_do_not_overwrite_each_other(tmp_path: Path) -> None:
     repository = ModelRepository(tmp_path)
     with (
-        pytest.raises(PublishError, match="meanwhile"),
+        pytest.raises(PublishError, match="by another process"),
         repository.publication("digits") as slow,
     ):
         with repository.publication("digits") as fast:
@@ -234,4 +234,4 @@ def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:
     look = ModelRepository(tmp_path).look()
     assert look.files == {}
     assert look.passed_over.keys() == {("digits", version) for version in "123"}
-    assert set(look.passed_over.values()) == {"model.onnx is no file, or a link to nothing"}
+    assert set(look.passed_over.values()) == {"model.onnx is not a file, or is a broken link"}

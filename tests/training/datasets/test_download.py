@@ -102,7 +102,7 @@ def test_a_transfer_that_breaks_off_is_repeated(
     [
         ({"content": b"x" * len(CONTENT)}, "its SHA-256 is not"),
         ({"content": CONTENT * 3}, "its SHA-256 is not"),
-        ({"status": 404}, "it answers 404"),
+        ({"status": 404}, "the status is 404"),
         ({"breaks_off": 9}, "peer closed connection"),
     ],
 )

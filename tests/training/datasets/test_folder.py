@@ -134,7 +134,9 @@ def test_broken_files_are_counted_named_and_left_out(tmp_path: Path) -> None:
     _, dataset, log = load(path)
     assert len(dataset.train) + len(dataset.validation) + len(dataset.test) == 48
     line = next(line for line in log.splitlines() if line.startswith("left out"))
-    assert line.startswith("left out 3 of 51 files that are no whole pictures: circle/cut.png (")
+    assert line.startswith(
+        "left out 3 of 51 files that are not complete pictures: circle/cut.png ("
+    )
     assert "square/notes.txt" in line
 
 
@@ -142,7 +144,7 @@ def test_a_class_without_a_readable_picture(tmp_path: Path) -> None:
     path = class_folder(tmp_path / "shapes")
     (path / "triangle").mkdir()
     (path / "triangle" / "a.png").write_bytes(b"broken")
-    with pytest.raises(DataFormatError, match="no picture that can be read shows triangle"):
+    with pytest.raises(DataFormatError, match="no readable picture shows triangle"):
         load(path)
     for broken in path.rglob("*.*"):
         broken.write_bytes(b"")
@@ -154,9 +156,9 @@ def test_too_few_pictures_and_heads_that_do_not_suit(tmp_path: Path) -> None:
     with pytest.raises(DataFormatError, match=r"the \w+ part has no picture of"):
         load(class_folder(tmp_path / "few", count=2))
     three = class_folder(tmp_path / "three", count=6, classes=SHAPES)
-    with pytest.raises(OptionError, match="--head binary is for two classes; there are 3"):
+    with pytest.raises(OptionError, match="--head binary needs two classes; there are 3"):
         load(three, head=Head.BINARY)
-    with pytest.raises(OptionError, match=r"labels.csv.* have many labels"):
+    with pytest.raises(OptionError, match=r"labels.csv.* have several labels"):
         load(label_folder(tmp_path / "labels"), head=Head.BINARY)
     with pytest.raises(OptionError, match="needs --data"):
         folder.load(recipes.find("folder"), None, Reporter())
@@ -170,11 +172,11 @@ def test_groups_are_kept_apart(tmp_path: Path) -> None:
     _, dataset, log = load(path, group_by="m[0-9]", test_groups=("m1", "m2"))
     assert "test: 24 pictures, groups m1 (12), m2 (12)" in log
     assert abs(len(dataset.validation) - 4) <= 1  # torn out of the two groups that are left
-    with pytest.raises(OptionError, match=r"--test-groups x: no such group; there are m0 \(12\)"):
+    with pytest.raises(OptionError, match=r"--test-groups x: no such group; groups: m0 \(12\)"):
         load(path, group_by="m[0-9]", test_groups=("x",))
     with pytest.raises(OptionError, match="names every group"):
         load(path, group_by="m[0-9]", test_groups=("m0", "m1", "m2", "m3"))
-    with pytest.raises(OptionError, match="training, validation and test need one each"):
+    with pytest.raises(OptionError, match="training, validation and test need one group each"):
         load(path, group_by="m")
 
 
@@ -190,7 +192,7 @@ def test_near_duplicates_across_parts_are_warned_of(tmp_path: Path) -> None:
                 )
                 darker.save(tmp_path / shape / f"s{scene}_{shot}.png")
     _, _, log = load(tmp_path)
-    assert "look nearly like a picture of the same labels" in log
+    assert "near-duplicates of a training picture with the same labels" in log
     assert "--group-by" in log
     _, _, log = load(tmp_path, group_by="s[0-9]")
     assert "WARNING" not in log
@@ -232,7 +234,7 @@ def test_handwriting_of_one_digit_is_no_near_copy(tmp_path: Path) -> None:
             width = int(generator.integers(2, 5))
             ImageDraw.Draw(image).line(bent, fill=255, width=width)
             image.save(tmp_path / digit / f"{index}.png")
-    assert "look nearly like" not in load(tmp_path)[2]
+    assert "near-duplicates" not in load(tmp_path)[2]
 
 
 def test_training_without_a_class_is_refused_with_the_number_needed(tmp_path: Path) -> None:
@@ -266,7 +268,7 @@ def test_the_same_picture_under_two_labels_is_warned_of(tmp_path: Path) -> None:
     (path / "square" / "copy.png").write_bytes((path / "circle" / "m0_0.png").read_bytes())
     (path / "circle" / "copy.png").write_bytes((path / "circle" / "m0_0.png").read_bytes())
     log = load(path)[2]
-    assert "WARNING: 1 pictures have other labels than copies of them" in log
+    assert "WARNING: 1 pictures have other labels than a copy of them" in log
     assert "square/copy.png is also circle/copy.png" in log
 
 
@@ -280,7 +282,7 @@ def test_parts_that_the_folder_gives_are_taken_and_the_rest_is_torn_out(tmp_path
     drawn(tmp_path / "data" / "test", {"circle": 4, "square": 3})
     _, dataset, log = load(tmp_path / "data")
     assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [34, 6, 7]
-    assert "47 pictures, 2 classes (circle, square): a class folder each, split given by" in log
+    assert "47 pictures, 2 classes (circle, square): one folder per class, split given by" in log
     assert dataset.files is not None
     assert all("test" in file.parts for file in dataset.files["test"])
 
@@ -397,10 +399,10 @@ def test_it_is_measured_again_on_its_test_part_and_on_another_folder(
     log = io.StringIO()
     reporter = Reporter(Console(file=log, width=300))
     again = evaluate_file(path, labeled, reporter)
-    assert "its test part is taken" in log.getvalue()
+    assert "its test part is used" in log.getvalue()
     assert again.metrics == {name: card.metrics[name] for name in again.metrics}
     other = evaluate_file(path, label_folder(tmp_path / "other", count=20), reporter)
-    assert "all of it is taken" in log.getvalue()
+    assert "all of it is used" in log.getvalue()
     assert len(other.classes) == 20
     done = CliRunner().invoke(
         command, ["shapes", "--data", str(tmp_path / "other"), "--models", str(path.parents[2])]
@@ -409,7 +411,7 @@ def test_it_is_measured_again_on_its_test_part_and_on_another_folder(
     assert [line.split(":")[0].strip() for line in done.stdout.splitlines()[-3:]] == list(SHAPES)
     with pytest.raises(DataError, match="has the labels circle, square"):
         evaluate_file(path, class_folder(tmp_path / "shapes", count=2), reporter)
-    with pytest.raises(OptionError, match="name one with --data"):
+    with pytest.raises(OptionError, match="give one with --data"):
         evaluate_file(path, None, reporter)
 
 

@@ -36,9 +36,9 @@ def test_any_other_bytes_are_an_array_or_a_format_error(content: bytes) -> None:
         (b"\x89PNG....", "begins with 89 50 4e 47"),
         (b"\0\0\x0d\x01\0\0\0\0", "unsigned bytes"),
         (b"\0\0\x08\x02\0\0\0\x01", "cut short"),
-        (b"\0\0\x08\x01\0\0\0\x03ab", r"announces \(3,\) elements, 2 are there"),
+        (b"\0\0\x08\x01\0\0\0\x03ab", r"says \(3,\) elements, but there are 2"),
         (b"\0\0\x08\x01\0\0\0\x01ab", "has too much"),
-        (b"\0\0\x08\x02\xff\xff\xff\xff\xff\xff\xff\xff", "0 are there"),
+        (b"\0\0\x08\x02\xff\xff\xff\xff\xff\xff\xff\xff", "there are 0"),
     ],
 )
 def test_a_damaged_file_is_named_with_what_is_wrong(content: bytes, reason: str) -> None:
@@ -57,7 +57,7 @@ def test_a_gzipped_file_is_unpacked_and_a_plain_one_is_read(tmp_path: Path) -> N
 def test_a_gzipped_file_cut_short_is_refused(tmp_path: Path, damage: slice) -> None:
     path = tmp_path / "short.gz"
     path.write_bytes(gzip.compress(bytes(range(256)))[damage])
-    with pytest.raises(DataFormatError, match=r"short\.gz is damaged or cut short"):
+    with pytest.raises(DataFormatError, match=r"short\.gz is damaged or truncated"):
         idx.read_bytes(path)
 
 

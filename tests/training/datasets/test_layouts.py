@@ -75,13 +75,13 @@ def test_groups_by_a_column_or_by_the_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "line 1: it must name the columns, 'filename,' and the labels"),
-        ("thing,car\nz.png,1\n", "has no column that names pictures"),
-        ("filename\na.png\n", "line 1: after 'filename' there must be one column or more"),
-        ("filename,car,car\na.png,1,1\n", "each with a label of its own"),
-        ("filename,car\n", "has a first line and nothing below it"),
-        ("filename,car\na.png,1,0\n", "line 2: 3 cells where the first line has 2"),
-        ("filename,car\na.png,1\n\na.png,0\n", "line 4: 'a.png' stands in line 2 already"),
+        ("", "line 1: the header must have the columns, 'filename,' and the labels"),
+        ("thing,car\nz.png,1\n", "has no column of picture names"),
+        ("filename\na.png\n", "line 1: after 'filename' there must be one or more columns"),
+        ("filename,car,car\na.png,1,1\n", "one per label"),
+        ("filename,car\n", "has a header and no rows"),
+        ("filename,car\na.png,1,0\n", "line 2: 3 cells, but the header has 2"),
+        ("filename,car\na.png,1\n\na.png,0\n", "line 4: 'a.png' is also in line 2"),
         ("filename,car\na.png,1\nb.png,maybe\nc.png,0", "line 3: 'car' is 'maybe', neither 0"),
         ('filename,car\n"a.png,1\n', "cannot be read as CSV, JSON or JSON Lines"),
     ],
@@ -115,10 +115,10 @@ def test_folders_that_are_not_classes(tmp_path: Path) -> None:
     with pytest.raises(DataFormatError, match="it has no folder at all"):
         read(tmp_path)
     touch(tmp_path, "cat/1.png")
-    with pytest.raises(DataFormatError, match=r"two folders or more, .* it has cat"):
+    with pytest.raises(DataFormatError, match=r"two or more folders, .* it has cat"):
         read(tmp_path)
     (tmp_path / "dog").mkdir()
-    with pytest.raises(DataFormatError, match=r"two folders or more, .* it has cat, dog"):
+    with pytest.raises(DataFormatError, match=r"two or more folders, .* it has cat, dog"):
         read(tmp_path)
     touch(tmp_path, "cow/1.png")
     assert "dog has no pictures and is left out" in read(tmp_path).layout
@@ -163,7 +163,10 @@ def test_a_grouping_that_does_not_fit(tmp_path: Path) -> None:
             "cat_in_1.png cat_out_2.png cat_in_3.png dog_in_4.png dog_in_5.png dog_in_6.png",
             "two ways: 3 classes .*or 2 by the first word .*--class-by",
         ),
-        ("IMG_1.png IMG_2.png DSC_1.png DSC_2.png", "has neither labels.csv nor two folders"),
+        (
+            "IMG_1.png IMG_2.png DSC_1.png DSC_2.png",
+            "has neither labels.csv nor two or more folders",
+        ),
         ("1.png 2.png 3.png", "it has no folder at all and 3 .png"),
         ("cat/1.png", "has neither .* it has cat"),
         ("cat_1.png cat_2.png", "has neither"),
@@ -228,7 +231,7 @@ def test_layouts_of_folders(tmp_path: Path, files: str, expected: str) -> None:
         (
             "x.csv",
             "file,where,what\n1.png,in,a\n2.png,out,b",
-            "'where' or in 'what'; say --class-by",
+            "'where' or 'what'; choose one with --class-by",
         ),
         ("x.csv", "file,label\n1.png,\n2.png,a", "line 2: 'label' is empty"),
         ("x.csv", "file,label\n1.png,0.31\n2.png,0.5", "numbers such as 0.31"),

@@ -1,1 +1,1 @@
-"""Where the pictures come from: one file a data set."""
+"""Data sets, one file each."""

@@ -1,4 +1,4 @@
-"""What the columns of a table say of its pictures: one class, or any number of labels."""
+"""Interpret the columns of a table of pictures: one class, or any number of labels."""
 
 import re
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from logitserve_training.errors import DataFormatError, OptionError
 from logitserve_training.recipes import FolderOptions
 
 LISTED: Final = "\x1f"
-"""Between the labels of a list in JSON, and before the first."""
+"""Separator of the labels of a JSON list, also before the first."""
 _YES: Final = frozenset({"1", "1.0", "true", "yes", "y", "t"})
 _NO: Final = frozenset({"0", "0.0", "-1", "false", "no", "n", "f"})
 _CLASS_COLUMNS: Final = frozenset(
@@ -23,17 +23,17 @@ _CLASS_COLUMNS: Final = frozenset(
     | {"categories", "choice", "target", "targets", "tag", "tags", "species", "breed"}
     | {"diagnosis", "y"}
 )
-"""What people call a column of classes or of labels."""
+"""Usual names of a column of classes or labels."""
 _SEPARATORS: Final = (LISTED, "|", ";", ",")
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What the columns say."""
+    """The interpretation of the columns."""
 
     labels: tuple[str, ...]
     outcomes: npt.NDArray[np.int64]
-    """`[rows, labels]`, 1 where the label holds."""
+    """`[rows, labels]`, 1 if the label holds."""
     is_exclusive: bool
     layout: str
 
@@ -45,17 +45,17 @@ def read(
     lines: Sequence[int],
     options: FolderOptions,
 ) -> Described:
-    """Say what the columns beside the file names are: of each its name and cells.
+    """Interpret the columns beside the file names, from their names and cells.
 
-    `table` and `lines`, the numbers of the rows' lines, are for messages.
+    `table` and `lines`, the line numbers of the rows, are for messages.
 
     Raises:
-        DataFormatError: there are none, or they may be two things.
+        DataFormatError: there are no such columns, or they are ambiguous.
     """
     if not header or not all(header) or len(set(header)) < len(header):
         raise DataFormatError(
-            f"{table}, line 1: after 'filename' there must be one column or more, each with a "
-            f"label of its own; there is {','.join(header)!r}"
+            f"{table}, line 1: after 'filename' there must be one or more columns, one per "
+            f"label; the header is {','.join(header)!r}"
         )
     generic = [i for i, name in enumerate(header) if name.lower() in _CLASS_COLUMNS]
     flags = [i for i, column in enumerate(cells) if all(_flag(cell) is not None for cell in column)]
@@ -73,16 +73,16 @@ def read(
         return _of_column(table, header[chosen], cells[chosen], lines, options)
     if not flags and not any(map(_is_almost_flag, cells)):
         raise DataFormatError(
-            f"{table} can be read in {len(header)} ways: the classes may stand in "
-            f"{' or in '.join(map(repr, header))}; say --class-by COLUMN"
+            f"{table} can be read in {len(header)} ways: the classes may be in column "
+            f"{' or '.join(map(repr, header))}; choose one with --class-by COLUMN"
         )
     for i in range(len(header)):
         for line, cell in zip(lines, cells[i], strict=True):
             if _flag(cell) is None:
                 raise DataFormatError(
                     f"{table}, line {line}: {header[i]!r} is {cell!r}, neither 0 nor 1 (nor yes or "
-                    "no, True or False); a column of classes is named with --class-by, one of "
-                    "drives, persons … with --group-by"
+                    "no, True or False); name a column of classes with --class-by, and one of "
+                    "groups (drives, persons …) with --group-by"
                 )
     return _of_flags(header, cells, options)
 
@@ -92,12 +92,12 @@ def _flag(cell: str) -> int | None:
 
 
 def _is_almost_flag(column: Sequence[str]) -> bool:
-    """Whether most of it is yes and no, so that the rest are mistakes."""
+    """Return whether most cells are flags, so that the others are mistakes."""
     return sum(_flag(cell) is not None for cell in column) > len(column) / 2
 
 
 def _of_generic(cells: Sequence[Sequence[str]], generic: Sequence[int]) -> int | None:
-    """The column of classes; of a number and a name of the same, the name."""
+    """Return the column of classes; names are preferred to the numbers of the same classes."""
     if len(generic) < 2:
         return generic[0] if generic else None
     kinds = {len(set(cells[i])) for i in generic}
@@ -117,23 +117,23 @@ def _of_flags(
     outcomes = np.array([[_flag(cell) for cell in column] for column in cells], np.int64).T
     is_one_hot = len(header) > 1 and bool((outcomes.sum(axis=1) == 1).all())
     if is_one_hot and options.head in (Head.SOFTMAX, Head.BINARY):
-        return Described(tuple(header), outcomes, True, "one 1 a row: its class")  # noqa: FBT003
-    return Described(tuple(header), outcomes, False, "a column a label")  # noqa: FBT003
+        return Described(tuple(header), outcomes, True, "a one-hot row per picture")  # noqa: FBT003
+    return Described(tuple(header), outcomes, False, "a column per label")  # noqa: FBT003
 
 
 def _of_column(
     table: Path, name: str, cells: Sequence[str], lines: Sequence[int], options: FolderOptions
 ) -> Described:
-    """Classes, or several labels in a cell."""
+    """Interpret one column: classes, or several labels per cell."""
     for separator in _SEPARATORS:
         if any(separator in cell for cell in cells) and options.head is not Head.SOFTMAX:
             if separator == "," and options.head is None:
                 _are_labels(table, name, cells, separator)
-            shown = "as lists" if separator == LISTED else f"with {separator!r} between them"
+            shown = "as lists" if separator == LISTED else f"separated by {separator!r}"
             return _of_tags(cells, separator, f"labels in its column {name!r}, {shown}")
     asked = options.head
     if asked is Head.SIGMOID or (asked is None and _are_labels(table, name, cells, " ")):
-        return _of_tags(cells, " ", f"labels in its column {name!r}, with spaces between them")
+        return _of_tags(cells, " ", f"labels in its column {name!r}, separated by spaces")
     for line, cell in zip(lines, cells, strict=True):
         if not cell:
             raise DataFormatError(f"{table}, line {line}: {name!r} is empty; give it a class")
@@ -141,31 +141,31 @@ def _of_column(
         cells = [cell.partition(".")[0] for cell in cells]
     elif all(map(_is_number, cells)):
         raise DataFormatError(
-            f"{table}: {name!r} has numbers such as {cells[0]}, which are no classes; say which "
-            "column has the classes with --class-by COLUMN"
+            f"{table}: {name!r} has numbers such as {cells[0]}, which are not classes; choose the "
+            "column of classes with --class-by COLUMN"
         )
     labels = ordered(set(cells))
     if 2 * len(labels) > len(cells) > 3:
         raise DataFormatError(
             f"{table}: {name!r} has {len(labels)} classes in {len(cells)} rows "
-            f"({named(labels)}), too many to be learned; say which column has the classes with "
+            f"({named(labels)}), too many to be learned; choose the column of classes with "
             "--class-by COLUMN"
         )
     index = [labels.index(cell) for cell in cells]
     outcomes = np.eye(len(labels), dtype=np.int64)[index]
-    return Described(labels, outcomes, True, f"a class a row in its column {name!r}")  # noqa: FBT003
+    return Described(labels, outcomes, True, f"a class per row in column {name!r}")  # noqa: FBT003
 
 
 def _are_labels(table: Path, name: str, cells: Sequence[str], separator: str) -> bool:
-    """Whether the parts of a cell are labels, rather than one class of several words.
+    """Return whether the parts of a cell are labels, rather than one class of several words.
 
     Raises:
-        DataFormatError: they may be either.
+        DataFormatError: the column is ambiguous.
     """
     kinds = {tuple(part.strip() for part in cell.split(separator)) for cell in cells if cell}
     several = [kind for kind in kinds if len(kind) > 1]
     words = {word for kind in kinds for word in kind}
-    is_told_apart = len(words) == sum(map(len, kinds))  # no word in two of them
+    is_told_apart = len(words) == sum(map(len, kinds))  # each word is in one class only
     if not several or (is_told_apart and separator == " "):
         return False
     alone = {kind[0] for kind in kinds if len(kind) == 1}
@@ -176,7 +176,7 @@ def _are_labels(table: Path, name: str, cells: Sequence[str], separator: str) ->
     raise DataFormatError(
         f"{table} can be read in two ways: {name!r} has {len(kinds)} classes "
         f"({named(ordered(f'{separator.strip()} '.join(kind) for kind in kinds))}), or "
-        f"{len(words)} labels with {between} between them ({named(ordered(words))}); say "
+        f"{len(words)} labels separated by {between} ({named(ordered(words))}); choose with "
         "--head softmax or --head sigmoid"
     )
 

@@ -1,4 +1,4 @@
-"""Pictures with their classes, in three parts: to fit, to choose, and to measure."""
+"""Labeled pictures in three parts: training, validation and test."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -15,19 +15,19 @@ from logitserve.inference.card import DatasetInfo
 Images = npt.NDArray[np.uint8]
 """`[n, height, width, channels]`."""
 Classes = npt.NDArray[np.int64]
-"""`[n]`, index of the label; where many may hold `[n, labels]`, 1 for each that does, else 0."""
+"""`[n]`, index of the label; for multilabel data `[n, labels]` of 0 and 1."""
 Groups = npt.NDArray[np.int64]
-"""`[n]`, number of the drive, person … of each picture."""
+"""`[n]`, group number (drive, person …) of each picture."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabeledImages:
-    """Pictures and what each shows."""
+    """Pictures with their classes."""
 
     images: Images
     classes: Classes
     groups: Groups | None = None
-    """None: each picture is on its own."""
+    """None: all pictures are independent."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -37,7 +37,7 @@ class LabeledImages:
         return replace(self, images=self.images[rows], classes=self.classes[rows], groups=groups)
 
     def joined(self, other: Self) -> Self:
-        """The pictures of both."""
+        """Concatenate both."""
         groups = None
         if self.groups is not None and other.groups is not None:
             groups = np.concatenate([self.groups, other.groups])
@@ -61,39 +61,39 @@ class Dataset:
     sha256: str
     """Digest over the data set's files, hexadecimal."""
     train: LabeledImages
-    """What the weights are fitted to."""
+    """For fitting the weights."""
     validation: LabeledImages
-    """What choices are made on."""
+    """For model selection and calibration."""
     test: LabeledImages
-    """What is measured once, and never chosen on."""
+    """For the final evaluation only."""
     fresh: Callable[[int], LabeledImages] | None = None
-    """More pictures like `train`, new ones for each number; None where there are no others."""
+    """Returns new pictures like `train` for each number; None if there are no others."""
     names: dict[Part, str] | None = None
-    """What tells the pictures of each part, where not their pixels: names and digests of files.
+    """Identity of each part's pictures, if not their pixels: names and digests of files.
 
-    A decoder of another version gives other pixels of the same file."""
+    Another decoder version may give other pixels for the same file."""
     files: dict[Part, tuple[Path, ...]] | None = None
-    """Where the pictures of each part lie, if each is a file."""
+    """Files of each part, if each picture is a file."""
     folds: tuple[npt.NDArray[np.int64], ...] = ()
-    """Rows that are tested on in turn, if that is done; each of the three parts is all pictures."""
+    """Rows of the test folds; then each of the three parts is all pictures."""
     near_copies: tuple[tuple[Path, Path], ...] = ()
-    """Pictures that are tested on, each beside one that looks nearly alike and is learned from,
-    where these are too many to be chance."""
+    """Pairs (test, training) of near-duplicate pictures, if there are more than expected by
+    chance."""
 
     @property
     def learned(self) -> LabeledImages:
-        """The training and the validation part as one; each picture once."""
+        """The training and validation parts, without duplicates."""
         return self.train if self.folds else self.train.joined(self.validation)
 
     @property
     def learned_files(self) -> tuple[Path, ...]:
-        """Of `learned`; empty if none of the pictures are files."""
+        """The files of `learned`; empty if pictures are not files."""
         files = self.files or dict.fromkeys(PARTS, ())
         return files["train"] + (() if self.folds else files["validation"])
 
     @cached_property
     def digests(self) -> dict[Part, str]:
-        """Of each part, hexadecimal: equal only for the same pictures that show the same."""
+        """Digest of each part, hexadecimal: equal only for equal pictures and classes."""
 
         def content(part: LabeledImages) -> bytes:
             return hashlib.sha256(part.images.tobytes() + part.classes.tobytes()).digest()
@@ -120,7 +120,7 @@ class Dataset:
         )
 
     def regrouped(self, class_of: Sequence[int]) -> Self:
-        """The same pictures under other classes: the index of each one's new class."""
+        """Return the pictures with other classes, given the new index of each class."""
         table = np.array(class_of, dtype=np.int64)
 
         def regroup(part: LabeledImages) -> LabeledImages:
@@ -137,9 +137,9 @@ class Dataset:
 def stratified_split(
     data: LabeledImages, *, held_out: int, seed: int
 ) -> tuple[LabeledImages, LabeledImages]:
-    """Hold some pictures out, each class in its share of the whole, rounded by largest remainder.
+    """Hold out pictures, stratified by class, rounded by largest remainder.
 
-    Returns the rest and what is held out, fewer than there are, each in the order of `data`.
+    Returns the rest and the held-out pictures, each in the order of `data`.
     """
     counts = np.bincount(data.classes)
     shares = counts * held_out / len(data)

@@ -1,4 +1,4 @@
-"""Files of any size and kind → pictures of one: what size that is, the pictures decide."""
+"""Decode files to pictures of one size, which is chosen from the files."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,21 +18,21 @@ from logitserve_training.progress import Reporter
 from logitserve_training.recipes import FolderOptions
 
 LONGEST_SIDE: Final = 80
-"""Pixels, of the network's input, unless another size is asked for."""
+"""Default input size in pixels."""
 _LEAST_SIDE: Final = 8
 _SAMPLE: Final = 200
-"""Pictures that are looked at for size and color."""
+"""Number of pictures sampled to choose size and color."""
 _ASPECT_SPREAD: Final = 1.15
-"""Pictures whose aspects differ by less are stretched to one; others would be distorted."""
+"""Largest difference of aspect ratios for stretching; beyond it pictures are padded."""
 _LARGER: Final = 1.25
-"""Of the side that a backbone was trained at."""
+"""Input size relative to the size in the backbone's training."""
 _LONGEST_ASPECT: Final = 2.0
 _STEP: Final = 16
-"""Pixels: half of what most networks reduce to one place."""
+"""Granularity in pixels: half of the total stride of most networks."""
 
 
 def input_of(listed: Listing, options: FolderOptions) -> InputSpec:
-    """What the network takes, from the options and from some of the pictures."""
+    """Choose the network's input from the options and a sample of the pictures."""
     rows = np.unique(np.linspace(0, len(listed.paths) - 1, _SAMPLE).astype(np.int64))
     sample = [found for row in rows if (found := _samples(listed.paths[row])) is not None]
     if not sample:
@@ -54,11 +54,11 @@ def input_of(listed: Listing, options: FolderOptions) -> InputSpec:
 
 
 def enlarged(data: Path, options: FolderOptions, native: tuple[int, int]) -> tuple[int, int]:
-    """A height and width for a backbone: the pictures' aspect, and a little more than it learned.
+    """Return a height and width for a backbone: the pictures' aspect ratio, slightly enlarged.
 
-    Networks that were trained on random crops find things best that are shown larger (Touvron,
-    Vedaldi, Douze, Jégou 2019, "Fixing the train-test resolution discrepancy", arXiv:1906.06423)
-    than in the `native` height and width, for which the backbone was exported.
+    Networks trained on random crops classify better at a larger test size (Touvron, Vedaldi, Douze,
+    Jégou 2019, "Fixing the train-test resolution discrepancy", arXiv:1906.06423) than `native`, the
+    height and width that the backbone was exported for.
     """
     shown = input_of(layouts.read(data, options), replace(options, image_size=None))
     aspect = float(np.clip(shown.width / shown.height, 1 / _LONGEST_ASPECT, _LONGEST_ASPECT))
@@ -71,7 +71,7 @@ def _samples(path: Path) -> codec.Samples | None:
     try:
         return codec.decode(path.read_bytes())
     except (ImageError, OSError):
-        return None  # `decoded` says which and why
+        return None  # reported by `decoded`
 
 
 def _is_colored(samples: codec.Samples) -> bool:
@@ -83,7 +83,7 @@ def _is_colored(samples: codec.Samples) -> bool:
 
 
 def decoded(listed: Listing, spec: InputSpec, reporter: Reporter) -> tuple[Images, Listing]:
-    """The pictures that can be read, `[n, height, width, channels]`, and what they show."""
+    """Return the readable pictures, `[n, height, width, channels]`, and their listing."""
     images = np.zeros((len(listed.paths), *spec.shape), np.uint8)
     broken: dict[int, str] = {}
     with reporter.steps("read", len(listed.paths)) as advance:
@@ -95,7 +95,7 @@ def decoded(listed: Listing, spec: InputSpec, reporter: Reporter) -> tuple[Image
             advance(1)
     if broken:
         reporter.line(
-            f"left out {len(broken)} of {len(listed.paths)} files that are no whole pictures: "
+            f"left out {len(broken)} of {len(listed.paths)} files that are not complete pictures: "
             f"{named(list(broken.values()))}"
         )
     rows = np.setdiff1d(np.arange(len(listed.paths)), list(broken))
@@ -106,5 +106,5 @@ def decoded(listed: Listing, spec: InputSpec, reporter: Reporter) -> tuple[Image
         if not outcomes.any()
     ]
     if lost:
-        raise DataFormatError(f"no picture that can be read shows {named(lost)}")
+        raise DataFormatError(f"no readable picture shows {named(lost)}")
     return images[rows], listed

@@ -1,4 +1,4 @@
-"""Files fetched once from one of several mirrors, and checked by SHA-256."""
+"""Download files once from one of several mirrors, with a SHA-256 check."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from logitserve_training.errors import DataMissingError
 from logitserve_training.progress import Reporter
 
 TIMEOUT_SECONDS = 20.0
-"""For connecting, and for each pause between two pieces; not for the whole file."""
+"""Timeout in seconds of connecting and of each read, not of the whole file."""
 ROUNDS = 2
-"""How often all mirrors are tried in turn."""
+"""Number of attempts over all mirrors."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A published file, of some megabytes: it is held in memory until it is whole."""
+    """A published file of some megabytes, downloaded in memory."""
 
     name: str
     size: int
@@ -30,14 +30,14 @@ class RemoteFile:
 def download(
     files: Sequence[RemoteFile], mirrors: Sequence[str], folder: Path, reporter: Reporter
 ) -> None:
-    """Fetch the files that the folder does not have yet; the folder is made if need be.
+    """Download the files that the folder lacks; create the folder if needed.
 
-    A file appears under its name only when it is whole and has its checksum. Mirrors are addresses
+    A file is renamed into place when it is complete and its checksum is correct. Mirrors are URLs
     that end in a slash.
 
     Raises:
-        DataMissingError: no mirror gives a file, or the folder cannot be written; the message
-            names the files that are missing and where to put them.
+        DataMissingError: no mirror has a file, or the folder is not writable; the message names
+            the missing files and their folder.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def download(
     except httpx.HTTPError as error:
         wanted = ", ".join(file.name for file in missing)
         raise DataMissingError(
-            f"no mirror could be reached or gave the right files ({error}); fetch {wanted} on a "
+            f"no mirror could be reached or had the right files ({error}); fetch {wanted} on a "
             f"machine with a network, from {' or '.join(mirrors)}, and put them into {folder}, "
             "or name the folder that holds them with --data"
         ) from error
@@ -72,21 +72,21 @@ def _from_any_mirror(
 
 
 def _from_mirror(client: httpx.Client, file: RemoteFile, url: str, reporter: Reporter) -> bytes:
-    """The file, whole.
+    """Download a complete file.
 
     Raises:
-        httpx.HTTPError: the mirror cannot be reached, breaks off, or has another file.
+        httpx.HTTPError: the mirror cannot be reached, disconnects, or has another file.
     """
     content = bytearray()
-    # `identity`: a .gz file is not to be compressed once more.
+    # `identity`: a .gz file must not be compressed again.
     with client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response:
         if response.status_code != httpx.codes.OK:
-            raise httpx.HTTPError(f"it answers {response.status_code}")
+            raise httpx.HTTPError(f"the status is {response.status_code}")
         with reporter.bytes(file.name, file.size) as advance:
             for piece in response.iter_raw():
                 content += piece
                 advance(len(piece))
-                if len(content) > file.size:  # not the file; do not fill the memory with it
+                if len(content) > file.size:  # another file; limits the memory
                     break
     if hashlib.sha256(content).hexdigest() != file.sha256:
         raise httpx.HTTPError(f"its SHA-256 is not {file.sha256}")

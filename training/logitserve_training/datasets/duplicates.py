@@ -1,4 +1,4 @@
-"""Pictures that look nearly the same: frames of one film, shots of one burst, copies."""
+"""Find near-duplicate pictures: video frames, bursts, copies."""
 
 from typing import Final, NamedTuple
 
@@ -11,23 +11,23 @@ from logitserve_training.datasets.dataset import Images
 from logitserve_training.datasets.splits import Outcomes, Rows
 
 _MARGIN: Final = 0.05
-"""Of the side, that a shifted or closer frame lacks."""
+"""Share of each side cropped, to match shifted or enlarged frames."""
 _CHUNK: Final = 64
-"""Pictures that are compared with all others at a time."""
+"""Batch size of the comparison."""
 
 
 class Twins(NamedTuple):
-    """Which pictures look nearly as one of others."""
+    """Near-duplicate pictures."""
 
     pairs: list[tuple[int, int]]
-    """Rows: of such a picture, and of the nearest of the others that has the same labels."""
+    """Rows of a picture and of its nearest near-duplicate with the same labels."""
     by_chance: float
-    """How many pairs there would be by chance, by how often pictures of other labels look alike,
-    which cannot be copies."""
+    """Number of pairs expected by chance, estimated from pairs with different labels, which cannot
+    be copies."""
 
 
 def twins(images: Images, outcomes: Outcomes, tested: Rows) -> Twins:
-    """Look for the pictures of the rows `tested` among all others, also mirrored or shifted."""
+    """Find near-duplicates of the rows `tested` among all others, also mirrored or shifted."""
     others = np.setdiff1d(np.arange(len(images)), tested)
     wholes = np.stack([_thumbnails(images[row])[0] for row in others])
     pairs: list[tuple[int, int]] = []
@@ -46,7 +46,7 @@ def twins(images: Images, outcomes: Outcomes, tested: Rows) -> Twins:
 
 
 def _thumbnails(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Of the whole, mirrored, and without a margin at two sides, `[variants, pixels]`."""
+    """Return thumbnails: whole, mirrored, and cropped, `[variants, pixels]`."""
     gray = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).convert("L")
     width, height = gray.size
     across, down = round(_MARGIN * width), round(_MARGIN * height)

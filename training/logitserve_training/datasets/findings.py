@@ -1,4 +1,4 @@
-"""What a folder holds, said before it is learned from, with what speaks against it."""
+"""Report the contents of a folder before training, with warnings."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,20 +15,20 @@ from logitserve_training.datasets.parts import PART_NAMES, REMEDY, Parts
 from logitserve_training.progress import Reporter
 
 _TWINS: Final = 0.05
-"""Share of near-duplicates across parts above which a test says little."""
+"""Share of near-duplicates across parts above which a warning is given."""
 _FEW_OF_LABEL: Final = 5
-"""Pictures of a label in a part below which a figure of it says next to nothing."""
+"""Pictures of a label per part below which its metrics are unreliable."""
 _FEW_OF_CLASS: Final = 10
-"""Pictures of a class below which a person is told to take more."""
+"""Pictures of a class below which a warning is given."""
 
 
 def report(
     listed: Listing, parts: Parts, images: Images, spec: InputSpec, reporter: Reporter
 ) -> list[tuple[int, int]]:
-    """Say what was found, and warn where little can be learned or the parts are not independent.
+    """Report the data, and warn of scarce classes and of dependent parts.
 
     Returns:
-        the rows of near-copies: one that is tested on, and one that is learned from.
+        the rows of near-duplicates: one in the test part, one in the training part.
     """
     reporter.line(
         f"{len(images)} pictures, fit {spec.fit} to {spec.height}×{spec.width}×{spec.channels}"
@@ -36,8 +36,8 @@ def report(
     if parts.folds:
         sizes = sorted(map(len, parts.folds))
         reporter.line(
-            f"  {len(sizes)} folds of {sizes[0]} to {sizes[-1]} pictures: each is tested on by a "
-            "head that was fitted to the others; the model is fitted to all"
+            f"  {len(sizes)} folds of {sizes[0]} to {sizes[-1]} pictures: each is tested on with a "
+            "head fitted to the others; the final model is fitted to all"
         )
     else:
         _report_parts(listed, parts, reporter)
@@ -45,7 +45,7 @@ def report(
     if scarce := _fewer(listed.labels, totals, _FEW_OF_CLASS):
         reporter.line(
             f"WARNING: fewer than {_FEW_OF_CLASS} pictures of {scarce}: too few to learn "
-            "from reliably; add pictures of them"
+            "reliably; add pictures"
         )
     return _near_copies(listed, parts, images, reporter)
 
@@ -58,13 +58,13 @@ def _report_parts(listed: Listing, parts: Parts, reporter: Reporter) -> None:
     for rows, name in zip(parts[1:3], PART_NAMES[1:], strict=True):
         if few := _fewer(listed.labels, listed.outcomes[rows].sum(axis=0), _FEW_OF_LABEL):
             reporter.line(
-                f"WARNING: the {name} part has few pictures of {few}: what is said of them there "
-                f"is a guess below {_FEW_OF_LABEL}; {REMEDY}"
+                f"WARNING: the {name} part has few pictures of {few}: metrics of these labels "
+                f"are unreliable below {_FEW_OF_LABEL}; {REMEDY}"
             )
 
 
 def _fewer(labels: Sequence[str], counts: npt.NDArray[np.int64], least: int) -> str:
-    """The labels of fewer pictures, with how many; empty where there are none."""
+    """Return the labels with fewer pictures, with counts; empty if there are none."""
     return named(
         [f"{label} ({n})" for label, n in zip(labels, counts.tolist(), strict=True) if n < least]
     )
@@ -73,7 +73,7 @@ def _fewer(labels: Sequence[str], counts: npt.NDArray[np.int64], least: int) -> 
 def _near_copies(
     listed: Listing, parts: Parts, images: Images, reporter: Reporter
 ) -> list[tuple[int, int]]:
-    """Pictures that are tested on and look as one that is learned from: more than by chance."""
+    """Return near-duplicates between test and training parts, if more than by chance."""
     tested = parts.folds or (parts.test,)
     found = [duplicates.twins(images, listed.outcomes, rows) for rows in tested]
     pairs = [pair for one in found for pair in one.pairs]
@@ -83,16 +83,16 @@ def _near_copies(
         return []
     one, other = (listed.names[row] for row in pairs[0])
     reporter.line(
-        f"WARNING: {len(pairs) / count:.0%} of the pictures that are tested on look nearly like a "
-        f"picture of the same labels that is learned from (by chance {by_chance / count:.0%}), as "
-        f"{one} like {other}, so the figures below may be far too good for new pictures; if "
+        f"WARNING: {len(pairs) / count:.0%} of the test pictures are near-duplicates of a "
+        f"training picture with the same labels (by chance {by_chance / count:.0%}), such as "
+        f"{one} of {other}, so the metrics below may be far too good for new pictures; if "
         "pictures come from one film, place or person, keep them together with --group-by"
     )
     return pairs
 
 
 def warn_of_contradictions(listed: Listing, contents: Sequence[str], reporter: Reporter) -> None:
-    """Say which pictures have other labels than a copy of them, by their contents' digests."""
+    """Warn of copies, by content digest, that have different labels."""
     first: dict[str, int] = {}
     pairs = [
         f"{listed.names[row]} is also {listed.names[other]}"
@@ -101,6 +101,6 @@ def warn_of_contradictions(listed: Listing, contents: Sequence[str], reporter: R
     ]
     if pairs:
         reporter.line(
-            f"WARNING: {len(pairs)} pictures have other labels than copies of them, so that one of "
-            f"both is wrong: {named(pairs)}"
+            f"WARNING: {len(pairs)} pictures have other labels than a copy of them, so one of "
+            f"the two is wrong: {named(pairs)}"
         )

@@ -1,4 +1,4 @@
-"""Anybody's own pictures: a folder, read with the code that serves, in three parts."""
+"""A folder of the user's own pictures, decoded as in serving, in three parts."""
 
 import hashlib
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ from logitserve_training.progress import Reporter
 from logitserve_training.recipes import Augmentation, FolderOptions, Recipe
 
 _TINY: Final = 32
-"""Pixels. Smaller pictures are of letters, digits or signs, which have no mirror image."""
+"""Pixels. Smaller pictures are likely letters, digits or signs, which must not be mirrored."""
 
 
 def load(recipe: Recipe, data: Path | None, reporter: Reporter) -> tuple[Recipe, Dataset]:
     """Read the folder; see `sources.load`.
 
     Raises:
-        OptionError: no folder is named, or the options do not suit it.
+        OptionError: no folder is given, or the options do not fit it.
         DataError: the folder cannot be used.
     """
     options = recipe.folder or FolderOptions()
@@ -56,8 +56,8 @@ def load(recipe: Recipe, data: Path | None, reporter: Reporter) -> tuple[Recipe,
     )
     if head is Head.SIGMOID and (listed.outcomes.sum(axis=1) == 1).all():
         reporter.line(
-            "WARNING: each picture has one label, but the labels are taken to be independent "
-            "(sigmoid head); for one class each, say --head softmax"
+            "WARNING: each picture has one label, but the labels are treated as independent "
+            "(sigmoid head); for one class per picture, give --head softmax"
         )
     recipe = replace(recipe, head=head, labels=labels, input=spec, augmentation=augmentation)
     lines = _lines(listed, contents)
@@ -80,18 +80,18 @@ def load(recipe: Recipe, data: Path | None, reporter: Reporter) -> tuple[Recipe,
 def of_model(
     recipe: Recipe, trained_on: DatasetInfo | None, data: Path, reporter: Reporter
 ) -> LabeledImages:
-    """Pictures to measure a model on that was trained on a folder, by its recipe and its card.
+    """Return pictures to evaluate a model that was trained on a folder.
 
-    Of the same folder these are the test part; of another one with the same labels they are all.
+    From the same folder, the test part; from another one with the same labels, all pictures.
 
     Raises:
-        OptionError: it is the same folder, and the model was fitted to all of it.
-        DataError: the folder cannot be used, or has other labels.
+        OptionError: the folder is the same, and the model was fitted to all of it.
+        DataError: the folder cannot be used, or its labels differ.
     """
     options = recipe.folder or FolderOptions()
     try:
         listed = layouts.read(data, options)
-    except OptionError:  # another folder has other names, columns and levels
+    except OptionError:  # another folder may have other names, columns and levels
         listed = layouts.read(data, replace(options, group_by=None, class_by=None, test_groups=()))
     head, labels = _head(listed, options)
     _require_same_labels(recipe, data, head, labels)
@@ -103,12 +103,12 @@ def of_model(
         if trained_on.folds:
             raise OptionError(
                 f"the model was fitted to all of {data} (--folds {trained_on.folds}), and its card "
-                "has what cross-validation found; measure it on a folder that it has not seen"
+                "has the cross-validated metrics; evaluate it on a new folder"
             )
         rows = parted(listed, options).test
-        reporter.line(f"{data} is what the model was trained on: its test part is taken")
+        reporter.line(f"{data} is the training data of the model: its test part is used")
     else:
-        reporter.line(f"{data} is not what the model was trained on: all of it is taken")
+        reporter.line(f"{data} is not the training data of the model: all of it is used")
     return LabeledImages(images, _classes(listed, head), listed.group_numbers)[rows]
 
 
@@ -121,31 +121,31 @@ def _require_same_labels(recipe: Recipe, data: Path, head: Head, labels: tuple[s
 
 
 def _head(listed: Listing, options: FolderOptions) -> tuple[Head, tuple[str, ...]]:
-    """Which head suits, and the labels of its probabilities."""
+    """Return the head that fits the labels, and the labels of its probabilities."""
     if len(listed.labels) == 1:
         return Head.BINARY, (f"no {listed.labels[0]}", listed.labels[0])
     if not listed.is_exclusive:
         if options.head not in (None, Head.SIGMOID):
             raise OptionError(
-                f"--head {options.head}: pictures of {listed.layout} have many labels"
+                f"--head {options.head}: pictures with {listed.layout} have several labels"
             )
         return Head.SIGMOID, listed.labels
     if options.head is Head.SIGMOID:
         raise OptionError(f"--head sigmoid: each picture has one class ({listed.layout})")
     if options.head is Head.BINARY and len(listed.labels) != 2:
-        raise OptionError(f"--head binary is for two classes; there are {len(listed.labels)}")
+        raise OptionError(f"--head binary needs two classes; there are {len(listed.labels)}")
     return options.head or Head.SOFTMAX, listed.labels
 
 
 def _classes(listed: Listing, head: Head) -> npt.NDArray[np.int64]:
-    """As `LabeledImages` has them."""
+    """Return the classes in the form of `LabeledImages`."""
     if head is Head.SIGMOID:
         return listed.outcomes
     return listed.outcomes[:, 0] if len(listed.labels) == 1 else listed.outcomes.argmax(axis=1)
 
 
 def _augmentation(labels: tuple[str, ...], spec: InputSpec, options: FolderOptions) -> Augmentation:
-    """Signs, letters and digits are moved, but not mirrored."""
+    """Choose the augmentation; signs, letters and digits are shifted, but not mirrored."""
     are_signs = max(spec.height, spec.width) <= _TINY or all(len(label) == 1 for label in labels)
     return Augmentation(
         rotation=5.0,
@@ -159,17 +159,17 @@ def _augmentation(labels: tuple[str, ...], spec: InputSpec, options: FolderOptio
 
 
 def _digest(listed: Listing, lines: Sequence[str]) -> str:
-    """Over labels, names and contents."""
+    """Return the digest over labels, names and contents."""
     return hashlib.sha256(("\n".join(listed.labels) + "".join(lines)).encode()).hexdigest()
 
 
 def _contents(listed: Listing) -> list[str]:
-    """Digest of each file."""
+    """Return the digest of each file."""
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in listed.paths]
 
 
 def _lines(listed: Listing, contents: Sequence[str]) -> list[str]:
-    """Name, digest of the content, and what it shows, of each file."""
+    """Return name, content digest, and labels of each file."""
     return [
         f"{name}\n{content}\n{outcomes.tolist()}\n"
         for name, content, outcomes in zip(listed.names, contents, listed.outcomes, strict=True)

@@ -19,11 +19,11 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file, unpacked if it is gzipped.
+    """Return the content of a file, decompressed if it is gzipped.
 
     Raises:
-        DataMissingError: it cannot be read.
-        DataFormatError: it is gzipped, but damaged or cut short.
+        DataMissingError: the file cannot be read.
+        DataFormatError: the gzip data is damaged or truncated.
     """
     try:
         content = path.read_bytes()
@@ -34,15 +34,14 @@ def read_bytes(path: Path) -> bytes:
     try:
         return gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataFormatError(f"{path} is damaged or cut short: {error}") from error
+        raise DataFormatError(f"{path} is damaged or truncated: {error}") from error
 
 
 def parse(content: bytes, path: Path) -> npt.NDArray[np.uint8]:
-    """Unpacked idx bytes → a read-only uint8 array of the shape that the header announces.
+    """Parse idx bytes into a read-only uint8 array of the shape in the header.
 
     Raises:
-        DataFormatError: no idx header, another element type, or fewer or more elements than the
-            header announces.
+        DataFormatError: no idx header, another element type, or a wrong number of elements.
     """
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] != _UNSIGNED_BYTE:
         raise DataFormatError(
@@ -53,7 +52,7 @@ def parse(content: bytes, path: Path) -> npt.NDArray[np.uint8]:
     elements = np.frombuffer(content, dtype=np.uint8, offset=min(header, len(content)))
     if len(shape) != content[3] or elements.size != np.prod(shape, dtype=object):
         raise DataFormatError(
-            f"{path} is cut short or has too much: its header announces {shape} elements, "
-            f"{elements.size} are there"
+            f"{path} has the wrong size: its header says {shape} elements, "
+            f"but there are {elements.size}"
         )
     return elements.reshape(shape)

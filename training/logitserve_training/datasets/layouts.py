@@ -1,6 +1,6 @@
-"""How people lay out folders of pictures: recognizers, each a folder → a listing or None.
+"""Recognize the layout of a folder of pictures: each recognizer maps a folder to a listing.
 
-What may be read in two ways is refused with both, and with the option that decides.
+An ambiguous folder is refused; the message has both readings and the option that decides.
 """
 
 import re
@@ -37,25 +37,25 @@ _CAMERA: Final = frozenset(
     {"img", "dsc", "dscn", "dscf", "image", "photo", "pic", "picture", "frame", "scan", "file"}
     | {"screenshot", "untitled", "pxl", "mvi", "vid"}
 )
-"""What cameras and programs call pictures, which is no class."""
+"""Usual file names of cameras and programs, which are not classes."""
 _LEAST_OF_NAME: Final = 2
-"""Pictures a class, on average, from which the names of files are taken for classes."""
+"""Minimum mean number of pictures per class for classes in file names."""
 
 
 def read(data: Path, options: FolderOptions) -> Listing:
-    """Look at a folder in any layout that `RECOGNIZERS` knows, or at a table of pictures beside it.
+    """Read a folder in any layout of `RECOGNIZERS`, or a table of pictures.
 
     Raises:
-        DataMissingError: there is no such folder, or it lacks files that it names.
-        DataFormatError: it is laid out in no way that is known, or in two.
-        OptionError: an option does not suit it.
+        DataMissingError: the folder or files that it names do not exist.
+        DataFormatError: the layout is unknown or ambiguous.
+        OptionError: an option does not fit the folder.
     """
     if not data.exists():
-        raise DataMissingError(f"{data} is not a folder; name the one with the pictures: --data")
+        raise DataMissingError(f"{data} is not a folder; give the folder of pictures with --data")
     if data.is_file() and not tables.may_be(data):
         raise DataFormatError(
             f"{data} is neither a folder nor a table (CSV, TSV, JSON Lines, or JSON that is a list "
-            "of objects); unpack an archive, save a spreadsheet as CSV"
+            "of objects); extract an archive, save a spreadsheet as CSV"
         )
     folder = _unwrapped(data)
     found = _recognized(folder, options) if folder.is_dir() else tables.read(folder, options)
@@ -63,8 +63,8 @@ def read(data: Path, options: FolderOptions) -> Listing:
         raise DataFormatError(_unknown(data))
     if len(found.labels) < 2 and found.is_exclusive:
         raise DataFormatError(
-            f"{data} is read as {found.layout}, and all of its pictures are of one class "
-            f"({found.labels[0]}): a classifier needs two classes or more"
+            f"{data} is read as {found.layout}, and all of its pictures have one class "
+            f"({found.labels[0]}): a classifier needs at least two classes"
         )
     if options.group_by is not None and found.groups is None:
         found = replace(found, groups=matched("--group-by", options.group_by, found.names))
@@ -72,7 +72,7 @@ def read(data: Path, options: FolderOptions) -> Listing:
 
 
 def _unwrapped(data: Path) -> Path:
-    """The folder itself, without folders around it that hold nothing else."""
+    """Return the folder without outer folders that contain nothing else."""
     while data.is_dir():
         shown = [entry for entry in data.iterdir() if is_shown(entry.name)]
         inside = [one for one in shown if one.is_dir() and any(map(_is_picture, one.rglob("*")))]
@@ -95,16 +95,16 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    """All files below a folder; what is no picture is found when it is decoded."""
+    """Return all files below a folder; decoding finds those that are not pictures."""
     found = sorted(path for path in folder.rglob("*") if path.is_file())
     return [path for path in found if all(map(is_shown, path.relative_to(folder).parts))]
 
 
 def _recognized(folder: Path, options: FolderOptions) -> Listing | None:
-    """The one reading of a folder; None if there is none.
+    """Return the unique reading of a folder, or None.
 
     Raises:
-        DataFormatError: there are two, which differ.
+        DataFormatError: there are two different readings.
     """
     readings = [found for one in RECOGNIZERS if (found := one(folder, options)) is not None]
     if len(readings) < 2:
@@ -114,13 +114,13 @@ def _recognized(folder: Path, options: FolderOptions) -> Listing | None:
         return table
     raise DataFormatError(
         f"{folder} can be read in two ways: as {table.layout} ({named(table.labels)}), or as "
-        f"{folders.layout} ({named(folders.labels)}); for the table name it: --data "
-        f"{folder}/<table>, for the folders: --class-by {FIRST}"
+        f"{folders.layout} ({named(folders.labels)}); for the table give --data "
+        f"{folder}/<table>, for the folders --class-by {FIRST}"
     )
 
 
 def _agree(one: Listing, other: Listing) -> bool:
-    """Whether both say the same of the same files."""
+    """Return whether both listings have the same labels for the same files."""
     if one.labels != other.labels or set(one.paths) != set(other.paths):
         return False
     row_of = {path: row for row, path in enumerate(other.paths)}
@@ -129,14 +129,14 @@ def _agree(one: Listing, other: Listing) -> bool:
 
 
 def _of_table(folder: Path, options: FolderOptions) -> Listing | None:
-    """A CSV, TSV, JSON or JSON Lines file with a row a picture."""
+    """Read a CSV, TSV, JSON or JSON Lines file with one row per picture."""
     if options.class_by in (FIRST, LAST):
         return None
     return tables.read(folder, options)
 
 
 def _of_splits(folder: Path, options: FolderOptions) -> Listing | None:
-    """`train/`, `val/` and `test/`, each laid out in one of the other ways."""
+    """Read `train/`, `val/` and `test/`, each in one of the other layouts."""
     inside = {entry: _part(entry) for entry in _folders(folder)}
     given = {part: entry for entry, part in inside.items() if part is not None}
     others = [entry for entry, part in inside.items() if given.get(part or "test") != entry]
@@ -161,12 +161,12 @@ def _of_splits(folder: Path, options: FolderOptions) -> Listing | None:
 
 
 def _part(folder: Path) -> Part | None:
-    """Of which part it is, by its name: `val`, `Training`, `test1`."""
+    """Return the part that the folder's name means: `val`, `Training`, `test1`."""
     return SPLITS.get(folder.name.lower().rstrip("0123456789_-"))
 
 
 def _class_folders(folder: Path, options: FolderOptions, *, least: int) -> Listing | None:
-    """`<class>/<picture>` of `least` classes, with folders in between or around."""
+    """Read `<class>/<picture>` with at least `least` classes, and folders in between or outside."""
     tops = {entry: _pictures(entry) for entry in _folders(folder)}
     filled = [entry.name for entry, found in tops.items() if any(map(_is_picture, found))]
     filled = filled or [entry.name for entry, found in tops.items() if found]  # without endings
@@ -184,12 +184,12 @@ def _class_folders(folder: Path, options: FolderOptions, *, least: int) -> Listi
     if level is None:
         level = _level(folder, paths, firsts, lasts)
     classes = lasts if level == LAST else firsts
-    which = "a class folder each" if firsts == lasts else f"class folders of the {level} level"
+    which = "one folder per class" if firsts == lasts else f"class folders of the {level} level"
     return of_classes(folder, paths, classes, which + left_out)
 
 
 def _level(folder: Path, paths: Sequence[Path], firsts: Sequence[str], lasts: Sequence[str]) -> str:
-    """Which folders name the classes, the first below `folder` or the last above the pictures."""
+    """Return which folders are the classes: the first below `folder`, or the last in the paths."""
     pairs = set(zip(firsts, lasts, strict=True))
     counts = len(set(firsts)), len(set(lasts))
     is_mixed = any(len(path.relative_to(folder).parts) == 2 for path in paths)
@@ -202,12 +202,12 @@ def _level(folder: Path, paths: Sequence[Path], firsts: Sequence[str], lasts: Se
     raise DataFormatError(
         f"{folder} can be read in two ways: {counts[0]} classes by its own folders "
         f"({named(ordered(set(firsts)))}), or {counts[1]} by the folders that hold the pictures "
-        f"({named(ordered(set(lasts)))}); say --class-by {FIRST} or --class-by {LAST}"
+        f"({named(ordered(set(lasts)))}); give --class-by {FIRST} or --class-by {LAST}"
     )
 
 
 def _of_names(folder: Path, options: FolderOptions) -> Listing | None:
-    """`cat.1.jpg`, `dog (2).png`, `003_cat.jpg`: the class in the name of each file."""
+    """Read `cat.1.jpg`, `dog (2).png`, `003_cat.jpg`: the class is in each file name."""
     paths = sorted(path for path in folder.iterdir() if _is_content(path) and is_shown(path.name))
     paths = [path for path in paths if path.suffix.lower() in PICTURE_SUFFIXES]
     if not paths:
@@ -215,7 +215,7 @@ def _of_names(folder: Path, options: FolderOptions) -> Listing | None:
     layout = "the class in the name of each file"
     if options.class_by not in (None, FIRST, LAST):
         by_pattern = matched("--class-by", options.class_by, [path.name for path in paths])
-        return of_classes(folder, paths, by_pattern, f"{layout}, as --class-by says")
+        return of_classes(folder, paths, by_pattern, f"{layout}, by --class-by")
     for pattern in (_BEFORE_NUMBER, _AFTER_NUMBER):
         matches = [pattern.fullmatch(path.stem) for path in paths]
         classes = [match["label"] for match in matches if match]
@@ -230,14 +230,14 @@ def _of_names(folder: Path, options: FolderOptions) -> Listing | None:
 
 
 def _require_one_reading(folder: Path, classes: Sequence[str]) -> None:
-    """`cat_black`, `cat_white` and `dog_black` may be three classes or two."""
+    """Refuse ambiguous names: `cat_black`, `cat_white`, `dog_black` may be three classes or two."""
     words = [re.split(r"[ ._-]+", label)[0] for label in classes]
     if len(set(words)) in (1, len(set(classes))):
         return
     raise DataFormatError(
         f"the names of {folder} can be read in two ways: {len(set(classes))} classes "
         f"({named(ordered(set(classes)))}), or {len(set(words))} by the first word "
-        f"({named(ordered(set(words)))}); say which by a regular expression for the beginning of "
+        f"({named(ordered(set(words)))}); choose with a regular expression for the beginning of "
         "the names: --class-by '([^0-9]+)[ ._-]' or --class-by '[^ ._-]+'"
     )
 
@@ -249,20 +249,20 @@ RECOGNIZERS: Final[tuple[Recognizer, ...]] = (
     _of_splits,
     partial(_class_folders, least=2),
 )
-"""Only a table and one of the others may both be there; without any, `_of_names` is asked."""
+"""Recognizers; a table and one other may both match, `_of_names` is used if none matches."""
 
 
 def _unknown(data: Path) -> str:
-    """What there is instead of a layout, in one line."""
+    """Return one line that describes a folder without a known layout."""
     if data.is_file():
-        return f"{data} is not a table with a column that names the pictures beside it"
+        return f"{data} is not a table with a column of picture names beside it"
     folders = [entry.name for entry in _folders(data)]
     files_here = (path for path in data.iterdir() if path.is_file())
     endings = Counter(path.suffix.lower() or path.name for path in files_here)
     files = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(4))
     return (
-        f"{data} has neither {tables.LABELS_FILE} nor two folders or more, one for each class, nor "
-        f"names of files that begin with a class (cat_1.jpg); it has "
+        f"{data} has neither {tables.LABELS_FILE} nor two or more folders, one for each class, nor "
+        f"file names that begin with a class (cat_1.jpg); it has "
         f"{named(folders) or 'no folder at all'}{' and ' * bool(files)}{files}; docs/folder.md "
-        "shows the layouts, and --class-by says where the class stands"
+        "shows the layouts, and --class-by gives the position of the class"
     )

@@ -1,4 +1,4 @@
-"""The files of a folder of pictures, and what each shows."""
+"""The files of a folder of pictures, with their labels."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,28 +17,28 @@ SPLITS: Final[dict[str, Part]] = {
     "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
     "test": "test", "testing": "test",
 }  # fmt: skip
-"""What people call the three parts, as folders and in tables."""
+"""Usual names of the three parts, for folders and in tables."""
 _NAMED: Final = 5
-"""Files that a message names before it says how many more."""
+"""Number of names listed in a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The files of a folder."""
+    """The files of a folder, with their labels."""
 
     names: tuple[str, ...]
-    """As they are spoken of: below the folder."""
+    """Names in messages: paths below the folder."""
     paths: tuple[Path, ...]
     labels: tuple[str, ...]
     outcomes: npt.NDArray[np.int64]
-    """`[files, labels]`, 1 where the label holds."""
+    """`[files, labels]`, 1 if the label holds."""
     is_exclusive: bool
     """Whether each file has one class, rather than any number of labels."""
     layout: str
-    """What was recognized, for the person whose pictures they are."""
+    """The recognized layout, for messages."""
     groups: tuple[str, ...] | None = None
     parts: tuple[Part, ...] | None = None
-    """Of each file, where the folder says it."""
+    """Part of each file, if the folder defines it."""
 
     def __getitem__(self, rows: npt.NDArray[np.int64]) -> "Listing":
         of_files: dict[str, Any] = {
@@ -50,12 +50,12 @@ class Listing:
 
     @property
     def group_numbers(self) -> Groups | None:
-        """As `LabeledImages` has them."""
+        """The groups in the form of `LabeledImages`."""
         return None if self.groups is None else np.unique(self.groups, return_inverse=True)[1]
 
 
 def of_classes(folder: Path, paths: Sequence[Path], classes: Sequence[str], layout: str) -> Listing:
-    """Files that have one class each, by their paths; labels of digits in the order of numbers."""
+    """Return a listing of files with one class each; numeric labels are sorted as numbers."""
     order = np.argsort([path.as_posix() for path in paths], kind="stable")
     labels = ordered(set(classes))
     index = [labels.index(classes[row]) for row in order]
@@ -71,10 +71,10 @@ def of_classes(folder: Path, paths: Sequence[Path], classes: Sequence[str], layo
 
 
 def joined(folder: Path, parts: Mapping[Part, Listing], layout: str) -> Listing:
-    """The listings of a folder's parts as one.
+    """Merge the listings of a folder's parts.
 
     Raises:
-        DataFormatError: they differ in kind, or the training part lacks a label of the others.
+        DataFormatError: the layouts differ, or the training part lacks a label.
     """
     train = parts["train"]
     labels = ordered({label for one in parts.values() for label in one.labels})
@@ -84,7 +84,7 @@ def joined(folder: Path, parts: Mapping[Part, Listing], layout: str) -> Listing:
             f"other parts have; it has {named(train.labels)}"
         )
     if len({one.is_exclusive for one in parts.values()}) > 1:
-        raise DataFormatError(f"the parts of {folder} are laid out in different ways")
+        raise DataFormatError(f"the parts of {folder} have different layouts")
     groups = [one.groups for one in parts.values() if one.groups is not None]
     outcomes = [np.zeros((len(one.paths), len(labels)), np.int64) for one in parts.values()]
     for one, widened in zip(parts.values(), outcomes, strict=True):
@@ -102,29 +102,29 @@ def joined(folder: Path, parts: Mapping[Part, Listing], layout: str) -> Listing:
 
 
 def ordered(labels: Iterable[str]) -> tuple[str, ...]:
-    """Sorted; as numbers, where all are."""
+    """Return sorted labels; as numbers if all are."""
     found = sorted(labels)
     return tuple(sorted(found, key=int) if all(map(str.isdecimal, found)) else found)
 
 
 def named(names: Sequence[str]) -> str:
-    """The first few of several names, and how many there are more."""
+    """Return the first few names, and the number of the others."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
 
 
 def is_shown(name: str) -> bool:
-    """Whether an entry of a folder is neither hidden nor what systems leave behind."""
+    """Return whether an entry of a folder is neither hidden nor a system file."""
     return not name.startswith((".", "__")) and name not in ("Thumbs.db", "desktop.ini")
 
 
 def matched(option: str, pattern: str, names: Sequence[str]) -> tuple[str, ...]:
-    """What a regular expression, or its first bracket, finds at the beginning of each name.
+    """Return the match of a regular expression, or its first group, at the beginning of each name.
 
-    The folders of a name are left out.
+    The folders of a name are ignored.
 
     Raises:
-        OptionError: it is no regular expression, or does not match each; it names the option.
+        OptionError: the expression is invalid, or does not match a name; the text names the option.
     """
     try:
         compiled = re.compile(pattern)
@@ -138,7 +138,7 @@ def matched(option: str, pattern: str, names: Sequence[str]) -> tuple[str, ...]:
     without = [name for name, one in zip(names, found, strict=True) if not one]
     if without:
         raise OptionError(
-            f"{option} {pattern!r} is no column of a table, and does not match the "
+            f"{option} {pattern!r} is not a column of a table, and does not match the "
             f"beginning of {len(without)} file names: {named(without)}"
         )
     return tuple(one for one in found if one)

@@ -17,13 +17,13 @@ from logitserve_training.progress import Reporter
 LABELS: Final = tuple("0123456789")
 VALIDATION_SIZE: Final = 5_000
 SPLIT_SEED: Final = 20_240_601
-"""Fixed, and not the training's seed: every run chooses on the same held-out pictures."""
+"""Fixed, independent of the training seed: all runs have the same held-out pictures."""
 
 MIRRORS: Final = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
-FILES: Final = (  # training images and labels, test images and labels; as published
+FILES: Final = (  # training images and labels, test images and labels
     RemoteFile(
         "train-images-idx3-ubyte.gz",
         9_912_422,
@@ -48,17 +48,17 @@ FILES: Final = (  # training images and labels, test images and labels; as publi
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: `$XDG_CACHE_HOME/logitserve/mnist`, else below `~/.cache`."""
+    """Return the download folder: `$XDG_CACHE_HOME/logitserve/mnist`, else below `~/.cache`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "logitserve" / "mnist"
 
 
 def load(data: Path | None, reporter: Reporter) -> Dataset:
-    """The digits: the training part less 5,000 for validation (stratified), and the test part.
+    """Return the training part less 5,000 for validation (stratified), and the test part.
 
-    They are read from a folder with the four idx files, gzipped or not; None downloads them.
+    The folder has the four idx files, gzipped or not; None downloads them.
 
     Raises:
-        DataMissingError: a file is not there, or cannot be downloaded.
+        DataMissingError: a file is missing, or cannot be downloaded.
         DataFormatError: a file is damaged or is not an idx file of the right shape.
     """
     folder = cache_folder() if data is None else data
@@ -81,23 +81,23 @@ def load(data: Path | None, reporter: Reporter) -> Dataset:
 
 
 def _local_file(folder: Path, name: str) -> Path:
-    """The gzipped file, or the unpacked one."""
+    """Return the path of the gzipped file, or of the decompressed one."""
     for candidate in (folder / name, folder / name.removesuffix(".gz")):
         if candidate.is_file():
             return candidate
     raise DataMissingError(
-        f"{folder} has no {name} (nor the same unpacked); put the four MNIST files there "
-        f"({', '.join(file.name for file in FILES)}), or leave --data out to download them"
+        f"{folder} has no {name}, gzipped or not; put the four MNIST files there "
+        f"({', '.join(file.name for file in FILES)}), or omit --data to download them"
     )
 
 
 def _labeled(contents: list[bytes], paths: list[Path]) -> LabeledImages:
     images, classes = map(idx.parse, contents, paths)
     if images.shape[1:] != (28, 28) or len(images) == 0:
-        raise DataFormatError(f"{paths[0]} holds {images.shape}, not [pictures, 28, 28]")
+        raise DataFormatError(f"{paths[0]} has shape {images.shape}, not [pictures, 28, 28]")
     if classes.shape != images.shape[:1] or classes.max() >= len(LABELS):
         raise DataFormatError(
-            f"{paths[1]} does not hold one digit from 0 to 9 for each of the {len(images)} "
+            f"{paths[1]} does not have one digit from 0 to 9 for each of the {len(images)} "
             f"pictures in {paths[0].name}"
         )
     return LabeledImages(images[..., None], classes.astype("int64"))

@@ -1,4 +1,4 @@
-"""The parts of a folder's pictures: to train on, to choose on and to test on."""
+"""Split the pictures of a folder: training, validation and test."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from logitserve_training.errors import DataFormatError, OptionError
 from logitserve_training.recipes import FolderOptions
 
 PART_NAMES: Final = ("training", "validation", "test")
-"""As a message says them."""
+"""Names of the parts in messages."""
 REMEDY: Final = (
     "add pictures, or give that part a larger share (--test-split 0.25 --validation-split 0.25); "
     "with --group-by, name other --test-groups or drop it; with --backbone, --folds 5 tests on all"
@@ -22,29 +22,29 @@ REMEDY: Final = (
 
 
 class Parts(NamedTuple):
-    """Rows."""
+    """Rows of each part."""
 
     train: Rows
     validation: Rows
     test: Rows
     folds: tuple[Rows, ...] = ()
-    """Those that are tested on in turn; the three others are all pictures then."""
+    """Test folds; then the three parts are all pictures."""
 
 
 _LEAST: Final = 5
 _FEWEST: Final = 2
-"""Pictures of a class: one to learn from and one to test on, or nothing can be said of it."""
+"""Minimum number of pictures per class: one for training and one for testing."""
 _FEW_GROUPS: Final = 4
-"""With fewer left beside those to test on, validation is torn out of them: a network that has seen
-another drive gains more than thresholds lose that were chosen on drives it knows."""
+"""Minimum number of groups outside the test part; with fewer, validation pictures are taken from
+the training groups: another training group gains more than biased thresholds lose."""
 
 
 def parted(listed: Listing, options: FolderOptions) -> Parts:
-    """Part pictures, as the folder or the options say, else with each label in its share.
+    """Split pictures as the folder or the options define, else stratified by label.
 
     Raises:
         DataFormatError: a part is empty, or the training part lacks a label.
-        OptionError: an option does not suit the pictures.
+        OptionError: an option does not fit the pictures.
     """
     everything = np.arange(len(listed.names))
     if listed.is_exclusive and (lone := _fewer(listed, everything, _FEWEST)):
@@ -67,17 +67,17 @@ def parted(listed: Listing, options: FolderOptions) -> Parts:
     if missing:
         raise DataFormatError(
             f"the training part has no picture of {named(missing)}: each class needs one "
-            f"there at least, {_LEAST} in all with the default shares; {REMEDY}"
+            f"in it, at least {_LEAST} in all with the default shares; {REMEDY}"
         )
     return parts
 
 
 def _folds(listed: Listing, count: int) -> tuple[Rows, ...]:
-    """The rows to test on in turn."""
+    """Return the test rows of each fold."""
     if listed.parts is not None:
         raise OptionError(
-            f"--folds parts the pictures itself, and here the parts are given ({listed.layout}): "
-            "leave --folds out"
+            f"--folds splits the pictures itself, but the folder defines parts ({listed.layout}): "
+            "omit --folds"
         )
     groups = listed.group_numbers
     units, what = listed.names, "pictures"
@@ -85,19 +85,19 @@ def _folds(listed: Listing, count: int) -> tuple[Rows, ...]:
         units = tuple(sorted(set(listed.groups)))
         what = f"groups ({named(units)})"
     if len(units) < count:
-        raise OptionError(f"--folds {count}: there are {len(units)} {what}; give as many at most")
+        raise OptionError(f"--folds {count}: there are only {len(units)} {what}; reduce it")
     folds = stratified(listed.outcomes, [1 / count] * count, groups=groups)
     for fold in folds:
         if missing := _fewer(listed, np.setdiff1d(np.arange(len(listed.names)), fold)):
             raise DataFormatError(
-                f"--folds {count}: all pictures of {named(missing)} are in one fold, so that none "
-                "is left to learn from while it is tested on; give more folds, or drop --group-by"
+                f"--folds {count}: all pictures of {named(missing)} are in one fold, so none "
+                "are left for training; give more folds, or omit --group-by"
             )
     return tuple(folds)
 
 
 def _fewer(listed: Listing, rows: Rows, least: int = 1) -> list[str]:
-    """The labels that fewer of these pictures have."""
+    """Return the labels with fewer than `least` of these pictures."""
     counts = listed.outcomes[rows].sum(axis=0)
     return [label for label, count in zip(listed.labels, counts, strict=True) if count < least]
 
@@ -105,7 +105,7 @@ def _fewer(listed: Listing, rows: Rows, least: int = 1) -> list[str]:
 def _torn(
     listed: Listing, part_of: npt.NDArray[np.str_], groups: Groups | None, options: FolderOptions
 ) -> Parts:
-    """The parts that are said; what is not is torn out of the training part."""
+    """Return the given parts; missing parts are split off from the training part."""
     found = {part: np.flatnonzero(part_of == part) for part in PARTS}
     shares = {"validation": options.validation_split, "test": options.test_split}
     absent = [part for part in PARTS[1:] if not len(found[part])]
@@ -124,10 +124,10 @@ def _require_groups(groups: Sequence[str], test_groups: Sequence[str]) -> None:
     if unknown or len(counts) < (2 if test_groups else 3):
         there_are = ", ".join(f"{group} ({count})" for group, count in sorted(counts.items()))
         raise OptionError(
-            f"--test-groups {unknown[0]}: no such group; there are {there_are}"
+            f"--test-groups {unknown[0]}: no such group; groups: {there_are}"
             if unknown
             else f"--group-by finds the groups {there_are}; training, validation and test need "
-            "one each"
+            "one group each"
         )
     if counts.keys() <= set(test_groups):
-        raise OptionError("--test-groups names every group; leave some to train on")
+        raise OptionError("--test-groups names every group; leave some for training")

@@ -1,6 +1,6 @@
-"""Scenes: no digit to four of MNIST's on one dark picture, and which of the ten are among them.
+"""Scenes: up to four MNIST digits in one dark picture, labeled with the digits present.
 
-They are composed from seeds when they are needed, so training never sees the same one twice.
+Scenes are composed from seeds on demand, so that training never repeats one.
 """
 
 import hashlib
@@ -16,32 +16,32 @@ from logitserve_training import drawings
 from logitserve_training.datasets.dataset import Dataset, Images, LabeledImages
 
 SIDE: Final = 56
-"""Pixels, of the picture."""
+"""Side of the picture in pixels."""
 MOST: Final = 4
-"""Digits in a picture; how many is uniform from none."""
+"""Maximum number of digits; the number is uniform from 0."""
 SCALES: Final = (0.7, 1.3)
-"""Of each digit, uniform; at 1 its longer side is MNIST's 20 pixels."""
+"""Scale of each digit, uniform; at 1 its longer side is MNIST's 20 pixels."""
 MOST_OVERLAP: Final = 0.12
-"""Of two digits' boxes, as a share of the smaller."""
+"""Maximum overlap of two digits' boxes, as a share of the smaller."""
 
 TRAIN_SIZE: Final = 40_000
-"""Scenes an epoch."""
+"""Scenes per epoch."""
 VALIDATION_SIZE: Final = 5_000
 TEST_SIZE: Final = 10_000
 
 _TRIES: Final = 20
-"""Places that are looked at for a digit, before it is made smaller."""
+"""Positions tried for a digit before it is made smaller."""
 _FRESH, _VALIDATION, _TEST, _DRAWN = range(4)
-"""First words of the seeds."""
+"""First words of the parts' seeds."""
 
 _Box = tuple[int, int, int, int]
 """Top, left, bottom, right; bottom and right are the first row and column outside."""
 
 
 def from_digits(digits: Dataset) -> Dataset:
-    """Scenes of each part of MNIST, composed of the digits of that part alone.
+    """Return scenes for each part of MNIST, composed only of its own digits.
 
-    Pictures are uint8 `[n, 56, 56, 1]`, with `[n, 10]` of 0 and 1; `fresh` has no end.
+    Pictures are uint8 `[n, 56, 56, 1]`, classes `[n, 10]` of 0 and 1; `fresh` is unlimited.
     """
     rule = f"{SIDE} {MOST} {SCALES} {MOST_OVERLAP}"
     fresh = partial(_fresh, digits.train)
@@ -57,7 +57,7 @@ def from_digits(digits: Dataset) -> Dataset:
 
 
 def drawn(*, count: int) -> list[bytes]:
-    """PNG files of scenes of digits that the project draws itself."""
+    """Return PNG files of scenes with digits drawn by the project."""
     digits = [np.asarray(drawings.draw(digit, seed=1).convert("L")) for digit in range(10)]
     parts = LabeledImages(np.stack(digits)[..., None], np.arange(10))
     scenes = compose(parts, count=count, seed=(_DRAWN,)).images
@@ -65,7 +65,7 @@ def drawn(*, count: int) -> list[bytes]:
 
 
 def compose(digits: LabeledImages, *, count: int, seed: Sequence[int]) -> LabeledImages:
-    """Compose scenes, uint8 `[count, 56, 56, 1]`, with `[count, 10]` of 0 and 1, by the seed.
+    """Compose scenes, uint8 `[count, 56, 56, 1]`, with classes `[count, 10]` of 0 and 1.
 
     Digits are uint8 `[n, 28, 28, 1]`, light on black, of the classes 0 to 9.
     """
@@ -88,7 +88,7 @@ def _fresh(digits: LabeledImages, number: int) -> LabeledImages:
 def _place(
     digit: npt.NDArray[np.uint8], scene: Images, others: list[_Box], generator: np.random.Generator
 ) -> _Box:
-    """Put a digit where there is room for it, smaller if need be; returns its box."""
+    """Place a digit where there is room, smaller if needed; return its box."""
     ink = _ink(digit)
     scale = generator.uniform(*SCALES)
     while True:
@@ -108,13 +108,13 @@ def _place(
 
 
 def _ink(digit: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The digit without the empty rows and columns around it."""
+    """Return the digit without empty rows and columns around it."""
     rows, columns = (np.flatnonzero(digit.any(axis=axis)) for axis in (1, 0))
     return digit[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def _overlap(box: _Box, other: _Box) -> float:
-    """Area that two boxes share, over that of the smaller."""
+    """Return the overlap of two boxes as a share of the smaller."""
     height = min(box[2], other[2]) - max(box[0], other[0])
     width = min(box[3], other[3]) - max(box[1], other[1])
     areas = [(bottom - top) * (right - left) for top, left, bottom, right in (box, other)]

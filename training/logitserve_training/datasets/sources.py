@@ -1,4 +1,4 @@
-"""The pictures of a recipe, wherever they come from, in their three parts."""
+"""Load the data set of a recipe from its source."""
 
 from pathlib import Path
 
@@ -9,12 +9,12 @@ from logitserve_training.recipes import Recipe, Source
 
 
 def load(recipe: Recipe, data: Path | None, reporter: Reporter) -> tuple[Recipe, Dataset]:
-    """Read the pictures from the folder `data`, or None: download them.
+    """Load the pictures from the folder `data`; None downloads them.
 
-    Returns the recipe, completed by what the pictures say, and the pictures.
+    Returns the recipe, completed from the pictures, and the data set.
 
     Raises:
-        DataError: they cannot be used.
+        DataError: the data cannot be used.
     """
     if recipe.source is Source.FOLDER:
         return folder.load(recipe, data, reporter)

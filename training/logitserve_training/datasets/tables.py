@@ -1,4 +1,4 @@
-"""Tables of pictures: CSV, TSV, JSON or JSON Lines with a row a picture, as people write them."""
+"""Read tables of pictures: CSV, TSV, JSON or JSON Lines with one row per picture."""
 
 import csv
 import io
@@ -24,26 +24,26 @@ _FILE_COLUMNS: Final = (
     "filename", "file_name", "file", "image", "image_path", "path", "filepath", "filepaths",
     "file_path", "image_name", "img", "img_path", "picture", "photo", "image_id", "id", "name",
 )  # fmt: skip
-"""What people call the column with the files, the likeliest first."""
+"""Usual names of the file column, most likely first."""
 _SPLIT_COLUMNS: Final = frozenset({"split", "set", "subset", "partition", "dataset", "data set"})
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A header and its rows."""
+    """A header and rows."""
 
     path: Path
     header: list[str]
     rows: list[tuple[int, list[str]]]
-    """Each with the number of its line."""
+    """Line number and cells of each row."""
 
     def column(self, index: int) -> list[str]:
-        """Its cells."""
+        """Return the cells of a column."""
         return [row[index] for _, row in self.rows]
 
 
 def may_be(path: Path) -> bool:
-    """Whether a file may be a table, by its ending; of JSON, a list."""
+    """Return whether a file may be a table, by its suffix; JSON must be a list."""
     if path.suffix.lower() != ".json":
         return path.suffix.lower() in SUFFIXES
     with path.open("rb") as file:
@@ -51,14 +51,14 @@ def may_be(path: Path) -> bool:
 
 
 def read(data: Path, options: FolderOptions) -> Listing | None:
-    """Read the table of a folder, or the one that is named.
+    """Read the table of a folder, or the given table.
 
     Returns:
-        None where no table of the folder names pictures.
+        None if no table of the folder names pictures.
 
     Raises:
-        DataMissingError: it names files that are not there.
-        DataFormatError: it cannot be read, or there are several.
+        DataMissingError: the table names missing files.
+        DataFormatError: the table cannot be read, or there are several.
     """
     folder = data if data.is_dir() else data.parent
     entries = sorted(folder.iterdir()) if data.is_dir() else [data]
@@ -77,7 +77,7 @@ def read(data: Path, options: FolderOptions) -> Listing | None:
         else:
             found |= {} if one is None else {path: one}
     parts = {part: one for path, one in found.items() if (part := SPLITS.get(path.stem.lower()))}
-    if len(found) > 1 and "train" in parts:  # beside them, competitions have a sample_submission
+    if len(found) > 1 and "train" in parts:  # competitions also have a sample_submission
         if len(parts) == 1:
             return files.compared(parts["train"])
         names = " and ".join(path.name for path in found if path.stem.lower() in SPLITS)
@@ -85,12 +85,12 @@ def read(data: Path, options: FolderOptions) -> Listing | None:
         return files.compared(joined(folder, parts, layout))
     listings = [files.compared(one) for one in found.values()]
     if not listings and is_named:
-        raise DataFormatError(f"{paths[0]} has no column that names pictures beside it")
+        raise DataFormatError(f"{paths[0]} has no column of picture names beside it")
     if len(listings) < 2:
         return listings[0] if listings else None
     raise DataFormatError(
         f"{folder} has several tables that name its pictures ({named([p.name for p in found])}): "
-        f"say which with --data {next(iter(found))}, or name one {LABELS_FILE}"
+        f"choose one with --data {next(iter(found))}, or rename one to {LABELS_FILE}"
     )
 
 
@@ -103,7 +103,7 @@ def _listing(table: Table, files: "_Files", options: FolderOptions) -> Listing |
     group_by = (options.group_by or "").lower()
     group_at = names.index(group_by) if group_by in names[1:] else None
     split_at = next((i for i, name in enumerate(names) if _is_split(name, table.column(i))), None)
-    index = {i for i, name in enumerate(names) if not i and name in ("", "unnamed: 0")}  # pandas'
+    index = {i for i, name in enumerate(names) if not i and name in ("", "unnamed: 0")}  # pandas
     rest = [i for i in range(len(names)) if i not in {at, group_at, split_at, *index}]
     described = columns.read(
         table.path,
@@ -130,7 +130,7 @@ def _listing(table: Table, files: "_Files", options: FolderOptions) -> Listing |
 
 
 def _below(path: Path, folder: Path) -> str:
-    """Its name below the folder; all of it, where it is not below."""
+    """Return its path relative to the folder, or the full path if it is not below."""
     return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 
 
@@ -139,7 +139,7 @@ def _is_split(name: str, cells: Sequence[str]) -> bool:
 
 
 class _Files:
-    """The pictures below a folder, by what a table may call them."""
+    """The pictures below a folder, by their possible names in a table."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -152,20 +152,20 @@ class _Files:
                     self._by_name[name].append(path)
 
     def compared(self, listing: Listing) -> Listing:
-        """The listing, which says how many pictures it leaves out."""
+        """Return the listing, with the number of pictures that are not in the table."""
         count = len(self._pictures - set(listing.paths))
-        left_out = f"; {count} pictures that it does not name are left out" * bool(count)
+        left_out = f"; {count} pictures that are not in it are left out" * bool(count)
         return replace(listing, layout=listing.layout + left_out)
 
     def find(self, cell: str) -> list[Path]:
-        """The files that a cell may mean: by path, else by name, else by name without ending."""
+        """Return the files that a cell may mean: by path, else by name, else by stem."""
         name = cell.replace("\\", "/").removeprefix("./")
         for place in (self.folder, self.folder / _IMAGES):
             if name and (place / name).is_file():
                 return [place / name]
         *parents, last = name.split("/")
         found = self._by_name.get(last) or self._by_name.get(last.lower(), [])
-        while parents and len(found) > 1:  # paths of another machine: the longest end that fits
+        while parents and len(found) > 1:  # paths of another machine: match the longest suffix
             ending = "/" + "/".join([*parents, last])
             fitting = [path for path in found if f"/{path.as_posix()}".removesuffix(path.suffix)
                        .endswith(ending.removesuffix(path.suffix))]  # fmt: skip
@@ -176,7 +176,7 @@ class _Files:
 
 
 def _file_column(table: Table, files: _Files) -> int | None:
-    """The column whose cells are pictures: by its name, else by how many are found."""
+    """Return the column of pictures: by its name, else by the number of files found."""
     hits = [
         sum(bool(files.find(cell)) for cell in table.column(i)) for i in range(len(table.header))
     ]
@@ -201,17 +201,17 @@ def _found(table: Table, files: _Files, cells: Sequence[str]) -> list[Path]:
         if len(found) > 1:
             both = [_below(path, files.folder) for path in found]
             raise DataFormatError(
-                f"{table.path}, line {line}: {cell!r} may be {named(both)}; write which"
+                f"{table.path}, line {line}: {cell!r} may be {named(both)}; write the path"
             )
         if found[0] in paths:
             raise DataFormatError(
-                f"{table.path}, line {line}: {cell!r} stands in line {paths[found[0]]} already"
+                f"{table.path}, line {line}: {cell!r} is also in line {paths[found[0]]}"
             )
         paths[found[0]] = line
     if missing:
         raise DataMissingError(
-            f"{table.path} names {len(missing)} files that are not there: {named(missing)}; they "
-            f"are looked for beside it, in {_IMAGES}/ and in all folders below"
+            f"{table.path} names {len(missing)} missing files: {named(missing)}; the search "
+            f"covers its folder, {_IMAGES}/ and all folders below"
         )
     return list(paths)
 
@@ -219,7 +219,7 @@ def _found(table: Table, files: _Files, cells: Sequence[str]) -> list[Path]:
 def _cells(path: Path) -> Table:
     try:
         encoded = path.read_bytes()
-        is_wide = encoded[:2] in (b"\xff\xfe", b"\xfe\xff")  # as spreadsheets write Unicode text
+        is_wide = encoded[:2] in (b"\xff\xfe", b"\xfe\xff")  # "Unicode text" of spreadsheets
         text = encoded.decode("utf-16" if is_wide else "utf-8-sig")
         kind = path.suffix.lower()
         if kind == ".json":
@@ -235,24 +235,24 @@ def _cells(path: Path) -> Table:
         ) from error
     if not lines:
         raise DataFormatError(
-            f"{path}, line 1: it must name the columns, 'filename,' and the labels"
+            f"{path}, line 1: the header must have the columns 'filename,' and the labels"
         )
     (_, header), rows = lines[0], lines[1:]
     for line, row in rows:
         if len(row) != len(header):
             raise DataFormatError(
-                f"{path}, line {line}: {len(row)} cells where the first line has {len(header)}"
+                f"{path}, line {line}: {len(row)} cells, but the header has {len(header)}"
             )
     if Path(header[0]).suffix.lower() in PICTURE_SUFFIXES:
         rows, header = lines, ["filename", *(f"label {i}" for i in range(1, len(header)))]
         header = header if len(header) > 2 else ["filename", "label"]
     if not rows:
-        raise DataFormatError(f"{path} has a first line and nothing below it")
+        raise DataFormatError(f"{path} has a header and no rows")
     return Table(path, header, rows)
 
 
 def _of_text(text: str) -> list[tuple[int, list[str]]]:
-    """CSV by the separator that its first line has most of."""
+    """Parse CSV with the most frequent separator of its first line."""
     first = text.lstrip().partition("\n")[0]
     separator = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
@@ -260,7 +260,7 @@ def _of_text(text: str) -> list[tuple[int, list[str]]]:
 
 
 def _of_objects(numbered: list[tuple[int, Any]]) -> list[tuple[int, list[str]]]:
-    """An object a row; lists become cells of several labels."""
+    """Convert one object per row; lists become cells of several labels."""
     if not all(isinstance(one, dict) for _, one in numbered):
         raise ValueError("each row must be an object {…}")
     header = list(dict.fromkeys(str(key) for _, one in numbered for key in one))

@@ -1,1 +1,1 @@
-"""The lessons of the lecture, measured: what `docs/numerics.md` shows. `run` has them all."""
+"""Experiments of `docs/numerics.md`: the numerical lessons of the lecture. `run` runs all."""

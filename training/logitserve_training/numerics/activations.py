@@ -1,4 +1,4 @@
-"""Round-off; softmax: a worked example, its limits, and what two classes make of it."""
+"""Round-off; softmax: a worked example, its limits, and its form for two classes."""
 
 from fractions import Fraction
 from typing import Final
@@ -16,19 +16,19 @@ _LOGITS: Final = np.array([0.0, 1.0, 10.0, 20.0, 40.0, 100.0, 500.0])
 
 
 def hardmax(logits: Floats) -> Floats:
-    """1 for the largest logit and 0 for the rest, `[n, k]`; equal largest ones share."""
+    """Return 1 for the largest logit and 0 for the rest, `[n, k]`; ties share."""
     is_largest = logits == logits.max(axis=-1, keepdims=True)
     shared: Floats = is_largest / is_largest.sum(axis=-1, keepdims=True)
     return shared
 
 
 def cooled() -> Floats:
-    """Softmax of the example at each of `TEMPERATURES`, `[temperatures, classes]`."""
+    """Return the softmax of the example at each of `TEMPERATURES`, `[temperatures, classes]`."""
     return np.concatenate([softmax(scaled(EXAMPLE, t)) for t in TEMPERATURES])
 
 
 def measure() -> Lesson:
-    """All of it, in float64."""
+    """Measure in float64."""
     steps = np.concatenate([EXAMPLE, np.exp(EXAMPLE), softmax(EXAMPLE), hardmax(EXAMPLE)])
     example = [[f"neuron {place}", *row] for place, row in enumerate(steps.T, start=1)]
     names = [f"z = {z:g}".replace("-", "−") for z in EXAMPLE[0]]
@@ -68,7 +68,7 @@ def measure() -> Lesson:
 
 
 def roundoff() -> Lesson:
-    """2/10000, at once, or added to 1 and subtracted from 1 first: the same on paper."""
+    """Compute 2/10000 directly, and by adding it to and subtracting it from 1."""
     one, part = np.float32(1), np.float32(1) / np.float32(10000)
     ways = {
         "`2.0 / 10000`": 2.0 / 10000,

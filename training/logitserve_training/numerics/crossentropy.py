@@ -1,4 +1,4 @@
-"""The loss of one picture, the cost of all, likelihood, entropy; and squared error beside it."""
+"""Loss of one picture, mean loss, likelihood, entropy; and the squared error for comparison."""
 
 from typing import Final
 
@@ -14,7 +14,7 @@ from logitserve_training.plots import Panel, figure
 STATED: Final = np.array([0.3, 0.2, 0.1, 0.4])
 TARGET: Final = np.array([0.0, 1.0, 0.0, 0.0])
 OF_TRUTH: Final = np.array([0.2, 0.7, 0.9])
-"""What three pictures state of their true class."""
+"""Stated probability of the true class, for three pictures."""
 LOGITS: Final = np.linspace(-20, 10, 601)
 _YES: Final = 0.7
 _MANY: Final = 55_000
@@ -27,7 +27,7 @@ _DISTRIBUTIONS: Final = {
 
 
 def measure() -> Lesson:
-    """By hand, in float64."""
+    """Measure from explicit formulas in float64."""
     neurons = np.stack([TARGET, STATED, np.log(STATED), -TARGET * np.log(STATED)], axis=1)
     losses = -np.log(OF_TRUTH)
     entropies = [
@@ -83,8 +83,8 @@ def measure() -> Lesson:
 
 
 def by_logit() -> dict[str, tuple[Floats, Floats]]:
-    """Loss → its value and its derivative by the true class's logit, at `LOGITS`, nine others 0."""
-    wrong = expit(np.log(9) - LOGITS)  # all that the other nine get
+    """Return loss → its value and derivative by the true class's logit, at `LOGITS`, others 0."""
+    wrong = expit(np.log(9) - LOGITS)  # total probability of the other nine
     return {
         "cross-entropy": (np.logaddexp(0, np.log(9) - LOGITS), -wrong),
         "squared error": (10 / 9 * wrong**2, -20 / 9 * wrong**2 * (1 - wrong)),

@@ -1,4 +1,4 @@
-"""Weight decay: the lecture's factor of 2, its stability, decoupled and as an L2 penalty.
+"""Weight decay: the lecture's factor of 2, stability, decoupled decay and L2 penalty.
 
 Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization" (arXiv:1711.05101).
 """
@@ -24,18 +24,18 @@ PENALTY: Final = "L2 penalty"
 WAYS: Final = (DECOUPLED, PENALTY)
 STRENGTHS: Final = (1e-2, 1.0)
 _COMPARED: Final = 1e-2
-"""The strength at which the weights of both ways are compared."""
+"""The decay strength at which both ways are compared."""
 
 LONE_RATE: Final = 0.003
 LONE_STRENGTH: Final = 0.5
 LONE_STEPS: Final = 1000
 NOISES: Final = (0.01, 0.1, 1.0, 10.0)
-"""Standard deviations of the gradients of four lone weights."""
+"""Standard deviations of the gradients of four independent weights."""
 PRODUCTS: Final = (0.1, 0.9, 1.5, 2.1)  # 2αλ
 
 
 def measure(dataset: Dataset, effort: Effort) -> Lesson:
-    """Lone weights, with and without noise, and the lecture's network in each way."""
+    """Measure independent weights with and without noise, and train the network in each way."""
     both = list(product(RATES, WAYS))
     lone = {pair: lone_weights(*pair) for pair in both}
     settings = [*product(RATES, (DECOUPLED,), (0.0,)), *product(RATES, WAYS, STRENGTHS)]
@@ -88,7 +88,7 @@ def measure(dataset: Dataset, effort: Effort) -> Lesson:
 
 
 def lone_weights(optimizer: str, way: str) -> Floats:
-    """Weights that start at 1 and whose loss is all noise: `[steps + 1, noises]`, means of 256."""
+    """Return means of 256 weights from 1, with pure-noise gradients: `[steps + 1, noises]`."""
     noise = np.random.default_rng(0).normal(0, NOISES, (LONE_STEPS, 256, len(NOISES)))
     penalty, decay = (LONE_STRENGTH if way == one else 0.0 for one in (PENALTY, DECOUPLED))
     follow = descend if optimizer == SGD else adam
@@ -100,7 +100,7 @@ def lone_weights(optimizer: str, way: str) -> Floats:
 
 
 def shrunk(share: float, steps: int) -> Floats:
-    """A weight of 1 of which each step takes a share, 2αλ or αλ: `[steps + 1]`."""
+    """Return a weight of 1 that each step reduces by a share, 2αλ or αλ: `[steps + 1]`."""
     return descend(lambda _, weight: 0 * weight, np.array(1.0), 1.0, steps, decay=share)
 
 
@@ -116,7 +116,7 @@ def _trained(
 
 
 def _flat(runs: loop.Runs) -> Floats:
-    """The weights of each seed's network, `[seeds, weights]`."""
+    """Return the weights of each seed's network, `[seeds, weights]`."""
     return np.array(
         [np.concatenate([w.numpy().ravel() for w in loop.matrices(n)]) for n in runs.networks]
     )

@@ -1,4 +1,4 @@
-"""Gradient descent with a rate too small, right and too large, beside Adam."""
+"""Gradient descent with a learning rate too small, right and too large, and Adam."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,11 +15,11 @@ from logitserve_training.numerics.loop import Effort
 from logitserve_training.plots import BLUE, GREEN, GRID, ORANGE, VERMILION, Panel, figure
 
 CURVATURES: Final = np.array([1.0, 25.0])
-"""Of the bowl J(w) = (1·w₁² + 25·w₂²) / 2: the eigenvalues of its Hessian."""
+"""Hessian eigenvalues of the quadratic J(w) = (1·w₁² + 25·w₂²) / 2."""
 START: Final = np.array([-9.0, 1.6])
 BOWL_STEPS: Final = 40
 BOWL_RATES: Final = {"too small": 0.004, "right": float(2 / CURVATURES.sum()), "too large": 0.09}
-"""Beyond 2/25 = 0.08 the steep direction grows at each step; 2/(1 + 25) shrinks both alike."""
+"""Above 2/25 = 0.08 the steep direction diverges; 2/(1 + 25) shrinks both alike."""
 BOWL_ADAM: Final = 0.8
 
 RATES: Final = {"too small": 1e-3, "right": 0.1, "too large": 3.0}
@@ -36,17 +36,17 @@ SIGNS: Final = {
     "always the same": 1.0, "9 of 10 the same": 0.9, "3 of 4 the same": 0.75, "by chance": 0.5,
     "to and fro": 0.0,
 }  # fmt: skip
-"""Share of a weight's gradients of the more frequent sign; 0 for one, the other, and so on."""
+"""Share of a weight's gradients with the more frequent sign; 0: alternating signs."""
 SIZES: Final = (0.01, 1.0, 100.0)
 _SIGN_STEPS: Final = 400
 _WEIGHTS: Final = 512
 
 Gradient = Callable[[int, Floats], Floats]
-"""Number of the step, from 0, and weights → gradient in the shape of the weights."""
+"""Step number, from 0, and weights → gradient in the shape of the weights."""
 
 
 def measure(dataset: Dataset, effort: Effort) -> Lesson:
-    """Descend in the bowl, and train the lecture's network without momentum and with Adam."""
+    """Minimize the quadratic, and train the lecture's network without momentum and with Adam."""
     paths = {name: descend(_slope, START, rate) for name, rate in BOWL_RATES.items()}
     paths["Adam"] = adam(_slope, START, BOWL_ADAM)
     runs = {
@@ -108,7 +108,7 @@ def measure(dataset: Dataset, effort: Effort) -> Lesson:
 
 
 def bowl(weights: Floats) -> Floats:
-    """J of the last axis."""
+    """Return J over the last axis."""
     height: Floats = (CURVATURES * weights**2).sum(axis=-1) / 2
     return height
 
@@ -116,7 +116,7 @@ def bowl(weights: Floats) -> Floats:
 def descend(
     gradient: Gradient, start: Floats, rate: float, steps: int = BOWL_STEPS, *, decay: float = 0.0
 ) -> Floats:
-    """Subtract rate · gradient again and again, from the decayed weight: `[steps + 1, *shape]`."""
+    """Run gradient descent with decoupled weight decay: `[steps + 1, *shape]`."""
     path = [start]
     for step in range(steps):
         path.append(path[-1] * (1 - rate * decay) - rate * gradient(step, path[-1]))
@@ -126,7 +126,7 @@ def descend(
 def adam(
     gradient: Gradient, start: Floats, rate: float, steps: int = BOWL_STEPS, *, decay: float = 0.0
 ) -> Floats:
-    """Adam (Kingma and Ba 2015, arXiv:1412.6980) with Keras's constants: `[steps + 1, *shape]`."""
+    """Run Adam (Kingma and Ba 2015, arXiv:1412.6980), Keras's constants: `[steps + 1, *shape]`."""
     beta1, beta2, epsilon = 0.9, 0.999, 1e-7
     path, mean, square = [start], np.zeros_like(start), np.zeros_like(start)
     for step in range(steps):
@@ -139,7 +139,7 @@ def adam(
 
 
 def signed_steps(share: float, size: float) -> Floats:
-    """|step| / rate of lone weights whose gradients agree in sign so often, `[steps]`, a mean."""
+    """Return the mean |step| / rate of weights whose gradients have this sign share, `[steps]`."""
     shape = (_SIGN_STEPS, _WEIGHTS)
     signs = np.where(np.random.default_rng(0).random(shape) < share, 1.0, -1.0)
     if share == 0:
@@ -150,12 +150,12 @@ def signed_steps(share: float, size: float) -> Floats:
 
 
 def agreement(optimizer: Any) -> Floats:
-    """|m| / √v of each weight that Keras's Adam has moved, `[weights]`."""
+    """Return |m| / √v of each weight that Keras's Adam has updated, `[weights]`."""
     count = int(optimizer.iterations.numpy())
     m, v = (
         np.concatenate([moment.numpy().ravel() for moment in moments]) / (1 - beta**count)
         for moments, beta in (
-            (optimizer._momentums, optimizer.beta_1),  # noqa: SLF001 - nothing public has them
+            (optimizer._momentums, optimizer.beta_1),  # noqa: SLF001 - there is no public attribute
             (optimizer._velocities, optimizer.beta_2),  # noqa: SLF001
         )
     )

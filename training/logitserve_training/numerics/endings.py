@@ -1,4 +1,4 @@
-"""The lecture's network with other outputs and losses than a linear one and the fused loss."""
+"""The lecture's network with other outputs and losses instead of logits and the fused loss."""
 
 from collections.abc import Callable
 from functools import partial
@@ -30,11 +30,11 @@ STARTS: Final = {
     "pixels left at 0 to 255": (PixelStatistics(mean=0.0, deviation=1 / 255), 0.0),
     "one class 30 logits ahead": (None, 30.0),
 }
-"""With what pixels are standardized, None measures it; and what the bias of a class begins with."""
+"""Standardization of the pixels (None: measured), and initial bias of one class."""
 
 
 def measure(dataset: Dataset, effort: Effort) -> Lesson:
-    """Train from each of `STARTS` with each ending, and once on the class number."""
+    """Train from each of `STARTS` with each output, and once on the class number."""
     rows, numbers = [], []
     panels: list[Panel] = []
     for start in STARTS:
@@ -72,12 +72,12 @@ def measure(dataset: Dataset, effort: Effort) -> Lesson:
 
 
 def of_one_hot(classes: Any, probabilities: Any) -> Any:
-    """Sum over the classes of (probability − one-hot)²."""
+    """Return the sum over the classes of (probability − one-hot)²."""
     return tf.reduce_sum(tf.square(probabilities - tf.one_hot(classes, len(LABELS))), axis=1)
 
 
 def of_number(classes: Any, outputs: Any) -> Any:
-    """(output − class number)²."""
+    """Return (output − class number)²."""
     return tf.square(outputs[:, 0] - tf.cast(classes, tf.float32))
 
 
@@ -103,7 +103,7 @@ def _trained(start: str, ending: str, dataset: Dataset, effort: Effort) -> Runs:
 
 
 def _first_look(network: "keras.Model", data: LabeledImages) -> tuple[float, float]:
-    """How large the logits are, and the share of the wrong pictures without a gradient."""
+    """Return the size of the logits, and the share of misclassified pictures without a gradient."""
     logits = network(tf.constant(data.images))
     with tf.GradientTape() as tape:
         tape.watch(logits)
@@ -118,7 +118,7 @@ def _softmax(logits: Any) -> Any:
 
 
 def _hidden_softmax(logits: Any) -> Any:
-    # Any layer after the softmax will do: Keras then no longer finds the logits behind it.
+    # Any layer after the softmax works: Keras then no longer finds the logits.
     return keras.layers.Reshape(logits.shape[1:])(_softmax(logits))
 
 
@@ -133,4 +133,4 @@ _ENDINGS: Final[dict[str, tuple[Callable[[Any], Any], loop.Loss]]] = {
     TEXTBOOK: (_softmax, _logarithm_of_the_true_one),
     SQUARED: (_softmax, of_one_hot),
 }
-"""Ending → symbolic logits to symbolic output, and the loss of that output."""
+"""Output → function from symbolic logits to symbolic output, and its loss."""

@@ -1,4 +1,4 @@
-"""dz = ŷ - y, and how it goes on to the weights and to the layer before."""
+"""The gradient dz = ŷ - y, and its backpropagation to weights and the previous layer."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -13,9 +13,9 @@ from logitserve_training.numerics.lesson import Floats, Lesson, Rows
 from logitserve_training.plots import Panel, figure
 
 STEPS: Final = np.logspace(-13, 0, 53)
-"""By which a logit is moved for a finite difference."""
+"""Step of the finite difference."""
 ACTIVATIONS: Final = np.array([[1.0, 2.0, 0.0]])
-"""Of the layer before, in the worked example; the third unit is off."""
+"""Outputs of the previous layer in the worked example; the third unit is inactive."""
 WEIGHTS: Final = np.array([[1.0, 0.0, -1.0, 2.0], [0.0, 1.0, 1.0, -1.0], [2.0, 1.0, 0.0, 1.0]])
 _UNITS: Final = (784, 25, 15, 10)
 _ROWS: Final = 64
@@ -25,9 +25,9 @@ Loss = Callable[..., Any]
 
 
 def measure() -> Lesson:
-    """The formula beside other ways to the same, on random logits and layers."""
+    """Compare the formula with other methods, on random logits and layers."""
     generator = np.random.default_rng(0)
-    # Of float32, so that only the arithmetic differs.
+    # Rounded to float32, so that only the arithmetic differs.
     logits = generator.normal(0, 3, (_ROWS, 10)).astype(np.float32).astype(np.float64)
     one = np.eye(10)[generator.integers(10, size=_ROWS)]
     many = generator.integers(2, size=logits.shape).astype(np.float64)
@@ -62,7 +62,7 @@ def measure() -> Lesson:
 
 
 def central_difference(loss: Loss, logits: Floats, step: float) -> Floats:
-    """(f(z + h) - f(z - h)) / 2h for each logit on its own, `[n, k]`."""
+    """Return (f(z + h) - f(z - h)) / 2h for each logit, `[n, k]`."""
     columns = [
         (loss(logits + direction) - loss(logits - direction)) / (2 * step)
         for direction in np.eye(logits.shape[1]) * step
@@ -73,11 +73,11 @@ def central_difference(loss: Loss, logits: Floats, step: float) -> Floats:
 def backward(
     inputs: list[Floats], weights: list[Floats], dz: Floats
 ) -> tuple[list[Floats], list[Floats]]:
-    """From the last layer to the first, by hand.
+    """Backpropagate from the last layer to the first.
 
-    Of each layer's inputs, `[n, fan_in]`, 0 where a rectified unit is off, weights `[fan_in, out]`,
-    and dz = ŷ − y of the last one, `[n, out]`, it makes, the last one first, dW, the mean over the
-    pictures, and dz of what goes in, `[n, fan_in]`.
+    Takes each layer's inputs, `[n, fan_in]`, 0 for an inactive ReLU, weights `[fan_in, out]`, and
+    dz = ŷ − y of the last layer, `[n, out]`. Returns, last layer first, dW, the mean over the
+    pictures, and dz of the layer's input, `[n, fan_in]`.
     """
     by_weights, by_inputs = [], []
     for a, w in zip(reversed(inputs), reversed(weights), strict=True):
@@ -88,7 +88,7 @@ def backward(
 
 
 def _worked() -> Rows:
-    """One picture and the last layer alone, small enough for paper."""
+    """Return one picture and the last layer alone, small enough to compute by hand."""
     dz = STATED - TARGET
     ((dw,), (before,)) = backward([ACTIVATIONS], [WEIGHTS], dz[None])
     rows: Rows = [["dz = ŷ − y", None, *dz, None, None]]
@@ -100,7 +100,7 @@ def _worked() -> Rows:
 
 
 def _checked(generator: np.random.Generator) -> Rows:
-    """The 25-15-10 network with random weights, by hand and by automatic differentiation."""
+    """Compare backpropagation with automatic differentiation for random weights."""
     weights = [generator.normal(0, n**-0.5, (n, out)) for n, out in pairwise(_UNITS)]
     classes = generator.integers(_UNITS[-1], size=_ROWS)
     inputs = [generator.uniform(0, 1, (_ROWS, _UNITS[0]))]

@@ -1,4 +1,4 @@
-"""Dense layers against convolutions: accuracy at equal parameters, data that is needed, speed."""
+"""Dense layers and convolutions: accuracy at equal parameters, amount of data, speed."""
 
 from dataclasses import replace
 from functools import partial
@@ -23,19 +23,19 @@ from logitserve_training.recipes import DIGIT_INPUT
 DENSE: Final = "dense"
 CONVOLUTIONAL: Final = "convolutional"
 SIZES: Final = (((8, 8), 11), ((25, 15), 27))
-"""Units of two hidden dense layers, the second pair is the lecture's; and how many filters give
-two convolutions about as many parameters."""
+"""Units of two hidden dense layers (the second pair is the lecture's) → filters of two
+convolutions with about as many parameters."""
 SHIFTS: Final = (0, 1, 2, 3, 4)
 _RATE: Final = 2e-3
 Size = tuple[tuple[int, int], int]
 _SHARES: Final = (1 / 16, 1 / 8, 1 / 4, 1.0)
-"""Of the pictures, to see how many are needed."""
+"""Numbers of training pictures."""
 _TIMED: Final = 15
-"""Runs, of which the fastest counts: others were disturbed."""
+"""Number of timed runs; the fastest counts, as others were disturbed."""
 
 
 def measure(dataset: Dataset, effort: Effort) -> Lesson:
-    """Train each pair of equal size on the same pictures, in the same order."""
+    """Train each pair of equal size on the same pictures in the same order."""
     train = dataset.train
     permuted = loop.changed(dataset, _permuted)
     rows, shifts = [], []
@@ -70,7 +70,7 @@ def measure(dataset: Dataset, effort: Effort) -> Lesson:
 
 
 def multiplications(network: "keras.Model") -> int:
-    """Of one picture: each weight of a kernel, at each place where it is used."""
+    """Return the multiplications per picture: each kernel weight at each position."""
     return sum(
         layer.kernel.shape.num_elements() * int(np.prod(layer.output.shape[1:-1]))
         for layer in network.layers
@@ -79,7 +79,7 @@ def multiplications(network: "keras.Model") -> int:
 
 
 def seconds(network: "keras.Model", *, training: bool) -> float:
-    """For one picture in a batch of 128: forward, or also the gradient."""
+    """Return the seconds per picture in a batch of 128: forward, or with the gradient."""
     images = tf.zeros((loop.BATCH, *network.input.shape[1:]), tf.uint8)
     weights = [weight.value for weight in network.trainable_variables]
 
@@ -95,14 +95,14 @@ def seconds(network: "keras.Model", *, training: bool) -> float:
 
 
 def shifted(part: LabeledImages, pixels: int) -> LabeledImages:
-    """The pictures moved to the right, on the paper's color."""
+    """Shift the pictures to the right, filling with the background."""
     width = part.images.shape[2]
     moved = np.pad(part.images, ((0, 0), (0, 0), (pixels, 0), (0, 0)))[:, :, :width]
     return replace(part, images=moved)
 
 
 def build(kind: str, size: Size, train: LabeledImages, seed: int) -> "keras.Model":
-    """Two hidden layers of a kind, rectified, and a linear one."""
+    """Return two hidden ReLU layers of a kind and a linear layer."""
     backend.make_deterministic(seed)
     statistics = PixelStatistics.of(train.images)
     image = keras.Input(DIGIT_INPUT.shape, dtype="uint8", name=INPUT)
@@ -133,7 +133,7 @@ def _trained(
 
 
 def _speed(train: LabeledImages) -> Rows:
-    """The lecture's size both ways, and dense layers with as many units as the convolutions."""
+    """Time the lecture's size in both kinds, and dense layers with as many units."""
     (units, filters) = SIZES[1]
     places = (14 * 14 * filters, 7 * 7 * filters)
     networks = {
@@ -149,7 +149,7 @@ def _speed(train: LabeledImages) -> Rows:
 
 
 def _permuted(part: LabeledImages) -> LabeledImages:
-    """Every pixel at another place, the same one in every picture."""
+    """Permute the pixels, equally in every picture."""
     order = np.random.default_rng(0).permutation(part.images[0].size)
     flat = part.images.reshape(len(part), -1)
     return replace(part, images=flat[:, order].reshape(part.images.shape))

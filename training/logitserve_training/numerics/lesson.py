@@ -1,4 +1,4 @@
-"""What every section of the page is made of: its numbers, with the rows of tables, and figures."""
+"""A section of the page: numbers, table rows and figures."""
 
 import math
 import statistics
@@ -14,10 +14,10 @@ _WORDS: Final = ("NaN", "∞", "−∞")
 
 Floats = npt.NDArray[np.float64]
 Numbers = dict[str, Any]
-"""What a section quotes, the rows of its tables among it: finite JSON, but for `inf` and `nan`."""
+"""Numbers and table rows of a section: finite JSON, except `inf` and `nan`."""
 Rows = list[list[Any]]
-"""Of a table. A cell is a word, as the first always is, a number, None, or a list of what each seed
-gave."""
+"""Rows of a table. A cell is a text (as the first always is), a number, None, or a list with one
+value per seed."""
 
 
 class Lesson(NamedTuple):
@@ -28,15 +28,14 @@ class Lesson(NamedTuple):
 
 
 def render(numbers: Numbers, text: str) -> str:
-    """Markdown: the text with the numbers of each lesson, as they are in `numbers.json`."""
+    """Fill the numbers of each lesson, as in `numbers.json`, into Markdown text."""
     return _Text().format(text, **numbers)
 
 
 class _Text(Formatter):
-    """Writes numbers as `shown` does, and the rows of a table as Markdown.
+    """Formats numbers with `shown`, and rows as a Markdown table.
 
-    A table has a format for each number of a row, with spaces between them; the last one serves
-    for all that follow.
+    The format of a table has one entry per column, separated by spaces; the last one is repeated.
     """
 
     def format_field(self, value: Any, format_spec: str) -> str:
@@ -49,7 +48,7 @@ class _Text(Formatter):
 
 
 def shown(value: Any, spec: str) -> str:
-    """A number by its format, several as mean ± standard deviation, words as they are."""
+    """Format a number, several as mean ± standard deviation; texts are unchanged."""
     if value is None:
         return "–"
     if isinstance(value, str):
@@ -65,7 +64,7 @@ def shown(value: Any, spec: str) -> str:
 
 
 def finite(value: Any) -> Any:
-    """The same as plain JSON, with words for what JSON has no number for."""
+    """Convert to plain JSON; non-finite numbers become texts."""
     if isinstance(value, dict):
         return {key: finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple | np.ndarray):

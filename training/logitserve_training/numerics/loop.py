@@ -1,7 +1,7 @@
-"""The one experiment of the page: the same training from several seeds.
+"""The training loop of the page's experiments, repeated over several seeds.
 
-`logitserve_training.fit` makes models. Here the loss and the optimizer are what is studied, so both
-are arguments, and a loss that becomes NaN is a finding, not an error.
+`logitserve_training.fit` makes models. Here the loss and the optimizer are the subject, so both are
+arguments, and a NaN loss is a result, not an error.
 """
 
 from collections.abc import Callable
@@ -24,19 +24,19 @@ from logitserve_training.recipes import DIGIT_INPUT, NetworkName
 Loss = Callable[[Any, Any], Any]
 """Classes `[n]`, outputs `[n, k]` → losses `[n]`."""
 Answers = Callable[[Floats], Any]
-"""Outputs `[n, k]` → what is answered, in the shape of the classes."""
+"""Outputs `[n, k]` → predictions, in the shape of the classes."""
 
 BATCH: Final = 128
 _DRAWN: Final = 60
-"""Pictures of each digit, where there is no data set."""
+"""Drawn pictures per digit, if there is no data set."""
 _LARGEST: Final = partial(np.argmax, axis=1)
 _FEW_STEPS: Final = 50
-"""So few take less time than compiling does."""
+"""Number of steps below which compilation is not worth its time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much is trained, and from how many seeds."""
+    """Size and number of the trainings."""
 
     pictures: int
     epochs: int
@@ -44,16 +44,16 @@ class Effort:
 
     @property
     def axis(self) -> npt.NDArray[np.int64]:
-        """Epochs, from the start: the x of a curve."""
+        """Epochs from 0, for the x axis."""
         return np.arange(self.epochs + 1)
 
 
 @dataclass(slots=True)
 class Runs:
-    """How networks went that differ by their seed alone."""
+    """Results of networks that differ only in their seed."""
 
     losses: list[list[float]] = field(default_factory=list)
-    """`[seeds, epochs + 1]`, nats: before the first step, then the mean over each epoch's steps."""
+    """`[seeds, epochs + 1]`, nats: before the first step, then the mean over each epoch."""
     accuracies: list[list[float]] = field(default_factory=list)
     """`[seeds, epochs + 1]`, on the validation part."""
     networks: list["keras.Model"] = field(default_factory=list)
@@ -61,17 +61,17 @@ class Runs:
 
     @property
     def loss(self) -> list[float]:
-        """At the end, of each seed."""
+        """Final loss of each seed."""
         return [curve[-1] for curve in self.losses]
 
     @property
     def accuracy(self) -> list[float]:
-        """At the end, of each seed."""
+        """Final accuracy of each seed."""
         return [curve[-1] for curve in self.accuracies]
 
 
 def fused(classes: Any, logits: Any) -> Any:
-    """Softmax and cross-entropy in one."""
+    """Return softmax cross-entropy, fused."""
     return tf.nn.sparse_softmax_cross_entropy_with_logits(classes, logits)
 
 
@@ -82,7 +82,7 @@ def fresh(
     logits: int = len(LABELS),
     statistics: PixelStatistics | None = None,
 ) -> "keras.Model":
-    """The lecture's network of 25, 15 and 10 units; the same weights for the same seed."""
+    """Return the lecture's network of 25, 15 and 10 units; equal seeds give equal weights."""
     backend.make_deterministic(seed)
     return build(
         NetworkName.MLP,
@@ -93,7 +93,7 @@ def fresh(
 
 
 def matrices(network: "keras.Model") -> list[Any]:
-    """The weights that decay: not the biases."""
+    """Return the weights subject to decay: all but the biases."""
     return [weight for weight in network.trainable_variables if len(weight.shape) > 1]
 
 
@@ -111,8 +111,9 @@ def repeat(
 ) -> Runs:
     """Train a network from each seed.
 
-    `make` turns a seed into a network, the lecture's with so many `logits` if None; `penalty` times
-    half the sum of the squared weights is added to the loss; an epoch of no `steps` is one pass.
+    `make` builds a network from a seed; None is the lecture's with `logits` outputs. `penalty`
+    times half the sum of the squared weights is added to the loss; `steps=None` is one pass per
+    epoch.
     """
     runs = Runs()
     for seed in range(effort.seeds):
@@ -124,7 +125,7 @@ def repeat(
         orders = _orders(len(dataset.train), effort.epochs, steps, seed)
         epoch = _epoch(network, dataset.train, rule, loss, penalty=penalty)
         if orders.shape[0] * orders.shape[1] > _FEW_STEPS:
-            # Traced here and once: TensorFlow warns of functions traced when they are called.
+            # Traced once here: TensorFlow warns of functions that are traced on each call.
             spec = tf.TensorSpec(orders.shape[1:], tf.int64)
             epoch = tf.function(epoch).get_concrete_function(spec)
         few = dataset.train[:5000]
@@ -142,14 +143,14 @@ def repeat(
 
 
 def accuracy(network: "keras.Model", data: LabeledImages, answers: Answers = _LARGEST) -> float:
-    """Share of right answers; outputs that are not finite are no answer."""
+    """Return the accuracy; non-finite outputs count as wrong."""
     outputs = network(tf.constant(data.images)).numpy()
     is_right = (answers(outputs) == data.classes).reshape(len(data), -1)
     return float(np.mean(is_right & np.isfinite(outputs).all(axis=1, keepdims=True)))
 
 
 def _orders(pictures: int, epochs: int, steps: int | None, seed: int) -> npt.NDArray[np.int64]:
-    """`[epochs, steps, batch]`: one pass after another, each in an order of its own."""
+    """Return `[epochs, steps, batch]`: the pictures in a new order for each pass."""
     batch = min(BATCH, pictures)
     shape = (epochs, steps or pictures // batch, batch)
     generator = np.random.default_rng(seed)
@@ -161,7 +162,7 @@ def _orders(pictures: int, epochs: int, steps: int | None, seed: int) -> npt.NDA
 def _epoch(
     network: "keras.Model", data: LabeledImages, optimizer: Any, loss: Loss, *, penalty: float
 ) -> Any:
-    """A function of the order of the pictures, `[steps, batch]`, that makes an epoch's steps."""
+    """Return a function that trains one epoch in the given order, `[steps, batch]`."""
     images, classes = tf.constant(data.images), tf.constant(data.classes)
     weights, decaying = network.trainable_variables, matrices(network)
 
@@ -186,7 +187,7 @@ def _epoch(
 
 
 def drawn() -> Dataset:
-    """Digits drawn by the project, for a quick look without a data set."""
+    """Return digits drawn by the project, for a quick run without a data set."""
     pictures = [draw(digit, seed=seed) for seed in range(_DRAWN) for digit in range(10)]
     images = np.stack([np.array(picture.convert("L"))[..., None] for picture in pictures])
     whole = LabeledImages(images, np.tile(np.arange(10), _DRAWN))
@@ -195,15 +196,15 @@ def drawn() -> Dataset:
 
 
 def first(dataset: Dataset, pictures: int) -> Dataset:
-    """The same with at most so many pictures to train on; MNIST's order is already mixed."""
+    """Return a copy with at most `pictures` training pictures; MNIST is already shuffled."""
     return replace(dataset, train=dataset.train[:pictures])
 
 
 def changed(dataset: Dataset, change: Callable[[LabeledImages], LabeledImages]) -> Dataset:
-    """The same after a change of what is fitted to and of what is measured on."""
+    """Return a copy with changed training and validation parts."""
     return replace(dataset, train=change(dataset.train), validation=change(dataset.validation))
 
 
 def relabeled(dataset: Dataset, table: npt.NDArray[np.int64]) -> Dataset:
-    """The same pictures with other classes: for each class its new one, or 0s and 1s."""
+    """Return a copy with other classes: each class's new one, or its row of 0s and 1s."""
     return changed(dataset, lambda part: replace(part, classes=table[part.classes]))

@@ -1,4 +1,4 @@
-"""The loss and its gradient, computed through probabilities and fused, over a range of logits."""
+"""Loss and gradient through probabilities and fused, over a range of logits."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -12,9 +12,9 @@ from logitserve_training.numerics.lesson import Floats, Lesson
 from logitserve_training.plots import Panel, figure
 
 LOGITS: Final = np.arange(-200, 200 + 1 / 16, 1 / 16)
-"""Of the true class; exact in float32."""
+"""Logits of the true class; exact in float32."""
 OTHERS: Final = {"softmax": 9, "sigmoid": 1}
-"""Head → classes that are not the true one; their logits are 0."""
+"""Head → number of other classes; their logits are 0."""
 
 TEXTBOOK: Final = "textbook"
 SHIFTED: Final = "function, then log"
@@ -22,11 +22,11 @@ CLIPPED: Final = "clipped (Keras)"
 FUSED: Final = "fused"
 
 Curves = tuple[Floats, Floats]
-"""Loss, and its derivative by the logit of the true class, at `LOGITS`."""
+"""Loss, and its derivative by the true class's logit, at `LOGITS`."""
 
 
 def measure() -> Lesson:
-    """Both heads, in each way."""
+    """Measure both heads with each method."""
     sweeps = {head: sweep(head) for head in OTHERS}
     panels = [
         Panel(
@@ -57,13 +57,13 @@ def measure() -> Lesson:
 
 
 def exact(head: str) -> Curves:
-    """In float64."""
-    wrong = np.log(OTHERS[head]) - LOGITS  # the others together
+    """Return the exact curves in float64."""
+    wrong = np.log(OTHERS[head]) - LOGITS  # log-odds of the other classes together
     return np.logaddexp(0, wrong), -sigmoid(wrong)
 
 
 def sweep(head: str) -> dict[str, Curves]:
-    """By way of computing, in float32."""
+    """Return the curves in float32 by method."""
     found = {}
     for way, loss_of in _WAYS[head].items():
         z = tf.constant(LOGITS, tf.float32)
@@ -76,11 +76,11 @@ def sweep(head: str) -> dict[str, Curves]:
 
 
 def goes_wrong(head: str, computed: Curves) -> list[float | None]:
-    """The logits nearest to 0, below and above, where a way does: a row of the table."""
+    """Return the logits nearest to 0, below and above, at which a method fails: a table row."""
     (loss, gradient), (true_loss, true_gradient) = computed, exact(head)
     with np.errstate(invalid="ignore"):
         loss_is_right = np.abs(loss - true_loss) <= 0.01 * true_loss
-        gradient_is_right = np.abs(gradient - true_gradient) <= 1e-6  # of at most 1
+        gradient_is_right = np.abs(gradient - true_gradient) <= 1e-6  # gradients are at most 1
     off = [*_nearest(~loss_is_right), *_nearest(~gradient_is_right)]
     ends = [_nearest(np.isinf(loss))[0], _nearest(np.isnan(loss))[1]]
     return [*off, *ends, *_nearest(np.isnan(gradient))]
@@ -93,13 +93,13 @@ def _nearest(is_there: npt.NDArray[np.bool_]) -> list[float | None]:
 
 
 def _of_both(p: Any) -> Any:
-    """-(y log p + (1 - y) log(1 - p)) for a target of 1, as it is written on paper."""
+    """Return -(y log p + (1 - y) log(1 - p)) for a target of 1, without simplification."""
     y = tf.ones_like(p)
     return -(y * tf.math.log(p) + (1 - y) * tf.math.log(1 - p))
 
 
 def _ten(z: Any) -> Any:
-    """`[n]` → `[n, 10]`: the true class first."""
+    """Return `[n, 10]` for `[n]`: the true class first."""
     return tf.pad(z[:, None], [[0, 0], [0, OTHERS["softmax"]]])
 
 
@@ -125,4 +125,4 @@ _WAYS: Final[Mapping[str, Mapping[str, Callable[[Any], Any]]]] = {
         TEXTBOOK: lambda z: _of_both(1 / (1 + tf.exp(-z))),
     },
 }
-"""Head → way of computing → float32 logits of the true class to losses, `[n]`."""
+"""Head → method → function from float32 logits of the true class to losses, `[n]`."""

@@ -1,4 +1,4 @@
-"""Several labels of one picture: one network with a sigmoid for each, or a network for each."""
+"""Multilabel classification: one network with several sigmoids, or one network per label."""
 
 from functools import partial
 from typing import Any, Final
@@ -17,13 +17,13 @@ HOLDS: Final = {
     "5 or more": np.arange(10) >= 5,
     "has a loop": np.isin(np.arange(10), (0, 6, 8, 9)),
 }
-"""Label → whether it holds of each digit."""
+"""Label → whether it holds for each digit."""
 _SHOWN: Final = (0, 4, 7, 9)
 _RATE: Final = 1e-3
 
 
 def measure(dataset: Dataset, effort: Effort) -> Lesson:
-    """Three yes-or-no questions about each digit."""
+    """Measure three yes-or-no questions about each digit."""
     table = np.stack(list(HOLDS.values()), axis=1).astype(np.int64)
     ways = {
         "one network": [_trained(loop.relabeled(dataset, table), effort)],

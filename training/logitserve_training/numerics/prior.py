@@ -1,4 +1,4 @@
-"""An L2 penalty as a Gaussian prior, and Occam's razor, where both can be computed exactly.
+"""L2 penalty as a Gaussian prior, and Occam's razor, in exact computations.
 
 MacKay 1992, "Bayesian interpolation" (Neural Computation 4): the evidence of a model.
 """
@@ -12,9 +12,9 @@ from logitserve_training.numerics.lesson import Floats, Lesson
 from logitserve_training.plots import Panel, figure
 
 NOISE: Final = 0.15
-"""Standard deviation of the points around the truth."""
+"""Standard deviation of the noise."""
 PRECISION: Final = 1.0
-"""Of the prior, 1/τ²: weights are believed to have the standard deviation 1."""
+"""Precision of the prior, 1/τ²: weights have standard deviation 1."""
 _DEGREES: Final = np.arange(10)
 _X: Final = np.linspace(-1, 1, 12)
 _FINE: Final = np.linspace(-1, 1, 401)
@@ -22,7 +22,7 @@ _SETS: Final = 200
 
 
 def measure() -> Lesson:
-    """Polynomials through a few points of a cubic, by likelihood alone and with the prior."""
+    """Fit polynomials to a few points of a cubic, by maximum likelihood and with the prior."""
     sets = truth(_X) + np.random.default_rng(0).normal(0, NOISE, (_SETS, len(_X)))
     rows = []
     for degree in _DEGREES.tolist():
@@ -78,18 +78,18 @@ def measure() -> Lesson:
 
 
 def truth(x: Floats) -> Floats:
-    """The cubic."""
+    """Return the cubic."""
     return 1.5 * x**3 - x
 
 
 def features(x: Floats, degree: int) -> Floats:
-    """1, x, x², …: `[n, degree + 1]`."""
+    """Return 1, x, x², …: `[n, degree + 1]`."""
     return np.vander(x, degree + 1, increasing=True)
 
 
 def fitted(phi: Floats, y: Floats, precision: float) -> Floats:
-    """Weights of the least Σ(Φw − y)²/2σ² + precision · Σw²/2; y is `[n]` or `[n, sets]`."""
-    # As one least squares problem: Φᵀ Φ would square its condition.
+    """Return the weights minimizing Σ(Φw − y)²/2σ² + precision · Σw²/2; y: `[n]` or `[n, sets]`."""
+    # One least squares problem: ΦᵀΦ would square the condition number.
     rows = np.concatenate([phi / NOISE, np.eye(phi.shape[1]) * precision**0.5])
     right = np.concatenate([y / NOISE, np.zeros((phi.shape[1], *y.shape[1:]))])
     weights: Floats = np.linalg.lstsq(rows, right, rcond=None)[0]
@@ -97,5 +97,5 @@ def fitted(phi: Floats, y: Floats, precision: float) -> Floats:
 
 
 def covariance(phi: Floats) -> Floats:
-    """Of the points before any is seen, the prior's curves and the noise: `[n, n]`."""
+    """Return the prior predictive covariance of the points, `[n, n]`."""
     return phi @ phi.T / PRECISION + NOISE**2 * np.eye(len(phi))

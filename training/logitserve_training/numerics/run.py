@@ -1,4 +1,4 @@
-"""All lessons, in the order of the page."""
+"""Run all experiments in the order of the page."""
 
 import json
 import time
@@ -33,7 +33,7 @@ from logitserve_training.progress import Reporter
 TEMPLATE: Final = Path(__file__).with_name("page.md")
 PAGE: Final = "numerics.md"
 FOLDER: Final = "numerics"
-"""Beside the page: the plots, and `NUMBERS`."""
+"""Folder beside the page: plots, and `NUMBERS`."""
 NUMBERS: Final = "numbers.json"
 
 EXACT: Final[dict[str, Callable[[], Lesson]]] = {
@@ -44,7 +44,7 @@ EXACT: Final[dict[str, Callable[[], Lesson]]] = {
     "gradients": gradients.measure,
     "prior": prior.measure,
 }
-"""What needs no data."""
+"""Experiments without data."""
 
 
 TRAINED: Final[dict[str, tuple[Callable[[Dataset, Effort], Lesson], Effort]]] = {
@@ -54,16 +54,16 @@ TRAINED: Final[dict[str, tuple[Callable[[Dataset, Effort], Lesson], Effort]]] = 
     "multilabel": (multilabel.measure, Effort(6_000, 6)),
     "layers": (layers.measure, Effort(4_000, 6)),
 }
-"""What trains networks, and how much in a full run."""
+"""Experiments that train networks, with the effort of a full run."""
 _QUICK: Final = Effort(500, 1, seeds=1)
 
 
 def run(
     *, output: Path, folder: Path | None = None, quick: bool = False, console: Console | None = None
 ) -> Path:
-    """Measure, draw and write the page into `output`; plots and numbers into `numerics` there.
+    """Run the experiments; write the page into `output`, plots and numbers into `numerics` there.
 
-    MNIST is read from `folder`, or downloaded; a quick look takes drawn digits and hardly trains.
+    MNIST is read from `folder`, or downloaded; a quick run uses drawn digits and few epochs.
 
     Raises:
         DataError: the data set cannot be used.
@@ -76,7 +76,7 @@ def run(
     for name, exact in EXACT.items():
         numbers[name] = _written(exact(), pictures)
     for name, (measure, full) in TRAINED.items():
-        reporter.line(f"{name}: networks are trained")
+        reporter.line(f"{name}: training networks")
         effort = _QUICK if quick else full
         lesson = measure(loop.first(dataset, effort.pictures), effort)
         numbers[name] = _written(lesson, pictures) | asdict(effort)

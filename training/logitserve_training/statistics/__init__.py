@@ -1,1 +1,1 @@
-"""What held-out pictures say of a model: calibration, thresholds, figures and their intervals."""
+"""Statistics of held-out pictures: calibration, thresholds, confidence intervals."""

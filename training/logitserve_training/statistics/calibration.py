@@ -1,8 +1,8 @@
-"""Logits made right on held-out pictures: one temperature, or a scale and bias for each logit.
+"""Calibrate logits on held-out pictures: one temperature, or a scale and bias per logit.
 
 Guo et al. 2017 (arXiv:1706.04599) and Platt 1999, but each is the maximum a posteriori estimate
-under a weak prior around doing nothing: ln T, ln scale and bias ~ N(0, ½²). A handful of pictures
-without a mistake would else send the temperature to 0; some thousands outvote the prior
+with a weak prior around no change: ln T, ln scale and bias ~ N(0, ½²). Otherwise, a few pictures
+without a mistake would send the temperature to 0; a few thousand outweigh the prior
 (`python -m benchmarks.held_out` compares).
 """
 
@@ -22,29 +22,29 @@ Floats = npt.NDArray[np.float64]
 Logits = npt.NDArray[np.floating[Any]]
 """Raw, `[n, k]`."""
 Truth = npt.NDArray[np.int64]
-"""Class of each picture, `[n]`; of a sigmoid model 1 where the label holds, else 0, `[n, k]`."""
+"""Class of each picture, `[n]`; for a sigmoid model 1 if the label holds, else 0, `[n, k]`."""
 
 PRIOR_DEVIATION: Final = 0.5
-"""Of ln T, ln scale and bias: two in three networks are within a factor of 1.65 of calibrated."""
+"""Prior standard deviation of ln T, ln scale and bias: two in three are within a factor of 1.65."""
 FEW: Final = 50
-"""Held-out pictures below which the prior says more than they do."""
+"""Number of held-out pictures below which the prior dominates."""
 _EDGE: Final = 3.0
-"""Largest ln T or ln scale to either side: six deviations of the prior."""
+"""Largest |ln T| or |ln scale|: six standard deviations of the prior."""
 
 
 @dataclass(frozen=True, slots=True)
 class Calibrator:
-    """What is applied to raw logits; the default leaves them as they are."""
+    """A calibration of raw logits; the default is the identity."""
 
     temperature: float = 1.0
     scaling: tuple[LabelScaling, ...] | None = None
 
     @classmethod
     def fitted(cls, head: Head, logits: Logits, truth: Truth) -> "Calibrator":
-        """The maximum a posteriori estimate: softmax has a temperature, others scale each logit.
+        """Return the maximum a posteriori estimate: a temperature for softmax, else scale and bias.
 
         Raises:
-            CalibrationError: the estimate is at the edge of its range: the fit has failed.
+            CalibrationError: the fit failed: the estimate is at the edge of its range.
         """
         if head is Head.SOFTMAX:
             return cls(fit_temperature(logits, truth))
@@ -52,12 +52,12 @@ class Calibrator:
         return cls(scaling=tuple(map(fit_scaling, logits.T, outcomes.T)))
 
     def __call__(self, logits: Logits) -> Floats:
-        """Calibrated logits, `[n, k]`."""
+        """Return calibrated logits, `[n, k]`."""
         return heads.calibrated(logits, self)
 
 
 def fit_temperature(logits: Logits, classes: Truth) -> float:
-    """The temperature of the highest posterior density, of raw logits `[n, k]`."""
+    """Return the maximum a posteriori temperature for raw logits, `[n, k]`."""
     z = logits.astype(np.float64)
     of_truth = z[np.arange(len(z)), classes]
 
@@ -72,11 +72,11 @@ def fit_temperature(logits: Logits, classes: Truth) -> float:
 
 
 def fit_scaling(logits: Logits, outcomes: Truth) -> LabelScaling:
-    """The scale and bias of one raw logit, `[n]`, of the highest posterior density.
+    """Return the maximum a posteriori scale and bias of one raw logit, `[n]`.
 
-    The targets are the outcomes themselves. Platt's smoothed ones cost 1/(n + 2) of confidence,
-    more than the whole miscalibration of a good network; the prior is what keeps labels that the
-    logits tell apart without a mistake from certain probabilities.
+    The targets are the outcomes. Platt's smoothed targets cost 1/(n + 2) of confidence, more than
+    the miscalibration of a good network; the prior avoids certain probabilities for labels that the
+    logits separate perfectly.
     """
     z = logits.astype(np.float64)
 
@@ -92,10 +92,10 @@ def fit_scaling(logits: Logits, outcomes: Truth) -> LabelScaling:
 
 
 def _posterior_mode(loss: Any, parameters: int) -> Floats:
-    """Where the sum of `loss` (value and gradient) and of the prior is least.
+    """Minimize the sum of `loss` (value and gradient) and the negative log-prior.
 
     Raises:
-        CalibrationError: it is at the edge of the range, or nowhere.
+        CalibrationError: the minimum is at the edge of the range, or was not found.
     """
 
     def penalized(values: Floats) -> tuple[float, Floats]:
@@ -108,7 +108,7 @@ def _posterior_mode(loss: Any, parameters: int) -> Floats:
         x0=np.zeros(parameters),
         jac=True,
         method="L-BFGS-B",
-        # an exponential of more could overflow; a bias may be what it is
+        # larger exponentials could overflow; a bias is not limited
         bounds=[(-_EDGE, _EDGE), *[(None, None)] * (parameters - 1)],
         options={"ftol": 1e-14, "gtol": 1e-9},
     )
@@ -122,19 +122,19 @@ def _posterior_mode(loss: Any, parameters: int) -> Floats:
 
 
 def losses(head: Head, calibrated: Logits, truth: Truth) -> Floats:
-    """Negative log-likelihood of each picture in nats, `[n]`; for sigmoid the mean over labels."""
+    """Return the negative log-likelihood per picture in nats, `[n]`; sigmoid: mean over labels."""
     if head is Head.SOFTMAX:
         of_truth = log_softmax(calibrated.astype(np.float64), axis=1)[np.arange(len(truth)), truth]
-        return np.asarray(np.abs(of_truth))  # a logarithm of at most 1: never -0
+        return np.asarray(np.abs(of_truth))  # a logarithm is at most 0; avoids -0
     outcomes = truth.reshape(calibrated.shape)
     each: Floats = np.logaddexp(0, np.where(outcomes == 1, -calibrated, calibrated)).mean(axis=1)
     return each
 
 
 def energies(logits: Floats, temperature: float) -> Floats:
-    """−T·ln sum(exp(z/T)), `[batch]`, of logits that are already divided by the temperature.
+    """Return −T·ln sum(exp(z/T)), `[batch]`, of logits already divided by the temperature.
 
-    It is low where some logit is high: for images like those of the training (Liu et al. 2020,
+    The energy is low if a logit is high, as for in-distribution images (Liu et al. 2020,
     arXiv:2010.03759).
     """
     energy: Floats = -temperature * heads.softmax_with_log_sum(logits)[1][:, 0]

@@ -1,4 +1,4 @@
-"""How far a figure may be from what more pictures would give, and whether two models differ."""
+"""Confidence intervals of metrics, and significance tests of paired models."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _TAILS: Final = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 
 
 class Estimate(NamedTuple):
-    """A figure in its 95 % interval."""
+    """A metric with its 95 % interval."""
 
     value: float
     low: float
@@ -29,10 +29,10 @@ class Estimate(NamedTuple):
 
 
 def of_coverage(asked: float, calibrated: int, tested: int) -> Interval:
-    """Where the coverage that is found on `tested` pictures lies, if the sets are right.
+    """Return the 95 % range of the measured coverage on `tested` pictures, if the sets are valid.
 
-    Over draws of both parts the number that is covered is Beta-binomial (Vovk 2012,
-    arXiv:1209.2673); the threshold ranks `calibrated` pictures.
+    Over draws of both parts the covered count is Beta-binomial (Vovk 2012, arXiv:1209.2673); the
+    threshold was chosen on `calibrated` pictures.
     """
     place = conformal.rank(calibrated, asked)
     if place > calibrated:
@@ -42,7 +42,7 @@ def of_coverage(asked: float, calibrated: int, tested: int) -> Interval:
 
 
 def of_coverages(asked: float, calibrated: Sequence[int], tested: Sequence[int]) -> Interval:
-    """The same over all labels, where each has a threshold of its own (normal approximation)."""
+    """Return the range over all labels with their own thresholds (normal approximation)."""
     total = sum(tested)
     mean = variance = 0.0
     for known, tried in zip(calibrated, tested, strict=True):
@@ -55,27 +55,27 @@ def of_coverages(asked: float, calibrated: Sequence[int], tested: Sequence[int])
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """Two models on the same pictures (McNemar 1947, exact)."""
+    """Exact McNemar test of two models on the same pictures (1947)."""
 
     only_first: int
-    """Pictures that only the first has right."""
+    """Number of pictures that only the first model predicts correctly."""
     only_second: int
     p: float
-    """Of a difference as large or larger, were they as good."""
+    """p-value: probability of at least this difference for equally good models."""
     pictures: int
 
     @property
     def verdict(self) -> Literal["better", "worse", "cannot tell"]:
-        """What the first is, by that probability, at a level of 5 %."""
+        """Whether the first model is better, at a significance level of 5 %."""
         if self.p >= _LEVEL:
             return "cannot tell"
         return "better" if self.only_first > self.only_second else "worse"
 
     @property
     def pictures_needed(self) -> int | None:
-        """Pictures that would tell in four cases of five, if they differ as these (Connor 1987).
+        """Number of pictures for a power of 80 %, if the models differ as here (Connor 1987).
 
-        None where they do not differ.
+        None if they do not differ.
         """
         difference = (self.only_first - self.only_second) / self.pictures
         if not difference:
@@ -87,7 +87,7 @@ class Paired:
 
     @classmethod
     def of(cls, first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> "Paired":
-        """Compare; both `[n]`, whether the answer is right."""
+        """Compare two models; both arguments are `[n]`, whether the prediction is correct."""
         only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
         differing = only_first + only_second
         p = binomtest(only_first, differing).pvalue if differing else 1.0

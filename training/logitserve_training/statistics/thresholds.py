@@ -1,4 +1,4 @@
-"""From which probability a label holds: the threshold of the highest expected F1."""
+"""Decision thresholds of labels with the highest expected F1."""
 
 from typing import Final
 
@@ -7,20 +7,19 @@ import numpy as np
 from logitserve_training.statistics.calibration import Floats
 
 PRIOR_PICTURES: Final = 0.5
-"""That have the label, and are found without a mistake: a label that hardly any picture has gets a
-threshold near one half."""
+"""Pseudo-count of correctly found positives per label: a rare label gets a threshold near one
+half."""
 
 
 def best(probabilities: Floats) -> tuple[float, ...]:
-    """For each label F*/2, where F* is the highest F1 that is to be expected.
+    """Return for each label F*/2, where F* is the highest expected F1.
 
-    If the probabilities are right, answering all pictures at or above F*/2 has the highest expected
-    F1 (Lipton, Elkan, Naryanaswamy 2014, arXiv:1402.1892). F* follows from the probabilities alone:
-    of the j most probable pictures it is 2·Σp/(j + Σ over all p). So it has no truth to overfit to,
-    as the threshold of the highest F1 that was seen has (`python -m benchmarks.held_out`).
+    For calibrated probabilities, predicting the label at or above F*/2 maximizes the expected F1
+    (Lipton, Elkan, Naryanaswamy 2014, arXiv:1402.1892). F* follows from the probabilities alone:
+    for the j most probable pictures it is 2·Σp/(j + Σ over all p). So it cannot overfit to the
+    labels, unlike the threshold of the highest observed F1 (`python -m benchmarks.held_out`).
 
-    The probabilities are calibrated, `[n, labels]`, of pictures that the weights were not fitted
-    to.
+    The probabilities are calibrated, `[n, labels]`, of pictures not used to fit the weights.
     """
     descending = -np.sort(-probabilities, axis=0)
     having = descending.sum(axis=0)
