@@ -86,7 +86,7 @@ def adopt(
         terms: the options that describe the file.
         models: the folder to publish in.
         samples: pictures to compare both files on; samples with an expected label select the
-        preprocessing if it is not given.
+            preprocessing if it is not given.
         color: order of the channels, if the terms have no normalization.
         reference: in-distribution pictures for the drift monitor.
 

@@ -64,7 +64,7 @@ def read(
 
     Args:
         source: an ONNX file, a saved Keras model, or `keras:NAME` of `keras.applications`, whose
-        weights must be in Keras's cache.
+            weights must be in Keras's cache.
         tensor: name of the feature tensor; None finds it.
         preset: a name of `PRESETS`; None uses the default of this kind of network.
         size: height and width of the input; None uses those of the graph.
