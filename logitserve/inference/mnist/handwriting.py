@@ -257,11 +257,7 @@ def _main_pieces(on: Mask) -> Mask:
 def pieces(on: Mask) -> Pieces:
     """The pieces of a mask that is not all False."""
     (height, width), stride = on.shape, on.shape[1] + 1
-    flat = np.zeros(height * stride + 1, np.bool_)
-    flat[1:].reshape(height, stride)[:, :-1] = on
-    changes = np.flatnonzero(flat[1:] != flat[:-1])
-    begins, ends = changes[::2], changes[1::2]
-    numbers = np.array(_numbers(begins.tolist(), ends.tolist(), stride))
+    begins, ends, numbers = _runs(on)
     order = numbers.argsort(kind="stable")
     begins, ends, of = begins[order], ends[order], numbers[order]
     starts = of.searchsorted(np.arange(of[-1] + 1))
@@ -285,6 +281,22 @@ def pieces(on: Mask) -> Pieces:
         lies |= np.add.reduceat(at * pixels, starts) >= CONTACT * length
     sizes = np.add.reduceat(lengths, starts)
     return Pieces(begins, ends, of, sizes, boxes, lies | (sides >= 2), lies)
+
+
+def sizes(on: Mask) -> npt.NDArray[np.float64]:
+    """The pixels of each piece of a mask that is not all False."""
+    begins, ends, numbers = _runs(on)
+    return np.asarray(np.bincount(numbers, ends - begins))
+
+
+def _runs(on: Mask) -> tuple[npt.NDArray[np.intp], ...]:
+    """Begins, ends and numbers of the pieces of the runs, as in `Pieces`, row by row."""
+    height, stride = on.shape[0], on.shape[1] + 1
+    flat = np.zeros(height * stride + 1, np.bool_)
+    flat[1:].reshape(height, stride)[:, :-1] = on
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    begins, ends = changes[::2], changes[1::2]
+    return begins, ends, np.array(_numbers(begins.tolist(), ends.tolist(), stride))
 
 
 def _numbers(begins: list[int], ends: list[int], stride: int) -> list[int]:

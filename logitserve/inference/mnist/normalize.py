@@ -126,7 +126,13 @@ def _is_light(digit: Gray, ink: Gray, image: Gray, scene: segment.Scene) -> bool
 
     Of panes and grids the rarer of the image's two tones is bars from border to border.
     """
-    if not (written.is_in_one(ink) and written.stands_out(image, ink, scene, _stroke_width(ink))):
+    inked = [np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0)]
+    down, across = (slice(int(at[0]), int(at[-1]) + 1) for at in inked)
+    part = ink[down, across]
+    width = _stroke_width(part)
+    if not (
+        written.is_in_one(part) and written.stands_out(image, part, (down, across), scene, width)
+    ):
         return True
     slopes = _slopes(digit)
     outline = float(slopes.sum())

@@ -29,7 +29,9 @@ _FEW: Final = 4
 """Pixels that have no direction."""
 
 
-def stands_out(image: Gray, ink: Gray, scene: segment.Scene, width: float) -> bool:
+def stands_out(
+    image: Gray, ink: Gray, place: tuple[slice, slice], scene: segment.Scene, width: float
+) -> bool:
     """Whether the paper on both sides of the ink is lighter, where ink is dark.
 
     Beside the edge of a shadow it is on one side only. Ink is compared with the closing of the
@@ -37,23 +39,22 @@ def stands_out(image: Gray, ink: Gray, scene: segment.Scene, width: float) -> bo
 
     Args:
         image: uint8, `[h, w]`.
-        ink: of it, 0 on paper to 255, `[h, w]`, with some.
+        ink: of a part of it, 0 on paper to 255, with some.
+        place: rows and columns of that part.
         scene: what ink and paper are in it.
         width: of the strokes, pixels.
     """
     window = 2 * int(np.ceil(width)) + 3
     margin = window - 1
-    inked = [np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0)]
-    part = tuple(slice(int(at[0]), int(at[-1]) + 1) for at in inked)
     down, across = (
         np.arange(at.start - margin, at.stop + margin).clip(0, side - 1)
-        for at, side in zip(part, image.shape, strict=True)
+        for at, side in zip(place, image.shape, strict=True)
     )
     around = image[down][:, across]
     dark = around if scene.dark_ink else ~around
     inside = dark[margin:-margin, margin:-margin]
-    full = ink[part] > ink.max() // 2
-    paper = scene.paper[part] if scene.paper.ndim else scene.paper
+    full = ink > ink.max() // 2
+    paper = scene.paper[place] if scene.paper.ndim else scene.paper
     contrast = np.subtract(paper, inside, dtype=np.int16)[full].sum()
     both_sides = (segment.closed(dark, window) - inside)[full].sum(dtype=np.int64)
     return bool(both_sides >= STANDS_OUT * contrast)
@@ -61,7 +62,7 @@ def stands_out(image: Gray, ink: Gray, scene: segment.Scene, width: float) -> bo
 
 def is_in_one(ink: Gray) -> bool:
     """Whether most of the ink, uint8 `[h, w]` with some, is in one piece."""
-    sizes = handwriting.pieces(ink > ink.max() // 2).sizes
+    sizes = handwriting.sizes(ink > ink.max() // 2)
     return bool(sizes.max() >= IN_ONE * sizes.sum())
 
 
