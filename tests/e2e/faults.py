@@ -196,7 +196,7 @@ def key(name: str, word: str, make: Make) -> Fault:
 
 
 NUMBER = "(picture|image) "
-UNREADABLE = "not an? (picture|image)"
+UNREADABLE = "not a supported image; send one of PNG, JPEG"
 BODY_LIMIT = (f"{MAX_BODY_BYTES} bytes", SETTINGS["body"])
 TOO_DEEP = r"deeper than the limit of \d+"
 BASE64_FORMS = among(JSON_BASE64, V2_BASE64, V1_BASE64)

@@ -105,7 +105,7 @@ def test_of_several_labels_all_must_be_right(tmp_path: Path) -> None:
 def test_pictures_are_asked_for_only_of_a_store() -> None:
     asked = ["models", "compare", "tiny/1", "tiny/2", "--ask", "folder"]
     told = CliRunner().invoke(main, asked)
-    assert (told.exit_code, "name it with --store" in told.output) == (2, True)
+    assert (told.exit_code, "--ask needs --store" in told.output) == (2, True)
 
 
 def test_versions_that_take_other_pictures(tmp_path: Path) -> None:

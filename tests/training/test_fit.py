@@ -156,7 +156,10 @@ def test_the_best_epoch_is_kept(dataset: Dataset, averaged: float | None) -> Non
     losses = [epoch.validation_loss for epoch in epochs]
     found = float(np.mean(nll(Head.SOFTMAX, logits, dataset.validation.classes)))
     assert found == pytest.approx(min(losses), rel=1e-4)
-    assert f"the weights of epoch {1 + int(np.argmin(losses))} are taken" in log.getvalue()
+    assert (
+        f"using the weights of epoch {1 + int(np.argmin(losses))}, with the lowest"
+        in log.getvalue()
+    )
 
 
 def test_training_ends_when_validation_gets_no_better(dataset: Dataset) -> None:

@@ -85,7 +85,8 @@ def test_why_there_is_no_answer(folder: Path) -> None:
         (folder / f"models/tiny/{version}/model.onnx").write_bytes(b"garbage")
     refresh(catalog)
     with pytest.raises(
-        ModelUnavailableError, match=r"version '2' .* cannot be served: the file is not"
+        ModelUnavailableError,
+        match=r"version '2' .* cannot be served: onnxruntime cannot load the file",
     ):
         catalog.find()
     catalog.put("tiny", ModelEntry())

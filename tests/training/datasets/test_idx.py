@@ -35,9 +35,9 @@ def test_any_other_bytes_are_an_array_or_a_format_error(content: bytes) -> None:
         (b"", "not an idx file"),
         (b"\x89PNG....", "begins with 89 50 4e 47"),
         (b"\0\0\x0d\x01\0\0\0\0", "unsigned bytes"),
-        (b"\0\0\x08\x02\0\0\0\x01", "cut short"),
+        (b"\0\0\x08\x02\0\0\0\x01", "the wrong size"),
         (b"\0\0\x08\x01\0\0\0\x03ab", r"says \(3,\) elements, but there are 2"),
-        (b"\0\0\x08\x01\0\0\0\x01ab", "has too much"),
+        (b"\0\0\x08\x01\0\0\0\x01ab", "the wrong size: .* but there are 2"),
         (b"\0\0\x08\x02\xff\xff\xff\xff\xff\xff\xff\xff", "there are 0"),
     ],
 )

@@ -75,7 +75,7 @@ def test_groups_by_a_column_or_by_the_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "line 1: the header must have the columns, 'filename,' and the labels"),
+        ("", "line 1: the header must have the columns 'filename,' and the labels"),
         ("thing,car\nz.png,1\n", "has no column of picture names"),
         ("filename\na.png\n", "line 1: after 'filename' there must be one or more columns"),
         ("filename,car,car\na.png,1,1\n", "one per label"),
@@ -104,7 +104,7 @@ def test_a_table_in_another_encoding(tmp_path: Path) -> None:
 def test_files_that_are_not_there_are_counted_and_the_first_are_named(tmp_path: Path) -> None:
     write(tmp_path, "filename,car\n" + "".join(f"{index}.png,1\n" for index in range(7)))
     with pytest.raises(
-        DataMissingError, match=r"names 7 files .*: 0.png, .*, 4.png and 2 more; .* images/"
+        DataMissingError, match=r"names 7 missing files: 0.png, .*, 4.png and 2 more; .* images/"
     ):
         read(tmp_path)
 
@@ -328,12 +328,12 @@ def test_a_table_of_pictures_in_another_folder(tmp_path: Path) -> None:
 def test_pictures_that_a_table_leaves_out_are_counted(tmp_path: Path) -> None:
     touch(tmp_path, "1.png", "2.png", "3.png", "4.png")
     write(tmp_path, "filename,label\n1.png,a\n2.png,b\n")
-    assert read(tmp_path).layout.endswith("; 2 pictures that it does not name are left out")
+    assert read(tmp_path).layout.endswith("; 2 pictures that are not in it are left out")
 
 
 def test_what_is_no_folder_and_no_table(tmp_path: Path) -> None:
     touch(tmp_path, "pictures.zip", "a/1.png", "a/desktop.ini", "b/2.png", "class_names.json")
-    with pytest.raises(DataFormatError, match=r"zip is neither a folder nor a table.*unpack"):
+    with pytest.raises(DataFormatError, match=r"zip is neither a folder nor a table.*extract"):
         read(tmp_path / "pictures.zip")
     (tmp_path / "class_names.json").write_text('{"images": [], "annotations": []}')
     with pytest.raises(DataFormatError, match=r"class_names.json is neither .*list of objects"):
