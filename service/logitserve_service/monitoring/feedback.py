@@ -85,7 +85,7 @@ def parse(document: Any) -> list[TrueLabel]:
         raise UnusableRequestError(f"{where}: {first['msg']}") from error
     for index, each in enumerate(labels):
         if (each.label is None) == (each.labels is None):
-            raise UnusableRequestError(f"label {index}: it must have either 'label' or 'labels'")
+            raise UnusableRequestError(f"label {index}: it must have one of 'label' and 'labels'")
     return labels
 
 

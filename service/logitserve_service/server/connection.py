@@ -46,7 +46,7 @@ _NO_HTTP2 = (
     "HAProxy or Envoy"
 )
 _NO_CODING = (
-    "the transfer coding %r is not supported; send chunked, and a compressed body with "
+    "the transfer coding %r is not supported in HTTP/1.1; send chunked, and a compressed body with "
     "Content-Encoding"
 )
 _NO_HOST = "an HTTP/1.1 request must have a Host header field (RFC 9112, 3.2); this one has none"
