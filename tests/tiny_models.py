@@ -94,8 +94,11 @@ def linear_graph(
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
 
 
-def make_endless(path: Path) -> None:
-    """Let the network of a file take for ever: loading it does not end."""
+ENDLESS = 2**62
+
+
+def make_slow(path: Path, turns: int) -> None:
+    """Let each run of a file count so far: 2**17 takes about 50 ms, `ENDLESS` never ends."""
     model = onnx.load(path)
     logits = next(node for node in model.graph.node if "logits" in node.output)
     logits.output[:] = ["once"]
@@ -116,7 +119,7 @@ def make_endless(path: Path) -> None:
     body = helper.make_graph(nodes, "turns", given, taken)
     model.graph.initializer.extend(
         [
-            numpy_helper.from_array(np.array(2**62), "turns"),
+            numpy_helper.from_array(np.array(turns), "turns"),
             numpy_helper.from_array(np.ones((), bool), "for_ever"),
         ]
     )

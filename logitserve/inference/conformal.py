@@ -32,7 +32,7 @@ Floats = npt.NDArray[np.float64]
 _ROUNDING: Final = 1e-9
 """Rounding tolerance of the coverage; 0.29 × 100 is not exactly 29."""
 _DECIMALS: Final = 1e6
-"""Thresholds are rounded up to this resolution, which shortens the card to a third."""
+"""Thresholds are rounded up to multiples of 1 / this, which shortens the card to a third."""
 
 
 def scores(probabilities: Floats) -> Floats:

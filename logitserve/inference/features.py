@@ -1,7 +1,7 @@
-"""A few numbers of each picture and its prediction, whose distribution tells what has changed.
+"""Features of pictures and predictions for drift detection.
 
-Of the predictions: which class, how sure, and how like the training. Of the pixels: how bright and
-how sharp, for blur and noise hardly move the predictions of a network that is robust to them.
+Of the predictions: class, confidence, and similarity to the training data. Of the pixels:
+brightness and sharpness, since blur and noise hardly change the predictions of a robust network.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,26 +18,26 @@ Values = dict[FeatureName, npt.NDArray[np.floating[Any]]]
 """Feature → its value for each picture, `[n]`."""
 
 MOST_PICTURES: Final = 5000
-"""That a reference needs."""
+"""Maximum number of pictures for a reference."""
 _MOST_PIXELS: Final = 2**14
-"""Of a picture, that are looked at."""
+"""Maximum number of sampled pixels per picture."""
 _MOST_VALUES: Final = 16
-"""A number that takes no more values than these has a bin for each; others have ten."""
+"""A feature with at most this many distinct values has a bin for each; others have ten bins."""
 
 
 def measure(images: npt.NDArray[np.uint8], predictions: Predictions, card: ModelCard) -> Values:
-    """The features of a batch.
+    """Compute the features of a batch.
 
-    `classes`: index of the most probable label; of a sigmoid head `labels`, how many hold.
-    `margin`: the most probable label's raw logit less that of the next one, or of its absence.
-    `energy`: −T·ln Σ exp(z/T), softmax only. `known`: 1 or 0, where the card can tell.
-    `brightness`: mean gray level. `sharpness`: how much neighbors on a row differ in their
-    differences, over how much they differ: 0 for slopes, about 1.7 for noise.
+    `classes`: index of the most probable label; for a sigmoid head `labels`, the number of labels.
+    `margin`: softmax: the largest raw logit minus the second; sigmoid: the largest; binary: |z|.
+    `energy`: −T·ln Σ exp(z/T), softmax only. `known`: 1 or 0, if the card can tell.
+    `brightness`: mean gray level. `sharpness`: mean |second difference| / mean |first difference|
+    along rows: 0 for linear gradients, about 1.7 for noise.
 
     Args:
-        images: uint8 `[n, height, width, channels]`, as the network took them.
+        images: uint8 `[n, height, width, channels]`, the network's input.
         predictions: calibrated, of the same images.
-        card: of the model.
+        card: card of the model.
     """
     logits, argmax = predictions.logits, predictions.argmax
     found: Values = {}
@@ -58,7 +58,7 @@ def measure(images: npt.NDArray[np.uint8], predictions: Predictions, card: Model
 
 
 def margins(logits: npt.NDArray[np.floating[Any]], head: Head) -> npt.NDArray[np.floating[Any]]:
-    """`margin` of raw logits `[n, k]`: `[n]`; those of softmax may be shifted."""
+    """Return the `margin` of raw logits `[n, k]`: `[n]`; softmax logits may have an offset."""
     if head is Head.SIGMOID:
         return np.asarray(logits.max(axis=1))
     if head is Head.BINARY:
@@ -68,7 +68,7 @@ def margins(logits: npt.NDArray[np.floating[Any]], head: Head) -> npt.NDArray[np
 
 
 def _of_pixels(images: npt.NDArray[np.uint8]) -> Sequence[npt.NDArray[np.float32]]:
-    """Brightness and sharpness, of every so-many-th row of large images."""
+    """Return brightness and sharpness, sampled from every few rows of large images."""
     count, height, width, channels = images.shape
     step = -(-height * width * channels // _MOST_PIXELS)
     rows = images[:, step // 2 :: step].astype(np.float32)
@@ -81,12 +81,12 @@ def _of_pixels(images: npt.NDArray[np.uint8]) -> Sequence[npt.NDArray[np.float32
 
 
 def joined(parts: Sequence[Values]) -> Values:
-    """The values of several batches, in their order."""
+    """Concatenate the values of several batches."""
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def reference(values: Values, card: ModelCard, accuracy: float | None = None) -> Reference:
-    """What is normal, by the features of held-out pictures."""
+    """Return the reference distribution of held-out pictures."""
     histograms = {}
     for name, found in values.items():
         distinct = np.unique(found)
@@ -105,11 +105,11 @@ def reference(values: Values, card: ModelCard, accuracy: float | None = None) ->
 
 
 class Bins:
-    """The bins of all features of a reference, side by side."""
+    """The bins of all features of a reference, concatenated."""
 
     def __init__(self, features: Mapping[FeatureName, Histogram]) -> None:
         self.of: dict[FeatureName, slice] = {}
-        """Feature → where its bins are."""
+        """Feature → position of its bins."""
         self.width = 0
         self._edges = {name: np.array(each.edges) for name, each in features.items()}
         for name, each in features.items():
@@ -117,7 +117,7 @@ class Bins:
             self.width += len(each.counts)
 
     def count(self, values: Values) -> npt.NDArray[np.int64]:
-        """How many of the values fall into each bin, `[width]`."""
+        """Count the values in each bin, `[width]`."""
         places = [
             edges.searchsorted(values[name], "right") + self.of[name].start
             for name, edges in self._edges.items()

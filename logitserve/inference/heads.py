@@ -1,7 +1,7 @@
-"""Logits → probabilities. The only place where softmax and sigmoid are written.
+"""Heads: logits → probabilities. The only implementation of softmax and sigmoid.
 
-The arithmetic is float64: the difference of two finite float32 logits, and their quotient by any
-sensible temperature, are then finite too.
+Computed in float64: the difference of two finite float32 logits, and the quotient by any
+reasonable temperature, are then finite too.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def scaled(logits: Logits, temperature: float) -> npt.NDArray[np.float64]:
     Above 1 it flattens the probabilities, below 1 it sharpens them; it never changes the argmax.
 
     Raises:
-        NonFiniteLogitsError: a logit is NaN or infinite; it names the rows.
+        NonFiniteLogitsError: a logit is NaN or infinite; the text names the rows.
     """
     finite = np.isfinite(logits)
     if not finite.all():
@@ -32,22 +32,22 @@ def scaled(logits: Logits, temperature: float) -> npt.NDArray[np.float64]:
 
 
 class Calibrated(Protocol):
-    """What has a calibration, as a card."""
+    """An object with a calibration, such as a card."""
 
     @property
     def temperature(self) -> float:
-        """Of all logits."""
+        """Temperature of all logits."""
 
     @property
     def scaling(self) -> Sequence[LabelScaling] | None:
-        """Of each logit, in place of the temperature."""
+        """Scale and bias of each logit, instead of the temperature."""
 
 
 def calibrated(logits: Logits, card: Calibrated) -> npt.NDArray[np.float64]:
     """Apply the card's temperature, or its scaling of each label (Platt 1999), to raw logits.
 
     Raises:
-        NonFiniteLogitsError: a logit is NaN or infinite; it names the rows.
+        NonFiniteLogitsError: a logit is NaN or infinite; the text names the rows.
     """
     if card.scaling is None:
         return scaled(logits, card.temperature)
@@ -56,7 +56,7 @@ def calibrated(logits: Logits, card: Calibrated) -> npt.NDArray[np.float64]:
 
 
 def uncalibrated(logits: Logits, card: Calibrated) -> npt.NDArray[np.float64]:
-    """The raw logits of calibrated ones."""
+    """Invert the calibration: return the raw logits of calibrated ones."""
     if card.scaling is None:
         return np.asarray(logits * card.temperature, np.float64)
     scales, biases = _scaling(card.scaling)
@@ -64,32 +64,32 @@ def uncalibrated(logits: Logits, card: Calibrated) -> npt.NDArray[np.float64]:
 
 
 def _scaling(labels: Sequence[LabelScaling]) -> tuple[Probabilities, Probabilities]:
-    """Scale and bias of each label."""
+    """Return scale and bias of each label."""
     return np.array([label.scale for label in labels]), np.array([label.bias for label in labels])
 
 
 def thresholds(card: ModelCard, *, of_calibrated: bool = True) -> Probabilities:
-    """The probabilities from which the labels of a sigmoid model hold, `[labels]`.
+    """Return the decision thresholds of a sigmoid model's probabilities, `[labels]`.
 
-    The card's are of calibrated probabilities; those of raw ones let the same labels hold.
+    The card's are for calibrated probabilities; those for raw ones give the same decisions.
     """
     stated = np.array(card.thresholds, np.float64)
     if of_calibrated:
         return stated
-    with np.errstate(divide="ignore"):  # at 0 and 1 the logits are -inf and inf, as they should
+    with np.errstate(divide="ignore"):  # at 0 and 1 the logits are -inf and inf, as intended
         logits = np.log(stated) - np.log1p(-stated)
     return sigmoid(uncalibrated(logits, card))
 
 
 def softmax(logits: npt.NDArray[np.float64]) -> Probabilities:
-    """exp(z) / sum(exp(z)) over the last axis, shifted by the maximum: it cannot overflow."""
+    """Return exp(z) / sum(exp(z)) over the last axis, shifted by the maximum against overflow."""
     return softmax_with_log_sum(logits)[0]
 
 
 def softmax_with_log_sum(
     logits: npt.NDArray[np.float64],
 ) -> tuple[Probabilities, npt.NDArray[np.float64]]:
-    """Softmax over the last axis, and ln sum(exp(z)), `[…, 1]`, a by-product."""
+    """Return the softmax over the last axis, and its by-product ln sum(exp(z)), `[…, 1]`."""
     top = logits.max(axis=-1, keepdims=True)
     exponentials: Probabilities = np.exp(logits - top)
     total = exponentials.sum(axis=-1, keepdims=True)
@@ -97,7 +97,7 @@ def softmax_with_log_sum(
 
 
 def sigmoid(logits: npt.NDArray[np.float64]) -> Probabilities:
-    """1 / (1 + exp(-z)), of exp(-|z|) only, so that it cannot overflow on either side."""
+    """Return 1 / (1 + exp(-z)), computed from exp(-|z|), which cannot overflow."""
     decayed = np.exp(-np.abs(logits))
     return np.where(logits >= 0, 1.0, decayed) / (1.0 + decayed)
 
@@ -105,8 +105,8 @@ def sigmoid(logits: npt.NDArray[np.float64]) -> Probabilities:
 def probabilities(head: Head, logits: npt.NDArray[np.float64]) -> Probabilities:
     """Apply the head to finite logits, `[batch, classes]`, or `[batch, 1]` for `binary`.
 
-    For `binary` the two columns are `[1 - p, p]`, each computed on its own so that neither loses
-    digits when the other is near 1.
+    For `binary` the two columns are `[1 - p, p]`, each computed directly so that neither loses
+    precision when the other is near 1.
     """
     match head:
         case Head.SOFTMAX:
@@ -118,9 +118,9 @@ def probabilities(head: Head, logits: npt.NDArray[np.float64]) -> Probabilities:
 
 
 def argmax(head: Head, logits: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Index of the most probable class, `[batch]`: taken from logits, where no two round to 1.
+    """Return the index of the most probable class, `[batch]`, from logits, which do not round to 1.
 
-    A tie goes to the lower index.
+    On a tie the lower index is returned.
     """
     if head is Head.BINARY:
         return (logits[:, 0] > 0).astype(np.int64)

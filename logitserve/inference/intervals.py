@@ -35,24 +35,24 @@ def wilson(successes: float, trials: float) -> Interval:
 
 
 def beyond(interval: Interval, pictures: int) -> Interval:
-    """The interval of a share; Wilson's where all pictures are right, as all resamples are then."""
+    """Return the interval of a proportion; Wilson's at 1, where all bootstrap samples agree."""
     return wilson(pictures, pictures) if interval[0] > 1 - 1e-9 else interval
 
 
 def enough(groups: Groups | None) -> Groups | None:
-    """The groups of pictures, `[n]`, where they are not too few to resample; else None."""
+    """Return the groups of pictures, `[n]`, or None if there are too few to resample."""
     return groups if groups is not None and len(np.unique(groups)) >= FEWEST_GROUPS else None
 
 
 def bootstrap(
     figures: Callable[[Floats], Mapping[Name, float]], pictures: int, groups: Groups | None = None
 ) -> dict[Name, Interval]:
-    """Percentile intervals of figures over resampled pictures, whole groups at a time.
+    """Return percentile bootstrap intervals of metrics; whole groups are resampled.
 
     Args:
-        figures: takes how often each picture counts, `[n]`; gives each figure.
-        pictures: n.
-        groups: None, or too few, makes each picture one of its own.
+        figures: computes the metrics from the weight of each picture, `[n]`.
+        pictures: number n of pictures.
+        groups: None or too few: each picture is its own group.
     """
     groups = enough(groups)
     _, unit_of = np.unique(np.arange(pictures) if groups is None else groups, return_inverse=True)

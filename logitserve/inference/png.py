@@ -19,7 +19,7 @@ from logitserve.inference.errors import UnreadableImageError
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 MAX_CHUNKS: Final = 65_536
-"""Limit of the number of chunks; each takes one Python loop, and encoders write several kB each."""
+"""Limit of the number of chunks; each takes one loop iteration, and encoders write some kB each."""
 
 _HEADER: Final = struct.Struct(">I4sIIBBBBBI")
 """Length, name, width, height, bit depth, color type, three methods, CRC (11.2.1)."""

@@ -1,4 +1,4 @@
-"""Small gray versions of pictures, whose products say which pictures look nearly the same."""
+"""Gray thumbnails of pictures, whose dot products find near-duplicates."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -10,19 +10,19 @@ from PIL import Image
 Box = tuple[int, int, int, int]
 
 CLOSE: Final = 0.97
-"""Correlation of thumbnails from which two pictures are taken for shots of one thing. Frames of one
-film have 0.995 (median); of 1,500 written digits, one in 25 has another of its class so near."""
+"""Correlation of thumbnails from which two pictures are near-duplicates. Adjacent video frames have
+0.995 (median); of 1,500 handwritten digits, one in 25 is as near to another of its class."""
 SIDE: Final = 16
-"""Pixels of a thumbnail."""
+"""Side of a thumbnail in pixels."""
 
 
 def shrunken(image: Image.Image, box: Box | None = None) -> npt.NDArray[np.uint8]:
-    """A picture, or a part of it, `[SIDE, SIDE]` in gray."""
+    """Shrink a picture, or a part of it, to gray `[SIDE, SIDE]`."""
     return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX, box))
 
 
 def normalized(pictures: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
-    """`[n, pixels]`, each with the mean 0 and the length 1: products are correlations."""
+    """Return `[n, pixels]`, each with mean 0 and norm 1: dot products are correlations."""
     found = np.stack(pictures).reshape(len(pictures), -1).astype(np.float32)
     found -= found.mean(axis=1, keepdims=True)
     found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1)

@@ -4,6 +4,7 @@
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -29,7 +30,7 @@ from tests.deploy.scraping import scraping
 from tests.deploy.waiting import wait_until
 from tests.e2e.process import running
 from tests.e2e.sockets import connect, read_all
-from tests.tiny_models import png
+from tests.tiny_models import png, random_picture
 
 pytestmark = pytest.mark.drill
 
@@ -137,7 +138,7 @@ def test_nobody_asks(bench: Bench) -> None:
 
 
 class Beside:
-    """The models of the repository with little memory, and commands that run in the same cgroup."""
+    """A fast and a slow model with little memory, and commands that run in the same cgroup."""
 
     def __init__(self, bench: Bench, wrapper: Sequence[str]) -> None:
         self.bench, self.wrapper = bench, wrapper
@@ -147,14 +148,18 @@ class Beside:
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beside]:
     """`digits-mlp` is sent a seven all the time, which it knows."""
     (port,) = free_ports(1)
-    options = ("--models", str(ROOT / "models"), "--port", str(port), "--workers", "1")
     folder = tmp_path_factory.mktemp("own-models")
+    models = folder / "models"
+    shutil.copytree(ROOT / "models/digits-mlp", models / "digits-mlp")
+    tiny_models.publish(models, name="slow")
+    tiny_models.make_slow(models / "slow/1/model.onnx", 2**17)
+    options = ("--models", str(models), "--port", str(port), "--workers", "1")
     with (
         memory_cgroup(2**30) as wrapper,
         running(*options, wrapper=wrapper) as server,
-        scraping(f"127.0.0.1:{port}", folder, interval="500ms", speed=SPEED) as prometheus,
+        scraping(f"127.0.0.1:{port}", folder / "p", interval="500ms", speed=SPEED) as prometheus,
     ):
-        bench = Bench(server, ROOT / "models", prometheus)
+        bench = Bench(server, models, prometheus)
         with repeated(posting("digits-mlp", SEVEN), bench, threads=1):
             yield Beside(bench, wrapper)
 
@@ -189,9 +194,8 @@ def posting(model: str, image: bytes, images: int = 1) -> Cause:
 
 
 def test_more_images_come_than_are_answered(small: Beside) -> None:
-    """Twelve requests of 64 images at once, of which each takes the network a millisecond."""
-    image = png(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
-    with repeated(posting("scenes", image, 64), small.bench, threads=12):
+    """1,536 images at once, of which a run takes 64: it needs 50 ms, however fast the client is."""
+    with repeated(posting("slow", png(random_picture(0)), 64), small.bench, threads=24):
         assert_fires(small.bench, "LogitserveQueue", 3)
     assert_ends(small.bench, "LogitserveQueue")
 

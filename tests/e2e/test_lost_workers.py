@@ -136,7 +136,7 @@ def test_a_version_that_ends_its_worker_is_refused(models: Path, workers: int) -
         wait_until(lambda: value(server.url, "workers") == workers)
         incoming = models.with_name("incoming")
         tiny_models.publish(incoming, version="2")
-        tiny_models.make_endless(incoming / "tiny/2/model.onnx")
+        tiny_models.make_slow(incoming / "tiny/2/model.onnx", tiny_models.ENDLESS)
         (incoming / "tiny/2").rename(models / "tiny/2")
         wait_until(lambda: versions(server, "loading") == 1)
         for killed in range(workers):

@@ -200,7 +200,7 @@ def test_an_interrupted_training_goes_on_where_it_was(
         patch.setattr(Reporter, "line", interrupted)
         train(QUICK)
     assert [path.name for path in (tmp_path / "digits-mlp").iterdir()] == [".training"]
-    with pytest.raises(OptionError, match="is of a training with other options"):
+    with pytest.raises(OptionError, match="belongs to a training with other options"):
         train(replace(QUICK, epochs=9), resume=True)
     resumed = train(QUICK, resume=True)
     for one, other in zip(weights(resumed.path), weights(published.path), strict=True):

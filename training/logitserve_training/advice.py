@@ -20,7 +20,7 @@ _WORST: Final = 3
 _DOUBTED: Final = 0.1
 """Share of the pictures above which the model is suspected, not the labels."""
 _SURE: Final = 0.95
-"""Largest probability of a given label that marks the label as doubtful."""
+"""|Probability − label (0 or 1)| above which the label is doubtful."""
 
 
 def lines(

@@ -1,4 +1,4 @@
-"""What a training is fed: a stream of batches, varied and disturbed, the same for the same seed."""
+"""Training batches: a stream of augmented and disturbed batches, determined by the seed."""
 
 import math
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def batches_of(
     done: int = 0,
     strange: Images | None = None,
 ) -> Any:
-    """An endless stream of shuffled batches, the same for the same seed, after `done` epochs."""
+    """Return an endless stream of shuffled batches, determined by the seed, after `done` epochs."""
     train, fresh = dataset.train, dataset.fresh
     steps = math.ceil(len(train) / options.batch_size)
     targets = targets_of(train.classes, recipe.head)
@@ -58,7 +58,7 @@ def batches_of(
 
 
 def _varying(augmentation: Augmentation, seed: int, steps: int) -> Any:
-    """What is done to each numbered batch of a training of so many `steps`."""
+    """Return the augmentation of each numbered batch, for a training of `steps`."""
     varied_steps = round(augmentation.until * steps)
 
     def vary_batch(step: Any, batch: tuple[Any, Any]) -> tuple[Any, Any]:
@@ -73,7 +73,7 @@ def _varying(augmentation: Augmentation, seed: int, steps: int) -> Any:
 
 
 def _disturbing(recipe: Recipe, options: Options, strange: Images | None) -> Any:
-    """What a recipe that disturbs does to each numbered batch: strangers come last."""
+    """Return the disturbance of each numbered batch; strangers come last."""
     count = round(recipe.strangers * options.batch_size)
 
     def mixed(images: Images, targets: Any, step: Any) -> tuple[Images, Any]:
@@ -98,12 +98,12 @@ def _disturbing(recipe: Recipe, options: Options, strange: Images | None) -> Any
 
 
 def targets_of(classes: Classes, head: Head) -> Any:
-    """What the loss compares logits with: class indices `[n]`, else 0 or 1 `[n, logits]`."""
+    """Return the targets of the loss: class indices `[n]`, else 0 or 1 `[n, logits]`."""
     if head is Head.SOFTMAX:
         return classes
     return classes.reshape(len(classes), -1).astype("float32")
 
 
 def pictures_of(batches: Any, count: int) -> Images:
-    """The pictures of the first batches of a stream."""
+    """Return the pictures of the first batches of a stream."""
     return np.concatenate([images for images, _ in batches.take(count).as_numpy_iterator()])

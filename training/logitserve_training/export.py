@@ -22,7 +22,7 @@ OPSET: Final = 18
 TOLERANCE: Final = 1e-5
 """Largest allowed difference of a probability between Keras and onnxruntime."""
 _ODD: Final = 7
-"""Large batch size; the comparison also uses batches of one, two and so on."""
+"""Added to the usual batch size for the third comparison, after batches of one and two."""
 _BATCH: Final = 250
 GOLDEN_SEED: Final = 7
 

@@ -1,4 +1,4 @@
-"""A network from scratch, fitted in a way that can be interrupted."""
+"""Train a network from scratch; the training can be interrupted and resumed."""
 
 import shutil
 from collections.abc import Iterator
@@ -16,10 +16,10 @@ from logitserve_training.progress import Reporter
 from logitserve_training.recipes import FOLDS_NEED_A_BACKBONE, Options, Recipe, Source
 
 _FEW: Final = 2_000
-"""Pictures below which a backbone is worth more than a network of one's own."""
+"""Number of pictures below which a pretrained backbone is recommended."""
 _HINT: Final = (
-    f"fewer than {_FEW} pictures: a network that was trained on many others finds more in them "
-    "than one from scratch. Give one with --backbone: torchvision's or timm's exported to ONNX, or "
+    f"fewer than {_FEW} pictures: the features of a pretrained network are better than a network "
+    "from scratch. Give one with --backbone: torchvision's or timm's exported to ONNX, or "
     "keras:EfficientNetV2B0 once its weights are in Keras's cache (docs/folder.md)"
 )
 
@@ -34,24 +34,24 @@ def open_checkpoint(
     resume: bool,
     take_best: bool,
 ) -> Iterator[Path]:
-    """Where the state of a training is kept until the block ends, or since it was interrupted.
+    """Yield the folder of the checkpoint, which is kept after an interruption.
 
     Raises:
-        OptionError: there is nothing to resume, it was another training, or it has no best epoch.
+        OptionError: there is nothing to resume, the options differ, or there is no best epoch.
     """
     checkpoint, what = folder / ".training", f"{recipe!r}\n{options!r}\n"
     settings = checkpoint / "settings.txt"
     if resume:
         if not settings.is_file():
-            raise OptionError(f"{folder} has no training to resume; leave --resume out")
+            raise OptionError(f"{folder} has no training to resume; omit --resume")
         if settings.read_text() != what:
             raise OptionError(
-                f"{checkpoint} is of a training with other options; give the same ones, or leave "
-                "--resume out to begin anew"
+                f"{checkpoint} belongs to a training with other options; give the same, or omit "
+                "--resume to start again"
             )
         if take_best and not (recipe.keeps_best and (checkpoint / EPOCHS_FILE).is_file()):
             raise OptionError(
-                f"{checkpoint} has no best epoch to publish (--finish): go on with --resume alone"
+                f"{checkpoint} has no best epoch to publish (--finish): use --resume alone"
             )
     else:
         shutil.rmtree(checkpoint, ignore_errors=True)
@@ -61,9 +61,9 @@ def open_checkpoint(
         yield checkpoint
     except KeyboardInterrupt:
         if checkpoint.exists():
-            best = "; with --resume --finish it publishes the best so far" * recipe.keeps_best
+            best = "; with --resume --finish it publishes the best epoch" * recipe.keeps_best
             reporter.line(
-                f"interrupted: with --resume the same command goes on after that epoch{best}"
+                f"interrupted: run the same command with --resume to go on after it{best}"
             )
         raise
     except TrainingError:
@@ -81,12 +81,12 @@ def fit_network(
     checkpoint: Path,
     take_best: bool,
 ) -> tuple["backend.keras.Model", list[Epoch]]:
-    """The network of a recipe with its epochs.
+    """Return the trained network of a recipe, and its epochs.
 
-    The checkpoint is kept only where it has the best epoch: else nothing is left to resume.
+    The checkpoint is kept only if it has the best epoch; otherwise nothing is left to resume.
 
     Raises:
-        OptionError: the pictures are parted in folds.
+        OptionError: the pictures are split into folds.
         DivergedError: the loss became NaN or infinite.
     """
     if dataset.folds:

@@ -18,9 +18,9 @@ Array = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
 
 DECAYS: Final = (1e-3, 3e-3, 1e-2)
-"""Upper limit of the decay: decay / 2 × the squared weights of standardized features is added to
-the loss. A larger one lowers the in-distribution loss slightly by less confidence, as calibration
-also does; on pictures of other sources it ranks worse (docs/folder.md)."""
+"""Candidate decays: decay / 2 × the squared weights of standardized features is added to the loss.
+Larger ones lower the in-distribution loss slightly by less confidence, as calibration also does;
+on pictures of other sources they rank worse (docs/folder.md)."""
 _FOLDS: Final = 5
 _MOST: Final = 3_000
 """Number of pictures for the comparison of decays."""

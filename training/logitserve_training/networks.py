@@ -1,4 +1,4 @@
-"""The networks: uint8 pictures in, logits out; scaling is their first layer.
+"""Network architectures: uint8 pictures in, logits out; the first layer scales the pixels.
 
 No network ends in a softmax or sigmoid: the loss takes logits, and serving applies the head.
 """
@@ -19,10 +19,10 @@ Tensor = Any
 """A symbolic Keras tensor."""
 
 STANDARDIZED: Final = "standardized"
-"""Name of the layer whose output has mean 0 and deviation 1 over the training part."""
+"""Name of the layer that standardizes: mean 0 and standard deviation 1 over the training part."""
 
 _SMALL_MAP: Final = 8
-"""Cells along the shorter side, at most, over which the scene network pools."""
+"""Maximum size of the scene network's final feature map along the shorter side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,12 @@ class PixelStatistics:
 
     @classmethod
     def of(cls, images: Images) -> Self:
-        """Measure pictures."""
+        """Compute the statistics of pictures."""
         counts = np.bincount(images.ravel(), minlength=256)
         levels = np.arange(256) / 255
         mean = float(np.average(levels, weights=counts))
         variance = float(np.average((levels - mean) ** 2, weights=counts))
-        return cls(mean, max(variance**0.5, 1 / 255))  # pictures of one gray: leave them alone
+        return cls(mean, max(variance**0.5, 1 / 255))  # constant pictures are not scaled up
 
 
 def build(
@@ -53,15 +53,15 @@ def build(
     """Build a network with fresh weights.
 
     Args:
-        name: which one.
+        name: name of the architecture.
         shape: height, width, channels of the uint8 pictures.
         logits: width of the output.
-        statistics: with which the pixels are standardized.
+        statistics: for the standardization of the pixels.
         own: hidden units, on the pixels, that the log-odds of no label against all labels are read
             from, a column more; 0: there is none.
     """
     image = keras.Input(shape, dtype="uint8", name=INPUT)
-    # Flat while it is scaled: over a last axis of 1 onnxruntime takes 50 ns a pixel, 40 µs a digit.
+    # Flattened for scaling: with a last axis of 1 onnxruntime takes 50 ns per pixel, 40 µs a digit.
     x = keras.layers.Flatten()(image)
     x = keras.layers.Rescaling(
         scale=1 / (255 * statistics.deviation),
@@ -78,7 +78,7 @@ def build(
 
 
 def with_novelty(network: "keras.Model") -> "keras.Model":
-    """The network whose last logit, of no label, is replaced by its log-odds against the others."""
+    """Replace the last logit, of the class without a label, by its log-odds against the labels."""
     logits = network.output
     others = keras.ops.logsumexp(logits[:, :-1], axis=1, keepdims=True)
     output = keras.layers.Concatenate(name="with_novelty")(
@@ -106,7 +106,7 @@ def _residual_cnn(x: Tensor, widths: tuple[int, ...] = (64, 64)) -> Tensor:
 
 
 def _cnn(x: Tensor) -> Tensor:
-    """Convolutions that follow one another, without a way around them."""
+    """Convolutions without residual connections."""
     for filters in (16, 32, 48):
         x = keras.layers.ReLU()(_convolution(x, filters=filters, size=3))
         x = keras.layers.MaxPooling2D(2, padding="same")(x)
@@ -114,7 +114,7 @@ def _cnn(x: Tensor) -> Tensor:
 
 
 def _scene_cnn(x: Tensor, widths: tuple[int, int, int] = (32, 48, 64)) -> Tensor:
-    """Blocks until the map is small; the maximum over it tells what is anywhere in the picture."""
+    """Blocks until the map is small; global max pooling detects objects anywhere in the picture."""
     x = _convolution(x, filters=widths[0], size=5, strides=2)
     x = keras.layers.ReLU()(x)
     x = _residual_block(x, filters=widths[1], strides=2)
@@ -126,13 +126,13 @@ def _scene_cnn(x: Tensor, widths: tuple[int, int, int] = (32, 48, 64)) -> Tensor
 
 
 def _photo_cnn(x: Tensor) -> Tensor:
-    """Brought to the same light first, so that the hour of the day is no help; then as a scene."""
+    """The scene network on standardized pictures, insensitive to brightness."""
     x = _scene_cnn(_SameLight()(x), widths=(16, 32, 48))
     return keras.layers.Dropout(0.2, seed=0)(x)
 
 
 def _residual_block(x: Tensor, *, filters: int, strides: int = 1) -> Tensor:
-    """Two convolutions with a way around them (He et al. 2015, arXiv:1512.03385)."""
+    """Two convolutions with a residual connection (He et al. 2015, arXiv:1512.03385)."""
     shortcut = x
     if strides > 1:
         shortcut = keras.layers.AveragePooling2D(strides, padding="same")(x)
@@ -145,16 +145,16 @@ def _residual_block(x: Tensor, *, filters: int, strides: int = 1) -> Tensor:
 
 
 def _convolution(x: Tensor, *, filters: int, size: int, strides: int = 1) -> Tensor:
-    """Convolution with batch normalization, which the export folds into its weights."""
+    """Convolution with batch normalization, which is folded into the weights on export."""
     x = keras.layers.Conv2D(filters, size, strides=strides, padding="same", use_bias=False)(x)
     return keras.layers.BatchNormalization()(x)
 
 
 class _SameLight(keras.layers.Layer):  # type: ignore[misc]
-    """Each picture to mean 0 and deviation 1.
+    """Standardizes each picture to mean 0 and standard deviation 1.
 
-    Keras' own GroupNormalization takes the mean of squares less the square of the mean, which
-    loses three digits on a nearly white page.
+    Keras's GroupNormalization computes the mean of squares minus the squared mean, which loses
+    three digits of precision on a nearly white page.
     """
 
     def call(self, images: Tensor) -> Tensor:
@@ -162,8 +162,8 @@ class _SameLight(keras.layers.Layer):  # type: ignore[misc]
         return centered * keras.ops.rsqrt(self._mean(keras.ops.square(centered)) + 1e-3)
 
     def _mean(self, images: Tensor) -> Tensor:
-        # One axis at a time: over all of them onnxruntime adds 14,400 numbers in a row, and the
-        # probabilities are off by 1e-5.
+        # One axis at a time: over all of them onnxruntime sums 14,400 numbers sequentially, and the
+        # error of the probabilities is 1e-5.
         for axis in (2, 1, 3):
             images = keras.ops.mean(images, axis=axis, keepdims=True)
         return images

@@ -18,7 +18,7 @@ PURPLE, GRAY, GRID = "#cc79a7", "#7a8699", "#e5e7eb"
 """Okabe and Ito's palette, distinguishable with color blindness."""
 
 PERCENT: Final = FuncFormatter(lambda share, _: f"{100 * share:g} %")
-"""Range of an axis of proportions."""
+"""Tick formatter of an axis of proportions."""
 Style = Mapping[str, Any]
 _STYLES: Final[tuple[Style, ...]] = tuple(
     {"color": color, "linestyle": line}

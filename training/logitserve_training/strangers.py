@@ -1,7 +1,7 @@
-"""Pictures that are none of the digits, to see what a model of digits says of them.
+"""Pictures that are not digits, to evaluate the out-of-distribution detection of a digit model.
 
-All are drawn from a seed, except for crops of the two photographs that scikit-learn ships
-(`sklearn.datasets.load_sample_images`, CC BY). Each goes through the model's own preprocessing.
+All are drawn from a seed, except crops of the two photographs of scikit-learn
+(`sklearn.datasets.load_sample_images`, CC BY). The model's own preprocessing is applied.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from logitserve_training.drawings import MNIST_LIKE, SHEET, Stroke, arc, draw, d
 from logitserve_training.statistics.calibration import Floats
 
 COUNT: Final = 200
-"""Pictures of each kind."""
+"""Pictures per kind."""
 
 Picture = npt.NDArray[np.uint8]
 """`[h, w]` or `[h, w, 3]`."""
@@ -47,28 +47,28 @@ LETTERS: Final[dict[str, list[Stroke]]] = {
     "X": [[(0.04, 0.0), (0.66, 1.0)], [(0.66, 0.0), (0.04, 1.0)]],
     "Y": [[(0.02, 0.0), (0.35, 0.5), (0.68, 0.0)], [(0.35, 0.5), (0.35, 1.0)]],
 }
-"""Capitals that are not also a digit; B, D, G, I, J, L, O, Q, S and Z may be read as one."""
+"""Capitals that do not resemble a digit, unlike B, D, G, I, J, L, O, Q, S and Z."""
 
 
 @dataclass(frozen=True, slots=True)
 class Strangers:
-    """How a model's novelties tell strangers from what it knows."""
+    """Out-of-distribution detection of a model."""
 
     novelties: dict[str, Floats]
-    """By kind, `[n]`; those of the test part are `at_home`."""
+    """Novelties of strangers by kind, `[n]`; those of the test part are `at_home`."""
     at_home: Floats
     auroc: dict[str, float]
-    """By kind, the chance that a stranger has a higher novelty than a test picture."""
+    """AUROC by kind: probability that a stranger has a higher novelty than a test picture."""
     unknown: dict[str, float]
-    """By kind, the share that the card's threshold calls unknown."""
+    """By kind, the share above the card's threshold."""
     unknown_at_home: float
-    """The share of test pictures that it wrongly calls unknown."""
+    """The share of test pictures that are wrongly called unknown."""
 
 
 def measure(predictor: Predictor, at_home: Predictions, *, count: int) -> Strangers:
-    """Show a model what it was not made for, `count` pictures of each kind.
+    """Evaluate a model on `count` strangers of each kind.
 
-    It has a novelty or an energy; `at_home` is what it said of the test part.
+    The model has a novelty or an energy; `at_home` is its prediction of the test part.
     """
     predictions = {
         kind: predictor.predict(pictures(kind, predictor.card.input, count=count)) for kind in KINDS
@@ -85,25 +85,25 @@ def measure(predictor: Predictor, at_home: Predictions, *, count: int) -> Strang
 
 
 def pictures(kind: str, spec: InputSpec, *, count: int) -> preprocessing.Prepared:
-    """Pictures of one of `KINDS` as a model takes them."""
+    """Return pictures of one of `KINDS`, prepared for a model."""
     generator = np.random.default_rng([list(KINDS).index(kind), 20_240_601])
     make = KINDS[kind]
     return preprocessing.prepare([make(generator) for _ in range(count)], spec)
 
 
 def auroc(positive: Floats, negative: Floats) -> float:
-    """The chance that a positive is larger, ties counting one half; both `[n]`, of any length."""
+    """Return the probability that a positive is larger, ties counting half; both are 1-D."""
     is_positive = np.repeat([1, 0], [len(positive), len(negative)])
     return float(roc_auc_score(is_positive, np.concatenate([positive, negative])))
 
 
 def _novelties(said: Predictions) -> Floats:
-    assert said.novelty is not None  # noqa: S101 - asked of the caller
+    assert said.novelty is not None  # noqa: S101 - ensured by the caller
     return said.novelty.astype(np.float64)
 
 
 def _unknown(said: Predictions) -> float:
-    assert said.known is not None  # noqa: S101 - asked of the caller
+    assert said.known is not None  # noqa: S101 - ensured by the caller
     return float(np.mean(~said.known))
 
 
@@ -114,7 +114,7 @@ def _letter(generator: np.random.Generator) -> Picture:
 
 
 def _type(generator: np.random.Generator) -> Picture:
-    """The same letters, printed in Pillow's own font."""
+    """Draw the same letters in Pillow's own font."""
     sheet = Image.new("L", (80, 80), 245)
     letter = generator.choice(list(LETTERS))
     font = ImageFont.load_default(float(generator.integers(34, 60)))
@@ -129,13 +129,13 @@ def _digit(generator: np.random.Generator, digits: str = "0123456789") -> Pictur
 
 
 def _two(generator: np.random.Generator) -> Picture:
-    """Two digits beside each other."""
+    """Draw two digits side by side."""
     overlap = int(generator.integers(4, 9))
     return np.hstack([_digit(generator)[:, : 28 - overlap], _digit(generator)[:, overlap:]])
 
 
 def _half(generator: np.random.Generator) -> Picture:
-    """The upper, lower, left or right half of a digit; half a 0, 1, 4, 6, 7 or 9 may be one."""
+    """Draw the upper, lower, left or right half of a digit (not 0, 1, 4, 6, 7, 9: ambiguous)."""
     turns = int(generator.integers(4))
     half = np.rot90(_digit(generator, "2358"), turns).copy()
     half[14:] = 0
@@ -151,7 +151,7 @@ def _checkerboard(generator: np.random.Generator) -> Picture:
 
 
 def _noise(generator: np.random.Generator) -> Picture:
-    """Of every pixel on its own: uniform, or sparse dots."""
+    """Draw independent noise per pixel: uniform, or sparse dots."""
     side = int(generator.integers(28, 90))
     uniform = generator.integers(0, 256, (side, side))
     if generator.random() < 0.5:
@@ -160,7 +160,7 @@ def _noise(generator: np.random.Generator) -> Picture:
 
 
 def _blank(generator: np.random.Generator) -> Picture:
-    """A sheet with nothing on it: evenly lit, from one side, folded, in half shadow, on a table."""
+    """Draw an empty sheet: evenly lit, from one side, folded, in half shadow, on a table."""
     side = int(generator.integers(28, 300))
     y, x = np.mgrid[:side, :side] / side - 0.5
     angle, offset = generator.uniform((0, -0.3), (2 * np.pi, 0.3))
@@ -179,7 +179,7 @@ def _blank(generator: np.random.Generator) -> Picture:
 
 
 def _texture(generator: np.random.Generator) -> Picture:
-    """Waves, squares or clouds."""
+    """Draw waves, squares or clouds."""
     side = int(generator.integers(28, 90))
     y, x = np.mgrid[:side, :side] / side
     frequency, angle, phase = generator.uniform((2, 0, 0), (12, np.pi, 2 * np.pi))
@@ -197,7 +197,7 @@ def _texture(generator: np.random.Generator) -> Picture:
 
 
 def _photograph(generator: np.random.Generator) -> Picture:
-    """A square piece of one of two photographs."""
+    """Crop a square of one of two photographs."""
     photograph = _photographs()[generator.integers(2)]
     side = int(generator.integers(48, 300))
     height, width = photograph.shape[:2]

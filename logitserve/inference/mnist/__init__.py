@@ -1,1 +1,1 @@
-"""Images of handwritten digits → images made the way MNIST was made."""
+"""Convert images of handwritten digits into MNIST's format."""

@@ -1,6 +1,6 @@
-"""Whether images are made the way MNIST was made: light ink on black, its size and its center.
+"""Recognize images in MNIST's format: light ink on black, with its size and centering.
 
-Numbers said to be measured are over the 60,000 training and 10,000 test images.
+Measured values are over the 60,000 training and 10,000 test images.
 """
 
 from functools import lru_cache
@@ -10,29 +10,29 @@ import numpy as np
 import numpy.typing as npt
 
 BOX_SHARE: Final = 20 / 28
-"""Longer side of the digit over the side of the image."""
+"""Longer side of the digit / side of the image."""
 CENTER_TOLERANCE: Final = 0.52
-"""Pixels. Centering is by whole pixels, so half of one, and MNIST keeps to it but for rounding
-(measured: 0.5001; 0.520 where a copy has lost its gray level 1)."""
+"""Pixels. Centering is by whole pixels, so at most one half; MNIST keeps it except for rounding
+(measured: 0.5001; 0.520 in a copy without gray level 1)."""
 
 EVEN: Final = 8
-"""Gray levels by which even paper varies (JPEG moves them by 1-4 either way)."""
+"""Gray levels by which even paper may vary (JPEG changes them by 1-4)."""
 
 SMALL: Final = 0.5
-"""Longer side of the ink over that of the image, below which it is small: in MNIST about 0.7."""
+"""Longer side of the ink / side of the image, below which ink is small: in MNIST about 0.7."""
 FAR: Final = 0.2
-"""Distance of the middle of the ink from that of the image, over its side, from which it is far
-from the center: in MNIST below 0.2 (measured)."""
+"""Distance of the ink's middle from the image's / its side, above which ink is off-center: in MNIST
+below 0.2 (measured)."""
 
 Weights = npt.NDArray[np.floating[Any]]
 
 
 def are_normalized(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Whether each image, uint8 `[n, h, w]`, is made like MNIST: bool `[n]`.
+    """Return whether each image, uint8 `[n, h, w]`, is in MNIST's format: bool `[n]`.
 
-    True of every MNIST image. It precedes every inference: sums are products with ones, which numpy
-    forms faster, and the rest is done on bytes, which is fast for one image and for many
-    (`benchmarks/costs.py`).
+    True for every MNIST image. It runs before every inference: sums are matrix products with ones,
+    which are fast in numpy, and the rest operates on bytes, which is fast for one image and for
+    many (`benchmarks/costs.py`).
     """
     count, height, width = images.shape
     across, down, ones = _weights(height, width)
@@ -51,9 +51,9 @@ def are_normalized(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
         normalized.append(
             # The brightest pixel of an MNIST image is 255 or 254 (measured).
             (pixels.find(b"\xff", begin, pixel) >= 0 or pixels.find(b"\xfe", begin, pixel) >= 0)
-            # 16 of the 70,000 are one short: their faint edge was rounded away (measured).
+            # In 16 of the 70,000 the box is a pixel short: a faint edge was rounded to 0.
             and longest - 1 <= side <= longest
-            # Ink at the edge away from which it would have to move is as centered as it can be.
+            # Ink at the edge cannot move further, so it is centered as well as possible.
             and (abs(y / mass) <= CENTER_TOLERANCE or inked_rows[0 if y > 0 else -1] != 0)
             and (abs(x / mass) <= CENTER_TOLERANCE or inked_columns[0 if x > 0 else -1] != 0)
         )
@@ -61,10 +61,10 @@ def are_normalized(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
 
 
 def are_plain(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Whether each image, uint8 `[n, h, w]`, is better cut out by its even border: bool `[n]`.
+    """Return which images, uint8 `[n, h, w]`, are better cropped by their even border: bool `[n]`.
 
-    It is darker than that, or blank, or its ink is small or far from the center. What else has an
-    even border may have dirt beside the digit, by which it would be cut out wrongly.
+    True if its ink is darker than the border, small or off-center, or the image is blank. Other
+    images with an even border may have dirt beside the digit, which would be cropped with it.
     """
     top, bottom, left, right = images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]
     border = np.concatenate([top, bottom, left, right], axis=1)
@@ -87,12 +87,12 @@ def are_plain(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
 
 @lru_cache(maxsize=8)
 def _weights(height: int, width: int) -> tuple[Weights, Weights, Weights]:
-    """Factors that make moments of images; the origin is the center, index 14 of 0-27 in MNIST.
+    """Return factors for moments of images; the origin is the center, index 14 of 0-27 in MNIST.
 
     Returns:
-        `[width, 2]`: a row times this is its mass and its moment x. `[height * 2, 3]`: those of all
-        rows times this are the image's mass and its moments y and x. `[height]`: ones. Sums of
-        integers are exact in their type.
+        `[width, 2]`: a row times this is its mass and its x moment. `[height * 2, 3]`: these of all
+            rows times this are the image's mass and its y and x moments. `[height]`: ones. Sums of
+            integers are exact in this dtype.
     """
     largest = 255 * height * width * (max(height, width) // 2 + 1)
     dtype = np.float32 if largest < 2**24 else np.float64
@@ -104,5 +104,5 @@ def _weights(height: int, width: int) -> tuple[Weights, Weights, Weights]:
 
 
 def box_side(height: int, width: int) -> int:
-    """Pixels of the longer side of a digit in an image of this size."""
+    """Return the longer side of a digit in an image of this size, in pixels."""
     return max(1, round(min(height, width) * BOX_SHARE))

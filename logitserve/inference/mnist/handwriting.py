@@ -1,7 +1,7 @@
-"""Which of the ink on a sheet is handwriting: not its frame, its lines, specks and other things.
+"""Find the handwriting on a sheet, without frames, lines, specks and other objects.
 
-Pieces are found by runs of pixels that touch each other (Rosenfeld and Pfaltz 1966, "Sequential
-Operations in Digital Picture Processing"), in the size of an overview.
+Connected components are found from runs of pixels (Rosenfeld and Pfaltz 1966, "Sequential
+Operations in Digital Picture Processing"), in an overview of reduced size.
 """
 
 from itertools import pairwise
@@ -16,42 +16,42 @@ Mask = npt.NDArray[np.bool_]
 """`[height, width]`."""
 
 INK: Final = 8
-"""A pixel has ink if it has more than this fraction, 1/8, of the darkest."""
+"""A pixel is ink above this fraction, 1/8, of the darkest."""
 FRAME: Final = 0.6
-"""Share of a side that the bar of a frame along it covers."""
+"""Share of a side that is covered by a frame's bar along it."""
 DEEPEST_FRAME: Final = 0.2
-"""Share of the image that it reaches in, at most."""
+"""Maximum width of a frame, as a share of the image."""
 LINE: Final = 0.85
-"""Share of a ruled line that is there; strokes that cross it are too."""
+"""Share of a ruled line that is visible, including crossing strokes."""
 WIDEST_LINE: Final = 0.06
-"""Share of the image's longer side."""
+"""Maximum width of a line, as a share of the image's longer side."""
 MOST_CROSSINGS: Final = 64
-"""How often ink crosses the border of what is searched for lines."""
+"""Maximum number of border crossings for the line search."""
 BEYOND: Final = 0.03
-"""Share of the image that a line goes on beyond the handwriting, at each end."""
+"""Share of the image by which a line extends beyond the handwriting at each end."""
 SPECK: Final = 0.04
-"""Share of the largest piece's pixels below which a piece is a speck."""
+"""Share of the largest component's pixels below which a component is a speck."""
 NOTED: Final = 0.01
-"""Share of the handwriting's pixels from which other ink is worth a word."""
+"""Share of the handwriting's pixels above which other ink causes a warning."""
 APART: Final = 0.35
-"""The same for a piece that does not lie by the largest one."""
+"""The share for a component that is not close to the largest one."""
 CONTACT: Final = 0.25
-"""Share of a side of the image from which a piece that lies along it is no handwriting."""
+"""Share of a side above which a component along the border is not handwriting."""
 OWN: Final = 0.1
-"""Share of the largest piece, and of the image's longer side, from which a piece that keeps off the
-border is handwriting rather than one that does not."""
+"""Share of the largest component, and of the image's longer side, above which a component inside is
+preferred as handwriting to one at the border."""
 BY: Final = 0.15
-"""Share of the largest piece's longer side within which others lie by it."""
+"""Distance / longer side of the largest component, within which others are close to it."""
 SMALLEST: Final = 0.075
-"""Share of the image's longer side; what is smaller is a dot, not a digit."""
+"""Share of the image's longer side below which a component is a dot, not a digit."""
 FULL: Final = 0.5
-"""Share of its box from which a piece that meets the border is a shadow, unless it is slender."""
+"""Filled share of its box above which a component at the border is a shadow, unless slender."""
 SLENDER: Final = 2.2
-"""Longer over shorter side of a 1."""
+"""Aspect ratio of a 1."""
 CLOSE: Final = 1.5
-"""Longer over shorter side of a picture that was cut out around a 1."""
+"""Aspect ratio of a picture that was cropped to a 1."""
 FLAT: Final = 2.2
-"""Width over height of a piece from which it is a dash (measured on MNIST: at most 2)."""
+"""Width / height above which a component is a dash (measured on MNIST: at most 2)."""
 
 
 class Line(NamedTuple):
@@ -64,28 +64,28 @@ class Line(NamedTuple):
 
 
 class Pieces(NamedTuple):
-    """Pixels that touch each other, at corners too, as runs along rows."""
+    """Connected components, 8-connected, as runs along rows."""
 
     begins: npt.NDArray[np.intp]
-    """Of each run: its first pixel in the mask, flattened with a column more."""
+    """Per run: index of its first pixel in the flattened mask with one additional column."""
     ends: npt.NDArray[np.intp]
-    """Of each run: the first pixel behind it."""
+    """Per run: index after its last pixel."""
     of: npt.NDArray[np.intp]
-    """Of each run: the number of its piece."""
+    """Per run: number of its component."""
     sizes: npt.NDArray[np.intp]
-    """Of each piece: its pixels."""
+    """Per component: number of pixels."""
     boxes: npt.NDArray[np.intp]
-    """`[n, 4]`: top, left, bottom, right of each piece; the last two are the first outside."""
+    """`[n, 4]`: top, left, bottom, right of each component; the last two are exclusive."""
     foreign: Mask
-    """Of each piece: whether it meets the border as handwriting does not."""
+    """Per component: whether it touches the border unlike handwriting."""
     along: Mask
-    """Of each piece: whether it lies along the border; one that does is foreign."""
+    """Per component: whether it lies along the border; then it is foreign too."""
 
 
 def find(ink: Gray) -> Mask:
-    """Where there is handwriting in an overview, 0 on paper to 255, and a pixel around it.
+    """Return the mask of handwriting in an overview (0 on paper to 255), dilated by one pixel.
 
-    All False where nothing is handwriting.
+    All False without handwriting.
     """
     on = _without_frame(ink > ink.max() // INK)
     ruled = lines(on)
@@ -98,15 +98,15 @@ def find(ink: Gray) -> Mask:
 
 
 def leaves_out(ink: Gray, found: Mask) -> bool:
-    """Whether more of the ink than single pixels is not what `find` has found."""
+    """Return whether `find` left out more ink than single pixels."""
     on = ink > ink.max() // INK
     return int(np.count_nonzero(on & ~found)) > NOTED * int(np.count_nonzero(found))
 
 
 def grown(mask: Mask) -> Mask:
-    """With the eight pixels around each."""
+    """Dilate with a 3×3 window."""
     height, width = mask.shape
-    field = np.zeros((height + 2, width + 2), np.bool_)  # so that rows do not touch
+    field = np.zeros((height + 2, width + 2), np.bool_)  # padded, so that rows are separate
     field[1:-1, 1:-1] = mask
     flat = field.ravel()
     wide = flat.copy()
@@ -119,7 +119,7 @@ def grown(mask: Mask) -> Mask:
 
 
 def _without_frame(on: Mask) -> Mask:
-    """Drop bars along at least three sides: a frame, or the table around the sheet."""
+    """Remove bars along at least three sides: a frame, or the table around the sheet."""
     near = [max(1, int(DEEPEST_FRAME * side) // 2) for side in on.shape]
     bands = on[: near[0]], on[-near[0] :], on[:, : near[1]], on[:, -near[1] :]
     if sum(bool(band.any()) for band in bands) < 3:
@@ -146,7 +146,7 @@ def _without_frame(on: Mask) -> Mask:
 
 
 def _crossings(on: Mask, widest: float) -> list[tuple[float, float, int, int]]:
-    """Where ink crosses the border: row, column, width and side; what is wider is left out."""
+    """Return where ink crosses the border: row, column, width and side; wide ones are omitted."""
     height, width = on.shape
     found = []
     sides = ((on[0], 0, 0), (on[-1], 0, height - 1), (on[:, 0], 1, 0), (on[:, -1], 1, width - 1))
@@ -163,9 +163,9 @@ def _crossings(on: Mask, widest: float) -> list[tuple[float, float, int, int]]:
 
 
 def lines(on: Mask, widest: float = WIDEST_LINE) -> list[Line]:
-    """Straight lines of ink from border to border, the ruled ones and any other.
+    """Find straight lines of ink from border to border, ruled or other.
 
-    `widest` is the width of a line at most, as a share of the longer side.
+    `widest` is the maximum width of a line, as a share of the longer side.
     """
     crossings = _crossings(on, widest * max(on.shape))
     if not 2 <= len(crossings) <= MOST_CROSSINGS:
@@ -192,14 +192,14 @@ def lines(on: Mask, widest: float = WIDEST_LINE) -> list[Line]:
 
 
 def _drawn(ruled: list[Line], on: Mask) -> Mask:
-    """The pixels of the lines, but for those where a stroke crosses that is wider."""
+    """Return the pixels of the lines, except where wider strokes cross them."""
     image = Image.new("L", on.shape[::-1])
     pencil = ImageDraw.Draw(image)
     for line in ruled:
         pencil.line([*line.begin[::-1], *line.end[::-1]], fill=255, width=line.width + 2)
     reach = max(line.width for line in ruled) + 1
     thick = on
-    for axis in (0, 1):  # what is left of `on` by a square of that size, which is put back then
+    for axis in (0, 1):  # opening of `on` with a square of that size, which is put back then
         for _ in range(reach):
             thick = thick & np.roll(thick, 1, axis)
     for axis in (0, 1):
@@ -209,7 +209,7 @@ def _drawn(ruled: list[Line], on: Mask) -> Mask:
 
 
 def _goes_beyond(line: Line, found: Mask) -> bool:
-    """Whether both ends lie outside of what was found, not at the end of a stroke."""
+    """Return whether both ends lie outside the mask found, not at the end of a stroke."""
     rows, columns = np.flatnonzero(found.any(axis=1)), np.flatnonzero(found.any(axis=0))
     margin = BEYOND * max(found.shape)
     return all(
@@ -222,7 +222,7 @@ def _goes_beyond(line: Line, found: Mask) -> bool:
 
 
 def _main_pieces(on: Mask) -> Mask:
-    """The largest piece that may be a digit, and what lies by it."""
+    """Return the largest component that may be a digit, and those close to it."""
     if not on.any():
         return on
     found = pieces(on)
@@ -232,7 +232,7 @@ def _main_pieces(on: Mask) -> Mask:
     longer = np.maximum(tall, wide)
     likely = (longer >= SMALLEST * longest) & (wide < FLAT * tall)
     slender = longer >= SLENDER * np.minimum(tall, wide)
-    if longest < CLOSE * min(on.shape):  # only a picture that was cut out closely has a 1 there
+    if longest < CLOSE * min(on.shape):  # only a closely cropped picture has a 1 there
         slender &= ~found.along
     likely &= ~(found.foreign & (sizes >= FULL * tall * wide) & ~slender)
     if len(sizes) == 1:
@@ -300,9 +300,9 @@ def _runs(on: Mask) -> tuple[npt.NDArray[np.intp], ...]:
 
 
 def _numbers(begins: list[int], ends: list[int], stride: int) -> list[int]:
-    """The number of the piece of each run; pieces are numbered by their first run."""
+    """Return the component number of each run; components are numbered by their first run."""
     roots = list(range(len(begins)))
-    first = 0  # of the row above that is not left of this run
+    first = 0  # first run of the row above that is not left of this run
     for run, (begin, end) in enumerate(zip(begins, ends, strict=True)):
         left, right = begin - stride, end - stride
         while ends[first] < left:
@@ -319,7 +319,7 @@ def _numbers(begins: list[int], ends: list[int], stride: int) -> list[int]:
                 root = other
             above += 1
     count = 0
-    for run, earlier in enumerate(roots):  # an earlier one of its piece, which has its number
+    for run, earlier in enumerate(roots):  # an earlier run of its component, already numbered
         if earlier == run:
             roots[run] = count
             count += 1

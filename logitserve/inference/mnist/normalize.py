@@ -1,8 +1,8 @@
-"""Images of a handwritten digit → images made the way MNIST was made.
+"""Convert images of a handwritten digit into MNIST's format.
 
 LeCun, Bottou, Bengio, Haffner 1998, "Gradient-Based Learning Applied to Document Recognition",
-section III.A: the digit is scaled, aspect kept and antialiased, to fit a 20×20 box, and that box
-is placed in a 28×28 field so that the center of mass is at the center; light ink on black.
+section III.A: the digit is scaled with antialiasing to fit a 20×20 box, keeping its aspect ratio,
+and placed in a 28×28 field with its center of mass at the center; light ink on black.
 """
 
 from typing import Final
@@ -18,33 +18,33 @@ from logitserve.inference.mnist.segment import array, pillow
 
 Gray = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]
-"""Left, top, right, bottom; right and bottom are the first column and row outside."""
+"""Left, top, right, bottom; right and bottom are exclusive."""
 
 WORKING_SIDE: Final = 96
-"""Pixels. What is larger is shrunk to this."""
+"""Pixels. Larger images are shrunk to this size (the overview)."""
 ENOUGH: Final = 48
-"""Pixels, over twice those of the final digit: handwriting that is smaller in the overview is cut
-out of the image itself."""
+"""Pixels, over twice those of the final digit: handwriting that is smaller in the overview is
+cropped from the image itself."""
 NEAR_SIDE: Final = 144
-"""Pixels. What is cut out of the image is shrunk to this."""
+"""Pixels. A crop of the image is shrunk to this size."""
 STROKE: Final = (1.7, 4.0)
-"""Pixels of the 28×28 image: stroke widths, by `_stroke_width`, that are left alone (measured
-percentiles of MNIST: 5th 1.6, 25th 2.0, median 2.4, 75th 2.8, 95th 3.6, 99th 4.3)."""
+"""Pixels of the 28×28 image: range of stroke widths, by `_stroke_width`, that are not changed
+(measured percentiles of MNIST: 5th 1.6, 25th 2.0, median 2.4, 75th 2.8, 95th 3.6, 99th 4.3)."""
 NEAR: Final = 0.04
-"""Share of a picture's side within which ink has come near it."""
+"""Share of a picture's side within which ink is near it."""
 CORNER: Final = 0.02
-"""Share of a picture's side within which ink is in its corner."""
+"""Share of a picture's side within which ink is in a corner."""
 MEETINGS: Final = 6
-"""How often ink of handwriting meets the border at most (measured on digits that fill it)."""
+"""Maximum number of times handwriting crosses the border (measured on digits that fill it)."""
 WIDEST_BAR: Final = 0.3
-"""Share of a picture's longer side that a bar across it is wide at most."""
+"""Maximum width of a bar across a picture, as a share of its longer side."""
 SOFTEST: Final = 1.25
-"""Compactness, the isoperimetric quotient, over the steepness of the outline, at most (measured of
-digits of MNIST's training part on disturbed sheets: 99.95 % below 1.16)."""
+"""Maximum isoperimetric quotient / steepness of the outline (measured on digits of MNIST's training
+part on disturbed sheets: 99.95 % below 1.16)."""
 FINEST: Final = 28
-"""Pixels, of the longer side, that suffice to measure the width of strokes."""
+"""Pixels of the longer side, sufficient for measuring the width of strokes."""
 FINE: Final = 4
-"""Strokes are thickened and thinned at this multiple of the final resolution."""
+"""Supersampling factor for thickening and thinning strokes."""
 
 
 def normalize(
@@ -55,20 +55,20 @@ def normalize(
     width: int = 28,
     warn: Warn | None = None,
 ) -> Gray:
-    """Make an image of one handwritten digit look like MNIST.
+    """Convert an image of one handwritten digit into MNIST's format.
 
-    Paper may be lighter or darker than the ink, unevenly lit, noisy or transparent. An image
-    that is made like MNIST already is returned unchanged.
+    Paper may be lighter or darker than the ink, unevenly lit, noisy or transparent. An image that
+    is already in MNIST's format is returned unchanged.
 
     Args:
         luminance: uint8, `[h, w]`, at least 1×1.
-        opacity: uint8, `[h, w]`, 255 is opaque; None when the whole image is.
-        height: of the result.
-        width: of the result.
-        warn: called when ink and paper change sides, transparency goes, or no ink is found.
+        opacity: uint8, `[h, w]`, 255 is opaque; None if the whole image is opaque.
+        height: height of the result.
+        width: width of the result.
+        warn: called if colors are inverted, transparency is removed, or no ink is found.
 
     Returns:
-        uint8, `[height, width]`, light ink on 0; all 0 when no ink is found.
+        uint8, `[height, width]`, light ink on 0; all 0 if no ink is found.
     """
     image = luminance
     if opacity is not None:
@@ -106,7 +106,7 @@ def normalize(
 
 
 def _from_near(image: Gray, ink: Gray, found: handwriting.Mask, scene: segment.Scene) -> Gray:
-    """The ink of an overview, or of the part of the image where it was found, if it is small."""
+    """Return the ink of an overview, or of the part of the image with the ink if it is small."""
     scale = -(-max(image.shape) // max(ink.shape))
     if scale == 1:
         return ink
@@ -122,9 +122,9 @@ def _from_near(image: Gray, ink: Gray, found: handwriting.Mask, scene: segment.S
 
 
 def _is_light(digit: Gray, ink: Gray, image: Gray, scene: segment.Scene) -> bool:
-    """Whether a cut-out is of uneven light: a soft and compact spot, an edge, specks, or panes.
+    """Return whether a crop is uneven light: a soft and compact spot, an edge, specks, or panes.
 
-    Of panes and grids the rarer of the image's two tones is bars from border to border.
+    For panes and grids, the rarer of the image's two tones forms bars from border to border.
     """
     inked = [np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0)]
     down, across = (slice(int(at[0]), int(at[-1]) + 1) for at in inked)
@@ -136,7 +136,7 @@ def _is_light(digit: Gray, ink: Gray, image: Gray, scene: segment.Scene) -> bool
         return True
     slopes = _slopes(digit)
     outline = float(slopes.sum())
-    compactness = 4 * np.pi * 255 * float(digit.sum()) / outline**2  # of a disk 1
+    compactness = 4 * np.pi * 255 * float(digit.sum()) / outline**2  # 1 for a disk
     steepness = float(np.vdot(slopes, slopes)) / (255 * outline)
     if compactness > SOFTEST * steepness:
         return True
@@ -146,10 +146,10 @@ def _is_light(digit: Gray, ink: Gray, image: Gray, scene: segment.Scene) -> bool
 
 
 def _runs_off(ink: Gray) -> bool:
-    """Whether ink leaves the picture as shadows, folds, tables and ruled lines do.
+    """Return whether ink reaches the border like shadows, folds, tables and ruled lines.
 
-    It lies in two corners, meets the border in many places, or is one straight bar from side to
-    side. Handwriting that fills the picture, or was cut out closely, does none of these.
+    It lies in two corners, crosses the border in many places, or is one straight bar from side to
+    side. Handwriting that fills the picture, or was cropped closely, does none of these.
     """
     present = ink > ink.max() // 8
     height, width = present.shape
@@ -167,17 +167,17 @@ def _runs_off(ink: Gray) -> bool:
     if sum(bool(end.any()) for end in ends) >= 2:
         return True
     if len(handwriting.lines(present, widest=WIDEST_BAR)) >= 2:
-        return True  # a cross of bars, as of a window
+        return True  # crossed bars, as of a window
     left, top, right, bottom = _box_of(ink)
     gaps = np.array([left / width, top / height, 1 - right / width, 1 - bottom / height])
     if (gaps <= NEAR).sum() < 2 or max(height, width) > handwriting.CLOSE * min(height, width):
-        return False  # a 1 that runs off one side, or was cut out closely
+        return False  # a 1 that reaches one side, or was cropped closely
     full = ink > ink.max() // 2  # without the noise beside a faint line
     return written.is_bar(present, written.BAR) or written.is_bar(full, written.FINE)
 
 
 def _flattened(luminance: Gray, opacity: Gray) -> Gray:
-    """Put a transparent image on paper that its ink stands out from."""
+    """Composite a transparent image onto paper that contrasts with its ink."""
     bands = Image.fromarray(luminance), Image.fromarray(opacity)
     overview = np.asarray(Image.merge("LA", bands).reduce(_factor(luminance, WORKING_SIDE)))
     gray, alpha = overview[:, :, 0].astype(np.float32), overview[:, :, 1].astype(np.float32)
@@ -186,7 +186,7 @@ def _flattened(luminance: Gray, opacity: Gray) -> Gray:
     mean = float(np.average(gray, weights=alpha))
     spread = float(np.sqrt(np.average((gray - mean) ** 2, weights=alpha)))
     if alpha.mean() > segment.WHITE / 2 and spread > 32:
-        # An opaque sheet with ink on it and transparent margins: more of the same paper.
+        # An opaque sheet with ink and transparent margins: the margins become paper.
         paper = segment.quantile(gray[alpha >= alpha.max() / 2], 0.5)
     else:
         paper = float(segment.WHITE) if mean < 128 else 0.0
@@ -196,13 +196,13 @@ def _flattened(luminance: Gray, opacity: Gray) -> Gray:
 
 
 def _factor(image: Gray, most: int) -> int:
-    """By which an image is shrunk to at most so many pixels on the longer side."""
+    """Return the factor that shrinks an image to at most `most` pixels on the longer side."""
     longest: int = max(image.shape)
     return -(-longest // most)
 
 
 def _shrunk(image: Gray, most: int = WORKING_SIDE) -> Gray:
-    """At most so many pixels on the longer side, by averaging whole blocks."""
+    """Shrink to at most `most` pixels on the longer side, by averaging whole blocks."""
     factor = _factor(image, most)
     if factor == 1:
         return image
@@ -210,16 +210,16 @@ def _shrunk(image: Gray, most: int = WORKING_SIDE) -> Gray:
 
 
 def _box_of(ink: Gray) -> Box:
-    """The smallest box around the ink; all 0 when there is none."""
+    """Return the bounding box of the ink; all 0 without ink."""
     present = ink > np.maximum.reduce(ink, axis=None) // 8
     rows, columns = (np.logical_or.reduce(present, axis=axis).tobytes() for axis in (1, 0))
-    # A bool is a byte, and bytes are searched in a tenth of the time.
+    # A bool is a byte, and searching bytes takes a tenth of the time.
     left, top = columns.find(1), rows.find(1)
     return (left, top, columns.rfind(1) + 1, rows.rfind(1) + 1) if left >= 0 else (0, 0, 0, 0)
 
 
 def _scaled(ink: Gray, side: int) -> Gray:
-    """Scale ink to `side` on the longer side, with a stroke width as in MNIST."""
+    """Scale ink to `side` pixels on the longer side, with a stroke width as in MNIST."""
     scale = side / max(ink.shape)
     fine = max(1, max(ink.shape) // FINEST)
     image = pillow(ink)
@@ -230,7 +230,7 @@ def _scaled(ink: Gray, side: int) -> Gray:
         change = round((wanted - stroke) * FINE / 2)
         image = pillow(_trimmed(_reweighted(_resized(image, side * FINE), change)))
     digit = _stretched(array(_resized(image, side)))
-    # Faint ends of strokes may have been rounded away: then the rest has to fill the box.
+    # If faint ends of strokes were rounded to 0, the rest must fill the box.
     rest = _trimmed(digit)
     return digit if rest.shape == digit.shape else _stretched(array(_resized(pillow(rest), side)))
 
@@ -241,12 +241,12 @@ def _trimmed(ink: Gray) -> Gray:
 
 
 def _stroke_width(ink: Gray) -> float:
-    """Mean width of the strokes in pixels: twice the area over the length of the outline."""
+    """Return the mean stroke width in pixels: twice the area / the length of the outline."""
     return float(2 * ink.sum() / _slopes(ink).sum())
 
 
 def _slopes(ink: Gray) -> npt.NDArray[np.float32]:
-    """Length of the gradient at each pixel; its sum is 255 times the outline."""
+    """Return the gradient magnitude of each pixel; its sum is 255 times the outline."""
     height, width = ink.shape
     field = np.zeros((height + 2, width + 2), np.float32)
     field[1:-1, 1:-1] = ink
@@ -255,7 +255,7 @@ def _slopes(ink: Gray) -> npt.NDArray[np.float32]:
 
 
 def _reweighted(image: Image.Image, change: int) -> Gray:
-    """Move the outline of the strokes outward by so many pixels, or inward if negative."""
+    """Move the outline of the strokes outward by `change` pixels, or inward if negative."""
     ink = array(image)
     if change == 0:
         return ink
@@ -266,21 +266,21 @@ def _reweighted(image: Image.Image, change: int) -> Gray:
 
 
 def _resized(image: Image.Image, side: int) -> Image.Image:
-    """Scale to `side` on the longer side, aspect kept and antialiased."""
+    """Scale to `side` pixels on the longer side with antialiasing, keeping the aspect ratio."""
     scale = side / max(image.size)
     width, height = (max(1, round(length * scale)) for length in image.size)
     return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def _stretched(ink: Gray) -> Gray:
-    """Full ink to 255."""
+    """Scale the maximum to 255."""
     full = segment.quantile(ink[ink >= ink.max() / 2], 0.5)
     stretched: Gray = np.minimum(np.rint(ink * (255 / full)), 255).astype(np.uint8)
     return stretched
 
 
 def _centered(digit: Gray, height: int, width: int) -> Gray:
-    """Place the digit so that its center of mass is at the center, as far as it fits."""
+    """Place the digit with its center of mass at the center, as far as it fits."""
     rows, columns = digit.shape
     y, x = np.arange(rows) - height // 2, np.arange(columns) - width // 2  # 14 of 0-27 in MNIST
     by_row, by_column = digit.sum(axis=1), digit.sum(axis=0)

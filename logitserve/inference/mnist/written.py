@@ -1,4 +1,4 @@
-"""Whether what was found on a sheet was written: not the edge of a shadow, specks or a line."""
+"""Check that ink was written: that it is not the edge of a shadow, specks or a line."""
 
 from typing import Final
 
@@ -10,39 +10,39 @@ from logitserve.inference.mnist import handwriting, segment
 Gray = npt.NDArray[np.uint8]
 
 STANDS_OUT: Final = 0.7
-"""Share of the ink's contrast with the paper that it has with what lies on both sides of it, at
-least (measured of digits of MNIST's validation part on disturbed sheets, but for panes and blinds:
-99.5 % above 0.88; of edges of shadows and torn paper: median 0)."""
+"""Minimum contrast of ink with both of its sides, relative to that with the paper (measured on
+digits of MNIST's validation part on disturbed sheets without panes and blinds: 99.5 % above 0.88;
+on edges of shadows and torn paper: median 0)."""
 IN_ONE: Final = 0.5
-"""Share of the ink that is in its largest piece, at least (measured of the same digits: 99.8 %
-above 0.54; of specks at most 0.33)."""
+"""Minimum share of the ink in its largest component (measured on the same digits: 99.8 % above
+0.54; on specks at most 0.33)."""
 
 BAR: Final = 0.12
-"""Spread across a straight bar over that along it (measured of digits: at least 0.14)."""
+"""Spread across a straight bar / spread along it (measured on digits: at least 0.14)."""
 FINE: Final = 0.06
-"""The same across a fine line."""
+"""Spread across a fine line / spread along it."""
 GOES_ON: Final = 0.75
-"""Share of the way from a straight bar to the borders that is inked too, if the bar is part of a
-line, at least (measured of the same digits: at most 0.65; of lines and folds 1)."""
+"""Minimum inked share of the distance from a straight bar to the borders, if the bar is part of a
+line (measured on the same digits: at most 0.65; on lines and folds 1)."""
 
 _FEW: Final = 4
-"""Pixels that have no direction."""
+"""Number of pixels below which they have no direction."""
 
 
 def stands_out(
     image: Gray, ink: Gray, place: tuple[slice, slice], scene: segment.Scene, width: float
 ) -> bool:
-    """Whether the paper on both sides of the ink is lighter, where ink is dark.
+    """Return whether dark ink has lighter paper on both sides (light ink: darker paper).
 
-    Beside the edge of a shadow it is on one side only. Ink is compared with the closing of the
-    image, by a window that is wider than the strokes.
+    The edge of a shadow has it on one side only. Ink is compared with the closing of the image,
+    with a window wider than the strokes.
 
     Args:
         image: uint8, `[h, w]`.
-        ink: of a part of it, 0 on paper to 255, with some.
+        ink: ink of a part of it, 0 on paper to 255, not all 0.
         place: rows and columns of that part.
-        scene: what ink and paper are in it.
-        width: of the strokes, pixels.
+        scene: ink and paper of the image.
+        width: width of the strokes in pixels.
     """
     window = 2 * int(np.ceil(width)) + 3
     margin = window - 1
@@ -61,13 +61,13 @@ def stands_out(
 
 
 def is_in_one(ink: Gray) -> bool:
-    """Whether most of the ink, uint8 `[h, w]` with some, is in one piece."""
+    """Return whether most of the ink, uint8 `[h, w]`, not all 0, is in one component."""
     sizes = handwriting.sizes(ink > ink.max() // 2)
     return bool(sizes.max() >= IN_ONE * sizes.sum())
 
 
 def goes_on(ink: Gray, everything: Gray) -> bool:
-    """Whether ink is a straight bar and part of a line of all the ink, from border to border."""
+    """Return whether `ink` is a straight bar in a border-to-border line of `everything`."""
     full = ink > ink.max() // 2
     if not is_bar(full, BAR):
         return False
@@ -83,7 +83,7 @@ def goes_on(ink: Gray, everything: Gray) -> bool:
 
 
 def is_bar(where: npt.NDArray[np.bool_], most: float) -> bool:
-    """Whether the spread of the pixels in one direction is at most that share of the other's."""
+    """Return whether the ratio of the pixels' spreads across and along is at most `most`."""
     places = np.nonzero(where)
     if len(places[0]) < _FEW:
         return False

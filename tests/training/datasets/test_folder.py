@@ -335,7 +335,7 @@ def test_an_interrupted_training_is_gone_on_with_or_finished(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Reporter, "line", interrupted)
         train()
-    assert "with --resume --finish it publishes the best so far" in log.getvalue()
+    assert "with --resume --finish it publishes the best epoch" in log.getvalue()
     assert [path.name for path in (tmp_path / "models" / "mine").iterdir()] == [".training"]
     done = train(resume=True)
     assert [path.name for path in (tmp_path / "models" / "mine").iterdir()] == ["1"]

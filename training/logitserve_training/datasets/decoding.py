@@ -23,7 +23,7 @@ _LEAST_SIDE: Final = 8
 _SAMPLE: Final = 200
 """Number of pictures sampled to choose size and color."""
 _ASPECT_SPREAD: Final = 1.15
-"""Largest difference of aspect ratios for stretching; beyond it pictures are padded."""
+"""Largest ratio of aspect ratios for stretching; beyond it pictures are padded."""
 _LARGER: Final = 1.25
 """Input size relative to the size in the backbone's training."""
 _LONGEST_ASPECT: Final = 2.0

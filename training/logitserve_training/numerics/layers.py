@@ -29,7 +29,7 @@ SHIFTS: Final = (0, 1, 2, 3, 4)
 _RATE: Final = 2e-3
 Size = tuple[tuple[int, int], int]
 _SHARES: Final = (1 / 16, 1 / 8, 1 / 4, 1.0)
-"""Numbers of training pictures."""
+"""Shares of the training pictures."""
 _TIMED: Final = 15
 """Number of timed runs; the fastest counts, as others were disturbed."""
 
