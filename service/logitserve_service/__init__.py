@@ -1,1 +1,1 @@
-"""HTTP around predictors, in seven rooms. Imports `logitserve.inference` and nothing above it."""
+"""The HTTP service around predictors. Of logitserve, it imports only `logitserve.inference`."""

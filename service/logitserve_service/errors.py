@@ -1,23 +1,23 @@
-"""Errors that the service raises on purpose; `http/problems.py` turns them into responses.
+"""Errors that the service raises; `http/problems.py` maps them to responses.
 
 ServiceError
 ├── UnauthenticatedError         no valid key
-├── ForbiddenError               valid key without the rights
+├── ForbiddenError               the key lacks the rights
 │   ├── AdminKeyUnsetError       no admin key is configured
 │   └── StoreUnsetError          no store is configured
 ├── UnreadableRequestError       the body cannot be parsed
 ├── MethodNotAllowedError
 ├── UnsupportedMediaTypeError
 │   └── UnsupportedEncodingError
-├── UnusableRequestError         parsed, but not what the route takes
+├── UnusableRequestError         parsed, but invalid for the route
 ├── BodyTooLargeError
 ├── JsonTooLargeError            too many values
 ├── TooManyStringsError          in the JSON
 ├── JsonTooDeepError             nested too deeply
 ├── TooManyImagesError
-├── ImageTooLargeError           one image would take more memory than there is
-├── MessageTooLargeError         of gRPC, besides the data of its tensors
-├── TooManyChunksError           small ones
+├── ImageTooLargeError           one image would exceed the memory limit
+├── MessageTooLargeError         a gRPC message without its tensor data
+├── TooManyChunksError           the body has too many small chunks
 ├── HeadTooLargeError            request line and header fields
 ├── RequestTimeoutError          the request does not arrive in time
 │   ├── HeadTimeoutError
@@ -31,19 +31,19 @@ ServiceError
 ├── DeadlineError                the response takes too long
 ├── NotReadyError
 │   └── ModelUnavailableError    the model exists, but no version of it can be served
-├── DriftUnavailableError        there is nothing to compare with
+├── DriftUnavailableError        the card has no reference
 │   └── WatchOffError
 ├── TooFewImagesError            for a baseline
 ├── StoreError                   the store cannot be read or written now
 ├── LoadError                    a load request failed
 ├── WorkersBehindError           some workers did not finish a load or unload in time
-└── StartError                   the service cannot start; no request meets it
+└── StartError                   the service cannot start; never sent
     └── SettingsError
 """
 
 
 class ServiceError(Exception):
-    """Base class: fills the text of its class with the facts that it is made of."""
+    """Base class: formats the template of the class with its arguments."""
 
     text = "{}"
 
@@ -61,7 +61,7 @@ class UnauthenticatedError(ServiceError):
 
 
 class ForbiddenError(ServiceError):
-    """The key or the origin is valid, but lacks the rights."""
+    """The key or the origin is valid, but has no right to this."""
 
     def __init__(
         self, reason: str = "an admin key is required; this key has no admin rights"
@@ -72,13 +72,13 @@ class ForbiddenError(ServiceError):
 class AdminKeyUnsetError(ForbiddenError):
     """An admin key is required, and none is configured."""
 
-    text = "an admin key is required, and the service has none"
+    text = "an admin key is required, and none is configured"
 
 
 class StoreUnsetError(ForbiddenError):
     """A store is required, and none is configured."""
 
-    text = "this needs a store, and the service keeps none"
+    text = "this route needs a store, and none is configured"
 
     def __init__(self) -> None:
         super().__init__(self.text)
@@ -89,9 +89,9 @@ class UnreadableRequestError(ServiceError):
 
 
 class MethodNotAllowedError(ServiceError):
-    """The route exists, but not for this method."""
+    """The route exists, but does not support this method."""
 
-    text = "this route does not take {}; send {}{}"
+    text = "this route does not support {}; send {}{}"
 
     def __init__(self, method: str, allowed: str, example: str = "") -> None:
         super().__init__(method, allowed, example and f" (as in `{example}`)")
@@ -103,13 +103,13 @@ class UnsupportedMediaTypeError(ServiceError):
 
 
 class UnsupportedEncodingError(UnsupportedMediaTypeError):
-    """The body is compressed in a way that is not supported, or more than once."""
+    """The content encoding of the body is not supported, or there are several."""
 
     text = "content encoding {!r} is not supported; send gzip, deflate or no compression"
 
 
 class UnusableRequestError(ServiceError):
-    """The body was parsed, but is not what the route takes."""
+    """The body was parsed, but is not valid for the route."""
 
 
 class BodyTooLargeError(ServiceError):
@@ -130,7 +130,7 @@ class JsonTooLargeError(ServiceError):
 class TooManyStringsError(ServiceError):
     """The JSON has more strings and objects than any images need."""
 
-    text = "the JSON has more strings and objects than {}, which are enough for {} images"
+    text = "the JSON has more strings and objects than the limit of {} for {} images"
 
 
 class JsonTooDeepError(ServiceError):
@@ -146,26 +146,26 @@ class TooManyImagesError(ServiceError):
 
 
 class ImageTooLargeError(ServiceError):
-    """One image would take more memory than all images may take together."""
+    """One image would exceed the memory limit of all images."""
 
-    text = "decoding the image takes {} bytes of memory, and the limit is {}; send a smaller one"
+    text = "decoding the image takes {} bytes of memory, and the limit is {}; send a smaller image"
     image: int | None = None
-    """Its number within the request; None for a single image."""
+    """Index of the image within the request; None for a single image."""
 
 
 class MessageTooLargeError(ServiceError):
-    """A gRPC message has too many fields, or too much besides the data of its tensors."""
+    """A gRPC message has too many fields, or is too large without its tensor data."""
 
     text = (
-        "the message has more than {} fields, or more than {} bytes besides the data of its "
-        "tensors; the model has one input"
+        "the message has more than {} fields, or more than {} bytes without its tensor data; "
+        "the model has one input"
     )
 
 
 class TooManyChunksError(ServiceError):
-    """The body comes in a great many small chunks."""
+    """The body is sent in too many small chunks."""
 
-    text = "the body has more than {} chunks of under {} bytes on average; send larger ones"
+    text = "the body has more than {} chunks of under {} bytes on average; send larger chunks"
 
 
 class HeadTooLargeError(ServiceError):
@@ -185,7 +185,7 @@ class HeadTimeoutError(RequestTimeoutError):
 
 
 class BodyTimeoutError(RequestTimeoutError):
-    """The body did not arrive in time."""
+    """The body did not arrive within its time limit."""
 
     text = "the body of the request did not arrive within {:g} seconds"
 
@@ -193,7 +193,7 @@ class BodyTimeoutError(RequestTimeoutError):
 class TooManyConnectionsError(ServiceError):
     """The connection limit is reached."""
 
-    text = "there are more connections than the limit of {}; try again later"
+    text = "the limit of {} connections is exceeded; try again later"
 
 
 class BusyError(ServiceError):
@@ -203,7 +203,7 @@ class BusyError(ServiceError):
 
 
 class QueueFullError(BusyError):
-    """The queue of a model is full; it takes `retry_after` seconds to empty."""
+    """The queue of a model is full; emptying it takes about `retry_after` seconds."""
 
     text = "the queue is full: its limit is {} images; try again later"
 
@@ -215,19 +215,19 @@ class QueueFullError(BusyError):
 class TooManyBytesError(BusyError):
     """The bodies of concurrent requests exceed their common limit."""
 
-    text = "the bodies of all requests reach their limit of {} bytes; try again later"
+    text = "the bodies of concurrent requests exceed their limit of {} bytes; try again later"
 
 
 class DecodersBusyError(BusyError):
-    """Large images of other requests kept a large image from being decoded until its deadline."""
+    """A large image was not decoded before the deadline, because others came first."""
 
-    text = "other large images were decoded first for all of the {} ms; try again later"
+    text = "decoding was delayed beyond {} ms by other large images; try again later"
 
 
 class ExplainersBusyError(BusyError):
-    """Too many explanations wait; one is made at a time."""
+    """Too many explanations are queued; one is computed at a time."""
 
-    text = "{} explanations wait already; try again later"
+    text = "{} explanations are queued already; try again later"
 
 
 class DeadlineError(ServiceError):
@@ -241,11 +241,11 @@ class NotReadyError(ServiceError):
 
 
 class ModelUnavailableError(NotReadyError):
-    """The model or version exists, but cannot be served now."""
+    """The model or version exists, but cannot be served at present."""
 
 
 class DriftUnavailableError(ServiceError):
-    """There is nothing that drift could be told from."""
+    """The card has no reference to detect drift against."""
 
     text = (
         "the card of model {0!r} has no reference; `logitserve calibrate {0}` and "
@@ -254,15 +254,15 @@ class DriftUnavailableError(ServiceError):
 
 
 class WatchOffError(DriftUnavailableError):
-    """The service does not watch."""
+    """Drift detection is off."""
 
-    text = "drift is not watched; start the service with --watch"
+    text = "drift detection is off; start the service with --watch"
 
 
 class TooFewImagesError(ServiceError):
     """A live baseline needs more images."""
 
-    text = "a live baseline is the last {} images or more, and only {} have come since the start"
+    text = "a live baseline needs {} images, and only {} were counted since the start"
 
 
 class StoreError(ServiceError):
@@ -279,17 +279,17 @@ class WorkersBehindError(ServiceError):
     """Some workers did not finish a load or unload in time."""
 
     text = (
-        "{} workers have not finished within {:g} seconds; they still will: "
-        "POST /v2/repository/index shows the state"
+        "{} workers have not finished within {:g} seconds, and continue; POST /v2/repository/index "
+        "shows the state"
     )
 
 
 class StartError(ServiceError):
-    """The service cannot start; no request meets this error."""
+    """The service cannot start; this error is never sent to a client."""
 
 
 class SettingsError(StartError):
-    """The value of a setting is invalid; no value is passed for a secret, so it is not shown."""
+    """The value of a setting is invalid; secrets are not passed, so they are not shown."""
 
     def __init__(self, field: str, reason: str, value: object = None) -> None:
         shown = "" if value is None else f" (it is {value!r})"

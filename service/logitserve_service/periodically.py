@@ -1,4 +1,4 @@
-"""A call that repeats beside the requests."""
+"""Repeat a call on the event loop while requests are served."""
 
 import asyncio
 import logging
@@ -9,7 +9,7 @@ logger = logging.getLogger("logitserve.periodically")
 
 
 class Failures:
-    """Logs a failure that repeats once, and how often it did when it is over or another comes."""
+    """Logs a repeated failure once, and their number when they end or another kind begins."""
 
     def __init__(self, log: logging.Logger, what: str) -> None:
         self._log = log
@@ -18,16 +18,16 @@ class Failures:
         self._count = 0
 
     def failed(self, error: Exception) -> None:
-        """What was tried has failed."""
+        """Record that a call failed."""
         text = repr(error)
         if text != self._last:
             self.worked()
-            self._log.error("%s failed; it is tried again", self._what, exc_info=error)
+            self._log.error("%s failed; it will be retried", self._what, exc_info=error)
         self._last = text
         self._count += 1
 
     def worked(self) -> None:
-        """What was tried has not failed, or in another way."""
+        """Record that a call succeeded, or failed with another error."""
         if self._count > 1:
             self._log.warning("%s failed %d times: %s", self._what, self._count, self._last)
         self._last, self._count = "", 0
@@ -37,11 +37,11 @@ class Failures:
 async def periodically(
     seconds: float, call: Callable[[], Awaitable[None] | None]
 ) -> AsyncIterator[None]:
-    """Repeat a call on the event loop until the context ends; one that fails is logged.
+    """Repeat a call on the event loop until the context ends; failures are logged.
 
     Args:
         seconds: to wait before each call.
-        call: a plain or an async function.
+        call: a function or coroutine function.
     """
 
     async def repeat() -> None:

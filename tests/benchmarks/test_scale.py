@@ -34,7 +34,7 @@ def test_numbers_in_the_text_are_those_of_the_tables() -> None:
         f"**{found['metrics']['series']} series**",
         f"{found['metrics']['of a model']} series each",
         f"12 × 2 × {core:,.0f} × 0.65 = {12 * 2 * core * 0.65:,.0f}/s",
-        f"are\n{2 * pods} cores",
+        f"per second need {2 * pods}\ncores",
         f"2 × {large['peak'] / 1e3:.1f} + 2 = {2 * large['peak'] / 1e3 + 2:.1f} GB",
         f"2 × {start:.1f} + 1 = {2 * start + 1:.1f} GB",
         f"(1,074 − 2 × {idle:.0f}) ÷ (2 × 3 + 2) = {(2**30 / 1e6 - 2 * idle) / 8:.0f} MB",

@@ -122,5 +122,5 @@ def test_a_model_that_takes_more_memory_than_there_is(
         exits = value(service.url, "worker_exits_total", reason="oom")
         assert 1 <= exits <= workers
         log = service.log()
-        assert "has ended: out of memory (limit 300 MiB)" in log
+        assert "has exited: out of memory (limit 300 MiB)" in log
         assert "it ended the process that loaded it (out of memory" in log

@@ -230,8 +230,8 @@ ADMISSION = (
         for what, status, texts, spoil, fields in (
             ("plain", 400, (f"not {coding}",), lambda _: b"\x89PNG plain", ()),
             ("damaged", 400, ("damaged",), lambda data: data[:-1] + bytes([data[-1] ^ 1]), ()),
-            ("cut", 400, ("cut off",), lambda data: data[:-1], ()),
-            ("followed", 400, ("more follows",), lambda data: data + data, ()),
+            ("cut", 400, ("truncated",), lambda data: data[:-1], ()),
+            ("followed", 400, ("trailing data",), lambda data: data + data, ()),
             ("swollen", 413, BODY_LIMIT, lambda _, c=coding: SWOLLEN[c], ("connection",)),
         )
     ),

@@ -170,7 +170,7 @@ def test_http_2_by_prior_knowledge_is_refused_in_words(server: Server) -> None:
         assert head.startswith(b"HTTP/1.1 400 ")
         assert b"connection: close" in head
         problem = json.loads(body)
-        assert "this is not HTTP/1.1: HTTP/2 is spoken by a proxy" in problem["detail"]
+        assert "this is not HTTP/1.1: HTTP/2 is not supported" in problem["detail"]
         assert "nginx" in problem["detail"]
 
 

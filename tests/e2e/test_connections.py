@@ -207,9 +207,9 @@ def test_many_requests_at_once_are_answered_in_order(strict: Server) -> None:
     ("version", "hosts", "text"),
     [
         ("1.1", [], "must have a Host header field"),
-        ("1.1", ["a", "b"], "the header field host stands there twice"),
-        ("1.1", ["a", "a"], "the header field host stands there twice"),
-        ("1.0", ["a", "b"], "the header field host stands there twice"),
+        ("1.1", ["a", "b"], "the header field host occurs twice"),
+        ("1.1", ["a", "a"], "the header field host occurs twice"),
+        ("1.0", ["a", "b"], "the header field host occurs twice"),
     ],
 )
 def test_a_request_has_one_host(

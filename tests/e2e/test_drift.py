@@ -96,7 +96,7 @@ def test_what_was_accepted_is_normal(watched: Server) -> None:
     send_until(watched, pictures.blurred, lambda: "sharpness" in alarms(watched))
     early = baseline(watched)
     assert early.status_code == 409
-    assert "a live baseline is the last 2000 images or more" in early.json()["detail"]
+    assert "a live baseline needs 2000 images" in early.json()["detail"]
     assert report(watched)["alarm"] is True
 
     send_until(watched, pictures.blurred, lambda: report(watched)["pictures"] >= 2400)
@@ -143,7 +143,7 @@ def test_without_watch_nothing_is_counted_and_the_route_says_how_to(server: Serv
     answer = server.client.get(f"/models/{name}/drift")
     assert answer.status_code == 404
     assert answer.json()["detail"] == (
-        "drift is not watched; start the service with --watch (setting LOGITSERVE_WATCH)"
+        "drift detection is off; start the service with --watch (setting LOGITSERVE_WATCH)"
     )
     assert not [name for name, _ in series(server.url) if name.startswith("logitserve_drift")]
 

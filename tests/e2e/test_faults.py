@@ -132,7 +132,7 @@ def test_what_is_not_there(server: Server) -> None:
         ("POST", "/model/digits/predict", 404, "did you mean 'models/{name}/predict'?"),
         ("GET", "/readz", 404, "did you mean 'readyz'?"),
         ("GET", f"/{'x' * 9000}", 404, f"no route '{'x' * 64}'; http://"),
-        ("POST", "/models", 405, "this route does not take POST; send GET, HEAD"),
+        ("POST", "/models", 405, "this route does not support POST; send GET, HEAD"),
         ("GET", "/predict", 405, "send POST (as in `curl -F file=@image.png http://"),
         ("GET", "/v2/models/digits/infer", 405, "send POST"),
     ],

@@ -87,7 +87,7 @@ def test_what_is_forged_damaged_or_does_not_fit_is_told_by_its_place(keeper: Ser
     found = told(keeper, labels)
     assert [place["index"] for place in found["places"]] == [0, 2, 3]
     assert "another key" in found["places"][0]["reason"]
-    assert "one label an image" in found["places"][2]["reason"]
+    assert "one label per image" in found["places"][2]["reason"]
     expected = {"accepted": 2, "changed": 2, "invalid": 3, "new_class": 1}
     assert found == {**NOTHING, **expected, "places": found["places"]}
 
@@ -177,4 +177,4 @@ def test_labels_are_counted_by_model_and_outcome(keeper: Server) -> None:
 def test_without_a_store_it_says_what_to_set(server: Server) -> None:
     response = server.client.post("/feedback", json={"id": "x", "label": "7"})
     assert response.status_code == 403
-    assert "the service keeps none (setting LOGITSERVE_STORE)" in response.json()["detail"]
+    assert "none is configured (setting LOGITSERVE_STORE)" in response.json()["detail"]

@@ -48,7 +48,7 @@ def test_idle_connections_make_room(workers: int) -> None:
 
 def test_too_few_files_are_said() -> None:
     with (
-        pytest.raises(AssertionError, match=r"40 files open \(ulimit -n\), and needs 50"),
+        pytest.raises(AssertionError, match=r"40 open files \(ulimit -n\), but needs 50"),
         running(*FOLDER, wrapper=("prlimit", "--nofile=40:40")),
     ):
         pytest.fail("it serves")

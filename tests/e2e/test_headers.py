@@ -54,7 +54,7 @@ def test_without_the_setting_no_origin_may(server: Server) -> None:
 )
 def test_what_is_no_origin(origins: str) -> None:
     printed = refused("--cors-origins", origins)
-    assert f"{origins!r} is no origin" in printed
+    assert f"{origins!r} is not an origin" in printed
     assert "--cors-origins" in printed
 
 

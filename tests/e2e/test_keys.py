@@ -154,7 +154,7 @@ def test_a_file_of_keys_is_followed(models: tuple[Path, Weights], tmp_path: Path
         replacement = tmp_path / "replacement"
         replacement.write_text(NEW_KEY)
         file.write_text("two words")
-        wait_until(lambda: any("stay as they are" in line for line in poked(server)))
+        wait_until(lambda: any("the old keys stay valid" in line for line in poked(server)))
         assert status(OLD_KEY) == status(NEW_KEY) == 200
         replacement.replace(file)
         wait_until(lambda: status(OLD_KEY) == 401)

@@ -183,5 +183,5 @@ def test_a_worker_that_hangs_is_replaced(models: Path) -> None:
         wait_until(lambda: len(workers_of(server)) == 2)
         assert_serves(server)
         assert exits(server) == {"hung": 1}
-        (line,) = [line for line in server.log if "has ended" in line]
-        assert "no sign of life for 2 seconds" in line
+        (line,) = [line for line in server.log if "has exited" in line]
+        assert "no heartbeat for 2 seconds" in line

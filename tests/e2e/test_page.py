@@ -329,7 +329,7 @@ def test_why_of_a_model_of_many_labels_and_of_a_busy_server(visit: Visit) -> Non
     visit.give("drop", on_paper(7))
     expect(page.locator("#why")).to_be_enabled()
     label = page.locator("#label").inner_text()
-    detail = "4 explanations wait already; try again later"
+    detail = "4 explanations are queued already; try again later"
     page.route("**/explain?*", lambda route: route.fulfill(status=429, json={"detail": detail}))
     page.locator("#why").click()
     expect(page.locator("#error")).to_have_text(detail)

@@ -156,7 +156,7 @@ def test_labels_for_another_replicas_answers_count_by_their_ids(
         )
     assert found["measures"]["accuracy"]["weighted"] is None
     assert found["confusion"] == here["confusion"]
-    assert found["not_estimated"] == "only 0 answers are kept, and it takes 100"
+    assert found["not_estimated"] == "only 0 answers are stored; at least 100 are needed"
 
 
 def answer(server: Server, seed: int = 0) -> httpx.Response:

@@ -139,7 +139,7 @@ def test_ids_without_a_key_end_with_the_service_which_says_so(models: tuple[Path
         with running("--models", str(models[0]), "--receipts", "true") as server:
             posted = server.client.post("/models/digits/predict", content=png_of(IMAGES[0]))
             found.append(posted.json()["predictions"][0]["id"])
-            said = "valid until this service stops: LOGITSERVE_RECEIPTS_KEY is not set"
+            said = "valid only until this service stops, because LOGITSERVE_RECEIPTS_KEY is not set"
             assert any(said in line for line in server.log)
     assert found[0] != found[1]
 

@@ -104,7 +104,12 @@ def test_nothing_is_loaded_but_by_order_where_the_folder_is_not_watched(folder: 
         ("digits/load", b"{", 400, "not JSON"),
         ("digits/load", b"[]", 422, "must be an object"),
         ("digits/load", b'{"parameters": 3}', 422, "'parameters' must be an object"),
-        ("digits/load", b'{"parameters": {"config": "{}"}}', 422, "as it lies in the folder"),
+        (
+            "digits/load",
+            b'{"parameters": {"config": "{}"}}',
+            422,
+            "the files alone determine a model",
+        ),
         ("digits/unload", b'{"parameters": {"config": "{}"}}', 422, "known: unload_dependents"),
     ],
 )

@@ -101,7 +101,7 @@ def test_hangup_reads_everything_again_and_others_are_ignored(models: Path, tmp_
         assert server.stop(signal.SIGQUIT) == 0
     log = "".join(server.log)
     assert "SIGHUP: the certificate, keys and models are read again" in log
-    assert "has ended" not in log
+    assert "has exited" not in log
 
 
 def test_a_quit_loses_nothing(models: Path) -> None:
@@ -111,4 +111,4 @@ def test_a_quit_loses_nothing(models: Path) -> None:
         for worker in psutil.Process(server.process.pid).children():
             worker.send_signal(signal.SIGQUIT)  # as a terminal sends it to all
         assert server.stop(signal.SIGQUIT) == 0
-    assert "has ended" not in "".join(server.log)
+    assert "has exited" not in "".join(server.log)

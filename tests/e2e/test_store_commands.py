@@ -91,7 +91,7 @@ def test_invalid_labels_are_told_by_their_row(full: Kept, tmp_path: Path) -> Non
     done = ran("feedback", table(tmp_path / "a.csv", rows), "--url", full.server.url)
     assert done.exit_code == 1
     assert "invalid 2" in done.output
-    assert "row 2: this is no id of a prediction" in done.output
+    assert "row 2: not a prediction id" in done.output
     done = ran("feedback", table(tmp_path / "b.csv", [{"id": "x", "lable": "7"}]))
     assert done.exit_code == 1
     assert "has the columns id, lable; known: id, label, labels, source, at" in done.output
@@ -110,7 +110,7 @@ def test_quality_ends_with_1_where_the_alarm_is_on(labeled: Kept) -> None:
     )
     assert "ALARM" in done.output
     assert "scenes version 1: 1 answers, 1 with a label" in done.output
-    assert "no estimate without labels: several labels may hold" in done.output
+    assert "no estimate without labels: an image can have several labels" in done.output
     assert ran("quality", "scenes", *url).exit_code == 0
     done = ran("quality", "digit", *url)
     assert "did you mean 'digits'?" in done.output

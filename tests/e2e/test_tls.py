@@ -105,12 +105,12 @@ def test_a_renewed_certificate_is_read_again(secured: Secured, tmp_path: Path) -
     assert before == certificate.read_text()
     certificate.write_bytes(renewed.read_bytes())
     server.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: said("kept the certificate"))
+    wait_until(lambda: said("the old certificate stays in use"))
     (grpc_port,) = set(re.findall(r"serving gRPC on port (\d+)", "".join(server.log)))
     assert shown(server) == shown_at("localhost", int(grpc_port)) == before
     key.write_bytes(renewed_key.read_bytes())
     server.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: said("read the certificate again"))
+    wait_until(lambda: said("the certificate was read again"))
     assert shown(server) == renewed.read_text()
     for _ in range(8):  # any of the workers
         assert shown_at("localhost", int(grpc_port)) == renewed.read_text()

@@ -1,1 +1,1 @@
-"""The request forms: one codec a form, and their schemas."""
+"""The request forms: one codec per form, and their schemas."""

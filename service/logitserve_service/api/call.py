@@ -1,4 +1,4 @@
-"""The types of a codec: a module with two pure functions, `read` and `write`."""
+"""The types of a codec, which has two pure functions, `read` and `write`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Limits:
 
 
 class Content(NamedTuple):
-    """What a codec reads of a request."""
+    """The parts of a request that a codec reads."""
 
     body: bytes
     fields: Mapping[bytes, bytes]  # header fields; names in lower case
@@ -31,21 +31,21 @@ class Call:
     """A prediction request."""
 
     inputs: Inputs  # at least one
-    options: OutputOptions | None = None  # None where the codec renders predictions itself
-    form: Any = None  # for the `write` of the same codec
+    options: OutputOptions | None = None  # None if the codec renders predictions itself
+    form: Any = None  # data for the codec's `write`
 
 
 Output = tuple[bytes, bytes]
-"""The body of a response, and its header lines without the length; names in lower case."""
+"""The body of a response, and its header lines without `content-length`; names in lower case."""
 
 Read = Callable[[Content, ModelCard, Limits], Call]
 Write = Callable[[Call, Result], Output]
 
 
 class Codec(NamedTuple):
-    """The two functions of a form."""
+    """The `read` and `write` functions of a request form."""
 
     read: Read
     write: Write
     instant: bool = False
-    """Whether `read` takes no longer for a large body than for a small one."""
+    """Whether the run time of `read` is independent of the size of the body."""

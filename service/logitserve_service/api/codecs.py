@@ -1,4 +1,4 @@
-"""Chooses the codec of a request: by its route, and for `/predict` by its content type."""
+"""Choose the codec of a request by its route, and for `/predict` by its content type."""
 
 from logitserve_service.api import predict, v1, v2
 from logitserve_service.api.call import Codec
@@ -14,11 +14,11 @@ _PREDICT = {
 }
 _CURL = " (curl sends it with --data-binary: add -H 'Content-Type: image/png', or use -F file=@)"
 _ANY_TYPE = {V2: Codec(v2.read, v2.write), V1: Codec(v1.read, v1.write)}
-"""Clients of these protocols send various content types, or none."""
+"""Codecs for any content type: clients of these protocols send various types, or none."""
 
 
 def codec_of(form: str, content_type: bytes | None) -> Codec:
-    """The codec of a request to a route of `FORMS`, by its `Content-Type` as it was sent."""
+    """Return the codec of a route of `FORMS` for a `Content-Type` as it was sent."""
     if form != PREDICT:
         return _ANY_TYPE[form]
     if content_type is None:
@@ -28,11 +28,11 @@ def codec_of(form: str, content_type: bytes | None) -> Codec:
         media_type = content_type.partition(b";")[0].strip().lower()
         codec = _PREDICT.get(media_type)
         if codec is None and (not media_type or media_type.startswith(b"image/")):
-            return _FILE  # the bytes of an image show its format
+            return _FILE  # the format of an image is detected from its bytes
         if codec is None:
             hint = _CURL if media_type == b"application/x-www-form-urlencoded" else ""
             raise UnsupportedMediaTypeError(
-                f"content type {media_type.decode('latin-1')!r} is not read here{hint}; "
+                f"content type {media_type.decode('latin-1')!r} is not supported{hint}; "
                 f"send one of {', '.join(known.decode() for known in _PREDICT)}"
             )
     return codec

@@ -2,8 +2,8 @@
 
 https://github.com/kserve/open-inference-protocol, specification/protocol/inference_grpc.md.
 
-Two bytes can become a message of a hundred, and one byte a number of eight. So the data of tensors,
-which may be large, are read where they stand; protobuf parses only the small rest.
+Parsed protobuf can be much larger than its encoding: two bytes become a message of a hundred bytes,
+one byte a number of eight. So tensor data are read in place, and protobuf parses only the rest.
 """
 
 from collections.abc import Iterator, Mapping
@@ -36,9 +36,10 @@ from logitserve_service.execution.job import Inputs
 from logitserve_service.execution.result import Result
 
 MAX_FIELDS: Final = 256
-"""Of a request with its tensors; a parameter counts two or three, data do not count."""
+"""Maximum fields of a request and its tensors; a parameter is two or three, tensor data do not
+count."""
 MAX_BYTES: Final = 65_536
-"""Of a request without the data of its tensors."""
+"""Maximum size of a request without its tensor data."""
 
 _REQUEST = {field.name: field.number for field in pb.ModelInferRequest.DESCRIPTOR.fields}
 _INPUTS, _OUTPUTS = _REQUEST["inputs"], _REQUEST["outputs"]
@@ -51,32 +52,32 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A request whose data were not parsed."""
+    """A request whose tensor data are not parsed."""
 
     request: pb.ModelInferRequest
-    """Without the data of its tensors."""
+    """The request without its tensor data."""
     contents: memoryview | None
-    """`InferTensorContents` of the last input that has them, encoded."""
+    """Encoded `InferTensorContents` of the last input that has them."""
     raw: list[memoryview]
-    """Its `raw_input_contents`."""
+    """The elements of `raw_input_contents`."""
     size: int
-    """Bytes of the whole."""
+    """Size of the whole message, in bytes."""
     fields: Mapping[bytes, bytes] = field(default_factory=dict)
-    """The metadata of the call."""
+    """The call metadata."""
 
 
 class _Field(NamedTuple):
     number: int
-    value: memoryview | None  # None unless its wire type is that of bytes and messages
-    whole: memoryview  # with its tag
+    value: memoryview | None  # None unless the wire type is length-delimited
+    whole: memoryview  # the encoded field with its tag
 
 
 def parse(data: bytes) -> Message:
-    """Split a request into its data and the rest, within the limits of this module.
+    """Separate the tensor data of a request from the rest, within the limits of this module.
 
     Raises:
         MessageTooLargeError: the rest exceeds the limits.
-        UnreadableRequestError: this is no request.
+        UnreadableRequestError: the message is not a ModelInferRequest.
     """
     try:
         return _Reader().read(memoryview(data))
@@ -85,7 +86,7 @@ def parse(data: bytes) -> Message:
 
 
 class _Reader:
-    """Counts what it reads of one request."""
+    """Reads one request, and counts its fields and bytes."""
 
     def __init__(self) -> None:
         self._fields = 0
@@ -134,14 +135,14 @@ class _Reader:
 
 
 def _joined(parts: list[memoryview]) -> memoryview | None:
-    """Of a message in parts, the encoded whole is one behind the other."""
+    """Concatenate the occurrences of a message field, which merges them (protobuf encoding)."""
     if len(parts) < 2:
         return parts[0] if parts else None
     return memoryview(b"".join(parts))
 
 
 def _fields(message: memoryview) -> Iterator[_Field]:
-    """The fields of an encoded message."""
+    """Iterate over the fields of an encoded message."""
     position, size = 0, len(message)
     while position < size:
         begin = position
@@ -164,7 +165,7 @@ def _fields(message: memoryview) -> Iterator[_Field]:
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    """A number, and the position after it."""
+    """Decode a varint; return it and the position after it."""
     value = shift = 0
     while True:
         byte = message[position]
@@ -182,7 +183,7 @@ def read(message: Message, card: ModelCard, limits: Limits) -> Call:
     request = message.request
     if len(request.inputs) != 1:
         raise UnusableRequestError(
-            f"the {THE_INPUT} must be there once, not {len(request.inputs)} times"
+            f"the {THE_INPUT} must occur once, not {len(request.inputs)} times"
         )
     tensors.check_parameters(request.parameters, "the request")
     outputs = tensors.all_outputs()
@@ -226,7 +227,7 @@ def _files(contents: memoryview, count: int, limits: Limits) -> list[bytes]:
 
 
 def _pixels(contents: memoryview, shape: tuple[int, ...]) -> Pixels:
-    """Packed `uint_contents`: a byte each, or for 128 to 255 two, of which the second is 1."""
+    """Decode packed `uint_contents`: one byte for 0 to 127, else two, of which the second is 1."""
     packed = [value for number, value, _ in _few(contents) if number == _UINTS]
     if len(packed) != 1 or packed[0] is None:
         raise UnusableRequestError(
@@ -271,7 +272,7 @@ def _requested(request: pb.ModelInferRequest) -> Iterator[RequestedOutput]:
 
 
 def write(call: Call, result: Result) -> pb.ModelInferResponse:
-    """The requested outputs with raw contents, the only ones that Triton's client reads."""
+    """Write the requested outputs as raw contents, the only form that Triton's client reads."""
     form: InferForm = call.form
     outputs = tensors.output_tensors(result, form.outputs)
     parameters = {}

@@ -1,4 +1,4 @@
-"""JSON of requests; its limits are checked before it is parsed.
+"""Parse request JSON; its limits are checked before it is parsed.
 
 Two bytes, `[]`, become a Python list, so parsed JSON can be many times larger than the body.
 """
@@ -18,9 +18,9 @@ from logitserve_service.errors import (
 )
 
 PER_IMAGE, BESIDES = 8, 1000
-"""Strings and objects: no form needs more than 5 an image, and few besides. Each becomes an object
-of Python's, up to 80 times as large as its text; numbers and lists do not."""
-MAX_DEPTH = 32  # of lists and objects; no form needs more than 8
+"""Maximum strings and objects per image, and for the rest. No form needs more than 5 per image.
+Each becomes a Python object of up to 80 times the size of its text; numbers and lists do not."""
+MAX_DEPTH = 32  # nested lists and objects; no form needs more than 8
 
 _BOM = codecs.BOM_UTF8  # .NET and PowerShell write it; a reader may skip it (RFC 8259, 8.1)
 _BRACKETS = b"[]{}"
@@ -29,19 +29,19 @@ _CHUNK = 2**20
 
 
 def read_json(body: bytes, limits: Limits) -> Any:
-    """Parse a body within the limits of its values and of its depth.
+    """Parse a body after checking the limits on its values and depth.
 
     Raises:
-        JsonTooLargeError: too many values.
-        TooManyStringsError: more strings and objects than the images of a request can need.
-        JsonTooDeepError: nested too deeply.
-        UnreadableRequestError: this is no JSON.
+        JsonTooLargeError: the body has too many values.
+        TooManyStringsError: the body has more strings and objects than any images need.
+        JsonTooDeepError: the body is nested too deeply.
+        UnreadableRequestError: the body is not JSON.
     """
     most = PER_IMAGE * limits.images + BESIDES
     if len(body) > most and body.count(b"{") + body.count(b'"') // 2 > most:
         raise TooManyStringsError(most, limits.images)
     containers = body.count(b"[") + body.count(b"{")
-    if len(body) > limits.json_values:  # else it cannot have more
+    if len(body) > limits.json_values:  # a shorter body cannot have more values
         values = containers + body.count(b",") + body.count(b'"') // 2
         if values > limits.json_values:
             raise JsonTooLargeError(limits.json_values)
@@ -60,7 +60,7 @@ def _depth(body: bytes) -> int:
     deepest = depth = 0
     for start in range(0, len(brackets), _CHUNK):
         chunk = np.frombuffer(brackets[start : start + _CHUNK], np.uint8)
-        # Of each pair, the one that opens is 0x5b or 0x7b.
+        # The opening brackets are 0x5b and 0x7b.
         depths = depth + np.where(chunk & 0xDF == 0x5B, 1, -1).cumsum()
         deepest = max(deepest, int(depths.max()))
         depth = int(depths[-1])

@@ -1,4 +1,4 @@
-"""Values in the JSON of requests: images in base64, pixels as numbers."""
+"""Decode values of request JSON: images in base64, pixels as numbers."""
 
 import binascii
 from collections.abc import Collection, Sequence
@@ -18,7 +18,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def check_members(holder: Collection[str], known: Collection[str], where: str) -> None:
-    """Refuse unknown members of an object, which `where` names."""
+    """Raise UnusableRequestError for an unknown member of an object, which `where` names."""
     for name in holder:
         if name not in known:
             raise UnusableRequestError(unknown(f"member of {where}:", name, known))
@@ -27,8 +27,8 @@ def check_members(holder: Collection[str], known: Collection[str], where: str) -
 def from_base64(text: object, where: str) -> bytes:
     """Decode base64 or a base64 data URL; errors begin with `where`.
 
-    White space and missing padding are forgiven (Infra Standard, "forgiving-base64 decode"); the
-    alphabet for URLs is read too (RFC 4648, section 5).
+    White space and missing padding are ignored (Infra Standard, "forgiving-base64 decode"). The
+    URL-safe alphabet is accepted too (RFC 4648, section 5).
     """
     if not isinstance(text, str):
         raise UnusableRequestError(f"{where} is not a string")
@@ -48,11 +48,11 @@ def from_base64(text: object, where: str) -> bytes:
 
 
 def pixels_from_json(numbers: list[Any], where: str, shape: Sequence[int] | None = None) -> Pixels:
-    """Whole numbers from 0 to 255 in lists → uint8; errors begin with `where`.
+    """Convert lists of whole numbers from 0 to 255 to uint8; errors begin with `where`.
 
-    With a shape, the lists are nested accordingly, or flat. Without one they may have any, and
-    floats that are whole count as well. Each step runs over all elements at once in C. Types are
-    checked first: NumPy makes an array of strings as wide as the longest.
+    With a shape, the lists must be nested accordingly, or flat. Without one, any shape is accepted,
+    and so are whole floats. Each step runs over all elements in C. Types are checked first, because
+    NumPy allocates the length of the longest string for each element.
     """
     elements, found = _flattened(numbers, where, shape)
     if shape is not None and found != list(shape) and found != [prod(shape)]:
@@ -60,7 +60,7 @@ def pixels_from_json(numbers: list[Any], where: str, shape: Sequence[int] | None
     kinds = set(map(type, elements))
     try:
         if kinds == {int}:
-            data = bytes(elements)  # a ValueError, unless all are from 0 to 255
+            data = bytes(elements)  # raises ValueError unless all are from 0 to 255
         elif shape is None and kinds and kinds <= {int, float}:
             data = _whole(np.array(elements, np.float64)).tobytes()
         else:
@@ -75,7 +75,7 @@ def pixels_from_json(numbers: list[Any], where: str, shape: Sequence[int] | None
 def _flattened(
     numbers: list[Any], where: str, shape: Sequence[int] | None
 ) -> tuple[list[Any], list[int]]:
-    """The elements of nested lists, and the length of the lists at each level."""
+    """Return the elements of nested lists, and the length of the lists at each level."""
     elements, found = numbers, [len(numbers)]
     while elements and isinstance(elements[0], list):
         lengths = set(map(len, elements)) if set(map(type, elements)) == {list} else set()

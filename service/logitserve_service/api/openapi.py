@@ -29,24 +29,24 @@ _RESPONSES = (Problem, Predictions, InferResponse, V1Predictions)
 DETAILS: Final[Mapping[int, str]] = {
     400: "the body is not JSON: unexpected end of data: line 1 column 1 (char 0)",
     401: "a key is missing; send one as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'",
-    403: "this needs an admin key, and the key is none",
+    403: "an admin key is required; this key has no admin rights",
     404: "no model 'digit'; there is digits, zero",
     408: "the body of the request did not arrive within 30 seconds",
-    409: "a live baseline is the last 2000 images or more, and only 1400 have come since the start",
+    409: "a live baseline needs 2000 images, and only 1400 were counted since the start",
     413: "the body is larger than the limit of 33554432 bytes (setting LOGITSERVE_MAX_BODY_BYTES)",
-    415: "content type 'text/plain' is not read here; send one of image/png, …",
+    415: "content type 'text/plain' is not supported; send one of image/png, …",
     422: "unknown query parameter 'topk'; did you mean 'top_k'? "
     "known: allow_empty, calibrated, coverage, top_k",
     429: "the queue is full: its limit is 2048 images; try again later",
     503: "the models are being loaded; try again later",
     504: "the request could not be answered within its 1000 ms",
 }
-"""Status → text of the example of a problem."""
+"""Status → `detail` of the example problem document."""
 _RETRY_AFTER = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
 
 
 def components() -> Json:
-    """Name → schema of what this module refers to, for `components.schemas`."""
+    """Return the schemas that this module refers to by name, for `components.schemas`."""
     _, schema = models_json_schema(
         [
             *((model, "validation") for model in _REQUESTS),
@@ -59,7 +59,7 @@ def components() -> Json:
 
 
 def problems(*statuses: int) -> dict[int | str, Json]:
-    """The errors of a route, each with an example."""
+    """Return the error responses of a route, each with an example."""
     return {status: _problem(status) for status in statuses}
 
 
@@ -94,7 +94,7 @@ _FORM = {
 _ONE = (
     "iVBORw0KGgoAAAANSUhEUgAAAAwAAAAQAQAAAAAKGqOqAAAAKUlEQVR42l3CsQ0AIAzAsDTif/ElrJ0qWMqO5egUvLgR"
     "4pTwHWsK0Sk8/Q8JSc09LaAAAAAASUVORK5CYII="
-)  # an image of a one, 12×16 pixels, for people to try
+)  # an image of a one, 12×16 pixels, as an example
 
 PREDICT_PARAMETERS: Final = [
     {"name": name, "in": "query", "schema": schema}
@@ -131,7 +131,7 @@ EXPLAIN_RESPONSE: Final[dict[int | str, Json]] = {
 }
 
 _BINARY = {
-    "description": "the JSON, and behind it the data of tensors; "
+    "description": "the JSON, followed by the tensor data; "
     f"{HEADER_LENGTH} is the length of the JSON"
 }
 _BINARY_JSON = {"application/octet-stream": {"schema": _FILE | _BINARY}}
@@ -176,7 +176,7 @@ FEEDBACK_BODY: Final = _body(
                 "several": {"value": [_LABEL, {"id": _ID, "labels": ["car"]}]},
             },
         },
-        "application/x-ndjson": {"schema": {"type": "string", "description": "one a line"}},
+        "application/x-ndjson": {"schema": {"type": "string", "description": "one label per line"}},
     }
 )
 INDEX_BODY: Final = _optional(ready={"type": ["boolean", "null"]})
@@ -187,4 +187,4 @@ ROLLOUT_BODY: Final = _optional(
     shadow={"anyOf": [rollout.Shadow.model_json_schema(), {"type": "null"}]},
 )
 ORDER_BODY: Final = _optional(parameters={"type": ["object", "null"]})
-"""Of loading and unloading a model."""
+"""Request body to load and unload a model."""

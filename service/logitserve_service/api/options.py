@@ -1,4 +1,4 @@
-"""The query of a request: the options of a prediction."""
+"""The query parameters of a prediction request."""
 
 from functools import lru_cache
 from typing import Final
@@ -21,23 +21,22 @@ class PredictQuery(BaseModel):
     """The query parameters of a prediction."""
 
     top_k: int | None = Field(
-        None, ge=1, description="only the most probable classes, highest first"
+        None, ge=1, description="number of classes in `probabilities`, most probable first"
     )
-    calibrated: bool = Field(
-        default=True, description="false: probabilities as the network gave them, uncalibrated"
-    )
+    calibrated: bool = Field(default=True, description="false: probabilities without calibration")
     coverage: float | None = Field(
         None,
-        description="adds `set`: labels that hold the true one in this share of the images",
+        description="adds `set`, a prediction set that contains the true label in this share of "
+        "the images",
         json_schema_extra={"minimum": COVERAGES[0], "maximum": COVERAGES[-1]},
     )
     allow_empty: bool = Field(
-        default=True, description="false: the most probable label is in every `set`"
+        default=True, description="false: every `set` contains the most probable label"
     )
 
 
 def read_options(query: bytes, card: ModelCard) -> OutputOptions:
-    """The options of a request; raises CoverageError if the model has no such prediction sets."""
+    """Parse the options of a request; raises CoverageError if the model has no such sets."""
     if not query:
         return PLAIN
     options = parse_options(query)
@@ -48,7 +47,7 @@ def read_options(query: bytes, card: ModelCard) -> OutputOptions:
 
 @lru_cache(maxsize=64)
 def parse_options(query: bytes) -> OutputOptions:
-    """The options of a query; `PLAIN` itself if it is empty."""
+    """Parse the options of a query; an empty query gives `PLAIN` itself."""
     if not query:
         return PLAIN
     parameters = _parameters(query)
@@ -65,7 +64,7 @@ def parse_options(query: bytes) -> OutputOptions:
 
 
 def no_query(query: bytes) -> None:
-    """Refuse every parameter."""
+    """Raise UnusableRequestError for any query parameter."""
     for name in _parameters(query) if query else ():
         raise UnusableRequestError(unknown(PARAMETER, name, ()))
 
@@ -83,5 +82,5 @@ def _parameters(query: bytes) -> dict[str, str]:
     if len(parameters) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise UnusableRequestError(f"{PARAMETER} {twice[:LONGEST_NAME]!r} is there twice")
+        raise UnusableRequestError(f"{PARAMETER} {twice[:LONGEST_NAME]!r} occurs twice")
     return parameters

@@ -1,6 +1,6 @@
-"""The forms of `/predict`: an image file as the body, a form with files, and JSON.
+"""The forms of `/predict`: an image file, `multipart/form-data` with files, and JSON.
 
-JSON holds images in base64, or the pixels of images as numbers.
+The JSON has images in base64, or pixels as numbers.
 """
 
 import orjson
@@ -24,7 +24,8 @@ FILE_TYPES = (
     *("image/png", "image/jpeg", "image/webp", "image/bmp", "image/gif", "image/tiff"),
     *("image/avif", "application/octet-stream", "binary/octet-stream"),
 )
-"""The bytes of an image show its format, whichever of these types is given."""
+"""Accepted content types. The format of an image is detected from its bytes, whichever type is
+sent."""
 FORM_FIELD = "file"
 MAX_PART_HEADER_BYTES = 1024
 JSON = b"content-type: application/json\r\n"
@@ -37,7 +38,7 @@ def read_file(content: Content, card: ModelCard, _: Limits) -> Call:
 
 
 def read_form(content: Content, card: ModelCard, limits: Limits) -> Call:
-    """Read `multipart/form-data` (RFC 7578) with one file or more in fields named `file`."""
+    """Read `multipart/form-data` (RFC 7578) with one or more files in fields named `file`."""
     options = read_options(content.query, card)
     try:
         images = _files(content, limits.images)
@@ -62,9 +63,9 @@ def _files(content: Content, max_images: int) -> list[bytes]:
                     raise TooManyImagesError(max_images)
                 images.append(b"")
                 coding = event.header("Content-Transfer-Encoding", "").lower()
-            elif event:  # all the data of a part, as the whole body is parsed at once
+            elif event:  # all data of a part, because the whole body is parsed at once
                 images[-1] = event
-                if coding == "base64":  # as libraries of mail send files
+                if coding == "base64":  # some mail libraries encode files like this
                     where = f"image {len(images) - 1} of the form"
                     images[-1] = from_base64(event.decode("latin-1"), where)
     return images
@@ -82,7 +83,7 @@ def _check_part(part: MultipartSegment) -> None:
 
 
 def _is_file(part: MultipartSegment) -> bool:
-    """Whether a part without a filename is a file, as Node's form-data sends a buffer."""
+    """Return whether a part without a filename is a file; Node's form-data sends buffers so."""
     is_text = (part.content_type or "text/plain").startswith("text/")
     return not is_text or "filename*=" in part["Content-Disposition"].lower()
 
@@ -105,7 +106,7 @@ def read_json_images(content: Content, card: ModelCard, limits: Limits) -> Call:
         case _:
             raise UnusableRequestError(
                 'the JSON must be {"images": ["<base64 or data URL>", …]} or {"pixels": '
-                "[[0, 255, …], …]}, with at least one image and nothing else beside it"
+                "[[0, 255, …], …]}, with at least one image and no other member"
             )
     return Call(images, options)
 
@@ -116,7 +117,7 @@ def _check_count(count: int, limits: Limits) -> None:
 
 
 def _stacked(array: Pixels) -> Pixels:
-    """H×W, H×W×C, N×H×W or N×H×W×C → with N; three levels are H×W×C where C is 1, 3 or 4."""
+    """Add a missing N; a 3-D array is H×W×C if its last axis is 1, 3 or 4, else N×H×W."""
     if array.ndim == 2 or (array.ndim == 3 and array.shape[2] in _CHANNELS):
         return array[None]
     if array.ndim in (3, 4):
@@ -127,7 +128,7 @@ def _stacked(array: Pixels) -> Pixels:
 
 
 def write(_: Call, result: Result) -> Output:
-    """Name and version of the model, and one prediction per image."""
+    """Write the name and version of the model, and one prediction per image."""
     card = result.card
     body = {"model": card.name, "version": card.version, "predictions": result.rendered}
     return orjson.dumps(body), JSON

@@ -1,4 +1,4 @@
-"""The shapes of the Open Inference Protocol and of TensorFlow Serving's form."""
+"""Schemas of the Open Inference Protocol and of TensorFlow Serving's REST API."""
 
 from typing import Annotated, Any, Literal
 
@@ -31,7 +31,7 @@ class ModelReady(_Document):
 
 
 class ServerMetadata(_Document):
-    """Name and version of the server, and its extensions of the protocol."""
+    """Name and version of the server, and the protocol extensions that it supports."""
 
     name: Literal["logitserve"]
     version: str
@@ -39,7 +39,7 @@ class ServerMetadata(_Document):
 
 
 class TensorMetadata(_Document):
-    """A tensor of a model; a size of -1 may be any."""
+    """A tensor of a model; -1 stands for a variable size."""
 
     name: str
     datatype: str
@@ -50,7 +50,7 @@ class ModelMetadata(_Document):
     """The tensors of a model."""
 
     name: str
-    versions: list[str] = Field(description="all that are served, oldest first")
+    versions: list[str] = Field(description="all served versions, oldest first")
     platform: str = Field(examples=[PLATFORM])
     inputs: list[TensorMetadata]
     outputs: list[TensorMetadata]
@@ -62,17 +62,23 @@ class RepositoryIndexEntry(_Document):
     name: str
     version: str
     state: Literal["READY", "LOADING", "UNAVAILABLE"]
-    reason: str = Field(description="why it is not served, or not as it now is in the folder")
+    reason: str = Field(
+        description="why the version, or the current content of its file, is not served"
+    )
 
 
 class InferParameters(BaseModel):
-    """Those that are read here; others are ignored."""
+    """The parameters that this server reads; others are ignored."""
 
-    binary_data_output: bool | None = Field(None, description="of a request: all outputs binary")
-    binary_data_size: int | None = Field(None, description="of an input: bytes behind the JSON")
-    binary_data: bool | None = Field(None, description="of an output: whether it is binary")
+    binary_data_output: bool | None = Field(
+        None, description="for a request: send all outputs as binary data"
+    )
+    binary_data_size: int | None = Field(
+        None, description="for an input: number of its bytes after the JSON"
+    )
+    binary_data: bool | None = Field(None, description="for an output: send it as binary data")
     classification: PositiveInt | None = Field(
-        None, description='of an output: so many of the highest classes, "value:index:label"'
+        None, description='for an output: number of top classes to return as "value:index:label"'
     )
 
 
@@ -89,25 +95,25 @@ class InferInput(_Document):
 
 
 class InferOutput(_Document):
-    """An output that is requested."""
+    """A requested output."""
 
     name: Literal["logits", "probabilities", "argmax"]
     parameters: InferParameters | None = None
 
 
 class InferRequest(_Document):
-    """Without `outputs`, all are sent."""
+    """An inference request; without `outputs`, all outputs are returned."""
 
     id: str | None = None
-    model_name: str | None = Field(None, description="ignored, as the path names the model")
-    model_version: str | None = Field(None, description="ignored as well")
+    model_name: str | None = Field(None, description="ignored; the path names the model")
+    model_version: str | None = Field(None, description="ignored; the path names the version")
     parameters: InferParameters | None = None
     inputs: list[InferInput] = Field(min_length=1, max_length=1)
     outputs: list[InferOutput] | None = None
 
 
 class OutputTensor(_Document):
-    """An output; its data are here, or behind the JSON if they were requested as binary."""
+    """An output; its data are in `data`, or after the JSON if requested as binary."""
 
     name: Literal["logits", "probabilities", "argmax"]
     datatype: Literal["FP32", "INT64", "BYTES"]
@@ -117,13 +123,13 @@ class OutputTensor(_Document):
 
 
 class InferResponse(_Document):
-    """The requested outputs, in that order."""
+    """The requested outputs, in the order of the request."""
 
     model_name: str
     model_version: str
     id: str | None = Field(None, description="the id of the request, if it had one")
     parameters: dict[str, str] | None = Field(
-        None, description="with receipts: `prediction_id`, ids with commas between them"
+        None, description="with receipts: `prediction_id`, the prediction ids separated by commas"
     )
     outputs: list[OutputTensor]
 
@@ -137,7 +143,7 @@ class VersionStatus(_Document):
 
 
 class ModelStatus(_Document):
-    """The states of the versions of a model, the latest first; name and readiness are KServe's."""
+    """The states of the versions of a model, latest first; `name` and `ready` are KServe's."""
 
     name: str
     ready: bool
@@ -145,7 +151,7 @@ class ModelStatus(_Document):
 
 
 class V1Models(_Document):
-    """The names of the models that are served (KServe's V1 protocol)."""
+    """The names of the served models (KServe's V1 protocol)."""
 
     models: list[str]
 
@@ -157,11 +163,11 @@ class V1Request(_Document):
     instances: list[Any] | None = Field(
         None,
         min_length=1,
-        description="height × width × channels numbers from 0 to 255 each, "
-        '{"b64": "<file>"} or {"image": either of them}',
+        description='each is height × width × channels numbers from 0 to 255, {"b64": '
+        '"<file>"}, or {"image": one of these}',
     )
     inputs: list[Any] | dict[Literal["image"], Any] | None = Field(
-        None, description='the same without names, or {"image": images}'
+        None, description='images as in `instances` but without names, or {"image": images}'
     )
 
 

@@ -1,4 +1,4 @@
-"""The shapes of requests and responses: `/predict`, models, problems."""
+"""Schemas of requests and responses: `/predict`, models, drift, problems."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
@@ -48,21 +48,23 @@ class Prediction(BaseModel):
     )
     known: bool | None = Field(
         None,
-        description="whether the image is like one of the labels at all, by its ink, novelty or "
-        "energy; only where the card has ranges for them",
+        description="whether the image resembles the training data, by its ink, novelty or "
+        "energy; only if the card has ranges for them",
     )
     set: list[str] | None = Field(
         None,
-        description="with coverage: the labels that hold the true one as often as was requested, "
-        "the most probable first; empty where none is likely enough",
+        description="with coverage: the prediction set with the requested coverage, most "
+        "probable label first; empty if no label is likely enough",
     )
     id: str | None = Field(
-        None, description="with receipts: for `POST /feedback`, once the true label is known"
+        None,
+        description="with receipts: the prediction id, with which `POST /feedback` takes "
+        "the true label",
     )
 
 
 class Predictions(BaseModel):
-    """One prediction an image, in the order of the images."""
+    """One prediction per image, in the order of the images."""
 
     model: str
     version: str
@@ -70,7 +72,7 @@ class Predictions(BaseModel):
 
 
 class Explained(Explanation):
-    """A prediction, and which parts of the image it comes from."""
+    """A prediction, and how much each part of the image contributes to it."""
 
     model: str
     version: str
@@ -78,7 +80,7 @@ class Explained(Explanation):
 
 
 class Conformal(model_card.Conformal):
-    """How prediction sets were calibrated."""
+    """The calibration of prediction sets, without its thresholds."""
 
     thresholds: tuple[float, ...] = Field(default=(), exclude=True)
     thresholds_by_label: tuple[tuple[float, ...], ...] = Field(default=(), exclude=True)
@@ -97,14 +99,14 @@ class ModelVersionState(CardPart):
     version: str
     state: Literal["READY", "LOADING", "UNAVAILABLE"]
     reason: str = Field(description="why it is not served, or not as it now is in the folder")
-    sha256: str | None = Field(description="of the file that is served; null where none is")
+    sha256: str | None = Field(description="SHA-256 of the served file; null if none is served")
 
 
 class UnavailableModel(CardPart):
-    """A model in the folder of which no version is served."""
+    """A model in the folder none of whose versions is served."""
 
     name: str
-    folder: list[ModelVersionState] = Field(description="its versions, oldest first")
+    folder: list[ModelVersionState] = Field(description="the versions in the folder, oldest first")
 
 
 class _ServedModel(UnavailableModel):
@@ -115,14 +117,14 @@ class _ServedModel(UnavailableModel):
 class ModelSummary(_ServedModel):
     """One entry of the list of models."""
 
-    version: str = Field(description="the latest, which is used when none is named")
+    version: str = Field(description="the version that is used if the request names none")
     description: str
     head: str
     labels: list[str]
 
 
 class ModelList(CardPart):
-    """The models that are served, and those that are not."""
+    """The served models, and those in the folder that are not served."""
 
     models: list[ModelSummary]
     unavailable: list[UnavailableModel]
@@ -132,12 +134,12 @@ class ModelDetail(_ServedModel):
     """One model, with the card of the version that was requested."""
 
     version: str
-    report: str | None = Field(description="path of its report; null where there is none")
+    report: str | None = Field(description="path of the version's report; null if there is none")
     card: ModelCard
 
     @classmethod
     def served(cls, served: model_card.ModelCard, **fields: Any) -> "ModelDetail":
-        """With the card, less what is not for reading."""
+        """Make the response with the card, without its goldens and conformal thresholds."""
         members = dict(served)
         if served.conformal is not None:
             told = {
@@ -148,11 +150,15 @@ class ModelDetail(_ServedModel):
 
 
 class DriftWindow(CardPart):
-    """The last window of a length, compared with what is normal."""
+    """The last full window of a size, compared with the baseline."""
 
     pictures: int
-    p: float = Field(description="of a difference as large or larger, if nothing has changed")
-    psi: float = Field(description="population stability index, less what chance alone gives")
+    p: float = Field(
+        description="p-value: probability of a difference at least as large without drift"
+    )
+    psi: float = Field(
+        description="population stability index (PSI), minus its expectation by chance"
+    )
 
 
 class DriftFeature(CardPart):
@@ -160,32 +166,37 @@ class DriftFeature(CardPart):
 
     feature: model_card.FeatureName
     alarm: bool
-    since: datetime | None = Field(description="when the window began that showed it first")
-    sentence: str | None = Field(description="what has changed")
+    since: datetime | None = Field(description="start of the window that raised the alarm")
+    sentence: str | None = Field(description="the largest change, in words")
     dispersion: float = Field(
-        description="of the live baseline: variance over that of independent images"
+        description="overdispersion of the live baseline: variance relative to that of "
+        "independent images"
     )
-    windows: list[DriftWindow] = Field(description="those that were full, shortest first")
+    windows: list[DriftWindow] = Field(
+        description="the last full window of each size, shortest first"
+    )
 
 
 class DriftReport(CardPart):
-    """Whether what arrives, in all workers, is still normal."""
+    """The drift state of a model, over all workers."""
 
     model: str
     version: str
-    alarm: bool = Field(description="whether any feature has one")
-    reference: Literal["card", "live"] = Field(description="what is normal")
-    pictures: int = Field(description="that were compared since the service began to watch")
+    alarm: bool = Field(description="whether any feature has an alarm")
+    reference: Literal["card", "live"] = Field(
+        description="the baseline: the card's reference, or recent images"
+    )
+    pictures: int = Field(description="images compared since drift detection started")
     features: list[DriftFeature]
 
     @classmethod
     def of(cls, detector: DriftDetector, ladder: Ladder) -> Self:
-        """The report of a model."""
+        """Make the report of a model."""
         found = []
         for name in detector.climber.bins.of:
             alarm = ladder.alarms.get(name, {})
             since = alarm.get("since")
-            # Where many come at a time, they fill several windows.
+            # One large batch can fill several windows; equal ones are listed once.
             tests = dict.fromkeys(tuple(test) for test in ladder.tests.get(name, ()) if test)
             found.append(
                 DriftFeature(
@@ -210,24 +221,24 @@ class DriftReport(CardPart):
 class StoreInfo(CardPart):
     """What the store holds."""
 
-    rows: dict[str, int] = Field(description="by table: answer, picture, feedback")
-    bytes: int = Field(description="of the file and its log")
-    oldest: int | None = Field(description="Unix time of the oldest answer; null: there is none")
+    rows: dict[str, int] = Field(description="number of rows by table: answer, picture, feedback")
+    bytes: int = Field(description="size of the file and its write-ahead log")
+    oldest: int | None = Field(description="Unix time of the oldest answer; null if there is none")
 
 
 class Health(CardPart):
-    """The response of a probe that succeeds."""
+    """The response of a successful probe."""
 
     status: str = Field(examples=["ok"])
 
 
 class Problem(BaseModel):
-    """What is wrong, and what to do (RFC 9457)."""
+    """A problem document: what is wrong, and how to fix it (RFC 9457)."""
 
     model_config = ConfigDict(extra="allow")
 
     type: str = Field("about:blank")
-    title: str = Field(description="the phrase of the status")
+    title: str = Field(description="the reason phrase of the status")
     status: int
-    detail: str = Field(description="what is wrong with this request, and what to do")
-    error: str = Field(description="the same, where clients of other protocols look for it")
+    detail: str = Field(description="what is wrong with this request, and how to fix it")
+    error: str = Field(description="same as `detail`, for clients of other protocols")

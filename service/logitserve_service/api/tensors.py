@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol (v2), the same over REST and gRPC.
+"""Tensors of the Open Inference Protocol (v2), shared by REST and gRPC.
 
 A model has one input, `image`: UINT8 `[n, height, width, channels]`, exactly what the network
 takes, or BYTES `[n]`, each an encoded image. It has the outputs `logits` FP32 `[n, k]`,
@@ -27,9 +27,9 @@ from logitserve_service.execution.result import Result
 
 PLATFORM = "onnx_onnxv1"
 EXTENSIONS = ("binary_tensor_data", "classification")
-"""Extensions that the server metadata names."""
+"""The extensions in the server metadata."""
 MODEL_REPOSITORY = "model_repository"
-"""Extension over REST only: gRPC cannot load and unload."""
+"""An extension of REST only: the gRPC API cannot load and unload models."""
 
 LOGITS, PROBABILITIES, ARGMAX = OUTPUTS = ("logits", "probabilities", "argmax")
 DATATYPES = {LOGITS: "FP32", PROBABILITIES: "FP32", ARGMAX: "INT64"}
@@ -39,9 +39,9 @@ THE_INPUT = f"input {INPUT!r}"
 READ_PARAMETERS = ("binary_data_size", "binary_data", "binary_data_output", "classification")
 BINARY_SIZE, BINARY_DATA, BINARY_OUTPUT, CLASSIFICATION = READ_PARAMETERS
 PREDICTION_ID = "prediction_id"
-"""Parameter of a response: the ids of its predictions, with commas between them."""
+"""Response parameter: the ids of its predictions, separated by commas."""
 _PARAMETERS_COMPARED = 16
-_LENGTH = struct.Struct("<I")  # before each element of a BYTES tensor
+_LENGTH = struct.Struct("<I")  # length prefix of each element of a BYTES tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +49,13 @@ class RequestedOutput:
     """An output that a client requests."""
 
     name: str
-    classification: int | None = None  # number of highest classes; None: the tensor itself
-    binary: bool = False  # whether its data follow the JSON
+    classification: int | None = None  # number of top classes; None: the tensor itself
+    binary: bool = False  # whether its data follow the JSON as binary
 
 
 @dataclass(frozen=True, slots=True)
 class InferForm:
-    """What the response needs of the request; `Call.form`."""
+    """The parts of the request that the response needs; the value of `Call.form`."""
 
     id: str | None
     outputs: Sequence[RequestedOutput]
@@ -63,7 +63,7 @@ class InferForm:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """An output; the data are little-endian, or the elements of BYTES, both in row-major order."""
+    """An output; the data are little-endian numbers, or BYTES elements, in row-major order."""
 
     name: str
     datatype: str
@@ -71,14 +71,14 @@ class Tensor:
     data: npt.NDArray[Any] | list[bytes]
 
     def to_bytes(self) -> bytes:
-        """Binary data, with its length before each element of BYTES."""
+        """Return binary data; each element of BYTES is preceded by its length."""
         if isinstance(self.data, list):
             return b"".join(_LENGTH.pack(len(element)) + element for element in self.data)
         return self.data.tobytes()
 
 
 def metadata(card: ModelCard) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Inputs and outputs of a model for its metadata; -1 stands for any number of images."""
+    """Return the inputs and outputs of a model; -1 stands for a variable number of images."""
     widths = {LOGITS: [card.logit_count], PROBABILITIES: [len(card.labels)], ARGMAX: []}
     inputs = [{"name": INPUT, "datatype": UINT8, "shape": [-1, *card.input.shape]}]
     outputs = [
@@ -89,9 +89,9 @@ def metadata(card: ModelCard) -> tuple[list[dict[str, Any]], list[dict[str, Any]
 
 
 def check_parameters(names: Collection[str], where: str) -> None:
-    """Refuse shared memory and misspelled names; other servers' parameters are ignored."""
+    """Refuse shared memory and misspelled names; ignore parameters of other servers."""
     if "shared_memory_region" in names:
-        raise UnusableRequestError(f"{where}: shared memory is not served here; send the data")
+        raise UnusableRequestError(f"{where}: shared memory is not supported; send the data")
     for name in islice(names, _PARAMETERS_COMPARED):
         if name not in READ_PARAMETERS and get_close_matches(name[:32], READ_PARAMETERS, 1, 0.85):
             raise UnusableRequestError(unknown(f"parameter of {where}:", name, READ_PARAMETERS))
@@ -100,7 +100,7 @@ def check_parameters(names: Collection[str], where: str) -> None:
 def check_input(
     card: ModelCard, name: object, datatype: object, shape: Sequence[object], max_images: int
 ) -> int:
-    """The number of images of an input, of which name, datatype and shape fit the model."""
+    """Check name, datatype and shape of an input; return its number of images."""
     if name != INPUT:
         raise UnusableRequestError(
             f"no input {name!r}; model {card.name!r} has one input, {INPUT!r}"
@@ -128,7 +128,7 @@ def check_input(
 def check_outputs(
     card: ModelCard, outputs: Iterable[RequestedOutput]
 ) -> tuple[RequestedOutput, ...]:
-    """The requested outputs, which the model has; each is checked before the next one is made."""
+    """Check the requested outputs one by one, before the next one is read."""
     checked: dict[str, RequestedOutput] = {}
     for output in outputs:
         _check_output(card, output)
@@ -157,12 +157,12 @@ def _check_output(card: ModelCard, output: RequestedOutput) -> None:
 
 @lru_cache
 def all_outputs(*, binary: bool = False) -> tuple[RequestedOutput, ...]:
-    """The outputs of a request that names none."""
+    """Return the outputs for a request that names none."""
     return tuple(RequestedOutput(name, binary=binary) for name in OUTPUTS)
 
 
 def unpack(card: ModelCard, datatype: str, count: int, data: memoryview) -> Inputs:
-    """Images from binary data: UINT8, which are not copied, or BYTES after their lengths."""
+    """Unpack images from binary data: UINT8 without a copy, or BYTES with length prefixes."""
     if datatype == BYTES:
         return _elements(count, data)
     shape = (count, *card.input.shape)
@@ -187,14 +187,14 @@ def _elements(count: int, data: memoryview) -> list[bytes]:
         elements.append(bytes(data[begin:position]))
     if position != len(data) or len(elements) != count:
         raise UnusableRequestError(
-            f"{THE_INPUT}: its {len(data)} bytes are not {count} {BYTES} elements, each behind its "
-            "length as 4 little-endian bytes"
+            f"{THE_INPUT}: its {len(data)} bytes are not {count} {BYTES} elements, each after "
+            "its length as 4 little-endian bytes"
         )
     return elements
 
 
 def output_tensors(result: Result, requested: Iterable[RequestedOutput]) -> list[Tensor]:
-    """The requested outputs, in that order."""
+    """Return the requested outputs, in the order of the request."""
     tensors = []
     for output in requested:
         dtype = "<i8" if output.name == ARGMAX else "<f4"
@@ -207,10 +207,10 @@ def output_tensors(result: Result, requested: Iterable[RequestedOutput]) -> list
 
 
 def _classified(card: ModelCard, name: str, values: npt.NDArray[Any], count: int) -> Tensor:
-    """The highest values as "value:index:label"; of equal values the lower index comes first.
+    """Return the highest values as "value:index:label"; ties are ordered by index.
 
-    There are at most as many as classes. The one logit of a binary model has no label: there it
-    is "value:index".
+    There are at most as many as classes. The single logit of a binary model has no label and gives
+    "value:index".
     """
     labels = card.labels if values.shape[1] == len(card.labels) else None
     order = np.argsort(-values, axis=1, kind="stable")[:, :count]

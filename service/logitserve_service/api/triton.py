@@ -1,4 +1,4 @@
-"""Configuration and statistics of models in Triton's form, which its clients and tools read.
+"""Configuration and statistics of models in the format of Triton's clients and tools.
 
 https://github.com/triton-inference-server/server, docs/protocol/extension_model_configuration.md
 and extension_statistics.md; the members are those of Triton's protocol buffers.
@@ -15,11 +15,11 @@ from logitserve_service.telemetry.metrics import Metrics
 EXTENSIONS: Final = ("model_configuration", "statistics")
 BACKEND: Final = "onnxruntime"
 _INFERENCE: Final = ("predict", "/infer", "ModelInfer")
-"""How routes of inference end."""
+"""Suffixes of inference routes."""
 
 
 def configuration(card: ModelCard, max_images: int) -> dict[str, Any]:
-    """The configuration of a model; sizes are without the number of images."""
+    """Return the configuration of a model; shapes do not include the batch dimension."""
     inputs, outputs = ([_tensor(tensor) for tensor in side] for side in tensors.metadata(card))
     return {
         "name": card.name,
@@ -35,14 +35,14 @@ def configuration(card: ModelCard, max_images: int) -> dict[str, Any]:
 def _tensor(tensor: dict[str, Any]) -> dict[str, Any]:
     dims = tensor["shape"][1:]
     described = {"name": tensor["name"], "data_type": f"TYPE_{tensor['datatype']}"}
-    # A tensor of Triton has at least one size; a reshape takes it away.
+    # A Triton tensor has at least one dimension; the reshape removes it.
     return {**described, "dims": dims} if dims else {**described, "dims": [1], "reshape": {}}
 
 
 def statistics(metrics: Metrics, cards: Iterable[ModelCard]) -> dict[str, Any]:
-    """What has been counted of models since the start, in all workers and of all versions.
+    """Return the statistics of models since the start, over all workers and versions.
 
-    The times of a request's steps are those of its whole batches, as Triton counts them.
+    The step times of a request are those of its whole batches, as in Triton.
     """
     totals: defaultdict[tuple[str, str], float] = defaultdict(float)
     for family in metrics.collect():

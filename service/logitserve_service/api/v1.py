@@ -1,8 +1,8 @@
-"""TensorFlow Serving's REST form of a prediction.
+"""TensorFlow Serving's REST API for predictions.
 
 https://www.tensorflow.org/tfx/serving/api_rest. A model has one signature, `serving_default`: the
 input `image` (uint8 `[n, height, width, channels]`, or encoded images as `{"b64": …}`) and one
-output, `probabilities`: one list per image, as of a Keras classifier with a softmax.
+output, `probabilities`: one list per image, as a Keras classifier with softmax returns it.
 """
 
 from typing import Any
@@ -54,7 +54,7 @@ def read(content: Content, card: ModelCard, limits: Limits) -> Call:
 
 
 def _of_input(value: Any, where: str) -> Any:
-    """The value itself, or its member with the name of the input."""
+    """Return the value itself, or its member named after the input."""
     if not isinstance(value, dict) or "b64" in value:
         return value
     if list(value) != [INPUT]:
@@ -65,7 +65,7 @@ def _of_input(value: Any, where: str) -> Any:
 
 
 def _inputs(card: ModelCard, values: list[Any], form: str) -> Inputs:
-    """All pixels or all encoded images; a mixture is refused."""
+    """Decode images that are all pixels or all encoded; a mixture is refused."""
     kinds = set(map(type, values))
     if kinds == {list}:
         return pixels_from_json(values, form, (len(values), *card.input.shape))
@@ -85,14 +85,14 @@ def _encoded(value: dict[str, Any], where: str) -> bytes:
 
 
 def write(call: Call, result: Result) -> Output:
-    """One list of probabilities per image."""
+    """Write one list of probabilities per image."""
     probabilities = np.ascontiguousarray(result.output(PROBABILITIES), "<f4")
     body = orjson.dumps({call.form: probabilities}, option=orjson.OPT_SERIALIZE_NUMPY)
     return body, JSON
 
 
 def metadata(card: ModelCard) -> dict[str, Any]:
-    """The metadata of a model and its signature in the form of TensorFlow Serving."""
+    """Return the metadata of a model and its signature as TensorFlow Serving does."""
     signature = {
         "inputs": {INPUT: _tensor(INPUT, "DT_UINT8", *card.input.shape)},
         "outputs": {PROBABILITIES: _tensor(PROBABILITIES, "DT_FLOAT", len(card.labels))},

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol over REST: JSON, with binary tensors behind it.
+"""The Open Inference Protocol over REST: JSON, followed by binary tensors.
 
 https://github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md; the
 binary tensor data extension is Triton's, docs/protocol/extension_binary_data.md.
@@ -38,7 +38,8 @@ _BINARY_HEAD = b"content-type: application/octet-stream\r\n" + _FIELD + b": %d\r
 
 REQUEST = "the request"
 REQUEST_MEMBERS = ("id", "parameters", "inputs", "outputs", "model_name", "model_version")
-"""KServe's client sends the last two; the path tells which model is meant."""
+"""Accepted members. KServe's client sends the last two, which are ignored: the path names the
+model."""
 INPUT_MEMBERS = ("name", "shape", "datatype", "parameters", "data")
 OUTPUT_MEMBERS = ("name", "parameters")
 
@@ -71,7 +72,7 @@ def read(content: Content, card: ModelCard, limits: Limits) -> Call:
 
 
 def _json_length(content: Content) -> int:
-    """Length of the JSON; 0 if the body is pixels only."""
+    """Return the length of the JSON; 0 if the body is pixels only."""
     value, size = content.fields.get(_FIELD), len(content.body)
     if value is None:
         return size
@@ -91,7 +92,7 @@ def _read_input(card: ModelCard, document: Object, rest: memoryview, max_images:
             raise UnusableRequestError(f"input {name!r}: its shape is not a list")
         count = tensors.check_input(card, name, datatype, shape, max_images)
     if len(inputs) != 1:
-        raise UnusableRequestError(f"the {THE_INPUT} must be there once, not {len(inputs)} times")
+        raise UnusableRequestError(f"the {THE_INPUT} must occur once, not {len(inputs)} times")
     return _read_data(card, inputs[0], count, rest)
 
 
@@ -109,7 +110,7 @@ def _read_data(card: ModelCard, tensor: Object, count: int, rest: memoryview) ->
         return tensors.unpack(card, tensor["datatype"], count, rest)
     if data is None:
         raise UnusableRequestError(
-            f"{THE_INPUT} has no data; send it in the JSON, or behind it with {BINARY_SIZE}"
+            f"{THE_INPUT} has no data; send it in the JSON, or after it with {BINARY_SIZE}"
         )
     if tensor["datatype"] == UINT8:
         return pixels_from_json(data, THE_INPUT, (count, *card.input.shape))
@@ -158,7 +159,7 @@ _JSON_NAME |= {int: "a whole number"}
 
 
 def _optional(holder: Object, key: str, kind: type, where: str) -> Any:
-    """A member that may be missing, or null, as some clients send it."""
+    """Return an optional member; null, which some clients send, counts as missing."""
     value = holder.get(key)
     if value is None or type(value) is kind:  # `type`, because True is an int
         return value
@@ -166,7 +167,7 @@ def _optional(holder: Object, key: str, kind: type, where: str) -> Any:
 
 
 def write(call: Call, result: Result) -> Output:
-    """The requested outputs, in the JSON or binary behind it."""
+    """Write the requested outputs, in the JSON or as binary data after it."""
     form: InferForm = call.form
     outputs: list[dict[str, Any]] = []
     binary = []

@@ -1,1 +1,1 @@
-"""One settings model: flags, environment and file."""
+"""The settings: command-line options, environment variables and settings file."""

@@ -1,6 +1,6 @@
-"""Keys: parse them from a text or file, and compare in constant time.
+"""API keys: parse them from a text or file, and compare in constant time.
 
-Only SHA-256 digests are kept and compared, so timing reveals neither length nor prefix.
+Only SHA-256 digests are stored and compared, so timing reveals neither length nor prefix.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ Digests = tuple[bytes, ...]
 
 
 class KeysError(Exception):
-    """A text or file does not hold keys; the message does not quote it."""
+    """A text or file does not contain valid keys; the message does not quote it."""
 
 
 class Keys:
@@ -37,21 +37,21 @@ class Keys:
 
     @classmethod
     def of_text(cls, text: str) -> "Keys":
-        """Keys of a text, separated by commas or lines."""
+        """Parse keys from a text, separated by commas or lines."""
         return cls(_parse(text))
 
     @classmethod
     def of_file(cls, file: Path) -> "Keys":
-        """Keys of a file, in the format of `of_text`; changes of the file are followed."""
+        """Read keys from a file, in the format of `of_text`; it is re-read when it changes."""
         return cls(_read(file), file)
 
     @property
     def secrets(self) -> Digests:
-        """32 bytes of each key, to sign with."""
+        """The SHA-256 digest of each key, 32 bytes, for signing."""
         return self._digests
 
     def have(self, key: bytes) -> bool:
-        """Whether the key is valid."""
+        """Return whether the key is valid."""
         if self._file is not None and time.monotonic() >= self._next_check:
             self._follow(self._file)
         given = hashlib.sha256(key).digest()
@@ -60,7 +60,7 @@ class Keys:
         return any(matches)
 
     def reread(self) -> None:
-        """Read the file again, if the keys are of one; if that fails, the old keys stay valid."""
+        """Read the key file again, if there is one; if that fails, the old keys stay valid."""
         if self._file is not None:
             self._stat = None
             self._follow(self._file)
@@ -75,7 +75,7 @@ class Keys:
         try:
             self._digests = _read(file)
         except KeysError as error:
-            logger.warning("the old keys stay as they are: %s", error)
+            logger.warning("the old keys stay valid: %s", error)
         else:
             logger.info("read %d keys from %s again", len(self._digests), file)
 

@@ -1,4 +1,4 @@
-"""Addresses of proxies, as the setting `forwarded_allow_ips` lists them."""
+"""Parse the addresses of proxies in the setting `forwarded_allow_ips`."""
 
 import ipaddress
 from collections.abc import Mapping
@@ -10,13 +10,13 @@ _SCHEMES: Final = {"http", "https"}
 
 
 class Proxies:
-    """The proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
+    """The proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted."""
 
     def __init__(self, text: str) -> None:
-        """Read addresses and networks, separated by commas; `*` stands for any.
+        """Parse addresses and networks, separated by commas; `*` means any address.
 
         Raises:
-            ValueError: one of them is neither.
+            ValueError: an entry is neither an address nor a network.
         """
         names = [name.strip() for name in text.split(",") if name.strip()]
         if names != ["*"]:
@@ -27,9 +27,9 @@ class Proxies:
     def caller(
         self, peer: str | None, scheme: str, fields: Mapping[bytes, bytes]
     ) -> tuple[str | None, str]:
-        """Address and scheme of who sent a request that came from this peer.
+        """Return address and scheme of the client of a request from this peer.
 
-        A peer without an address has come through a Unix socket, and is believed.
+        A peer without an address is connected through a Unix socket, and is trusted.
         """
         if peer is not None and peer not in self._trusted:
             return peer, scheme
@@ -40,4 +40,4 @@ class Proxies:
 
 
 async def _no_app(*_: object) -> None:
-    """Stand in for an application: only the middleware's trusted addresses are used."""
+    """A placeholder application: only the middleware's trusted addresses are used."""

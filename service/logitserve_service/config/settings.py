@@ -1,4 +1,4 @@
-"""All settings of the service. Options, environment and settings file derive from `Settings`."""
+"""All settings of the service; options, variables and the settings file derive from `Settings`."""
 
 import os
 import re
@@ -36,14 +36,15 @@ PLATFORM_VARIABLES: Final = {
     "LOG_LEVEL": "log_level",
     "FORWARDED_ALLOW_IPS": "forwarded_allow_ips",
 }
-"""Variables that hosting platforms and uvicorn's images set; the setting's own one beats them."""
+"""Variables of hosting platforms and uvicorn images; the setting's own variable takes
+precedence."""
 OTHER_VARIABLES: Final = {"settings", "url"}
 """`LOGITSERVE_…` variables that are not settings of the service, without the prefix."""
 _SERVICE_LINK: Final = re.compile(
     r"(\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)=.*"
     r"|(\w+_)?PORT=(tcp|udp|sctp)://.*"
 )
-"""What Docker and Kubernetes set in every container for a service called logitserve(-…)."""
+"""Variables that Docker and Kubernetes set in all containers for a service named logitserve(-…)."""
 
 
 LogLevel = Annotated[
@@ -61,12 +62,12 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 def environment_name(field: str) -> str:
-    """The environment variable of a setting, e.g. `LOGITSERVE_MAX_BODY_BYTES`."""
+    """Return the environment variable of a setting, e.g. `LOGITSERVE_MAX_BODY_BYTES`."""
     return ENVIRONMENT_PREFIX + field.upper()
 
 
 def option_name(field: str) -> str | None:
-    """The option of a setting, e.g. `--max-body-bytes`; a secret has none: `ps` would show it."""
+    """Return the option of a setting, e.g. `--max-body-bytes`; secrets have none: `ps` shows it."""
     info = Settings.model_fields.get(field)
     if info is not None and info.annotation == SecretStr | None:
         return None
@@ -74,7 +75,7 @@ def option_name(field: str) -> str | None:
 
 
 def _checked_by(parse: Callable[[str], object]) -> AfterValidator:
-    """Keep a text as it is if it can be parsed."""
+    """Validate a text with a parser, and leave it unchanged."""
 
     def check(text: str) -> str:
         parse(text)
@@ -91,37 +92,37 @@ class Settings(BaseModel):
     host: str = Field(
         "127.0.0.1", description="address to listen on; 0.0.0.0 for all interfaces, :: for IPv6 too"
     )
-    port: Port = Field(8000, description="port to listen on; 0 takes a free one")
+    port: Port = Field(8000, description="port to listen on; 0 picks a free one")
     forwarded_allow_ips: Annotated[str, _checked_by(Proxies)] = Field(
         "127.0.0.1,::1",
-        description="addresses and networks of proxies whose X-Forwarded-For and X-Forwarded-Proto "
-        "are believed; * for any; separate several with commas",
+        description="addresses and networks of proxies whose X-Forwarded-For and "
+        "X-Forwarded-Proto are trusted; * for any; separate several with commas",
     )
     uds: Path | None = Field(
         None,
-        description="Unix socket to listen on in place of host and port; everybody who can reach "
-        "its folder may connect",
+        description="Unix socket to listen on instead of host and port; every user with access "
+        "to its folder can connect",
     )
     root_path: RootPath = Field(
         "",
-        description="prefix under which a proxy serves the routes, such as /digits; they are found "
-        "with it and without it",
+        description="path prefix under which a proxy serves the routes, such as /digits; "
+        "requests with and without it are accepted",
     )
     grpc_port: Port | None = Field(
         None,
-        description="gRPC port (Open Inference Protocol); 0 takes a free one; off if unset",
+        description="gRPC port (Open Inference Protocol); 0 picks a free one; off if unset",
     )
     workers: PositiveInt = Field(1, description="number of worker processes")
     worker_timeout_seconds: Seconds = Field(
-        30, description="time without a sign of life after which a worker is replaced"
+        30, description="seconds without a heartbeat after which a worker is replaced"
     )
     models: Path = Field(
         Path("models"), description="model repository: <name>/<version>/model.onnx"
     )
     model_name: ModelName | None = Field(
         None,
-        description="name of the only model, for a repository of <version>/model.onnx, or of "
-        "model.onnx alone as version 1 (KServe's layout)",
+        description="name of the only model, if the repository contains <version>/model.onnx, "
+        "or model.onnx alone as version 1 (KServe's layout)",
     )
     watch_seconds: NonNegativeFloat = Field(
         1,
@@ -134,22 +135,23 @@ class Settings(BaseModel):
         "digits=1,3; separate several with spaces",
     )
     default_model: str | None = Field(
-        None, description="model of POST /predict; else 'digits' if present, else the only one"
+        None,
+        description="model of POST /predict; if unset, 'digits' if present, else the only model",
     )
     max_model_bytes: PositiveInt | None = Field(
         None,
-        description="maximum size of a model file; if unset, 2 GiB, or what the memory that is "
-        "left holds twice in every worker",
+        description="maximum size of a model file; if unset, 2 GiB, or less if available memory "
+        "cannot hold the file twice in every worker",
     )
     threads: PositiveInt | None = Field(
-        None, description="threads per model run; CPUs divided by workers if unset"
+        None, description="threads per model run; if unset, CPUs divided by workers"
     )
     api_key: SecretStr | None = Field(
         None,
         description="API key required by all requests except probes; separate several with commas",
     )
     api_key_file: Path | None = Field(
-        None, description="file of API keys, one per line; changes are followed"
+        None, description="file of API keys, one per line; re-read when it changes"
     )
     admin_key: SecretStr | None = Field(
         None,
@@ -157,33 +159,37 @@ class Settings(BaseModel):
         "separate several with commas",
     )
     admin_key_file: Path | None = Field(
-        None, description="file of admin keys, one per line; changes are followed"
+        None, description="file of admin keys, one per line; re-read when it changes"
     )
     receipts: bool = Field(
         default=False,
-        description="give each prediction a signed id, by which POST /feedback tells its label",
+        description="add a signed id to each prediction; POST /feedback takes the true label "
+        "with this id",
     )
     receipts_key: SecretStr | None = Field(
         None,
-        description="key that signs the ids, the same for all replicas; a new one each start if "
-        "unset; of several with commas, the first signs and all are valid",
+        description="key that signs prediction ids, the same for all replicas; if unset, a new "
+        "one at each start; separate several with commas: the first signs, all are "
+        "valid",
     )
-    receipts_key_file: Path | None = Field(None, description="file of such keys, one per line")
+    receipts_key_file: Path | None = Field(None, description="file of receipt keys, one per line")
     store: Path | None = Field(
         None,
-        description="SQLite file in which answers and labels are kept, for quality and export; "
+        description="SQLite file that stores answers and labels, for quality and export; "
         "implies receipts; not on a network file system",
     )
     keep_pictures: Literal["none", "unsure", "sample", "all"] = Field(
         "none",
-        description="pictures that are kept with their answers, as the network takes them; "
-        "sample is 1 in 100, and unsure all that are unknown or below 0.9, besides the sample",
+        description="pictures stored with their answers, as the network gets them; sample "
+        "stores 1 in 100, unsure also those that are not known or whose probability "
+        "is below 0.9",
     )
     store_days: Annotated[float, Field(gt=0, le=3650)] = Field(
-        30, description="days that answers, pictures and labels are kept"
+        30, description="retention of answers, pictures and labels in days"
     )
     store_max_bytes: PositiveInt = Field(
-        2**30, description="maximum size of the store; the oldest answers give way"
+        2**30,
+        description="maximum size of the store in bytes; the oldest answers are deleted first",
     )
     cors_origins: Annotated[str, _checked_by(parse_origins)] = Field(
         "",
@@ -194,8 +200,8 @@ class Settings(BaseModel):
     max_buffered_bytes: PositiveInt | None = Field(
         None,
         description="maximum total size of the request bodies that a worker holds at once; one "
-        "body is always accepted; if unset, 96 MiB, or a quarter of its share of the memory that "
-        "is left",
+        "body is always accepted; if unset, 96 MiB, or less if that exceeds a "
+        "quarter of the worker's share of available memory",
     )
     max_pictures: PositiveInt = Field(1024, description="maximum number of images in a request")
     max_json_values: PositiveInt = Field(
@@ -209,8 +215,8 @@ class Settings(BaseModel):
     )
     max_decoded_bytes: PositiveInt | None = Field(
         None,
-        description="maximum memory of a worker for images that are decoded at once; if "
-        "unset, a third of its share of the memory that is left",
+        description="maximum memory of a worker for images that are decoded at once; if unset, "
+        "a third of the worker's share of available memory",
     )
     request_timeout_ms: PositiveInt = Field(
         60_000,
@@ -219,7 +225,7 @@ class Settings(BaseModel):
     )
     max_connections: PositiveInt = Field(
         1000,
-        description="maximum number of connections to one worker; beyond it only probes and "
+        description="maximum number of connections to one worker; above it, only probes and "
         "metrics are served",
     )
     header_timeout_seconds: Seconds = Field(
@@ -241,13 +247,13 @@ class Settings(BaseModel):
     )
     watch: bool = Field(
         default=False,
-        description="watch whether images are still like those of the training",
+        description="detect drift: compare images and predictions with the card's reference",
     )
     drift_false_alarm_every: PositiveInt = Field(
-        1_000_000, description="images of a model in which watch gives one false alarm on average"
+        1_000_000, description="mean number of images of a model per false drift alarm"
     )
     drift_floor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        0.02, description="least PSI of a change that watch gives an alarm for"
+        0.02, description="minimum PSI of a drift alarm"
     )
     tls_certificate: Path | None = Field(
         None, description="file of the certificate chain (PEM); enables HTTPS"
@@ -255,7 +261,7 @@ class Settings(BaseModel):
     tls_key: Path | None = Field(None, description="file of the certificate's private key (PEM)")
     access_log: bool = Field(
         default=False,
-        description="log every request on standard output; probes at level debug",
+        description="log every request on standard output; probes only at log level debug",
     )
     log_format: LogFormat = Field(
         "text", description="format of log lines: text, or json with one object per line"
@@ -268,15 +274,17 @@ class Settings(BaseModel):
         self.keys("admin_key")
         self.keys("receipts_key")
         if self.keep_pictures != "none" and self.store is None:
-            raise SettingsError("keep_pictures", "pictures are kept in a store; set store too")
+            raise SettingsError("keep_pictures", "pictures are kept in the store; set store too")
         return self
 
     def keys(self, field: Literal["api_key", "admin_key", "receipts_key"]) -> Keys | None:
-        """Keys of a kind, from the setting or its file; None if neither is set."""
+        """Return the keys of a setting or its file; None if neither is set."""
         text: SecretStr | None = getattr(self, field)
         file: Path | None = getattr(self, f"{field}_file")
         if text is not None and file is not None:
-            raise SettingsError(f"{field}_file", f"{field} is set too; keep one of them", str(file))
+            raise SettingsError(
+                f"{field}_file", f"{field} is set too; set only one of them", str(file)
+            )
         try:
             if text is not None:
                 return Keys.of_text(text.get_secret_value())
@@ -286,7 +294,7 @@ class Settings(BaseModel):
 
     @classmethod
     def read(cls, options: Mapping[str, str], file: Path | None = None) -> Self:
-        """Read all sources: options, text by field, beat the environment, which beats the file."""
+        """Read all sources; options, text by field, override the environment, and that the file."""
         values = {} if file is None else _read_file(file)
         environment = {
             name: value
@@ -317,7 +325,7 @@ def _read_file(file: Path) -> dict[str, str]:
 def _by_field(
     variables: Mapping[str, str], source: str, others: Collection[str] = ()
 ) -> dict[str, str]:
-    """Field name → value of a source. An empty value leaves a setting unset, except for a key."""
+    """Return field name → value of a source; an empty value means unset, except for a key."""
     found = {
         field: variables[name] for name, field in PLATFORM_VARIABLES.items() if variables.get(name)
     }

@@ -1,4 +1,4 @@
-"""The version policy: which versions of a model are loaded."""
+"""The version policy: it selects the versions of a model to load."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ _PIN = re.compile(r"(?P<name>[a-z0-9][a-z0-9._-]{0,62})=(?P<versions>[1-9]\d*(?:
 
 @dataclass(frozen=True, slots=True)
 class VersionPolicy:
-    """`latest` or `all`; of a pinned model exactly the pinned versions."""
+    """Selects `latest` or `all` versions; of a pinned model, exactly the pinned versions."""
 
     text: str = LATEST
     every: bool = False
@@ -21,7 +21,7 @@ class VersionPolicy:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `latest`, `all` and pins, `<name>=<version>[,<version>…]`, separated by spaces."""
+        """Parse `latest`, `all` and pins `<name>=<version>[,<version>…]`, separated by spaces."""
         every = False
         pins = {}
         for word in text.split():
@@ -37,11 +37,11 @@ class VersionPolicy:
         return cls(" ".join(text.split()) or LATEST, every, MappingProxyType(pins))
 
     def candidates(self, name: str, versions: Sequence[str]) -> list[str]:
-        """The versions of a model that may be loaded; versions are ordered oldest first."""
+        """Return the versions of a model that may be loaded; versions are ordered oldest first."""
         pinned = self.pins.get(name)
         return [version for version in versions if pinned is None or version in pinned]
 
     def chosen(self, name: str, usable: Sequence[str]) -> list[str]:
-        """The versions of a model to load, out of the usable ones, oldest first."""
+        """Return the versions of a model to load, out of the usable ones, oldest first."""
         candidates = self.candidates(name, usable)
         return candidates if self.every or name in self.pins else candidates[-1:]

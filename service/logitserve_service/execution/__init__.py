@@ -1,1 +1,1 @@
-"""The batcher, its threads and deadlines: images or arrays in, predictions out."""
+"""The batcher, its threads and deadlines: it turns images or arrays into predictions."""

@@ -1,4 +1,4 @@
-"""One batch: the current parts of several jobs in, a result or an error for each out."""
+"""One batch: the current parts of several jobs, each of which gets a result or an error."""
 
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -21,13 +21,13 @@ from logitserve_service.telemetry.timing import Timing
 
 Outcome = tuple[Job, Result | Exception]
 Issue = Callable[[Predictions, Tensor, Collection[int]], list[str]]
-"""Gives the predictions of a batch their ids. Takes the network's inputs too, and the rows of which
-nothing may be kept; may be called in a thread."""
+"""Returns ids for the predictions of a batch. Its other arguments are the network's input and the
+rows that must not be stored. It may be called in a thread."""
 _NO_IMAGES: Final[Tensor] = np.empty(0, np.uint8)
 
 
 class Batch:
-    """Jobs that are answered together."""
+    """Jobs that are run together."""
 
     def __init__(
         self,
@@ -36,32 +36,32 @@ class Batch:
         max_pixels: int,
         issue: Issue | None = None,
     ) -> None:
-        """Decode what is encoded; an image that cannot be decoded fails alone.
+        """Decode the encoded images; one that cannot be decoded fails only its own job.
 
         Args:
             predictor: the model.
             jobs: with at most `MAX_BATCH` images together, none of them large by `has_large`.
-            max_pixels: width × height of one image.
-            issue: gives the predictions ids; None: they have none.
+            max_pixels: limit on width × height of one image.
+            issue: returns ids for the predictions; None: they have no ids.
         """
         self.begun = time.perf_counter()
         self.seconds = 0.0
-        """Of the network and its head."""
+        """Run time of the network and its head."""
         self.cpu_seconds = 0.0
-        """The same in CPU time of the thread, so that other threads do not count."""
+        """CPU time of the thread for the same; it excludes other threads."""
         self.preprocessing_seconds: float | None = None
-        """None where all jobs brought tensors."""
+        """None if all jobs have tensors."""
         self.predictions: Predictions | None = None
         self.outcomes: list[Outcome] = []
         self.large: list[Job] = []
-        """Jobs with images too large for the event loop; they are not part of the batch."""
+        """Jobs left out of the batch because an image is too large for the event loop."""
         self.later: Sequence[Job] = ()
-        """Jobs that were not read, since those before them had pixels enough; nor are they."""
+        """Jobs left out of the batch because the jobs before them reached the limit of pixels."""
         self._predictor = predictor
         self._issue = issue
         self._jobs: list[Job] = []  # in the order of their images
         self._samples: list[Samples] = []
-        self._pixels = 0  # that were read
+        self._pixels = 0  # decoded so far
         self._empty: list[int] = []
         tensors = self._read(jobs, max_pixels)
         self._images: Tensor = _NO_IMAGES
@@ -69,11 +69,11 @@ class Batch:
         if self._samples:
             images, self._pending = preprocessing.stack(self._samples, predictor.card.input)
             tensors.insert(0, images)
-        if tensors:  # a single one is not copied
+        if tensors:  # a single tensor is not copied
             self._images = tensors[0] if len(tensors) == 1 else np.concatenate(tensors)
 
     def _read(self, jobs: Sequence[Job], max_pixels: int) -> list[Tensor]:
-        """Decode the images of the jobs; the jobs that brought tensors come last."""
+        """Decode the images of the jobs, and order the jobs that have tensors last."""
         limit = min(IN_PLACE_PIXELS, max_pixels)
         tensors: list[Tensor] = []
         with_tensors: list[Job] = []
@@ -93,7 +93,7 @@ class Batch:
         return tensors
 
     def _samples_of(self, job: Job, limit: int, max_pixels: int) -> list[Samples] | None:
-        """The images of a job; None if it has failed, or is large."""
+        """Decode the images of a job; return None if it failed or has a large image."""
         samples: list[Samples] = []
         spec = self._predictor.card.input
         most = self._pixels + MOST_PIXELS_READ
@@ -122,21 +122,21 @@ class Batch:
 
     @property
     def count(self) -> int:
-        """Images that wait for the run."""
+        """Number of images in the batch."""
         return len(self._images)
 
     @property
     def images(self) -> Tensor:
-        """What the network takes, `[n, height, width, channels]`."""
+        """The network's input, uint8 `[n, height, width, channels]`."""
         return self._images
 
     @property
     def pending(self) -> int:
-        """Images that still have to be fitted."""
+        """Number of images that still have to be fitted."""
         return len(self._pending)
 
     def run(self) -> None:
-        """Fit what is pending, run the network and render; may be called in a thread."""
+        """Fit the pending images, run the network and render; may be called in a thread."""
         if not self._jobs:
             return
         try:
@@ -155,13 +155,13 @@ class Batch:
             if jobs:
                 self.predictions = predictions
                 self._split(jobs, predictions)
-        # Whatever is raised belongs to the jobs, which would otherwise wait forever.
+        # Any error becomes the outcome of the jobs, which would otherwise wait forever.
         except Exception as error:  # noqa: BLE001
             failed = {id(job) for job, _ in self.outcomes}
             self.outcomes += [(job, error) for job in self._jobs if id(job) not in failed]
 
     def _predict(self) -> tuple[list[Job], Predictions]:
-        """The jobs with finite logits, and their predictions; the others fail."""
+        """Return the jobs with finite logits, and their predictions; the other jobs fail."""
         logits = self._predictor.run(self._images)
         odd = self._odd()
         try:
@@ -184,7 +184,7 @@ class Batch:
         return kept, Predictions.of(logits[rows], self._predictor.card, odd)
 
     def _odd(self) -> npt.NDArray[np.bool_] | None:
-        """Which images are not known for their ink: asked of all that were not sent in form."""
+        """Return which images are unknown by their ink; None if no image needs the test."""
         first_sent = len(self._samples)
         card = self._predictor.card
         if card.input.fit is Fit.DIGIT and not self._pending and first_sent == len(self._images):
@@ -228,7 +228,7 @@ class Batch:
     def _render(
         self, jobs: Sequence[Job], predictions: Predictions
     ) -> dict[OutputOptions, list[Any]]:
-        """Options → a row an image of the batch; rendered for the jobs with these options only."""
+        """Return options → one row per image, rendered only for the jobs with these options."""
         by_options: dict[OutputOptions, list[slice]] = {}
         for job, rows in zip(jobs, _rows(jobs), strict=True):
             if job.options is not None:
@@ -248,7 +248,7 @@ class Batch:
 
 
 def _rows(jobs: Sequence[Job]) -> list[slice]:
-    """Where the images of each job stand."""
+    """Return the rows of each job in the batch."""
     rows = []
     begin = 0
     for job in jobs:

@@ -1,8 +1,7 @@
 """Continuous batching: a batch is whatever arrived while the previous one ran.
 
-There is no timer, so a single request never waits. The queue refuses a request before anything of
-it is decoded. A job that was cancelled is passed over when its turn comes; an image that cannot be
-used fails alone.
+There is no timer, so a single request never waits. A full queue refuses a request before decoding.
+A cancelled job is skipped; an unusable image fails only its own request.
 """
 
 import asyncio
@@ -28,33 +27,33 @@ from logitserve_service.execution.result import Result
 from logitserve_service.execution.shadow import Shadow
 
 IN_PLACE_SECONDS = 0.002
-"""A run that is expected to take longer leaves the event loop. A thread costs 0.05 ms
-(`benchmarks/costs.py`), so a shorter run is better done in place, and the loop, which answers
-probes and reads other requests, is not blocked for longer than this."""
+"""A run with a longer expected time is done in a thread, so that the event loop, which answers
+probes and reads requests, is blocked for this time at most. A thread costs 0.05 ms
+(`benchmarks/costs.py`), so shorter runs are done on the event loop."""
 
 FITTING_SECONDS = 0.0004
-"""To fit one digit of 28×28 that does not have MNIST's form (`benchmarks/costs.py`)."""
+"""Time to fit one 28×28 digit that does not have MNIST's form (`benchmarks/costs.py`)."""
 
 logger = logging.getLogger("logitserve.batcher")
 
 _WARM_UP_BATCH = 8
 _WARM_UP_ROUNDS = 3
 _SMOOTHING = 0.05
-"""Weight of the newest run in the running mean of the pace."""
+"""Weight of the newest run in the moving average of the pace."""
 
 
 class BatchMetrics(Protocol):
-    """Counts the batches of one model. Called from the event loop."""
+    """Records the batches of one model. Called from the event loop."""
 
     def preprocessed(self, seconds: float) -> None:
-        """The images of a batch, or the large ones of a request, were decoded and fitted."""
+        """Record that images of a batch, or large images of a request, were preprocessed."""
 
     def ran(self, seconds: float, predictions: Predictions) -> None:
-        """The network ran on a batch of images."""
+        """Record that the network ran on a batch of images."""
 
 
 Watch = Callable[[Tensor, Predictions], None]
-"""Told of images and their predictions, one row each, once they are answered."""
+"""Called with images and their predictions, one row each, after they are answered."""
 
 
 class Batcher:
@@ -71,16 +70,16 @@ class Batcher:
         watch: Watch | None = None,
         issue: Issue | None = None,
     ) -> None:
-        """Warm the model up, and measure it.
+        """Warm up the model, and measure its run time.
 
         Args:
             predictor: the model.
-            max_queue: images that may wait.
-            max_pixels: width × height of one image.
+            max_queue: maximum number of queued images.
+            max_pixels: limit on width × height of one image.
             decoders: threads for large images; all models of a process share them.
-            metrics: counts the batches.
-            watch: called from the event loop.
-            issue: gives the predictions ids.
+            metrics: records the batches.
+            watch: called from the event loop after each batch.
+            issue: returns ids for the predictions.
         """
         self._predictor = predictor
         self._card = predictor.card
@@ -94,13 +93,13 @@ class Batcher:
         self._waiting = 0
         self._running = False
         self._overhead, self._seconds_per_image = self._warm_up()
-        self._pace = 1.0  # running mean of measured over expected seconds
+        self._pace = 1.0  # moving average of measured / expected seconds
         self.shadow: Shadow | None = None
-        """Sees every batch once it is answered."""
+        """Called with every batch after it is answered."""
 
     @property
     def waiting(self) -> int:
-        """Images that wait for a run, those included that are decoded in threads."""
+        """Number of queued images, including those that are being decoded in threads."""
         return self._waiting
 
     def submit(self, inputs: Inputs, options: OutputOptions | None, on_result: OnResult) -> Job:
@@ -121,7 +120,7 @@ class Batcher:
         return job
 
     async def preprocess(self, image: Image) -> tuple[Tensor, list[ImageWarning]]:
-        """One image as the network takes it, and what was done to it.
+        """Preprocess one image; return the network's input and the warnings.
 
         Returns:
             uint8, `[height, width, channels]` of the card, and warnings in their order.
@@ -145,7 +144,7 @@ class Batcher:
             self._waiting -= 1
 
     def predict_apart(self, image: Image, predictor: Predictor) -> tuple[dict[str, Any], Tensor]:
-        """Predict one image beside the queue, by another session of the model; in a thread.
+        """Predict one image outside the queue with another session; to be called in a thread.
 
         Returns:
             the rendered prediction, and the image: uint8, `[height, width, channels]` of the card.
@@ -170,7 +169,7 @@ class Batcher:
             raise QueueFullError(self._max_queue, max(1, math.ceil(expected)))
 
     def _enqueue(self, job: Job) -> None:
-        """Queue the current part of a job; large images are decoded first."""
+        """Queue the current part of a job, after its large images are decoded."""
         self._waiting += job.count
         if has_large(job.part):
             self._decode(job)
@@ -181,7 +180,7 @@ class Batcher:
     def _start(self) -> None:
         if not self._running:
             self._running = True
-            # On the next iteration, so that requests read in this one join the batch.
+            # On the next loop iteration, so that requests read in this one join the batch.
             asyncio.get_running_loop().call_soon(self._next)
 
     def _decode(self, job: Job) -> None:
@@ -209,7 +208,7 @@ class Batcher:
             job.cancelled = True
             try:
                 job.on_result(outcome)
-            except Exception:  # the queue goes on
+            except Exception:  # the queue must continue
                 logger.exception("a result could not be delivered")
 
     def _next(self) -> None:
@@ -245,7 +244,7 @@ class Batcher:
         self._next()
 
     def _take(self) -> list[Job]:
-        """The jobs of the next batch; cancelled ones are passed over."""
+        """Remove the jobs of the next batch from the queue; cancelled jobs are skipped."""
         jobs: list[Job] = []
         count = 0
         while self._queue and count + self._queue[0].count <= MAX_BATCH:
@@ -284,7 +283,7 @@ class Batcher:
         return run + pending * FITTING_SECONDS
 
     def _warm_up(self) -> tuple[float, float]:
-        """Seconds of a run, and seconds that each image adds to it, once memory is allocated."""
+        """Return seconds per run, and additional seconds per image, once memory is allocated."""
         alone, together = (self._fastest_run(count) for count in (1, _WARM_UP_BATCH))
         each = max((together - alone) / (_WARM_UP_BATCH - 1), 1e-9)
         return max(alone - each, 0.0), each
@@ -294,7 +293,7 @@ class Batcher:
         seconds = []
         for _ in range(1 + _WARM_UP_ROUNDS):
             begun = time.thread_time()
-            # Logits of an all-black image that are not finite do not stop the warm-up.
+            # Non-finite logits for an all-black image do not stop the warm-up.
             with suppress(NonFiniteLogitsError):
                 Predictions.of(self._predictor.run(images), self._card)
             seconds.append(time.thread_time() - begun)

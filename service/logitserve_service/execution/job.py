@@ -15,17 +15,17 @@ Image = bytes | npt.NDArray[np.uint8]
 """An encoded file, or pixels: uint8 `[h, w]` or `[h, w, channels]`, of any size."""
 
 Tensor = npt.NDArray[np.uint8]
-"""`[n, height, width, channels]`: what the network takes."""
+"""The network's input, uint8 `[n, height, width, channels]`."""
 
 Inputs = Sequence[Image] | Tensor
-"""Images to preprocess, or the network's own input."""
+"""Images to preprocess, or the network's input."""
 
 OnResult = Callable[[Result | Exception], None]
 """Called once, from the event loop."""
 
 MAX_BATCH = 64
-"""Images in one run. Larger runs gain next to nothing and let others wait longer: `digits` takes
-121 µs an image at 64 and 124 at 256, `digits-mlp` 2.1 and 1.6 (`benchmarks/costs.py`)."""
+"""Maximum images per run. Larger runs are hardly faster and delay other requests: `digits` takes
+121 µs per image at 64 and 124 at 256, `digits-mlp` 2.1 and 1.6 (`benchmarks/costs.py`)."""
 
 
 class Job:
@@ -56,40 +56,40 @@ class Job:
         self.options = options
         self.on_result = on_result
         self.arrived = arrived
-        """By `time.perf_counter`; from the second part on, when the part before was done."""
+        """Arrival by `time.perf_counter`; from the second part on, the end of the previous part."""
         self.part: Inputs = inputs if total <= MAX_BATCH else inputs[:MAX_BATCH]
-        """The images that are queued or run now."""
+        """The images of the current part, which are queued or run."""
         self.count = min(total, MAX_BATCH)
-        """How many these are."""
+        """Number of images in the part."""
         self.start = 0
-        """The first of them within the request."""
+        """Index within the request of the first image of the part."""
         self.cancelled = False
-        """Whether the result is not needed any more; the queue passes over it."""
+        """Whether the result is no longer needed; the queue skips the job."""
         self.is_private = False
-        """Whether nothing of it may be kept."""
+        """Whether nothing of the request may be stored."""
         self.undecoded = False
-        """Whether it waits for a thread, or for memory, to decode its first image."""
+        """Whether it waits for a thread, or for memory, to decode its first large image."""
         self.empty: list[int] = []
-        """Of the part, images in which nothing is written; of those that were decoded before."""
+        """Indexes of blank images in the part, if they were decoded before the batch."""
         self.timing: Timing | None = None
-        """Of what was done before the batch of the part."""
+        """Durations of the steps before the batch of the part."""
         self.results: list[Result] = []
-        """Of the parts that are done, where there are several."""
+        """Results of the finished parts, if there are several parts."""
 
     def cancel(self) -> None:
-        """Withdraw the request."""
+        """Cancel the request."""
         self.cancelled = True
 
     def expired(self, timeout_ms: int) -> ServiceError:
-        """The error of a job that is not done at its deadline."""
+        """Return the error for a job that misses its deadline."""
         return (DecodersBusyError if self.undecoded else DeadlineError)(timeout_ms)
 
     def image_number(self, index: int) -> int | None:
-        """Number within the request of an image of the part; None for a single image."""
+        """Return the index within the request of an image of the part; None for a single image."""
         return self.start + index if self.total > 1 else None
 
     def advance(self, result: Result) -> Result | None:
-        """Keep the result of the part, and go on to the next; after the last the whole result."""
+        """Add the result of the part and begin the next; after the last part, return the whole."""
         if self.timing is not None:
             result.timing.add(self.timing)
         if self.count == self.total:

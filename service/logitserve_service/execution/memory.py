@@ -1,4 +1,4 @@
-"""Memory for decoded images: a budget of the process, as buffered bodies have one."""
+"""The memory budget of a process for decoded images."""
 
 import threading
 from collections.abc import Iterator
@@ -8,10 +8,9 @@ from logitserve_service.errors import ImageTooLargeError
 
 
 class DecodedBytes:
-    """Limits the bytes that images take together while they are decoded and fitted.
+    """Limits the total bytes of images that are being decoded and fitted.
 
-    Threads wait for their turn in the order in which they came, so that a large image is not
-    overtaken by small ones for ever.
+    Threads are served in order of arrival, so that small images cannot delay a large one for ever.
     """
 
     def __init__(self, limit: int) -> None:
@@ -22,7 +21,7 @@ class DecodedBytes:
 
     @contextmanager
     def reserved(self, size: int) -> Iterator[None]:
-        """Wait until so many bytes are free, and take them for the context.
+        """Wait until `size` bytes are free, and reserve them for the context.
 
         Raises:
             ImageTooLargeError: the image alone exceeds the limit.

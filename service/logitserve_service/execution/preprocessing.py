@@ -1,4 +1,4 @@
-"""Where images are decoded and fitted: beside the network, or in threads that give way."""
+"""Decode and fit images: on the event loop, or in threads of low priority."""
 
 import contextlib
 import os
@@ -19,27 +19,27 @@ from logitserve_service.execution.memory import DecodedBytes
 from logitserve_service.telemetry.timing import Timing
 
 IN_PLACE_PIXELS = 320 * 320
-"""An image with more is decoded in a thread, so that the event loop is not blocked for longer than
-a run in place may block it: a canvas of 280×280 takes 0.6 to 0.9 ms. A thread that gives way costs
-as much again, while both want Python's lock."""
+"""Larger images are decoded in a thread, so that the event loop is not blocked for longer than
+`IN_PLACE_SECONDS`: a canvas of 280×280 takes 0.6 to 0.9 ms. A low-priority thread costs as much
+again, because of contention for Python's global lock."""
 MOST_PIXELS_READ = 2 * IN_PLACE_PIXELS
-"""Pixels from which on no other job is read before the event loop has had its turn."""
+"""After this many pixels, no other job is decoded before control returns to the event loop."""
 IN_PLACE_BYTES = 64 * 1024
-"""A larger file is decoded in a thread too."""
+"""Larger files are decoded in a thread too."""
 
 NICENESS = 10
-"""Of the threads that decode (setpriority(2), which on Linux applies to a thread): an image of 12
-megapixels takes a fifth of a second (`make bench-sweeps`), and small requests must not wait for it.
-With 5 their 99th percentile beside such images is 4 to 13 times what it is without them, with 10 it
-is 3 to 4 times. With more, other processes on the same CPU keep these threads waiting while they
-hold Python's lock."""
+"""Niceness of the decoding threads (setpriority(2), which on Linux applies to a thread). An image
+of 12 megapixels takes a fifth of a second (`make bench-sweeps`), and small requests must not wait
+for it. With 5, their 99th percentile beside such images is 4 to 13 times the one without them, with
+10 it is 3 to 4 times. With more, other processes on the same CPU preempt these threads while they
+hold Python's global lock."""
 
 
 class Decoders:
     """The threads of a process that decode large images, and the memory that they may use."""
 
     def __init__(self, threads: int, max_bytes: int) -> None:
-        """`threads` images are decoded at a time, in `max_bytes` of memory together."""
+        """Decode up to `threads` images at a time, within `max_bytes` of memory in total."""
         self.executor = ThreadPoolExecutor(threads, "decode", initializer=give_way)
         self.memory = DecodedBytes(max_bytes)
 
@@ -52,8 +52,8 @@ class Decoders:
             uint8, `[height, width, channels]` of the spec.
 
         Raises:
-            ImageError: it cannot be used, or has more than `max_pixels`.
-            ImageTooLargeError: it would take more memory than there is.
+            ImageError: the image cannot be used, or has more than `max_pixels`.
+            ImageTooLargeError: decoding would exceed the memory limit.
         """
         if not isinstance(image, bytes):
             return preprocessing.from_array(image, spec, max_pixels=max_pixels, warn=warn)
@@ -62,14 +62,13 @@ class Decoders:
             return preprocessing.decode(image, spec, max_pixels=max_pixels, warn=warn)
 
     def fit_all(self, job: Job, spec: InputSpec, max_pixels: int) -> Tensor:
-        """Decode and fit the images of a job's current part, one after the other; in a thread.
+        """Decode and fit the images of a job's part in sequence; to be called in a thread.
 
         Returns:
-            uint8, `[n, height, width, channels]`; its time is added to the job's, which also gets
-            the rows in which nothing is written.
+            uint8, `[n, height, width, channels]`; the job's `timing` and `empty` are updated.
 
         Raises:
-            ImageError: as `fit`; it names the image.
+            ImageError: as in `fit`; the error contains the index of the image.
         """
         begun = time.perf_counter()
         fitted = np.empty((job.count, *spec.shape), np.uint8)
@@ -89,18 +88,18 @@ class Decoders:
         job.timing = job.timing or Timing()
         seconds = time.perf_counter() - begun
         job.timing.preprocessing += seconds
-        job.arrived += seconds  # the rest is time in the queue
+        job.arrived += seconds  # the remainder counts as queue time
         return fitted
 
 
 def give_way(niceness: int = NICENESS) -> None:
-    """Lower the priority of the thread that calls this."""
-    with contextlib.suppress(OSError):  # other systems have no priority of a thread
+    """Lower the priority of the calling thread."""
+    with contextlib.suppress(OSError):  # other systems have no thread priorities
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 
 
 def has_large(part: Inputs) -> bool:
-    """Whether one of the images is not even looked at on the event loop."""
+    """Return whether an image is too large to be opened on the event loop."""
     if isinstance(part, np.ndarray):
         return False
     for image in part:
@@ -110,7 +109,7 @@ def has_large(part: Inputs) -> bool:
 
 
 def read(image: Image, spec: InputSpec, max_pixels: int) -> Samples:
-    """A small image as samples.
+    """Decode a small image to samples.
 
     Raises:
         ImageError: it cannot be used, or has more than `max_pixels`.

@@ -1,4 +1,4 @@
-"""What one request gets back from a model."""
+"""The result of one request to a model."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,21 +16,21 @@ class Result:
 
     card: ModelCard
     batch: Predictions
-    """Of the whole batch that the images were part of."""
+    """The predictions of the whole batch."""
     rendered: list[dict[str, Any]] | None
-    """The predictions as `rendering.render` returns them; None where no options were given."""
+    """The predictions rendered by `rendering.render`; None if no options were given."""
     timing: Timing
     rows: slice | None = None
-    """Where the images stand in the batch; None where it holds no others."""
+    """Rows of the request in the batch; None if the batch has no other images."""
     ids: list[str] | None = None
-    """Of the predictions; None where they are given none."""
+    """Ids of the predictions; None if ids are off."""
 
     def output(self, name: str) -> npt.NDArray[Any]:
-        """The logits, probabilities or argmax of the images of the request."""
+        """Return the logits, probabilities or argmax for the images of the request."""
         values: npt.NDArray[Any] = getattr(self.batch, name)
         return values if self.rows is None else values[self.rows]
 
     @property
     def predictions(self) -> Predictions:
-        """One row an image of the request."""
+        """Predictions with one row per image of the request."""
         return self.batch if self.rows is None else self.batch[self.rows]

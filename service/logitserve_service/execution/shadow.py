@@ -1,7 +1,7 @@
-"""Runs another version of a model on batches that were answered, and compares its answers.
+"""Run another version of a model on answered batches, and compare its predictions.
 
-It has one thread, which gives way, and takes one batch at a time: what arrives meanwhile is
-dropped and counted, so that answers never wait for it.
+It has one low-priority thread, which takes one batch at a time. Batches that arrive meanwhile are
+dropped and counted, so the shadow never delays answers.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ from logitserve_service.execution.preprocessing import give_way
 Outcome = Literal["agrees", "differs", "dropped", "failed"]
 OUTCOMES: Final[tuple[Outcome, ...]] = ("agrees", "differs", "dropped", "failed")
 MAX_FAILURES: Final = 10
-"""Batches that fail in a row before it is switched off."""
+"""Consecutive failed batches after which the shadow is switched off."""
 
 logger = logging.getLogger("logitserve.shadow")
 
 
 class Shadow:
-    """The shadow of a version that is live. Belongs to one event loop."""
+    """The shadow of a live version. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -35,12 +35,12 @@ class Shadow:
         percent: float,
         count: Callable[[Outcome, int], None],
     ) -> None:
-        """Compare with the answers of a version.
+        """Start a shadow of the live version.
 
         Args:
-            live: the card of that version.
-            predictor: the version that is run as the shadow; it takes the same input.
-            percent: of the batches.
+            live: the card of the live version.
+            predictor: the shadow version; it takes the same input.
+            percent: share of the batches to compare, 0 to 100.
             count: called from the event loop with an outcome and its number of images.
         """
         self._live, self._predictor, self._share = live, predictor, percent / 100
@@ -50,7 +50,7 @@ class Shadow:
         self._failures = 0
 
     def see(self, images: Tensor, predictions: Predictions) -> None:
-        """Run and compare in the thread, unless it is busy."""
+        """Run and compare a batch in the thread, unless the thread is busy."""
         if self._failures >= MAX_FAILURES or random.random() >= self._share:  # noqa: S311
             return
         if self._busy or len(images) != len(predictions):  # an image failed

@@ -1,1 +1,1 @@
-"""The application: one inference endpoint; FastAPI for documents and management."""
+"""The HTTP application: the inference endpoint, and FastAPI for documents and management."""

@@ -1,4 +1,4 @@
-"""Checks before the body of a request is read, and limits on the bytes of bodies."""
+"""Checks before a request body is read, and limits on the size of bodies."""
 
 import re
 from collections.abc import Mapping
@@ -19,36 +19,37 @@ from logitserve_service.http.probes import UNLIMITED
 TIMEOUT_HEADER: Final = b"x-request-timeout-ms"
 
 MONITORING_MS: Final = 60_000
-"""For probes and metrics, whatever other requests may take."""
+"""Timeout of probes and metrics, independent of `request_timeout_ms`."""
 _MILLISECONDS: Final = re.compile(rb"0*[1-9][0-9]{0,9}")
 _SINGLE: Final = (
     *(b"host", b"content-type", b"content-encoding", b"authorization", TIMEOUT_HEADER),
 )
-"""Header fields that a request may have once; of two, readers would choose different ones."""
+"""Header fields that must not be repeated, because servers and proxies could choose different
+ones."""
 
 
 class BodyBudget:
-    """Limits one body, and the sum of all bodies whose requests are not answered yet.
+    """Limits the size of one body, and of all bodies of unanswered requests together.
 
-    The largest single body is always allowed.
+    A single body of the maximum size is always allowed.
     """
 
     def __init__(self, *, max_bytes: int, max_total_bytes: int) -> None:
         self.max_bytes = max_bytes
-        """Of one body."""
+        """Maximum size of one body."""
         self.max_total_bytes = max(max_bytes, max_total_bytes)
-        """Of all bodies."""
+        """Maximum size of all bodies."""
         self._reserved = 0
         self.released = 0
-        """Bytes of all bodies until now."""
+        """Total bytes released since the start."""
 
     def check_length(self, content_length: bytes) -> None:
-        """Check the announced length, or raise BodyTooLargeError."""
+        """Check the announced length; raises BodyTooLargeError."""
         if int(content_length) > self.max_bytes:
             raise BodyTooLargeError(self.max_bytes)
 
     def reserve(self, size: int, received: int) -> None:
-        """Count a part of a body, of which `received` bytes have arrived, with this part.
+        """Reserve bytes for a part of a body, of which `received` bytes have arrived in total.
 
         Raises:
             BodyTooLargeError: the body exceeds its limit.
@@ -61,7 +62,7 @@ class BodyBudget:
             raise TooManyBytesError(self.max_total_bytes)
 
     def reserve_some(self, size: int) -> int:
-        """Reserve so many bytes, or what is left; raises TooManyBytesError where none is."""
+        """Reserve up to `size` bytes; return how many. Raises TooManyBytesError for none."""
         size = min(size, self.max_total_bytes - self._reserved)
         if size <= 0:
             raise TooManyBytesError(self.max_total_bytes)
@@ -76,15 +77,16 @@ class BodyBudget:
 
 @dataclass(frozen=True)
 class Admission:
-    """The checks that every request passes."""
+    """The checks of every request."""
 
     authenticator: Authenticator
     budget: BodyBudget
     timeout_ms: int
-    """Milliseconds from the head of a request to its response; a request may set a shorter time."""
+    """Timeout of a request in milliseconds, from its head to its response; requests can shorten
+    it."""
 
     def check(self, head: RequestHead) -> int:
-        """Check a head; return the milliseconds that the request may take, or raise."""
+        """Check a request head; return the request's timeout in milliseconds."""
         fields = head.fields
         if len(fields) != len(head.headers):
             _check_single(head)
@@ -102,7 +104,7 @@ class Admission:
 
     @staticmethod
     def time_of(fields: Mapping[bytes, bytes], most: int) -> int:
-        """The milliseconds that a request with these fields may take, at most `most`, or raise."""
+        """Return the timeout that a request asks for, at most `most` milliseconds."""
         given = fields.get(TIMEOUT_HEADER)
         return most if given is None else min(most, _milliseconds(given))
 
@@ -116,7 +118,7 @@ def _milliseconds(value: bytes) -> int:
 
 
 def _example(head: RequestHead) -> str:
-    """For who opened the route in a browser: a command that posts an image."""
+    """Return an example command for a browser that opened the route: it posts an image."""
     if head.method != "GET" or head.target.route is None or head.target.route.form != "predict":
         return ""
     host = head.fields.get(b"host", b"localhost").decode("latin-1")
@@ -128,5 +130,5 @@ def _check_single(head: RequestHead) -> None:
     names = [name for name, _ in head.headers]
     for name in _SINGLE:
         if names.count(name) > 1:
-            problem = f"the header field {name.decode()} stands there twice; send it once"
+            problem = f"the header field {name.decode()} occurs twice; send it once"
             raise UnreadableRequestError(problem)

@@ -1,4 +1,4 @@
-"""Builds the FastAPI application: documents, management and the page."""
+"""Build the FastAPI application: documents, management and the page."""
 
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -53,21 +53,21 @@ class Parts:
     gauges: WorkerGauges
     limits: Limits
     drift: Drift | None
-    """None: the service does not watch."""
+    """None if drift detection is off."""
     kept: Kept | None
 
 
 def create_documents(parts: Parts) -> FastAPI:
-    """The application; its OpenAPI document describes every route."""
-    # FastAPI's own /docs loads its scripts from another host; this one serves them itself.
+    """Build the application; its OpenAPI document describes every route."""
+    # FastAPI's own /docs loads scripts from another host; FastAPIOffline serves them itself.
     app = FastAPIOffline(
         title="logitserve",
         version=version("logitserve"),
         description="Class probabilities from networks that end in logits.",
         docs_url=None,
         redoc_url=None,
-        redirect_slashes=False,  # a redirect would name what a proxy calls otherwise
-        servers=[{"url": "."}],  # relative to this document, whatever the prefix of a proxy
+        redirect_slashes=False,  # a redirect would lose the path prefix of a proxy
+        servers=[{"url": "."}],  # relative to this document, so that a proxy can add a prefix
         dependencies=[Depends(_known_query)],
         generate_unique_id_function=lambda route: route.name,
         # OpenTelemetry's hooks cost time in each request, even without a listener.
@@ -104,7 +104,7 @@ def create_documents(parts: Parts) -> FastAPI:
 
 
 def _not_allowed(request: Request) -> MethodNotAllowedError:
-    """The router would name the methods of the first route with this path only, and no HEAD."""
+    """Return the error with the methods of all routes of the path, not only of the first."""
     allowed: set[str] = set()
     for route in request.app.state.routes:
         if route.matches(request.scope)[0] is not Match.NONE:
@@ -115,7 +115,7 @@ def _not_allowed(request: Request) -> MethodNotAllowedError:
 
 
 def _detail(request: Request, error: HTTPException) -> str:
-    """What an error of the router is about; it would say `Not Found`."""
+    """Return the detail of a router's error; a 404 names the path and the nearest route."""
     if error.status_code == HTTPStatus.NOT_FOUND and error.detail == HTTPStatus.NOT_FOUND.phrase:
         path = request.url.path.removeprefix("/")[:LONGEST_NAME]
         match = closest(path, request.app.state.paths)
@@ -125,7 +125,7 @@ def _detail(request: Request, error: HTTPException) -> str:
 
 
 async def _known_query(request: Request) -> None:
-    """Refuse unknown query parameters."""
+    """Raise UnusableRequestError for unknown query parameters."""
     route = request.scope.get("route")
     if isinstance(route, APIRoute) and route.include_in_schema:
         known = [parameter.alias for parameter in route.dependant.query_params]

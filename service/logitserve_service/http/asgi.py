@@ -1,4 +1,4 @@
-"""The endpoint as an ASGI application, for any ASGI server and for tests."""
+"""The inference endpoint as an ASGI application, for any ASGI server and for tests."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from logitserve_service.http.messages import RequestHead, Response, fields_of, p
 from logitserve_service.http.routes import Target, match, without
 
 Background = Callable[[], AbstractAsyncContextManager[None]]
-"""Makes a context that lasts as long as the process serves."""
+"""Returns a context that is open while the process serves."""
 
 
 class AsgiApplication:
@@ -54,7 +54,7 @@ class AsgiApplication:
             either: set[asyncio.Future[Any]] = {receiving, answered}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not answered.done() and ticket.ended:
-                return  # the client is gone
+                return  # the client has disconnected
             response = await answered
         finally:
             timer.cancel()
@@ -69,7 +69,7 @@ class AsgiApplication:
 
 
 async def _receive(ticket: Ticket, receive: Receive) -> None:
-    """Add the body to the ticket, then wait until the client is gone."""
+    """Add the body to the ticket, then wait for the client to disconnect."""
     ticket.proceed()
     while not ticket.ended:
         message = await receive()

@@ -1,4 +1,4 @@
-"""API keys: which requests need one, and which keys are valid."""
+"""Authentication by API keys: which requests need one, and which keys are valid."""
 
 from collections.abc import Mapping
 from typing import Final, Self
@@ -12,8 +12,8 @@ from logitserve_service.http import documentation, page
 from logitserve_service.http.probes import PROBES
 
 OPEN_PATHS: Final = PROBES | page.PATHS | documentation.PATHS
-"""Paths that need no key: the probes; the page and the documentation too, because a browser cannot
-send a key before it has them. They are the same for every service and reveal nothing of its
+"""Paths that need no key: the probes, and the page and documentation, because a browser cannot send
+a key before it has loaded them. They are the same for every service and reveal nothing of its
 models."""
 
 Fields = Mapping[bytes, bytes]
@@ -21,12 +21,12 @@ Fields = Mapping[bytes, bytes]
 
 
 class Authenticator:
-    """Checks the keys of requests."""
+    """Check the keys of requests."""
 
     def __init__(self, api: Keys | None, admin: Keys | None) -> None:
-        """Without API keys, requests need none; without admin keys, no change is possible.
+        """Set the valid keys; without API keys, requests need none.
 
-        Admin keys are valid on every route.
+        Admin keys are valid on every route; without them, no change is possible.
         """
         self._api = api
         self._admin = admin
@@ -34,23 +34,23 @@ class Authenticator:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """With the keys of the settings."""
+        """Make an authenticator with the keys of the settings."""
         return cls(settings.keys("api_key"), settings.keys("admin_key"))
 
     def reread(self) -> None:
-        """Read files of keys again."""
+        """Read the key files again."""
         for keys in (self._api, self._admin):
             if keys is not None:
                 keys.reread()
 
     def check(self, path: str, fields: Fields) -> None:
-        """Check the key, if the path needs one. Raises as `check_key` does."""
+        """Check the key if the path needs one; raises like `check_key`."""
         if self._api is None or path in OPEN_PATHS or path.startswith(documentation.FILES_PATH):
             return
         self.check_key(fields)
 
     def check_key(self, fields: Fields) -> None:
-        """Check the key, or raise UnauthenticatedError."""
+        """Check the key; raises UnauthenticatedError."""
         if self._api is None:
             return
         given = keys_of(fields)
@@ -62,8 +62,8 @@ class Authenticator:
 
         Raises:
             AdminKeyUnsetError: the service has no admin key.
-            UnauthenticatedError: no key, or none that is valid.
-            ForbiddenError: a valid key without admin rights.
+            UnauthenticatedError: there is no key, or it is not valid.
+            ForbiddenError: the key is valid, but has no admin rights.
         """
         if self._admin is None:
             raise AdminKeyUnsetError
@@ -84,7 +84,7 @@ def _any_valid(keys: Keys | None, given: list[bytes]) -> bool:
 
 
 def keys_of(fields: Fields) -> list[bytes]:
-    """The keys of a request: `Authorization: Bearer KEY` and `X-API-Key: KEY`."""
+    """Return the keys of a request, from `Authorization: Bearer KEY` and `X-API-Key: KEY`."""
     keys = [fields[b"x-api-key"]] if b"x-api-key" in fields else []
     scheme, _, key = fields.get(b"authorization", b"").partition(b" ")
     return [*keys, key.strip()] if scheme.lower() == b"bearer" else keys

@@ -1,4 +1,4 @@
-"""Bodies that come compressed (`Content-Encoding`; RFC 9110, section 8.4.1)."""
+"""Decompress request bodies (`Content-Encoding`; RFC 9110, section 8.4.1)."""
 
 import asyncio
 import io
@@ -15,14 +15,14 @@ from logitserve_service.errors import (
 
 GZIP, DEFLATE = b"gzip", b"deflate"
 STEP: Final = 2**18
-"""Bytes that are read or made at a time."""
+"""Maximum bytes read, and written, per step."""
 
 
 def coding_of(fields: Mapping[bytes, bytes]) -> bytes | None:
-    """How a body is compressed; None if it is not.
+    """Return the content coding of a body; None without one.
 
     Raises:
-        UnsupportedEncodingError: in another way, or more than once.
+        UnsupportedEncodingError: the coding is neither gzip nor deflate, or there are several.
     """
     given = fields.get(b"content-encoding")
     if given is None:
@@ -46,20 +46,20 @@ async def unpack(
     executor: Executor,
     turn: asyncio.Lock,
 ) -> bytes:
-    """Unpack a body in steps, each in a thread, whose memory is reserved before.
+    """Decompress a body in steps, each in a thread; memory is reserved before each step.
 
     Args:
-        body: compressed.
-        coding: as `coding_of` tells it.
-        most: bytes that it may become.
-        reserve: bytes that are needed → those that there is room for; raises where there is none.
-        release: called with the bytes that were not needed.
-        executor: of the thread.
-        turn: one body at a time: two that share what room is left may both be refused.
+        body: the compressed body.
+        coding: the result of `coding_of`.
+        most: maximum decompressed size in bytes.
+        reserve: maps the needed bytes to the bytes reserved; raises if none are left.
+        release: called with the reserved bytes that were not needed.
+        executor: runs the steps.
+        turn: serializes bodies, because two that share the remaining memory could both fail.
 
     Raises:
-        BodyTooLargeError: it becomes larger.
-        UnreadableRequestError: it is broken or cut off, or more follows its end.
+        BodyTooLargeError: the decompressed body is larger than `most`.
+        UnreadableRequestError: the body is invalid or truncated, or has trailing data.
     """
     loop = asyncio.get_running_loop()
     decoder = _Decoder(body, coding)
@@ -76,7 +76,7 @@ async def unpack(
 
 
 class _Decoder:
-    """A body that is unpacked in steps."""
+    """Decompresses a body in steps."""
 
     def __init__(self, body: bytes, coding: bytes) -> None:
         self._packed = memoryview(body)
@@ -87,7 +87,7 @@ class _Decoder:
         self.complete = False
 
     def step(self, size: int) -> bytes:
-        """The next bytes, at most as many; there may be none."""
+        """Return up to `size` further bytes, possibly none."""
         decoder = self._decoder
         piece: bytes | memoryview = self._rest
         if not piece:
@@ -100,14 +100,14 @@ class _Decoder:
         self._rest = decoder.unconsumed_tail
         self.complete = decoder.eof
         if not (piece or part or decoder.eof):
-            raise UnreadableRequestError(f"the {self._name} body is cut off")
+            raise UnreadableRequestError(f"the {self._name} body is truncated")
         if decoder.eof and (decoder.unused_data or self._position < len(self._packed)):
-            raise UnreadableRequestError(f"more follows the end of the {self._name} body")
+            raise UnreadableRequestError(f"the {self._name} body has trailing data")
         return part
 
 
 def _window_bits(body: bytes, coding: bytes) -> int:
-    """What zlib calls a format; `deflate` has zlib's header, which some clients leave out."""
+    """Return zlib's `wbits`; `deflate` has a zlib header, which some clients omit."""
     if coding == GZIP:
         return 16 + zlib.MAX_WBITS
     has_header = body[0] & 15 == zlib.DEFLATED and int.from_bytes(body[:2]) % 31 == 0

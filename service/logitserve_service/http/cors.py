@@ -1,4 +1,4 @@
-"""Cross-origin resource sharing: pages of which other sites may call the service (Fetch, 3.2)."""
+"""Cross-origin resource sharing: which other sites may call the service (Fetch, 3.2)."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ from logitserve_service.http.messages import RequestHead, Response, lines
 
 METHODS: Final = b"GET, POST"
 REQUEST_HEADERS: Final = b"*, Authorization"
-"""Any: the service ignores those that it does not know. The wildcard does not include this one."""
+"""Any header, as unknown ones are ignored. The wildcard does not include `Authorization`."""
 RESPONSE_HEADERS: Final = (
     b"Inference-Header-Content-Length, Logitserve-Warnings, Retry-After, Server-Timing, "
     b"X-Prediction-ID, X-Request-ID"
@@ -18,7 +18,7 @@ PREFLIGHT_SECONDS: Final = b"600"
 
 
 class Cors:
-    """Headers that let pages of some origins read responses; `*` is any origin.
+    """Makes headers that allow pages of some origins to read responses; `*` is any origin.
 
     Cookies and HTTP authentication are never allowed, so `*` is safe.
     """
@@ -28,7 +28,7 @@ class Cors:
         self.enabled = bool(origins)
 
     def headers(self, origin: bytes | None) -> bytes:
-        """Header lines of every response to a request of this origin."""
+        """Return the header lines of responses to a request from this origin."""
         expose = (b"access-control-expose-headers", RESPONSE_HEADERS)
         if b"*" in self._origins:
             return lines([(b"access-control-allow-origin", b"*"), expose])
@@ -38,7 +38,7 @@ class Cors:
         return lines([vary, (b"access-control-allow-origin", origin), expose])
 
     def preflight(self, head: RequestHead) -> Response | None:
-        """The response to a preflight, which has no key; None for any other request.
+        """Return the response to a preflight request, which has no key; None for other requests.
 
         Raises:
             ForbiddenError: the origin is not allowed.

@@ -1,4 +1,4 @@
-"""`/docs`, and the OpenAPI document behind it."""
+"""The route `/docs`, and its OpenAPI document."""
 
 import base64
 import copy
@@ -14,7 +14,7 @@ from logitserve_service.http.page import PAGE_HEADERS
 from logitserve_service.http.routes import TEMPLATES
 
 FILES: Final = "static-offline-docs"
-"""Where fastapi-offline serves the scripts that FastAPI would load from another host."""
+"""Path at which fastapi-offline serves the scripts that FastAPI loads from another host."""
 FILES_PATH: Final = f"/{FILES}/"
 PATHS: Final = frozenset({"/docs", "/openapi.json"})
 
@@ -31,7 +31,7 @@ _PARAMETERS: Final = {
 
 
 def router(title: str) -> APIRouter:
-    """The page. Its policy permits one script, by its digest."""
+    """Make the route of the page; its Content-Security-Policy permits one script by its digest."""
     # Addresses are relative, so that a proxy can add a prefix.
     page = bytes(
         get_swagger_ui_html(
@@ -63,7 +63,7 @@ def router(title: str) -> APIRouter:
 def complete(app: FastAPI, open_paths: frozenset[str], *, keys: bool) -> None:
     """Add the inference routes, which FastAPI does not serve, to the OpenAPI document.
 
-    `keys` tells whether paths need a key, except for the open paths.
+    `keys` states whether paths need a key, except for the open paths.
     """
     described = app.openapi
 
@@ -80,7 +80,7 @@ def complete(app: FastAPI, open_paths: frozenset[str], *, keys: bool) -> None:
             for operation in operations.values():
                 _summarize(operation)
                 responses = operation["responses"]
-                if "422" in responses:  # FastAPI's own is never sent
+                if "422" in responses:  # FastAPI's own schema for 422 is never sent
                     responses["422"] = forms.problems(422)[422]
                 _add_path_parameters(path, operation)
                 if keys and path not in open_paths:
@@ -114,12 +114,12 @@ _FORMS: Final[dict[str, tuple[str, str, dict[str, Any]]]] = {
         {**forms.V1_PREDICT_BODY, "responses": forms.V1_PREDICT_RESPONSE},
     ),
 }
-"""Form → tag, summary and members of the operation."""
+"""Form → tag, summary and other members of the OpenAPI operation."""
 _PROBLEMS: Final = (400, 404, 408, 413, 415, 422, 429, 503, 504)
 
 
 def _inference() -> dict[str, Any]:
-    """The inference routes."""
+    """Return the OpenAPI paths of the inference routes."""
     paths = {}
     for form, template in TEMPLATES:
         tag, summary, described = _FORMS[form]
@@ -136,7 +136,7 @@ def _inference() -> dict[str, Any]:
 
 
 def _summarize(operation: dict[str, Any]) -> None:
-    """Replace the summary, which FastAPI makes of the name, by the description's first line."""
+    """Replace FastAPI's summary, made of the name, by the first line of the description."""
     description = operation.pop("description", "")
     if description:
         operation["summary"], _, rest = description.partition("\n\n")

@@ -1,4 +1,4 @@
-"""Runs FastAPI's application for a request: documents, management and the page."""
+"""Run the FastAPI application for a request: documents, management and the page."""
 
 import asyncio
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from logitserve_service.telemetry.exchange import NO_MODEL, OTHER_ROUTE
 
 
 class Answer(NamedTuple):
-    """A response with the documented route, the model and the version of its request."""
+    """A response, with the documented route, the model and the version of the request."""
 
     route: str
     model: str
@@ -20,7 +20,7 @@ class Answer(NamedTuple):
 
 
 class Documents:
-    """An ASGI application whose responses fit in memory."""
+    """Calls an ASGI application and collects its response in memory."""
 
     def __init__(self, app: ASGIApp, root_path: str = "") -> None:
         self._app = app
@@ -39,7 +39,7 @@ class Documents:
 
         async def receive() -> Message:
             if not received:
-                await asyncio.Event().wait()  # the task is cancelled when the client is gone
+                await asyncio.Event().wait()  # the task is cancelled when the client disconnects
             return received.pop()
 
         async def send(message: Message) -> None:
@@ -53,19 +53,21 @@ class Documents:
         try:
             await self._app(scope, receive, send)
         except Exception:
-            # Starlette raises an unexpected error again, after its handler has responded.
+            # Starlette re-raises an unexpected error after its handler has responded.
             if not status:
                 raise
         response_head = lines(header for header in headers if header[0] != b"content-length")
         route = getattr(scope.get("route"), "path", OTHER_ROUTE)
         model, version = scope.get("path_params", {}).get("name", NO_MODEL), ""
-        if card := scope.get("state", {}).get("card"):  # of the model that the endpoint found
+        if card := scope.get("state", {}).get(
+            "card"
+        ):  # version of the model that the endpoint found
             model, version = card.name, card.version
         return Answer(route, model, version, Response(status, response_head, b"".join(parts)))
 
 
 def _is_get(head: RequestHead) -> bool:
-    """HEAD is sent without its body; HAProxy's health checks are OPTIONS unless it is told."""
+    """Return whether to handle a request as GET: HEAD, or HAProxy's OPTIONS health check."""
     return head.method == "HEAD" or (head.method == "OPTIONS" and head.target.path in PROBES)
 
 

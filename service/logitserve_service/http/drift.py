@@ -1,4 +1,4 @@
-"""`/models/{name}/drift`: whether what arrives is still normal, and what is."""
+"""`/models/{name}/drift`: the drift state, and the baseline."""
 
 from fastapi import APIRouter, Depends, Request
 
@@ -17,7 +17,7 @@ REFERENCES = ("live", "card")
 
 
 def router(drift: Drift | None, require_admin: RequireAdmin, limits: Limits) -> APIRouter:
-    """The routes of the watch; without one they say how to begin."""
+    """Make the drift routes; if drift detection is off, they explain how to turn it on."""
     router = APIRouter(prefix="/models", tags=["models"])
 
     def report(model: LoadedModel) -> DriftReport:
@@ -27,11 +27,11 @@ def router(drift: Drift | None, require_admin: RequireAdmin, limits: Limits) -> 
         return DriftReport.of(watch, ladder)
 
     async def show_drift(model: ModelOfPath) -> DriftReport:
-        """Whether images and predictions of all workers are still like those of the training."""
+        """Drift state: images and predictions of all workers, compared with the baseline."""
         return report(model)
 
     async def accept_drift(request: Request, model: ModelOfPath) -> DriftReport:
-        """Let the last 2,000 images be normal (`live`, the default), or the card's reference."""
+        """Set the baseline: the last 2,000 images (`live`, the default) or the card's reference."""
         given = (await members(request, limits, "reference")).get("reference", "live")
         if given not in REFERENCES:
             raise UnusableRequestError(unknown("reference", str(given), REFERENCES))

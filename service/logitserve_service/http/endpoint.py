@@ -1,9 +1,9 @@
-"""The endpoint: every request goes the same way through it.
+"""The endpoint: it handles every request in the same steps.
 
 Admit (id, key, limits, deadline) → read the form → look up the model → batch and run → render →
-write → record. It knows neither sockets nor ASGI: a connection or the ASGI adapter opens a ticket
-with the head of a request, adds the body, and gets one response. FastAPI answers the requests that
-are not inference; they take the same way, with its application in the place of a model.
+write → record. It does not depend on sockets or ASGI: a connection or the ASGI adapter opens a
+ticket with the head of a request, adds the body, and gets one response. Requests other than
+inference take the same steps, with the FastAPI application in place of a model.
 """
 
 import asyncio
@@ -36,26 +36,26 @@ from logitserve_service.telemetry.request_ids import REQUEST_ID_HEADER, RequestI
 from logitserve_service.telemetry.timing import server_timing
 
 INLINE_BYTES: Final = 16_384
-"""Of a body; a larger one is parsed in a thread, so that the event loop goes on. The worst of 16 kB
-takes about 1 ms (multipart of empty files), of 64 kB 12 ms."""
+"""Larger bodies are parsed in a thread, so that the event loop is not blocked. The slowest body of
+16 kB takes about 1 ms (multipart of empty files), of 64 kB 12 ms."""
 FEW_PARTS, SMALL_PART = 1024, 64
-"""Of a body in more parts than the first, each must have on average as many bytes as the second:
-a chunk costs the event loop a microsecond, however small it is."""
+"""A body of more than `FEW_PARTS` chunks must have `SMALL_PART` bytes per chunk on average: each
+chunk costs the event loop a microsecond, regardless of its size."""
 
 _LENGTH: Final = b"content-length: %d\r\n"
 _HEAD: Final = b"%b%b" + REQUEST_ID_HEADER + b": %b\r\nx-content-type-options: nosniff\r\n"
 NO_STORE: Final = b"x-no-store"
-"""Header field of a request of which nothing is kept."""
+"""Request header field that excludes a request from the store."""
 _WITHOUT_LENGTH: Final = (204, 304)
 
 Made = TypeVar("Made")
 Reply = Callable[["Ticket", Response], None]
-"""Writes the response of a ticket; called once, from the event loop."""
+"""Called once with a ticket and its response, from the event loop."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """What the responses of a process depend on."""
+    """The dependencies of all responses of a process."""
 
     catalog: Catalog
     documents: Documents
@@ -64,16 +64,17 @@ class Endpoint:
     cors: Cors
     recorder: Recorder
     root_path: str = ""
-    """Under which a proxy serves the routes."""
+    """Path prefix under which a proxy serves the routes."""
     keeps: bool = False
-    """Whether answers are kept, unless a request has the field `NO_STORE`."""
+    """Whether answers are stored, unless a request has the field `NO_STORE`."""
     request_ids: RequestIds = field(default_factory=RequestIds)
     parser: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "parse"))
-    """Reads large bodies, one at a time: two would only wait for each other, and hold memory."""
+    """Parses large bodies one at a time: in parallel they would not be faster, but use more
+    memory."""
     unpacking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def open(self, head: RequestHead, reply: Reply) -> "Ticket":
-        """Admit a request; its ticket answers it once `proceed` is called."""
+        """Admit a request; return its ticket, which responds once `proceed` is called."""
         ticket = Ticket(self, head, reply)
         try:
             if self.cors.enabled:
@@ -87,7 +88,7 @@ class Endpoint:
         return ticket
 
     def refuse(self, head: RequestHead, error: Exception, reply: Reply) -> "Ticket":
-        """A ticket for a request that was refused before it could be admitted."""
+        """Return a ticket for a request that is refused before admission."""
         ticket = Ticket(self, head, reply)
         ticket.error = error
         return ticket
@@ -99,20 +100,20 @@ class Ticket:
     error: Exception | None = None
     """Why the request fails."""
     response: Response | None = None
-    """A response that is known from the head."""
+    """A response determined by the head, such as to a CORS preflight."""
     complete = False
     """Whether the whole body has been received."""
     ended = False
-    """Whether the request was answered, or its client is gone."""
+    """Whether the request was answered, or its client has disconnected."""
     first = False
     """Whether all earlier requests of the connection have been answered."""
     _started = False
     _size = 0
     _parts = 0
     _body = b""
-    """All of a body in one part; else its first part."""
+    """The body, if it arrived in one part; else its first part."""
     _buffer: io.BytesIO | None = None
-    """A body in several parts. Joining them in the end would take twice its memory for a moment."""
+    """A body of several parts. Joining a list of parts at the end would need twice the memory."""
     _timer: asyncio.TimerHandle | None = None
     _task: "asyncio.Task[Any] | None" = None
     _read: "asyncio.Future[Call] | None" = None
@@ -134,17 +135,17 @@ class Ticket:
         self._reply = reply
 
     def limit_time(self, timeout_ms: int) -> None:
-        """Set a deadline that is not the usual one: it has a timer of its own."""
+        """Set a deadline other than the default, with its own timer."""
         self.timeout_ms = timeout_ms
         self._timer = asyncio.get_running_loop().call_later(timeout_ms / 1000, self.expire)
 
     @property
     def deadline(self) -> float:
-        """When the response must be there, by `time.perf_counter`."""
+        """Deadline of the response, by `time.perf_counter`."""
         return self.head.begun + self.timeout_ms / 1000
 
     def add(self, part: bytes) -> None:
-        """A part of the body was received."""
+        """Add a received part of the body."""
         if self.ended or self.error is not None:
             return
         self._size += len(part)
@@ -164,10 +165,10 @@ class Ticket:
             self.error = error
 
     def proceed(self) -> None:
-        """Answer, if everything is there that it takes.
+        """Respond, if everything needed has arrived.
 
-        To be called when all earlier requests of the connection have been answered, and from then
-        on whenever the ticket has changed.
+        To be called when all earlier requests of the connection have been answered, and after each
+        later change of the ticket.
         """
         self.first = True
         if self.ended:
@@ -227,13 +228,13 @@ class Ticket:
         self._when_done(task, self._on_document)
 
     def _when_done(self, task: "asyncio.Future[Made]", go_on: Callable[[Made], None]) -> None:
-        """Go on with what a task made; answer its error, unless the request has ended."""
+        """Continue with the result of a task, or respond with its error."""
 
         def on_done(task: "asyncio.Future[Made]") -> None:
             if self.ended or task.cancelled():
                 return
-            # Not by raising it here: it would refer to this frame, and so to itself and to all that
-            # was parsed.
+            # Not raised here: its traceback would hold this frame, and so a cycle with the parsed
+            # body.
             error = task.exception()
             if isinstance(error, Exception):
                 self._fail(error)
@@ -247,20 +248,20 @@ class Ticket:
         self._buffer = None
 
     def fail(self, error: Exception) -> None:
-        """The request cannot be received whole, or takes too long."""
+        """Fail a request that cannot be received completely, or takes too long."""
         if self.error is None:
             self.error = error
         if self.first:
             self.proceed()
 
     def expire(self) -> None:
-        """The deadline has passed."""
+        """Fail the request, because its deadline has passed."""
         if not self.ended:
             job, timeout_ms = self._job, self.timeout_ms
             self.fail(DeadlineError(timeout_ms) if job is None else job.expired(timeout_ms))
 
     def cancel(self) -> None:
-        """The client is gone."""
+        """End the request, because its client has disconnected."""
         if not self.ended:
             self._end()
             self.exchange.status = problems.CLIENT_GONE
@@ -347,12 +348,12 @@ class Ticket:
         self.ended = True
         if self._job is not None:
             self._job.cancel()
-            self._job = None  # which refers to this ticket
+            self._job = None  # the job refers to this ticket
         if self._task is not None:
             self._task.cancel()
-            self._task = None  # whose error refers to what was unpacked, and so to this ticket
+            self._task = None  # its error refers to the unpacked body, and so to this ticket
         if self._read is not None:
-            self._read.cancel()  # if it waits for the parser, it holds a body for nothing
+            self._read.cancel()  # if it waits for the parser, it holds a body that is not needed
             self._read = None
         if self._timer is not None:
             self._timer.cancel()

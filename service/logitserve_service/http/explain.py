@@ -1,4 +1,4 @@
-"""`POST /models/{name}/explain`: which parts of an image an answer comes from."""
+"""`POST /models/{name}/explain`: how parts of an image contribute to a prediction."""
 
 import asyncio
 import time
@@ -35,13 +35,13 @@ from logitserve_service.telemetry.families import EXPLAIN_SECONDS
 from logitserve_service.telemetry.metrics import Metrics
 
 MOST_WAITING: Final = 4
-"""Explanations that wait for the one that is made."""
+"""Maximum number of queued explanations."""
 LOWEST_PRIORITY: Final = 19
-"""Of the thread, as a niceness (`benchmarks/explaining.py` measures what predictions feel)."""
+"""Niceness of the thread (`benchmarks/explaining.py` measures the effect on predictions)."""
 
 
 class Explaining:
-    """Makes one explanation at a time, in a thread that gives way to what answers."""
+    """Computes one explanation at a time, in a thread of low priority."""
 
     def __init__(self, loader: Loader, metrics: Metrics) -> None:
         self._loader = loader
@@ -50,16 +50,16 @@ class Explaining:
             1, "explain", initializer=give_way, initargs=(LOWEST_PRIORITY,)
         )
         self._unanswered = 0
-        # Of the last model only, as each takes as much memory as the model; it goes with the model.
+        # Only for the last model, as each needs the memory of a model; freed with the model.
         self._explainers: WeakKeyDictionary[Predictor, Explainer] = WeakKeyDictionary()
 
     async def explain(self, model: LoadedModel, image: Image, *, png: bool, **asked: Any) -> bytes:
-        """The body of a response: JSON, or a drawing.
+        """Return the body of a response: JSON, or a PNG drawing.
 
         Raises:
-            ExplainersBusyError: too many wait.
-            ModelUnavailableError: the version is replaced just now.
-            InferenceError, ServiceError: as `Batcher.predict_apart` and `Explainer.explain`.
+            ExplainersBusyError: too many explanations are queued.
+            ModelUnavailableError: the version is being replaced.
+            InferenceError, ServiceError: as in `Batcher.predict_apart` and `Explainer.explain`.
         """
         if self._unanswered > MOST_WAITING:
             raise ExplainersBusyError(MOST_WAITING)
@@ -103,7 +103,7 @@ class Explaining:
 
 
 def router(explaining: Explaining, limits: Limits) -> APIRouter:
-    """Explanations of any model, and of the default one."""
+    """Make the routes to explain predictions of any model, and of the default model."""
     router = APIRouter(tags=["predict"])
 
     async def explain(
@@ -111,13 +111,18 @@ def router(explaining: Explaining, limits: Limits) -> APIRouter:
         model: ModelOfPath,
         *,
         method: Method = Method.AUTO,
-        label: Annotated[str | None, Query(description="default: the most probable one")] = None,
-        against: Annotated[str | None, Query(description="why it is not this label")] = None,
+        label: Annotated[
+            str | None, Query(description="label to explain; default: the most probable label")
+        ] = None,
+        against: Annotated[
+            str | None, Query(description="explain the difference to this label")
+        ] = None,
         budget_ms: Annotated[int, Query(ge=1, le=MAX_BUDGET_MS)] = BUDGET_MS,
     ) -> Response:
-        """Which parts of an image speak for a label, and which against it.
+        """Explain which parts of an image support a label, and which oppose it.
 
-        With `Accept: image/png` the image as the network gets it, with those parts in blue and red.
+        With `Accept: image/png`, the response is the network's input with these parts in blue and
+        red.
         """
         image = await one_image(request, model, limits, "an explanation")
         png = "image/png" in request.headers.get("accept", "")

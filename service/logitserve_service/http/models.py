@@ -17,7 +17,7 @@ from logitserve_service.repository.catalog import Catalog
 from logitserve_service.repository.loaded_model import LoadedModel
 
 REPORT_HEADERS = PAGE_HEADERS | {
-    # A report loads and runs nothing. Its charts are SVG, with styles in their elements.
+    # A report has no scripts and loads nothing. Its charts are SVG with inline styles.
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
         "form-action 'none'; frame-ancestors 'none'"
@@ -26,7 +26,7 @@ REPORT_HEADERS = PAGE_HEADERS | {
 
 
 def router(catalog: Catalog) -> APIRouter:
-    """`GET /models` and below."""
+    """Make the routes `GET /models` and below."""
     router = APIRouter(prefix="/models", tags=["models"])
 
     def common(model: LoadedModel) -> dict[str, Any]:
@@ -57,14 +57,14 @@ def router(catalog: Catalog) -> APIRouter:
 
     @router.get("")
     async def list_models() -> schemas.ModelList:
-        """The models that are served, and those in the folder that cannot be."""
+        """List the served models, and those in the folder that cannot be served."""
         models = [summary(model) for model in catalog.live.values()]
         missing = [name for name in catalog.folder if name not in catalog.live]
         unavailable = [schemas.UnavailableModel(name=name, folder=folder(name)) for name in missing]
         return schemas.ModelList(models=models, unavailable=unavailable)
 
     async def show_model(request: Request, model: ModelOfPath) -> schemas.ModelDetail:
-        """A model and its card. `report` is relative to the address that was asked."""
+        """Return a model and its card. `report` is relative to the requested URL."""
         card = model.card
         report = None
         if _report(model):
@@ -74,7 +74,7 @@ def router(catalog: Catalog) -> APIRouter:
         return schemas.ModelDetail.served(card, **common(model), report=report)
 
     async def show_report(model: ModelOfPath) -> FileResponse:
-        """The report of a model, an HTML page."""
+        """Return the report of a model, an HTML page."""
         page = _report(model)
         if page is None:
             raise ModelNotFoundError(

@@ -1,6 +1,6 @@
-"""`/`: the drawing page, from the files in `http/web`; it loads nothing from other hosts.
+"""The drawing page at `/`, from the files in `http/web`; it loads nothing from other hosts.
 
-Who does not ask for HTML gets KServe's V1 form of liveness.
+Requests that do not accept HTML get the liveness response of KServe's V1 protocol.
 """
 
 import hashlib
@@ -24,14 +24,14 @@ PAGE_HEADERS: Final = {
         "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()"
     ),
 }
-"""Of every page; each page has its own Content-Security-Policy."""
+"""Headers of every page; each page adds its own Content-Security-Policy."""
 HEADERS: Final = PAGE_HEADERS | {
-    # The preview of the network's input and the icons are the only data not loaded by address.
+    # Only the preview of the network's input and the icons are blob or data URLs.
     "Content-Security-Policy": (
         "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
         "form-action 'none'; frame-ancestors 'none'"
     ),
-    # Revalidated each time, so that a new version shows at once.
+    # Revalidated each time, so that a new version is used at once.
     "Cache-Control": "no-cache",
     "Vary": "Accept",
 }
@@ -45,7 +45,7 @@ PATHS: Final = frozenset(_FILES)
 
 
 def router() -> APIRouter:
-    """The page and its files, read once."""
+    """Make the routes of the page and its files, which are read once."""
     routes = APIRouter(include_in_schema=False)
     for path, file in sorted(_FILES.items()):
         _add(routes, path, file.read_bytes(), TYPES[file.name[file.name.rindex(".") :]])
@@ -60,7 +60,7 @@ def _add(routes: APIRouter, path: str, content: bytes, media_type: str) -> None:
     async def asset(request: Request) -> Response:
         root_path = request.scope["root_path"]
         if root_path and request.scope["raw_path"].decode("latin-1") == root_path:
-            # The addresses in the page are relative to the slash at its end.
+            # The URLs in the page are relative to a path that ends with a slash.
             return RedirectResponse(f"{root_path.rpartition('/')[2]}/")
         if path == "/" and "text/html" not in request.headers.get("accept", ""):
             return JSONResponse({"status": "alive"}, headers=headers)

@@ -1,4 +1,4 @@
-"""`POST /models/{name}/preview`: an image as the model gets it."""
+"""`POST /models/{name}/preview`: the model's input for an image."""
 
 from typing import Any, Final
 
@@ -27,12 +27,12 @@ MEANING: Final = {
     ImageWarning.OTHER_INK: "lines, a frame, specks or other things were left out",
     ImageWarning.CUT_OFF: "ink leaves the image as a shadow or a table does, so it is not known",
 }
-"""The vocabulary of the header."""
+"""Token of the header → its meaning."""
 
 _WARNINGS: Final = {
     "description": (
-        "What preprocessing did that the sender may not expect: a list of tokens (RFC 9651), "
-        "absent where there are none. "
+        "Warnings of preprocessing: a list of tokens (RFC 9651), "
+        "absent if there are none. "
         + "; ".join(f"`{token}`: {meaning}" for token, meaning in MEANING.items())
         + "."
     ),
@@ -49,10 +49,10 @@ _IMAGE: Final[dict[int | str, dict[str, Any]]] = {
 
 
 async def one_image(request: Request, model: LoadedModel, limits: Limits, what: str) -> Image:
-    """The image of a request, in any form of `/predict`.
+    """Return the image of a request in any form of `/predict`.
 
     Raises:
-        UnusableRequestError: there are several; or as the codec of its form.
+        UnusableRequestError: there are several images; or as in the codec of the form.
     """
     fields = dict(request.scope["headers"])
     codec = codecs.codec_of(codecs.PREDICT, fields.get(b"content-type"))
@@ -64,11 +64,11 @@ async def one_image(request: Request, model: LoadedModel, limits: Limits, what: 
 
 
 def router(limits: Limits) -> APIRouter:
-    """The preview of a model's input."""
+    """Make the route of the preview."""
     router = APIRouter(prefix="/models", tags=["predict"])
 
     async def preview(request: Request, model: ModelOfPath) -> Response:
-        """An image exactly as the model gets it."""
+        """Return an image exactly as the model gets it."""
         sent = await one_image(request, model, limits, "a preview")
         image, warnings = await model.batcher.preprocess(sent)
         headers = {"Cache-Control": "no-store"}

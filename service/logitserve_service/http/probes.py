@@ -1,4 +1,4 @@
-"""Routes of monitoring: probes of liveness, readiness and start-up, and Prometheus' metrics."""
+"""Monitoring routes: liveness, readiness and start-up probes, and Prometheus metrics."""
 
 import logging
 from collections.abc import Callable
@@ -17,20 +17,21 @@ from logitserve_service.telemetry.worker_gauges import WorkerGauges
 
 LIVE = ("/livez", "/healthz")
 READY = ("/readyz", "/health", "/startupz", "/ping")
-"""The first name is documented; the others are those of other platforms."""
+"""Readiness paths: the first is documented, the others are those of other platforms."""
 PROBES = frozenset({*LIVE, *READY, "/v2/health/live", "/v2/health/ready"})
 METRICS = "/metrics"
 GRPC_PROBES = frozenset({"ServerLive", "ServerReady", "Check"})
-"""Methods of gRPC that are probes."""
+"""gRPC methods that are probes."""
 UNLIMITED = PROBES | {METRICS}
-"""What monitoring asks most urgently when all connections are taken, or deadlines are missed."""
+"""Paths exempt from the limits on connections and deadlines, as overload is when they are
+needed."""
 METRICS_EXAMPLE = 'logitserve_requests_total{model="digits",route="/predict",status="200"} 7.0\n'
 
 logger = logging.getLogger("logitserve.readiness")
 
 
 class Readiness:
-    """Ready: a model is loaded, and the process is not stopping."""
+    """Readiness: a model is loaded, and the process is not stopping."""
 
     def __init__(self, catalog: Catalog, stopping: Callable[[], bool]) -> None:
         self._catalog = catalog
@@ -44,18 +45,18 @@ class Readiness:
 
     @property
     def _reason(self) -> str:
-        """Why the process is not ready."""
+        """Return why the process is not ready; empty if it is."""
         if self._stopping():
             return "the service is stopping"
         return "" if self._catalog.ready else "no model is loaded"
 
     def check(self) -> None:
-        """Raise a NotReadyError, if the process is not ready."""
+        """Raise NotReadyError if the process is not ready."""
         if reason := self._reason:
             raise NotReadyError(reason)
 
     def log(self) -> None:
-        """Log a change since the last call."""
+        """Log a change of readiness since the last call."""
         before, self._logged = self._logged, self._reason
         if before != self._logged:
             text = f"not ready: {self._logged}" if self._logged else "ready again"
@@ -63,7 +64,7 @@ class Readiness:
 
 
 def router(readiness: Readiness) -> APIRouter:
-    """The routes of the probes."""
+    """Make the routes of the probes."""
     routes = APIRouter(tags=["probes"])
 
     async def live() -> Health:
@@ -95,7 +96,7 @@ def router(readiness: Readiness) -> APIRouter:
 
 
 def metrics_router(metrics: Metrics, gauges: WorkerGauges) -> APIRouter:
-    """The route of the metrics."""
+    """Make the route of the metrics."""
     routes = APIRouter(tags=["metrics"])
     text = {"schema": {"type": "string"}, "example": METRICS_EXAMPLE}
 
@@ -105,9 +106,9 @@ def metrics_router(metrics: Metrics, gauges: WorkerGauges) -> APIRouter:
         responses={200: {"content": {"text/plain": text, "application/openmetrics-text": text}}},
     )
     async def metrics_text(accept: Annotated[str, Header()] = "") -> Response:
-        """Metrics of all workers, in Prometheus' text format or as OpenMetrics."""
+        """Metrics of all workers, in the Prometheus text format or as OpenMetrics."""
         gauges.sample()
-        # Merging takes as long as many responses; in a thread, it does not delay them.
+        # Merging is slow; in a thread it does not delay responses.
         body, content_type = await to_thread.run_sync(metrics.exposition, accept)
         return Response(body, headers={"Content-Type": content_type})
 

@@ -1,4 +1,4 @@
-"""Turns errors into responses, by their class: `application/problem+json` (RFC 9457)."""
+"""Map errors to responses by class: `application/problem+json` (RFC 9457)."""
 
 import logging
 from collections.abc import Mapping
@@ -15,9 +15,9 @@ logger = logging.getLogger("logitserve.problems")
 
 PROBLEM_JSON = "application/problem+json"
 MAX_DETAIL = 600
-"""Characters; gRPC sends details in metadata, which may have 8 KiB."""
+"""Maximum characters of a detail; gRPC sends details in metadata, which are limited to 8 KiB."""
 CLIENT_GONE = 499
-"""nginx's status for a client that closed the connection before its response; never sent."""
+"""Recorded for a client that disconnected before its response, as in nginx; never sent."""
 
 STATUS: Mapping[type[Exception], HTTPStatus] = {
     errors.UnauthenticatedError: HTTPStatus.UNAUTHORIZED,
@@ -53,7 +53,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     inference.CoverageError: HTTPStatus.UNPROCESSABLE_ENTITY,
     inference.ExplanationError: HTTPStatus.UNPROCESSABLE_ENTITY,
 }
-"""Error class → status, also of subclasses. Any other class is a fault of the service: 500."""
+"""Error class → status, also for subclasses. Any other class is a bug of the service: 500."""
 
 SETTING: Mapping[type[Exception], str] = {
     errors.AdminKeyUnsetError: "admin_key",
@@ -73,22 +73,23 @@ SETTING: Mapping[type[Exception], str] = {
     errors.DeadlineError: "request_timeout_ms",
     inference.TooManyPixelsError: "max_pixels",
 }
-"""Error class → setting of the limit, which the response names."""
+"""Error class → setting that the response names."""
 
 CLOSING_STATUSES = frozenset({408, 413, 431})
 CLOSING = (errors.TooManyBytesError, errors.TooManyConnectionsError)
-"""The connection closes after these: reading the rest of such a request is not worth it."""
+"""The connection is closed after these errors, because reading the rest of the request is
+costly."""
 
 
 def fit_to_send(detail: str) -> str:
-    """Cut a detail, which may quote the client, and replace its lone surrogates."""
+    """Truncate a detail, which may quote the client, and replace lone surrogates."""
     if len(detail) > MAX_DETAIL:
         detail = f"{detail[:MAX_DETAIL]} …"
     return detail.encode("utf-8", "replace").decode()
 
 
 def explain(error: Exception) -> tuple[HTTPStatus, str]:
-    """Status and detail of an error. An unexpected one is logged; its text is not sent."""
+    """Return status and detail of an error; unexpected errors are logged, and not shown."""
     status = next((STATUS[cls] for cls in type(error).__mro__ if cls in STATUS), None)
     if status is None:
         logger.error("unexpected error", exc_info=error)
@@ -101,7 +102,7 @@ def explain(error: Exception) -> tuple[HTTPStatus, str]:
 
 
 def of_error(error: Exception, form: str = "") -> Response:
-    """The response to an error. TensorFlow Serving's form, `v1`, has 400 in place of 422."""
+    """Return the response to an error; TensorFlow Serving's form, `v1`, has 400 for 422."""
     status, detail = explain(error)
     close = status in CLOSING_STATUSES or isinstance(error, CLOSING)
     if form == "v1" and status is HTTPStatus.UNPROCESSABLE_ENTITY:
@@ -119,7 +120,7 @@ def of_error(error: Exception, form: str = "") -> Response:
 def problem(
     status: int, detail: str, headers: Mapping[str, str] | None = None, *, close: bool = False
 ) -> Response:
-    """A problem document (RFC 9457, section 3).
+    """Return a problem document (RFC 9457, section 3).
 
     `error` repeats `detail` for clients of the Open Inference Protocol and TensorFlow Serving.
     """
@@ -132,7 +133,7 @@ def problem(
 
 
 def detail_of(response: Response) -> str:
-    """The detail of a problem document; empty where it is something else."""
+    """Return the detail of a problem document; empty for another response."""
     try:
         return str(orjson.loads(response.body).get("detail", ""))
     except (orjson.JSONDecodeError, AttributeError):

@@ -1,7 +1,7 @@
-"""Metadata and status of models in two protocols: Open Inference Protocol, TensorFlow Serving.
+"""Metadata and status of models: Open Inference Protocol and TensorFlow Serving.
 
 https://github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md;
-https://www.tensorflow.org/tfx/serving/api_rest; KServe's V1 protocol is the same, and more:
+https://www.tensorflow.org/tfx/serving/api_rest; KServe's V1 protocol extends it:
 https://kserve.github.io/website/docs/concepts/architecture/data-plane/v1-protocol.
 """
 
@@ -24,7 +24,7 @@ _DOCUMENTED: dict[str, Any] = {"responses": problems(404, 503)}
 
 
 def v2_router(catalog: Catalog, limits: Limits, metrics: Metrics) -> APIRouter:
-    """`/v2` and below, without inference."""
+    """Make the routes `/v2` and below, except inference."""
     router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
     @router.get("")
@@ -43,7 +43,7 @@ def v2_router(catalog: Catalog, limits: Limits, metrics: Metrics) -> APIRouter:
         return await to_thread.run_sync(triton.statistics, metrics, cards)
 
     async def model_metadata(model: ModelOfPath) -> schemas.ModelMetadata:
-        """Inputs and outputs of a model. `image` may also be BYTES `[n]`: encoded images."""
+        """Inputs and outputs of a model. `image` can also be BYTES `[n]`, encoded images."""
         inputs, outputs = tensors.metadata(model.card)
         return schemas.ModelMetadata(
             name=model.card.name,
@@ -73,12 +73,12 @@ def v2_router(catalog: Catalog, limits: Limits, metrics: Metrics) -> APIRouter:
 
 
 def v1_router(catalog: Catalog) -> APIRouter:
-    """`/v1/models` and below, without inference."""
+    """Make the routes `/v1/models` and below, except inference."""
     router = APIRouter(prefix="/v1/models", tags=["tensorflow serving"])
 
     @router.get("")
     async def v1_models() -> schemas.V1Models:
-        """The models that are served."""
+        """List the served models."""
         return schemas.V1Models(models=list(catalog.live))
 
     async def v1_status(request: Request, model: ModelOfPath) -> schemas.ModelStatus:
@@ -96,7 +96,7 @@ def v1_router(catalog: Catalog) -> APIRouter:
         )
 
     async def v1_metadata(model: ModelOfPath) -> dict[str, Any]:
-        """The signature of a model."""
+        """Signature of a model."""
         return v1.metadata(model.card)
 
     suffixes = ("", routes.VERSION, routes.LABEL)

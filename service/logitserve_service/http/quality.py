@@ -1,4 +1,4 @@
-"""Labels that come later, what the store holds, and how good the answers are."""
+"""Routes of true labels, the store and the quality of answers."""
 
 import asyncio
 import re
@@ -26,14 +26,14 @@ from logitserve_service.telemetry.families import FEEDBACK
 from logitserve_service.telemetry.metrics import Metrics
 
 SETTLED_SECONDS: Final = BUSY_SECONDS + 2
-"""After which an answer is written or dropped."""
+"""Seconds after which an answer has been written or dropped."""
 _DAYS: Final = {"h": 1 / 24, "d": 1, "w": 7}
 _WINDOW: Final = re.compile(r"([1-9][0-9]{0,3})([hdw])")
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What is kept of answers."""
+    """The store and receipts of the service."""
 
     store: Store
     receipts: Receipts
@@ -48,13 +48,13 @@ async def _here(request: Request) -> Kept:
 
 
 Here = Annotated[Kept, Depends(_here)]
-"""A parameter of an endpoint of FastAPI: the store. Raises StoreUnsetError where there is none."""
+"""A FastAPI dependency: the store. Raises StoreUnsetError if there is none."""
 
 
 def router(
     catalog: Catalog, require_admin: RequireAdmin, limits: Limits, metrics: Metrics
 ) -> APIRouter:
-    """`/feedback`, `/store`, and `/models/{name}/quality`."""
+    """Make the routes `/feedback`, `/store` and `/models/{name}/quality`."""
     routes = APIRouter(tags=["feedback and quality"])
     admin = [Depends(require_admin)]
     many = Limits(MAX_LABELS, limits.json_values)
@@ -63,7 +63,7 @@ def router(
         "/feedback", responses=problems(400, 403, 408, 413, 422, 503), openapi_extra=FEEDBACK_BODY
     )
     async def send_feedback(request: Request, here: Here) -> Outcome:
-        """Say what is true of answers, by their ids: later, in any order, as often as you like."""
+        """Send true labels by prediction id: at any time, in any order, and repeatedly."""
         content = await request.body(), request.headers.get("content-type", ""), many
         outcome, counts = await asyncio.to_thread(_take, here, *content)
         for (model, became), count in counts.items():
@@ -72,33 +72,35 @@ def router(
 
     @routes.get("/store", dependencies=admin, responses=problems(401, 403, 503))
     async def show_store(here: Here) -> StoreInfo:
-        """What the store holds."""
+        """Size and row counts of the store."""
         return StoreInfo(**await asyncio.to_thread(here.store.info))
 
     @routes.delete("/store/{id}", dependencies=admin, responses=problems(401, 403, 404, 422, 503))
     async def erase_answer(
         here: Here, identity: Annotated[str, Path(alias="id")]
     ) -> dict[str, int]:
-        """Erase an answer, its picture and labels, so that no byte stays; how many rows it was."""
-        raw = bytes_of(identity)  # also where its key is gone
+        """Erase an answer, its picture and labels without a trace; return the number of rows."""
+        raw = bytes_of(identity)  # also if the key that signed it has been removed
         if raw is None:
             raise UnusableRequestError(NO_ID)
-        # One of the last seconds may still wait to be written.
+        # An answer of the last seconds may still be queued.
         age = max(0.0, time.time() - receipt_of(raw).at)
         await asyncio.sleep(SETTLED_SECONDS - age)
         rows = await asyncio.to_thread(here.store.erase, raw)
         if not rows:
-            raise ModelNotFoundError("the store has nothing of this prediction")
+            raise ModelNotFoundError("the store has no data of this prediction")
         return {"rows": rows}
 
     @routes.get("/models/{name}/quality", responses=problems(401, 403, 404, 422, 503))
     async def show_quality(
         here: Here,
         name: str,
-        window: Annotated[str, Query(description="such as 12h, 7d, 4w")] = "7d",
-        version: Annotated[str | None, Query(description="else the live one")] = None,
+        window: Annotated[str, Query(description="period such as 12h, 7d, 4w")] = "7d",
+        version: Annotated[
+            str | None, Query(description="version; default: the live version")
+        ] = None,
     ) -> Quality:
-        """How good the answers were of which the true label is known."""
+        """Quality of the answers whose true label is known."""
         if version is None and (live := catalog.live.get(name)) is not None:
             version = live.card.version
         return await asyncio.to_thread(_measure, here.store, name, version, _days(window))
@@ -111,7 +113,7 @@ def _days(window: str) -> float:
     if found is None:
         raise UnusableRequestError(
             f"window is {window[:LONGEST_NAME]!r}; it must be hours, days or weeks, such as 12h, "
-            "7d or 4w, 9999 at most"
+            "7d or 4w, at most 9999"
         )
     return int(found[1]) * _DAYS[found[2]]
 

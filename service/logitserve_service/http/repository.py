@@ -20,13 +20,13 @@ from logitserve_service.repository.catalog import Catalog
 from logitserve_service.repository.watcher import Watcher
 
 RequireAdmin = Callable[[Request], Awaitable[None]]
-"""Raises unless the request has the admin key."""
+"""Raises an error unless the request has the admin key."""
 
 _CHANGE: dict[str, Any] = {
     "status_code": 200,
     "response_class": Response,
     "responses": {
-        200: {"description": "done, in every worker", "content": {}},
+        200: {"description": "done in every worker", "content": {}},
         **problems(400, 401, 403, 404, 408, 413, 422, 504),
     },
     "openapi_extra": ORDER_BODY,
@@ -36,13 +36,13 @@ _CHANGE: dict[str, Any] = {
 def router(
     catalog: Catalog, watcher: Watcher, require_admin: RequireAdmin, limits: Limits
 ) -> APIRouter:
-    """`/v2/repository`."""
+    """Make the routes of `/v2/repository`."""
     routes = APIRouter(prefix="/v2/repository", tags=["model repository"])
     admin = [Depends(require_admin)]
 
     @routes.post("/index", responses=problems(400, 408, 413, 422), openapi_extra=INDEX_BODY)
     async def repository_index(request: Request) -> list[RepositoryIndexEntry]:
-        """Every version in the folder of models; with `ready`, only those that are served."""
+        """List every version in the folder of models; with `ready`, only served versions."""
         only_ready = (await members(request, limits, "ready")).get("ready")
         if not isinstance(only_ready, bool | None):
             raise UnusableRequestError('the JSON must be {} or {"ready": true or false}')
@@ -54,14 +54,14 @@ def router(
 
     @routes.post("/models/{name}/load", dependencies=admin, **_CHANGE)
     async def load_model(request: Request, name: str) -> Response:
-        """Load a model, or load it again, as it lies in the folder now."""
+        """Load a model, or reload it, from its current files."""
         await _check_parameters(request, limits)
         await watcher.load(name)
         return Response()
 
     @routes.post("/models/{name}/unload", dependencies=admin, **_CHANGE)
     async def unload_model(request: Request, name: str) -> Response:
-        """Unload a model until it is loaded again."""
+        """Unload a model until it is loaded by request."""
         await _check_parameters(request, limits, "unload_dependents")
         await watcher.unload(name)
         return Response()
@@ -70,7 +70,7 @@ def router(
 
 
 async def members(request: Request, limits: Limits, *known: str) -> dict[str, Any]:
-    """Read the members of the JSON object that is the body; an empty body has none."""
+    """Parse the body, a JSON object or empty; return its members."""
     document = read_json(await request.body() or b"{}", limits)
     if not isinstance(document, dict):
         raise UnusableRequestError("the JSON must be an object")
@@ -85,5 +85,5 @@ async def _check_parameters(request: Request, limits: Limits, *known: str) -> No
         raise UnusableRequestError("'parameters' must be an object")
     for name in (given or {}).keys() - set(known):
         raise UnusableRequestError(
-            f"{unknown('parameter', name, known)}; a model is loaded as it lies in the folder"
+            f"{unknown('parameter', name, known)}; the files alone determine a model"
         )

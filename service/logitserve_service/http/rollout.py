@@ -1,4 +1,4 @@
-"""`/models/{name}/rollout`: which versions of a model answer. Changes need the admin key."""
+"""`/models/{name}/rollout`: live, canary and shadow versions. Changes need the admin key."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ _CHANGE: dict[str, Any] = {"responses": problems(400, 401, 403, 404, 408, 413, 4
 def router(
     catalog: Catalog, watcher: Watcher, require_admin: RequireAdmin, limits: Limits
 ) -> APIRouter:
-    """`GET` and `PUT /models/{name}/rollout`, and `POST /models/{name}/rollback`."""
+    """Make the routes `/models/{name}/rollout` and `/models/{name}/rollback`."""
     routes = APIRouter(prefix="/models/{name}", tags=["models"])
     admin = [Depends(require_admin)]
 
@@ -30,14 +30,14 @@ def router(
 
     @routes.get("/rollout", responses=problems(404))
     async def show_rollout(name: str) -> Rollout:
-        """Which versions of a model answer, and which did before."""
+        """Live, canary and shadow versions of a model, and the previous live version."""
         if name not in catalog.folder:
             raise ModelNotFoundError(absent("model", name, catalog.folder))
         return catalog.rollouts.get(name, NO_ROLLOUT)
 
     @routes.put("/rollout", dependencies=admin, openapi_extra=ROLLOUT_BODY, **_CHANGE)
     async def change_rollout(request: Request, name: str) -> Rollout:
-        """Change which versions answer, in every worker; what the body does not name stays."""
+        """Change the rollout in every worker; members that the body omits stay unchanged."""
         changes = await members(request, limits, "live", "canary", "shadow")
         if not changes:
             raise UnusableRequestError("the JSON must have 'live', 'canary' or 'shadow'")
@@ -49,7 +49,7 @@ def router(
 
     @routes.post("/rollback", dependencies=admin, **_CHANGE)
     async def roll_back(request: Request, name: str) -> Rollout:
-        """Let the version answer that did before, in every worker; a canary and a shadow end."""
+        """Make the previous version live in every worker; canary and shadow end."""
         await members(request, limits)
 
         def change(rollout: Rollout, versions: Sequence[str]) -> Rollout:

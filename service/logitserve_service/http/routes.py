@@ -1,4 +1,4 @@
-"""Routes that name a model: those of inference, and those that FastAPI serves."""
+"""Routes with a model name: inference routes, and routes that FastAPI serves."""
 
 import re
 import urllib.parse
@@ -18,9 +18,9 @@ PREDICT: Final = "/predict"
 VERSION: Final = "/versions/{version}"
 LABEL: Final = "/labels/{label}"
 VERSION_LABELS: Final = ("stable", "latest")
-"""TensorFlow Serving's version labels; both mean the version that serves when none is named."""
+"""TensorFlow Serving's version labels; both mean the version used if none is named."""
 MAX_CACHED: Final = 256
-"""Bytes of a target. No model has a longer one, so caching it would only cost memory."""
+"""Maximum bytes of a cached target. No model has longer ones, so they would only cost memory."""
 
 TEMPLATES: Final = (
     ("predict", PREDICT),
@@ -36,7 +36,7 @@ TEMPLATES: Final = (
 
 
 def _pattern(template: str) -> re.Pattern[str]:
-    """A parameter matches one segment of the path; only a name that ends its segment has colons."""
+    """Compile a template: a parameter matches one segment, with colons only in `{name}/`."""
     text = template.replace("{name}/", "(?P<name>[^/]+)/")
     return re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/:]+)", text))
 
@@ -49,25 +49,25 @@ class Route(NamedTuple):
 
     form: str  # `predict`, `v2` or `v1`
     template: str  # the documented path
-    name: str | None = None  # of the model; None for the default model
+    name: str | None = None  # name of the model; None for the default model
     version: str | None = None
     label: str | None = None  # TensorFlow Serving's version label
 
 
 class Target(NamedTuple):
-    """The target of a request line."""
+    """The parsed target of a request line."""
 
     path: str
-    """Decoded, without the prefix of the setting `root_path`."""
+    """The decoded path without the prefix of the setting `root_path`."""
     raw_path: bytes
     query: bytes
-    """Without the question mark."""
+    """The query without the question mark."""
     route: Route | None
-    """None for any other route than inference."""
+    """The inference route; None for any other route."""
 
 
 def parse(target: bytes, root_path: str = "") -> Target:
-    """Parse a target; raises UnreadableRequestError if it is none."""
+    """Parse a target; raises UnreadableRequestError if it is not valid."""
     cached = len(target) <= MAX_CACHED
     return _parse(target, root_path) if cached else _parse.__wrapped__(target, root_path)
 
@@ -77,7 +77,7 @@ def _parse(target: bytes, root_path: str) -> Target:
     try:
         url = httptools.parse_url(target)
     except httptools.HttpParserInvalidURLError as error:
-        raise UnreadableRequestError("this is not HTTP/1.1: the target is no URL") from error
+        raise UnreadableRequestError("this is not HTTP/1.1: the target is not a URL") from error
     if url.path is None:
         raise UnreadableRequestError("this is not HTTP/1.1: the target has no path")
     path = url.path.decode("ascii")
@@ -86,14 +86,14 @@ def _parse(target: bytes, root_path: str) -> Target:
 
 
 def without(root_path: str, path: str) -> str:
-    """A path without the prefix, which a proxy has cut off already or not."""
+    """Return a path without the prefix, which the proxy may have removed already."""
     if root_path and (path == root_path or path.startswith(f"{root_path}/")):
         return path[len(root_path) :] or "/"
     return path
 
 
 def match(path: str) -> Route | None:
-    """The inference route of a path; None for any other path."""
+    """Return the inference route of a path; None for any other path."""
     for form, template, pattern in _PATTERNS:
         if found := pattern.fullmatch(path):
             return Route(form, template, **found.groupdict())
@@ -101,7 +101,7 @@ def match(path: str) -> Route | None:
 
 
 def find(catalog: Catalog, route: Route) -> LoadedModel:
-    """The model of a route. Raises ModelNotFoundError, or as `Catalog.find` does."""
+    """Return the model of a route; raises ModelNotFoundError, or like `Catalog.find`."""
     if route.label is not None and route.label not in VERSION_LABELS:
         raise ModelNotFoundError(
             f"no version label {route.label!r} of model {route.name!r}; use "
@@ -117,7 +117,7 @@ async def _model_of_path(request: Request) -> LoadedModel:
 
 
 ModelOfPath = Annotated[LoadedModel, Depends(_model_of_path)]
-"""A parameter of an endpoint of FastAPI: the model of the path."""
+"""A FastAPI dependency: the model of the path."""
 
 
 def add(
@@ -129,9 +129,9 @@ def add(
     suffixes: tuple[str, ...] = ("", VERSION),
     **documented: Any,
 ) -> None:
-    """Register an endpoint for a model, and for each suffix of its name in `path`.
+    """Register an endpoint for `path`, and for its variants with a version or label.
 
-    The endpoint's name becomes the operation's, followed by `_version` or `_label`.
+    The operation's name is the endpoint's name, with `_version` or `_label` for the variants.
     """
     names = {"": "", VERSION: "_version", LABEL: "_label"}
     for suffix in suffixes:

@@ -1,1 +1,1 @@
-"""What arrives, and what comes after the answer: drift, ids, labels, quality, the store."""
+"""Monitoring of inputs and answers: drift, prediction ids, true labels, quality, the store."""

@@ -1,7 +1,7 @@
-"""Watches the pictures of each model: counted by every worker, compared for all of them.
+"""Drift detection for each model, over the pictures of all workers.
 
-A worker adds to the counts of its row of the shared memory. Whichever worker looks next, each of
-them once a second, sums the rows and climbs the ladder, whose state they share.
+Each worker counts features in its row of the shared memory. Once a second, each worker sums the
+rows and tests the windows, whose state is shared.
 """
 
 import logging
@@ -26,19 +26,20 @@ from logitserve_service.telemetry.shared_values import Row
 from logitserve_service.telemetry.worker_gauges import SAMPLE_SECONDS
 
 MOST_A_SECOND: Final = 500
-"""Pictures of a model that a worker counts. A picture takes 4 to 6 µs, and the others under 1."""
+"""Maximum pictures per second and model that a worker counts. A picture takes 4 to 6 µs, a skipped
+one under 1."""
 _SERIES: Final = "drift_counts"
 _TOGETHER: Final = 32
-"""Pictures that are measured at once: one alone takes ten times as long as one of so many."""
+"""Pictures measured at once; one alone takes ten times as long as one in such a batch."""
 _REMEMBERED: Final = 500
-"""Ladders, of 6 kB, of models that are served no longer."""
+"""Maximum stored ladders, of 6 kB each, of models that are no longer served."""
 _HELD_BYTES: Final = 32 * 2**10
-"""Of pictures and predictions that wait for others."""
+"""Maximum size of pictures and predictions that wait to be measured together."""
 
 logger = logging.getLogger("logitserve.drift")
 
 Notes = Callable[[], AbstractContextManager[dict[str, Any]]]
-"""What the workers share, to be changed in a block."""
+"""Opens the state that the workers share, for changes in a block."""
 
 
 class DriftDetector:
@@ -58,9 +59,9 @@ class DriftDetector:
         self._seen, self._since, self._step = 0, time.monotonic(), 1
 
     def __call__(self, images: npt.NDArray[np.uint8], predictions: Predictions) -> None:
-        """Count the pictures of a batch, together with the next ones if they are few.
+        """Count the pictures of a batch; small batches are collected first.
 
-        Of very many it counts each with the same probability.
+        Above `MOST_A_SECOND`, it counts a random sample.
         """
         self._seen += len(images)
         if self._step > 1:
@@ -70,20 +71,20 @@ class DriftDetector:
             images, predictions = images[first :: self._step], predictions[first :: self._step]
         self._held += len(images)
         is_full = self._held >= self._together
-        # A copy, because what is kept might be a part of a large request.
+        # A copy, because the pictures may be a view of a large request.
         self._parts.append((images if is_full else images.copy(), predictions))
         if is_full:
             self.flush()
 
     def pace(self) -> None:
-        """Count no more than `MOST_A_SECOND`, if pictures go on to come as they do."""
+        """Set the sampling rate, so that at most `MOST_A_SECOND` pictures are counted."""
         seconds = time.monotonic() - self._since
         if seconds >= SAMPLE_SECONDS / 2:
             self._step = max(1, round(self._seen / seconds / MOST_A_SECOND))
             self._seen, self._since = 0, self._since + seconds
 
     def flush(self) -> None:
-        """Count what waits for others."""
+        """Count the collected pictures."""
         parts, self._parts, self._held = self._parts, [], 0
         if parts:
             images = np.concatenate([images for images, _ in parts])
@@ -93,33 +94,33 @@ class DriftDetector:
 
 
 def key_of(predictor: Predictor) -> str:
-    """A version of a model and its file: another file begins anew."""
+    """Return the key of a version and its file; a new file has new counts."""
     return f"{predictor.card.name}/{predictor.card.version}/{predictor.sha256[:16]}"
 
 
 class Drift:
-    """The detectors of a worker, and what all workers have seen."""
+    """The detectors of a worker, and the drift state of all workers."""
 
     def __init__(self, metrics: Metrics, rows: Sequence[Row], notes: Notes, rule: Rule) -> None:
         self._metrics, self._rows, self._notes, self._rule = metrics, rows, notes, rule
         self._detectors: WeakValueDictionary[str, DriftDetector] = WeakValueDictionary()
-        self._ladders: dict[str, Ladder] = {}  # of the detectors, as they were last seen
+        self._ladders: dict[str, Ladder] = {}  # detector key → its ladder at the last sample
         self._shown: set[tuple[str, FeatureName]] = set()
 
     def watch(self, predictor: Predictor) -> DriftDetector | None:
-        """Begin to watch a model as long as the result lives; None if its card has no reference."""
+        """Watch a model while the result is referenced; None if its card has no reference."""
         normal = predictor.card.reference
         if normal is None:
             logger.warning("%s", DriftUnavailableError(predictor.card.name))
             return None
         detector = DriftDetector(predictor, normal, self._metrics.row, self._rule)
         self._detectors[detector.key] = detector
-        for name in detector.climber.bins.of:  # so that the first alarm is seen to add one
+        for name in detector.climber.bins.of:  # the counter must exist before its first increase
             self._metrics.add(families.DRIFT_ALARMS, 0, detector.card.name, name)
         return detector
 
     def sample(self) -> None:
-        """Climb the ladders with what has come, and update the metrics."""
+        """Test the windows that are full, and update the metrics."""
         detectors = self._all()
         ladders = self._ladders = {}
         if not detectors and not self._shown:
@@ -135,7 +136,7 @@ class Drift:
         self._show(detectors, ladders)
 
     def of(self, predictor: Predictor) -> tuple[DriftDetector, Ladder]:
-        """The detector of a model and its ladder, as they are now.
+        """Return the detector of a model and its current ladder.
 
         Raises:
             DriftUnavailableError: its card has no reference.
@@ -147,11 +148,11 @@ class Drift:
         return detector, self._ladders[detector.key]
 
     def accept(self, predictor: Predictor, *, live: bool) -> None:
-        """Let the last pictures be normal, or the card's reference again. Alarms end.
+        """Set the baseline to the last pictures, or to the card's reference; alarms end.
 
         Raises:
             DriftUnavailableError: its card has no reference.
-            TooFewImagesError: too few have come.
+            TooFewImagesError: too few pictures were counted.
         """
         detector, _ = self.of(predictor)
         with self._notes() as notes:
@@ -164,18 +165,20 @@ class Drift:
         if accepted is None:
             raise TooFewImagesError(BASELINE, detector.climber.pictures(totals.tolist()))
         logger.info(
-            "model %s: normal is now the %s", detector.card.name, "live" if live else "card"
+            "model %s: the drift baseline is now: %s",
+            detector.card.name,
+            "live" if live else "card",
         )
         self.sample()
 
     def _all(self) -> list[DriftDetector]:
-        """The newest version of a model last."""
+        """Return the detectors by model, the newest version last."""
         # Not `values`, which fails while a thread adds one.
         found = filter(None, (reference() for reference in self._detectors.valuerefs()))
         return sorted(found, key=lambda detector: (detector.card.name, int(detector.card.version)))
 
     def _totals(self, detectors: Sequence[DriftDetector]) -> dict[str, npt.NDArray[np.int64]]:
-        """What all workers have counted, by the keys of the detectors."""
+        """Return the counts of all workers, by detector key."""
         for detector in detectors:
             detector.flush()
             detector.pace()
@@ -195,12 +198,12 @@ class Drift:
             logger.warning("model %s: %s", detector.card.name, sentence)
             self._metrics.add(families.DRIFT_ALARMS, 1, detector.card.name, name)
         for name in before - set(ladder.alarms):
-            logger.info("model %s: %s is normal again", detector.card.name, name)
+            logger.info("model %s: the drift alarm of %s has ended", detector.card.name, name)
 
     def _show(self, detectors: Sequence[DriftDetector], ladders: dict[str, Ladder]) -> None:
-        """Set the gauges: of the newest version that was compared, and of alarms of any.
+        """Set the gauges: PSI of the newest compared version, and alarms of any version.
 
-        Those of models that are gone end at 0.
+        Gauges of models that are no longer served are set to 0.
         """
         shown: dict[tuple[str, FeatureName], tuple[float, bool]] = {}
         for detector in detectors:
@@ -218,7 +221,7 @@ class Drift:
 
 
 def _ladder(notes: dict[str, Any], detector: DriftDetector, now: float) -> Ladder:
-    """The ladder that the workers share, which begins with the first of them."""
+    """Return the shared ladder of a detector; the first worker creates it."""
     nothing = np.zeros(detector.climber.bins.width, np.int64)
     known = notes.get(detector.key)
     ladder = notes[detector.key] = Ladder.at(nothing, now) if known is None else Ladder(**known)

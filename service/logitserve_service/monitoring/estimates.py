@@ -1,10 +1,10 @@
-"""Estimates with their intervals, of answers of which some are labeled.
+"""Estimates with intervals, from answers of which some are labeled.
 
-Labels are seldom of a random part: people label what is unsure, or complain of what is wrong. So
-each figure is given twice. The naive one is over what is labeled. The weighted one is by strata of
-the stated probability: of each, the labeled answers stand for all answers that there were
-(post-stratification, Holt and Smith 1979). That is right whenever answers of about the same
-probability were labeled without regard to whether they are right.
+The labeled answers are seldom a random sample: people label uncertain answers, or report wrong
+ones. So each figure has two estimates. The naive one uses the labeled answers alone. The weighted
+one uses strata of the predicted probability: in each, the labeled answers represent all answers
+(post-stratification, Holt and Smith 1979). It is unbiased if, within a stratum, the choice of
+answers to label does not depend on whether they are right.
 """
 
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ from logitserve.inference.intervals import Floats, bootstrap, wilson
 from logitserve.inference.reliability import reliability
 
 EDGES: Final = (0.5, 0.9, 0.99)
-"""Of the strata; what is not known is a stratum of its own."""
+"""Edges of the strata of probability; answers that are not known are a stratum of their own."""
 STRATA: Final = len(EDGES) + 2
 F1: Final = "f1 "
 
 
 class Estimate(CardPart):
-    """A figure in its 95 % interval."""
+    """A figure with its 95 % interval."""
 
     value: float
     low: float
@@ -33,16 +33,16 @@ class Estimate(CardPart):
 
 
 class Strata(NamedTuple):
-    """All answers by stratum, `[strata]`, labeled or not."""
+    """Counts of all answers, labeled or not, by stratum: `[strata]`."""
 
     answers: Floats
-    """How many there were; those that were kept by chance count as 1 / chance."""
+    """Number of answers; an answer that was sampled with a probability counts as its inverse."""
     stated: Floats
-    """Sum of their probabilities."""
+    """Sum of their predicted probabilities."""
 
 
 def naive_share(right: npt.NDArray[np.bool_]) -> Estimate:
-    """The share that is right, `[n]`, and Wilson's interval."""
+    """Return the share of true values in `[n]`, with its Wilson interval."""
     low, high = wilson(float(right.sum()), len(right))
     return Estimate(value=float(right.mean()), low=low, high=high)
 
@@ -50,16 +50,16 @@ def naive_share(right: npt.NDArray[np.bool_]) -> Estimate:
 def weighted_share(
     right: npt.NDArray[np.bool_], stratum: npt.NDArray[np.int64], strata: Strata
 ) -> Estimate:
-    """The share of all answers that is right.
+    """Estimate the share of all answers that is right.
 
-    Wilson's intervals of the strata are joined by the method of variance estimates recovery (Zou
-    and Donner 2008), which holds where a stratum shows no error at all. A stratum without labels
-    may be anything: its value is its mean probability, its interval 0 to 1.
+    The Wilson intervals of the strata are combined by the method of variance estimates recovery
+    (Zou and Donner 2008), which is valid for a stratum without errors too. A stratum without labels
+    has its mean probability as value, and the interval 0 to 1.
 
     Args:
-        right: `[n]`, of the labeled answers.
-        stratum: `[n]`, theirs.
-        strata: of all answers.
+        right: `[n]`, whether each labeled answer is right.
+        stratum: `[n]`, stratum of each labeled answer.
+        strata: counts of all answers.
     """
     value = below = above = 0.0
     for number, share in enumerate(strata.answers / strata.answers.sum()):
@@ -76,7 +76,7 @@ def weighted_share(
 
 
 class Pairs(NamedTuple):
-    """Labels of answers: row of the answer, and index of the label."""
+    """Pairs of an answer's row and a label's index."""
 
     rows: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
@@ -84,29 +84,29 @@ class Pairs(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Labeled:
-    """Answers whose true labels are known; `[n]` each, where nothing else is said."""
+    """Answers whose true labels are known; arrays are `[n]` unless stated otherwise."""
 
     labels: list[str]
     said: Pairs
-    """Labels that the answers said hold; of softmax one each."""
+    """Predicted labels; one per answer for softmax."""
     held: Pairs
-    """Labels of the model that hold."""
+    """True labels that the model has."""
     both: Pairs
     right: npt.NDArray[np.bool_]
-    """Whether the answer was the truth."""
+    """Whether the predicted labels equal the true ones."""
     covered: Floats
-    """1 where the true label is in the answer's set, else 0; NaN where there is none."""
+    """1 if the prediction set contains the true label, else 0; NaN without a set."""
     losses: Floats
-    """Negative log-likelihood, nats; NaN where it cannot be told."""
+    """Negative log-likelihood in nats; NaN if unknown."""
     stratum: npt.NDArray[np.int64]
     outcomes: tuple[npt.NDArray[np.int64], Floats, Floats]
-    """Row, stated probability, 1 where it came true: `[n]` each, of sigmoid `[n · labels]`."""
+    """Row, predicted probability, and 1 if true, else 0: `[n]` each; for sigmoid `[n · labels]`."""
 
     def figures(self, weights: Floats) -> dict[str, float]:
-        """`nll` (nats), `ece`, and F1 of each label, as `F1` and its name; NaN where there is none.
+        """Return `nll` (nats), `ece`, and `f1 LABEL` of each label; NaN if undefined.
 
         Args:
-            weights: `[n]`, as how many answers each counts.
+            weights: `[n]`, number of answers that each represents.
         """
         has = np.isfinite(self.losses)
         rows, stated, true = self.outcomes
@@ -122,7 +122,7 @@ class Labeled:
         return {"nll": float(nll), "ece": ece, **of_labels}
 
     def estimates(self, weights: Floats) -> dict[str, Estimate]:
-        """The figures that there are, with percentile intervals of the bootstrap (Efron 1979)."""
+        """Return the defined figures, with bootstrap percentile intervals (Efron 1979)."""
         values = {name: of for name, of in self.figures(weights).items() if np.isfinite(of)}
 
         def drawn(counts: Floats) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""True labels of answers, sent later by the ids of these."""
+"""True labels of answers, sent later with the prediction ids."""
 
 import json
 import time
@@ -15,57 +15,60 @@ from logitserve_service.monitoring.store import DAY_SECONDS, Label, Store
 from logitserve_service.telemetry.exchange import NO_MODEL
 
 MAX_LABELS: Final = 10_000
-"""In a request."""
+"""Maximum labels in a request."""
 MAX_PLACES: Final = 100
 EXPIRED, INVALID, NEW_CLASS = "expired", "invalid", "new_class"
-NO_ID: Final = "this is no id of a prediction, or was signed with another key"
+NO_ID: Final = "not a prediction id, or signed with another key"
 
 _Text = Annotated[str, Field(max_length=256)]
 
 
 class TrueLabel(CardPart):
-    """What is true of an answer."""
+    """The true label or labels of an answer."""
 
-    id: str = Field(description="of the prediction")
-    label: _Text | None = Field(None, description="the one that is right; may be one of no class")
-    labels: list[_Text] | None = Field(None, description="sigmoid models: all that hold")
+    id: str = Field(description="the prediction id")
+    label: _Text | None = Field(
+        None, description="the true label; can be one that the model does not have"
+    )
+    labels: list[_Text] | None = Field(None, description="sigmoid models: all true labels")
     source: str = Field(
-        "", max_length=64, description="who says so; of each source the latest label counts"
+        "", max_length=64, description="origin of the label; the latest label of each source counts"
     )
     at: AwareDatetime | None = Field(
-        None, description="when: ISO 8601 with its zone, or Unix seconds; now if it is left out"
+        None,
+        description="time of the label: ISO 8601 with time zone, or Unix seconds; default: now",
     )
 
 
 class InvalidLabel(CardPart):
-    """Why a label was not taken."""
+    """The reason why a label was not accepted."""
 
-    index: int = Field(description="its place in the request")
+    index: int = Field(description="index of the label in the request")
     reason: str
 
 
 class Outcome(CardPart):
-    """What became of the labels of a request."""
+    """The outcomes of the labels of a request."""
 
     accepted: int = 0
-    changed: int = Field(0, description="the source has said another one before")
-    same: int = Field(0, description="it is there already, or a later one is")
-    expired: int = Field(0, description="the answer is older than what the store keeps")
+    changed: int = Field(0, description="labels that replace another label of the same source")
+    same: int = Field(0, description="labels already stored, or older than the stored one")
+    expired: int = Field(0, description="labels of answers older than the retention of the store")
     invalid: int = 0
-    new_class: int = Field(0, description="of those that were kept, labels that no class has")
-    places: list[InvalidLabel] = Field([], description="of the first 100 invalid ones")
+    new_class: int = Field(0, description="stored labels that the model does not have")
+    places: list[InvalidLabel] = Field([], description="the first 100 invalid labels")
 
 
 Counts = Counter[tuple[str, str]]
-"""Labels by model and outcome."""
+"""Number of labels by model and outcome."""
 _LIST: Final = TypeAdapter(list[TrueLabel])
 
 
 def parse(document: Any) -> list[TrueLabel]:
-    """Labels of the JSON of a request: an object, or a list of them.
+    """Parse the labels of a request's JSON: an object, or a list of objects.
 
     Raises:
-        UnusableRequestError: it is something else; the text names what.
+        UnusableRequestError: the JSON is something else; the text names the problem.
     """
     given = document if isinstance(document, list) else [document]
     if not 0 < len(given) <= MAX_LABELS:
@@ -82,25 +85,25 @@ def parse(document: Any) -> list[TrueLabel]:
         raise UnusableRequestError(f"{where}: {first['msg']}") from error
     for index, each in enumerate(labels):
         if (each.label is None) == (each.labels is None):
-            raise UnusableRequestError(f"label {index}: it has one of 'label' and 'labels'")
+            raise UnusableRequestError(f"label {index}: it must have one of 'label' and 'labels'")
     return labels
 
 
 def take(
     labels: list[TrueLabel], store: Store, receipts: Receipts, days: float
 ) -> tuple[Outcome, Counts]:
-    """Keep labels; what became of them, and how many by model and outcome.
+    """Store labels; return their outcomes, and their number by model and outcome.
 
-    An answer that this store does not have yet, or never, counts by what its id says.
+    An answer that is not in this store is identified by its id alone.
 
     Args:
-        labels: of a request.
-        store: of this host.
-        receipts: check the ids.
-        days: that the store keeps.
+        labels: labels of a request.
+        store: the store of this host.
+        receipts: verifies the ids.
+        days: retention of the store in days.
 
     Raises:
-        StoreError: the store is locked, or its disk full; no label is kept.
+        StoreError: the store is locked, or its disk is full; no label is stored.
     """
     now = time.time()
     models = store.models()
@@ -114,7 +117,7 @@ def take(
         names = [given.label or ""] if given.labels is None else sorted(set(given.labels))
         if identity is None or (len(names) != 1 and model and model.head is not Head.SIGMOID):
             counts[name, INVALID] += 1
-            reason = f"{name} has one label an image; send 'label'" if identity else NO_ID
+            reason = f"{name} has one label per image; send 'label'" if identity else NO_ID
             places.append(InvalidLabel(index=index, reason=reason))
         elif receipt_of(identity).at < now - days * DAY_SECONDS:
             counts[name, EXPIRED] += 1

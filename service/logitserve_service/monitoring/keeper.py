@@ -1,4 +1,4 @@
-"""Keeps answers in the store, by a thread that no answer waits for."""
+"""Write answers to the store in a thread, without delaying responses."""
 
 import logging
 import random
@@ -18,21 +18,21 @@ from logitserve.inference.predictor import Predictions
 from logitserve_service.monitoring.store import Store
 
 MAX_ROWS: Final = 4096
-"""That wait to be written; what comes beyond is dropped."""
+"""Maximum queued rows; further rows are dropped."""
 MAX_BYTES: Final = 16 * 2**20
 ROWS_A_SECOND: Final = 200
-"""Above it answers are kept by chance."""
+"""Rate above which answers are sampled."""
 WRITE_SECONDS: Final = 0.5
 UPKEEP_SECONDS: Final = 10.0
 SURE: Final = 0.9
-"""A prediction of a lower probability, or of what is not known, is unsure."""
+"""A prediction with a lower probability, or of an image that is not known, is unsure."""
 SAMPLE: Final = 0.01
-"""Chance of any picture to be kept, unless all or none are."""
+"""Probability of storing any picture, with `sample` and `unsure`."""
 
 KEPT, OVERFLOW, *_ = OUTCOMES = ("kept", "overflow", "locked", "disk", "failed")
-"""Of an answer: all but the first are reasons why it is dropped."""
+"""Outcomes of an answer; all but the first are reasons why it is dropped."""
 _REASONS: Final = {"BUSY": "locked", "FULL": "disk", "IOERR": "disk"}
-"""By SQLite's name of an error, such as SQLITE_IOERR_WRITE."""
+"""SQLite's error name, such as SQLITE_IOERR_WRITE (its second word) → reason."""
 
 logger = logging.getLogger("logitserve.store")
 
@@ -41,19 +41,19 @@ Images = npt.NDArray[np.uint8]
 
 
 class Answers(NamedTuple):
-    """Rows of a batch that are to be kept."""
+    """Rows of a batch to be stored."""
 
     card: ModelCard
     model: int
-    """Its key."""
+    """The `model_key` of name and version."""
     ids: Sequence[bytes]
     chance: float
-    """With which they were chosen."""
+    """The probability with which they were sampled."""
     predictions: Predictions
 
 
 class Keeper:
-    """The queue and the thread of one worker."""
+    """The queue and the writer thread of one worker."""
 
     def __init__(
         self,
@@ -63,12 +63,12 @@ class Keeper:
         pictures: str = "none",
         upkeep: Callable[[], object] | None = None,
     ) -> None:
-        """Keep answers.
+        """Set up the queue.
 
         Args:
-            store: where.
-            count: counts rows by their outcome.
-            pictures: which are kept: none, unsure, sample or all.
+            store: the store to write to.
+            count: called with an outcome and its number of rows.
+            pictures: which pictures are stored: none, unsure, sample or all.
             upkeep: called by the thread every `UPKEEP_SECONDS`.
         """
         self._store, self._count, self._pictures, self._upkeep = store, count, pictures, upkeep
@@ -82,28 +82,28 @@ class Keeper:
         self._end = threading.Event()
 
     def describe(self, key: int, card: ModelCard) -> None:
-        """Keep what the rows of a model mean."""
+        """Store the card of a model, which describes its rows."""
         self._models[key] = card
 
     def chance(self, second: int, count: int) -> float:
-        """The chance of so many answers to be kept: 1, unless the last second had too many."""
+        """Return the sampling probability: 1, unless the last second had too many answers."""
         if second != self._second:
             busy = second == self._second + 1 and self._seen > ROWS_A_SECOND
-            # as an id holds it
+            # the precision of an id
             self._chance = float(np.float16(ROWS_A_SECOND / self._seen)) if busy else 1.0
             self._second, self._seen = second, 0
         self._seen += count
         return self._chance
 
     def add(self, answers: Answers, images: Images, rows: Sequence[int]) -> None:
-        """Queue answers, or drop them where too many wait. Called from any thread.
+        """Queue answers, or drop them if the queue is full. Called from any thread.
 
         Args:
-            answers: to keep.
-            images: what the network took for the whole batch, `[batch, height, width, channels]`.
-            rows: of the answers.
+            answers: the answers to store.
+            images: the network's input for the whole batch, `[batch, height, width, channels]`.
+            rows: rows of the answers in the batch.
         """
-        # Copies, as a view would hold all that its request has sent.
+        # Copies, because a view would hold the whole request in memory.
         pictures = {answers.ids[i]: images[rows[i]].copy() for i in self._chosen(answers)}
         size = answers.predictions.logits.nbytes + sum(one.nbytes for one in pictures.values())
         count = len(answers.ids)
@@ -116,7 +116,7 @@ class Keeper:
             self._waiting.append((answers, pictures))
 
     def _chosen(self, answers: Answers) -> Iterable[int]:
-        """Which of the answers' pictures are kept."""
+        """Yield the indexes of the answers whose pictures are stored."""
         if self._pictures == "none":
             return
         certain = np.full(len(answers.ids), self._pictures == "all")
@@ -130,15 +130,15 @@ class Keeper:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Write what waits every `WRITE_SECONDS`, and in the end."""
-        self.write()  # so that labels of an answer find its model
+        """Write the queue every `WRITE_SECONDS`, and at the end."""
+        self.write()  # so that labels of an answer find its model in the store
         thread = threading.Thread(target=self._run, name="store", daemon=True)
         thread.start()
         try:
             yield
         finally:
             self._end.set()
-            thread.join(WRITE_SECONDS)  # a locked file does not hold up the end
+            thread.join(WRITE_SECONDS)  # a locked file must not delay the exit
 
     def _run(self) -> None:
         while not self._end.wait(WRITE_SECONDS):
@@ -149,7 +149,7 @@ class Keeper:
         self.write()
 
     def write(self) -> None:
-        """Write what waits, in one transaction, or drop it."""
+        """Write the queue in one transaction; on failure, drop it."""
         with self._lock:
             waiting, self._waiting = self._waiting, []
             rows, self._rows, self._bytes = self._rows, 0, 0
@@ -161,7 +161,7 @@ class Keeper:
         try:
             act()
         except Exception as error:  # noqa: BLE001 - the thread goes on
-            logger.warning("the store is not written: %s", error)
+            logger.warning("the store cannot be written: %s", error)
             name = getattr(error.__cause__, "sqlite_errorname", "__")
             return _REASONS.get(name.split("_")[1], "failed")
         return KEPT
@@ -172,7 +172,7 @@ class Keeper:
         for _, pictures in waiting:
             for of, image in pictures.items():
                 pngs.append((of, encode_png(image[:, :, 0] if image.shape[2] == 1 else image)))
-                time.sleep(0)  # gives up the interpreter, for which requests wait
+                time.sleep(0)  # releases Python's global lock, for which requests wait
         with self._store.transaction(write=True) as opened:
             opened.executemany(
                 "INSERT OR REPLACE INTO model VALUES (?,?)",
@@ -192,7 +192,7 @@ class Keeper:
 
 
 def expected(card: ModelCard) -> float | None:
-    """The share of right answers that the card states; of sigmoid all labels must be right."""
+    """Return the accuracy that the card states; for sigmoid, of all labels together."""
     return card.metrics.get("exact_match" if card.head is Head.SIGMOID else "accuracy")
 
 
@@ -213,15 +213,15 @@ def _rows(answers: Answers) -> Iterable[tuple[Any, ...]]:
 
 
 def stated(predictions: Predictions) -> npt.NDArray[np.float64]:
-    """The probability of each argmax, `[n]`."""
+    """Return the probability of each argmax, `[n]`."""
     rows = np.arange(len(predictions))
     return np.asarray(predictions.probabilities[rows, predictions.argmax])
 
 
 def packed(logits: npt.NDArray[np.float64], head: Head) -> npt.NDArray[np.float16]:
-    """Calibrated logits as they are kept, `[n, k]`; of softmax less the highest, which is then 0.
+    """Encode calibrated logits for the store, `[n, k]`; for softmax, minus the highest of each row.
 
-    Probabilities would lose what matters: 0.99994 is 1 in float16.
+    Probabilities would lose precision near 1: 0.99994 is 1 in float16.
     """
     if head is Head.SOFTMAX:
         logits = logits - logits.max(axis=1, keepdims=True)

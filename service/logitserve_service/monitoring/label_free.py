@@ -1,8 +1,9 @@
-"""Accuracy without labels: the mean of the calibrated probabilities, where that can be trusted.
+"""Accuracy without labels: the mean of the calibrated probabilities, if it is reliable.
 
-Probabilities are right on average for images like those that they were calibrated on. Of others a
-network may be as sure, and wrong. Which others cannot be known, but where its predictions are as
-sure as they were then, so are its mistakes nearly always (`python -m benchmarks.label_free`).
+Probabilities are calibrated for images like those of the calibration set. For others, a network can
+be as certain, and wrong. Such images cannot be identified, but if the predictions are as certain as
+on the calibration set, the error rate is nearly always the same (`python -m
+benchmarks.label_free`).
 """
 
 from typing import Any, Final
@@ -15,28 +16,29 @@ from logitserve.inference.card import Head, ModelCard
 from logitserve_service.monitoring.statistics import compare
 
 KNOWN_SHARE: Final = 0.95
-"""Below it there is no estimate: of what is not known, probabilities say nothing."""
+"""Minimum share of known images for an estimate; probabilities of other images mean nothing."""
 MOST_PSI: Final = 0.1
-"""Of the margins. What chance gives counts too, so that few images are not taken for the same."""
+"""Maximum PSI of the margins; its expectation by chance is added, so that few images are not
+enough."""
 LEAST_ANSWERS: Final = 100
 MOST_ANSWERS: Final = 10_000
-"""That are looked at, or about so many."""
+"""Approximate maximum of answers to compare."""
 
 
 def why_silent(card: ModelCard, known: float, logits: npt.NDArray[np.floating[Any]]) -> str:
-    """Why there is no estimate; empty where there is one.
+    """Return why there is no estimate; empty if there is one.
 
     Args:
-        card: of the model.
+        card: card of the model.
         known: share of the images that are known.
-        logits: calibrated, of some of the answers, `[n, k]`; of softmax they may be shifted.
+        logits: calibrated logits of some answers, `[n, k]`; for softmax up to a constant per row.
     """
     if card.head is Head.SIGMOID:
-        return "several labels may hold"
+        return "an image can have several labels"
     if len(logits) < LEAST_ANSWERS:
-        return f"only {len(logits)} answers are kept, and it takes {LEAST_ANSWERS}"
+        return f"only {len(logits)} answers are stored; at least {LEAST_ANSWERS} are needed"
     if known < KNOWN_SHARE:
-        return f"only {known:.1%} of the images are known, and it takes {KNOWN_SHARE:.0%}"
+        return f"only {known:.1%} of the images are known; at least {KNOWN_SHARE:.0%} are needed"
     if card.reference is None:
         return "the card has no reference; `logitserve adopt --reference FOLDER` makes one"
     normal = card.reference.features["margin"]
@@ -46,6 +48,6 @@ def why_silent(card: ModelCard, known: float, logits: npt.NDArray[np.floating[An
     if max(found.psi, 0.0) + found.by_chance <= MOST_PSI:
         return ""
     return (
-        f"the margins of the predictions differ from the reference by PSI {found.psi:.2f}, to "
-        f"which so few images add {found.by_chance:.2f}; it takes {MOST_PSI:g} at most"
+        f"the margins of the predictions differ from the reference by PSI {found.psi:.2f}, plus "
+        f"{found.by_chance:.2f} expected by chance for so few images; the limit is {MOST_PSI:g}"
     )

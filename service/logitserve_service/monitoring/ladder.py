@@ -1,8 +1,8 @@
-"""A ladder of windows over a stream of pictures, and the alarms that it raises.
+"""Drift tests over windows of several sizes (a ladder), and their alarms.
 
-Each rung compares the pictures since its last test as soon as they are as many as it takes. Short
-rungs find large changes soon, long ones small changes later. All rungs together give one false
-alarm in so many pictures, each its equal share.
+Each rung of the ladder is a window size. A rung tests the pictures since its last test as soon as
+its window is full. Short windows find large changes soon, long ones find small changes later. The
+false alarm rate is divided equally among the rungs.
 """
 
 import math
@@ -18,81 +18,83 @@ from logitserve.inference.features import Bins
 from logitserve_service.monitoring.statistics import Comparison, compare, dispersion
 
 Counts = npt.NDArray[np.int64]
-"""Of all bins of a model, `[bins]`."""
+"""Counts of all bins of a model, `[bins]`."""
 
 RUNGS: Final = tuple(100 * 2**step for step in range(8))
-"""Pictures of each window: 100 to 12,800."""
+"""Pictures per window: 100 to 12,800."""
 _BLOCK: Final = 200
-"""Pictures, or more where many come at a time; the dispersion is found between blocks."""
+"""Minimum pictures per block; the overdispersion is estimated between blocks."""
 _BLOCKS: Final = 10
 BASELINE: Final = _BLOCK * _BLOCKS
 """Pictures that a live baseline needs."""
 _QUIET: Final = 0.01
-"""A window with a larger p, or less of an effect than the floor, is quiet."""
+"""A window with a larger p, or a PSI up to the floor, is quiet."""
 _QUIET_WINDOWS: Final = 2
-"""That end an alarm, one after the other."""
+"""Consecutive quiet windows that end an alarm."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """When there is an alarm."""
+    """The rule for alarms."""
 
     false_alarm_every: float
-    """Pictures."""
+    """Mean pictures per false alarm."""
     floor: float
-    """Least PSI."""
+    """PSI that a change must exceed."""
 
     def is_loud(self, found: Comparison, features: int) -> bool:
-        """Whether a window shows a change, of one of so many features."""
+        """Return whether a window of one of `features` features shows a change."""
         share = self.false_alarm_every * len(RUNGS) * features
         return found.p < found.n / share and found.psi > self.floor
 
 
 @dataclass(slots=True)
 class Ladder:
-    """Its state, which JSON can hold. Counts are totals since the service began to count."""
+    """The state of all windows, serializable as JSON. Counts are totals since the start."""
 
     starts: list[list[int]]
-    """Of each rung's window."""
+    """Counts at the start of each rung's window."""
     began: list[float]
-    """When that was, in seconds since the epoch."""
+    """Start time of each window, in seconds since the epoch."""
     blocks: list[list[int]]
-    """At the ends of the last blocks, and before the first of them."""
+    """Counts at the boundaries of the last blocks."""
     tests: dict[FeatureName, list[list[float] | None]] = field(default_factory=dict)
     """Last comparison of each rung."""
     alarms: dict[FeatureName, dict[str, Any]] = field(default_factory=dict)
-    """`rung`, `since`, `sentence` and `quiet` windows of each feature with an alarm."""
+    """Feature with an alarm → `rung`, `since`, `sentence`, and number of `quiet` windows."""
     normal: list[int] | None = None
-    """Of the live baseline; None: the card's reference is normal."""
+    """Counts of the live baseline; None: the baseline is the card's reference."""
     dispersion: dict[FeatureName, float] = field(default_factory=dict)
 
     @classmethod
     def at(cls, totals: Counts, now: float) -> "Ladder":
-        """One that begins here."""
+        """Return a ladder whose windows start with these counts."""
         ladder = cls([], [], [totals.tolist()])
         ladder.restart(totals, now)
         return ladder
 
     def restart(self, totals: Counts, now: float) -> None:
-        """Let all windows begin here."""
+        """Restart all windows with these counts."""
         self.starts = [totals.tolist() for _ in RUNGS]
         self.began = [now] * len(RUNGS)
 
 
 class Climber:
-    """Climbs the ladder of one model."""
+    """Runs the drift tests of one model."""
 
     def __init__(self, card: ModelCard, normal: Reference, rule: Rule) -> None:
         self.bins = Bins(normal.features)
         self._card, self._reference, self._rule = card, normal, rule
         self._of_card = [count for each in normal.features.values() for count in each.counts]
-        self._every = next(iter(self.bins.of.values()))  # bins of one feature: all pictures
+        self._every = next(
+            iter(self.bins.of.values())
+        )  # bins of one feature, which sum to all pictures
 
     def climb(self, ladder: Ladder, totals: Counts, now: float) -> list[tuple[FeatureName, str]]:
-        """Test the windows that are full, and return the alarms that begin, with their sentences.
+        """Test the full windows, and return new alarms with their descriptions.
 
-        An alarm ends when two windows of its rung are quiet. All windows begin anew then, so that
-        none gives it again for pictures that have been.
+        An alarm ends after two quiet windows of its rung. Then all windows restart, so that past
+        pictures cannot raise it again.
         """
         before = dict(ladder.alarms)
         compared: dict[tuple[int, ...], dict[FeatureName, Comparison]] = {}
@@ -101,7 +103,7 @@ class Climber:
             if self.pictures(window) < size:
                 continue
             found = compared.get(tuple(window))
-            if found is None:  # where many come at a time, they fill several rungs
+            if found is None:  # one large batch can fill several rungs
                 normal = self._normal(ladder)
                 found = compared[tuple(window)] = {
                     name: compare(window[bins], normal[bins], ladder.dispersion.get(name, 1.0))
@@ -119,15 +121,15 @@ class Climber:
         ]
 
     def pictures(self, counts: Sequence[int]) -> int:
-        """How many have been counted."""
+        """Return the number of pictures in counts."""
         return sum(counts[self._every])
 
     def accept(
         self, ladder: Ladder, totals: Counts, now: float, *, live: bool = True
     ) -> Ladder | None:
-        """A ladder that begins here with the last blocks as normal; None while there are too few.
+        """Return a ladder with the last blocks as baseline; None if they are too few.
 
-        Not live, the card's reference is normal.
+        If not `live`, the baseline is the card's reference.
         """
         accepted = Ladder.at(totals, now)
         accepted.blocks = ladder.blocks
@@ -151,7 +153,7 @@ class Climber:
         found: Comparison,
         window: Sequence[int],
     ) -> None:
-        """Note a comparison; begin an alarm, or end it."""
+        """Record a comparison; begin or end an alarm."""
         test = [found.n, float(f"{found.p:.3g}"), round(found.psi, 5)]
         ladder.tests.setdefault(name, [None] * len(RUNGS))[rung] = test
         alarm = ladder.alarms.get(name)
@@ -171,7 +173,7 @@ class Climber:
         return self._of_card if ladder.normal is None else ladder.normal
 
     def _sentence(self, ladder: Ladder, name: FeatureName, window: Sequence[int]) -> str:
-        """What has changed most, in words."""
+        """Describe the largest change of a feature in words."""
         bins = self.bins.of[name]
         counts = np.array([window[bins], self._normal(ladder)[bins]], np.float64)
         now, before = counts / counts.sum(axis=1, keepdims=True)

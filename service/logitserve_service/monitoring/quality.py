@@ -1,4 +1,4 @@
-"""How good the answers are of which the true label is known."""
+"""Quality of the answers whose true label is known."""
 
 import json
 import sqlite3
@@ -32,45 +32,53 @@ from logitserve_service.monitoring.receipts import model_key, receipt_of
 from logitserve_service.monitoring.store import DAY_SECONDS, Store, id_from
 
 SHARE: Final = "accuracy"
-"""Of sigmoid models the share of answers of which all labels are right."""
+"""For sigmoid models, the share of answers with all labels right."""
 TOLERANCE: Final = 0.01
-"""The alarm is on where the interval is wholly so far below what the card states."""
+"""Alarm if the whole interval is this far below the accuracy that the card states."""
 LEAST_LABELS: Final = 100
 COVERAGE: Final = 0.9
 _LEAST: Final = float(np.finfo(np.float64).tiny)
-"""A probability of 0 counts as this, 708 nats."""
+"""Replaces a probability of 0: a loss of 708 nats."""
 
 
 class Measure(CardPart):
-    """A figure of the answers that have a label."""
+    """A measure of the labeled answers."""
 
-    n: int = Field(description="such answers")
-    naive: Estimate = Field(description="over these")
+    n: int = Field(description="number of these answers")
+    naive: Estimate = Field(description="estimate over these answers")
     weighted: Estimate | None = Field(
-        description="over all answers that were kept, by strata of their probability"
+        description="estimate for all stored answers, weighted by strata of their probability"
     )
 
 
 class Quality(CardPart):
-    """How good the answers of a version were."""
+    """The quality of the answers of a version."""
 
     model: str
     version: str
-    answers: int = Field(description="that were kept")
-    labels: int = Field(description="answers with a label")
+    answers: int = Field(description="number of stored answers")
+    labels: int = Field(description="number of labeled answers")
     measures: dict[str, Measure] = Field(
         description="accuracy (of sigmoid models: all labels right), nll, ece, coverage, F1"
     )
-    confusion: dict[str, dict[str, int]] = Field(description="true label → answer → how many")
-    new_classes: dict[str, int] = Field(description="true labels that no class has")
+    confusion: dict[str, dict[str, int]] = Field(
+        description="true label → predicted label → number of answers"
+    )
+    new_classes: dict[str, int] = Field(
+        description="true labels that the model does not have → number"
+    )
     expected: float | None = Field(description="accuracy that the card states")
-    estimated: float | None = Field(description="accuracy by the probabilities, without labels")
+    estimated: float | None = Field(
+        description="accuracy estimated from the probabilities, without labels"
+    )
     not_estimated: str = Field(description="why there is no such estimate")
-    alarm: bool = Field(description="accuracy is below what the card states, beyond chance")
+    alarm: bool = Field(
+        description="whether accuracy is below the card's beyond chance and tolerance"
+    )
 
 
 def measure(store: Store, card: ModelCard, days: float) -> Quality:
-    """The quality of a version's answers of the last days. Raises StoreError."""
+    """Measure the quality of a version's answers of the last days; raises StoreError."""
     key = model_key(card.name, card.version)
     first = id_from(time.time() - days * DAY_SECONDS)
     is_single = card.head is not Head.SIGMOID
@@ -79,7 +87,7 @@ def measure(store: Store, card: ModelCard, days: float) -> Quality:
         rows = opened.execute(_LABELED, (first, key.to_bytes(4))).fetchall()
         one_in = 1 + kept // MOST_ANSWERS
         some = b"".join(row[0] for row in opened.execute(_LOGITS, (key, first, one_in)))
-    # Which labels an answer of several said, only the store knows.
+    # Only the store has the predicted labels of a sigmoid model.
     rows = [row for row in rows if is_single or row["logits"] is not None]
     labeled, new = labeled_of(card, rows)
     measures = _measures(labeled, strata) if rows else {}
@@ -116,13 +124,13 @@ _LOGITS: Final = "SELECT logits FROM answer WHERE model = ? AND id >= ? AND rand
 
 
 def _logits(card: ModelCard, packed: bytes) -> npt.NDArray[np.float64]:
-    """Calibrated logits as they were kept, `[n, k]`."""
+    """Decode the stored calibrated logits, `[n, k]`."""
     width = 1 if card.head is Head.BINARY else len(card.labels)
     return np.frombuffer(packed, "<f2").astype(np.float64).reshape(-1, width)
 
 
 def _strata(opened: sqlite3.Connection, key: int, first: bytes) -> tuple[int, Strata, float]:
-    """How many answers there are, how many of each stratum, and the share that is known."""
+    """Return the number of answers, the strata, and the share that is known."""
     strata = Strata(np.zeros(STRATA), np.zeros(STRATA))
     kept = 0
     for row in opened.execute(_STRATA, (key, first)):
@@ -146,9 +154,9 @@ class _Answer(NamedTuple):
 
 
 def labeled_of(card: ModelCard, rows: Sequence[sqlite3.Row]) -> tuple[Labeled, dict[str, int]]:
-    """Labels with their answers, and the labels that no class has.
+    """Match labels with their answers; also count labels that the model does not have.
 
-    An answer that is not in the store counts by what its id says.
+    For an answer that is not in the store, the content of its id is used.
     """
     place = {label: i for i, label in enumerate(card.labels)}
     names = [json.loads(row["labels"]) for row in rows]
@@ -181,7 +189,7 @@ def _pairs(labels: Sequence[Sequence[int]]) -> Pairs:
 
 
 def _answer(card: ModelCard, row: sqlite3.Row, truth: list[int]) -> _Answer:
-    """One answer; a label that no class has is -1."""
+    """Evaluate one answer; a label that the model does not have is -1."""
     receipt, held = receipt_of(row["id"]), [label for label in truth if label >= 0]
     p = np.full(len(card.labels), nan)
     top = 1 / (1 + exp(-receipt.log_odds))
@@ -199,7 +207,7 @@ def _answer(card: ModelCard, row: sqlite3.Row, truth: list[int]) -> _Answer:
     said = [receipt.argmax]
     if held:
         loss = float(-np.log(np.maximum(p[held[0]], _LEAST)))
-    with suppress(CoverageError):  # the model has no sets
+    with suppress(CoverageError):  # the model has no prediction sets
         thresholds = conformal.label_thresholds(card, COVERAGE)
         if row["logits"] is not None:
             inside = conformal.scores(p[None])[0] <= thresholds
@@ -228,7 +236,7 @@ def _measures(labeled: Labeled, strata: Strata) -> dict[str, Measure]:
 
 
 def _confusion(labeled: Labeled) -> dict[str, dict[str, int]]:
-    """Of one label each: true → said → how many; without labels that no class has."""
+    """Count true → predicted label, without labels that the model does not have."""
     truth, said = labeled.held.labels, labeled.said.labels[labeled.held.rows]
     counts: dict[str, dict[str, int]] = {}
     for (true, answer), count in sorted(Counter(zip(truth, said, strict=True)).items()):

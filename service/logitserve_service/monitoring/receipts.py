@@ -1,7 +1,7 @@
-"""Receipts: signed ids of predictions, which any replica with the same key checks without a store.
+"""Receipts: signed prediction ids, which any replica with the same key verifies without a store.
 
-An id is 33 bytes, 44 characters of base64 for URLs: what the prediction said, and a keyed BLAKE2s
-over it. It says no more than the answer did.
+An id has 33 bytes, or 44 characters of URL-safe base64: a summary of the prediction, and its keyed
+BLAKE2s hash. It contains no more information than the response.
 """
 
 import itertools
@@ -22,47 +22,47 @@ from logitserve.inference.predictor import Predictions
 from logitserve_service.monitoring.keeper import Answers, Images, Keeper
 
 ID_LENGTH: Final = 44
-"""Characters."""
+"""Length of an id in characters."""
 MAC_BYTES: Final = 11
 FORMAT: Final = struct.Struct(">I4sIIHee")
 LEAST: Final = 1e-16
-"""Distance of a probability to 0 and 1, so that its log-odds fit float16 with digits to spare."""
+"""Minimum distance of a probability to 0 and 1, so that its log-odds fit into float16."""
 MOST_CLASSES: Final = 2**16 - 1
 
 _FOR_URLS: Final = bytes.maketrans(b"+/", b"-_")
-_FROM_URLS: Final = bytes.maketrans(b"-_+/", b"+/__")  # what is not for URLs becomes invalid
+_FROM_URLS: Final = bytes.maketrans(b"-_+/", b"+/__")  # makes standard base64 invalid
 
 
 class Receipt(NamedTuple):
-    """What an id says."""
+    """The content of an id."""
 
     at: int
     """Unix time in seconds."""
     process: bytes
     number: int
-    """Of the predictions of that process."""
+    """Sequence number of the prediction in its process."""
     model: int
     """`model_key` of name and version."""
     argmax: int
     log_odds: float
-    """Of its calibrated probability."""
+    """Log-odds of the calibrated probability."""
     chance: float
-    """Of the answer to be kept in the store; negative where it was not."""
+    """Sampling probability of the answer; negative if it was not stored."""
 
 
 class Receipts:
-    """Signs ids, and checks them. Belongs to one process."""
+    """Signs and verifies ids. Belongs to one process."""
 
     def __init__(self, secrets: Sequence[bytes], keeper: Keeper | None = None) -> None:
-        """The first secret signs; ids of all are valid, so that they can be rotated."""
-        # A copy of a hash that has read its key costs less than one that reads it.
+        """Set the secrets: the first signs, all are accepted, so that they can be rotated."""
+        # Copying a keyed hash is cheaper than creating one.
         self._hashes = [blake2s(digest_size=MAC_BYTES, key=secret) for secret in secrets]
         self._process = os.urandom(4)
         self._numbers = itertools.count()
         self._keeper = keeper
 
     def of(self, card: ModelCard) -> "partial[list[str]]":
-        """The function that gives ids to the predictions of a model."""
+        """Return a function that issues ids for the predictions of a model."""
         key = model_key(card.name, card.version)
         if self._keeper is not None:
             self._keeper.describe(key, card)
@@ -76,7 +76,7 @@ class Receipts:
         images: Images,
         private: Collection[int],
     ) -> list[str]:
-        """An id for each row of a batch; those that are not `private` may be kept."""
+        """Issue an id for each row of a batch; rows in `private` are not stored."""
         keeper = self._keeper
         now = int(time.time())
         chance = 0.0 if keeper is None else keeper.chance(now, len(predictions))
@@ -107,7 +107,7 @@ class Receipts:
         return ids
 
     def read(self, text: str) -> bytes | None:
-        """The bytes of an id; None unless it was signed with one of the secrets."""
+        """Verify an id; return its bytes, or None unless one of the secrets signed it."""
         raw = bytes_of(text)
         if raw is None:
             return None
@@ -121,22 +121,22 @@ class Receipts:
 
 
 def model_key(name: str, version: str) -> int:
-    """What stands for a model in an id."""
+    """Return the number that identifies a model in a prediction id."""
     return int.from_bytes(blake2s(f"{name}/{version}".encode(), digest_size=4).digest())
 
 
 def receipt_of(raw: bytes) -> Receipt:
-    """What an id says."""
+    """Unpack the content of an id."""
     return Receipt(*FORMAT.unpack_from(raw))
 
 
 def text_of(raw: bytes) -> str:
-    """An id as it is sent."""
+    """Encode an id as text."""
     return b2a_base64(raw, newline=False).translate(_FOR_URLS).decode()
 
 
 def bytes_of(text: str) -> bytes | None:
-    """The bytes of what has the form of an id; whether it was signed stays open."""
+    """Decode a text with the form of an id, without verifying it; None for another text."""
     if len(text) != ID_LENGTH:
         return None
     try:

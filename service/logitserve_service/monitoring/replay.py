@@ -1,4 +1,4 @@
-"""Two versions on the pictures of a store, where only those count on which they differ."""
+"""Compare two versions on the pictures of a store on which their predictions differ."""
 
 import io
 import json
@@ -22,27 +22,27 @@ WHERE a.model = ? GROUP BY p.id"""
 
 @dataclass(slots=True)
 class Replayed:
-    """What two versions say of the pictures of a store."""
+    """The predictions of two versions for the pictures of a store."""
 
     pictures: int = 0
     differ: int = 0
-    """Pictures of which they say different labels."""
+    """Number of pictures with different predicted labels."""
     only: list[int] = field(default_factory=lambda: [0, 0])
-    """Labeled ones that only the first has right, and only the second."""
+    """Number of labeled pictures that only the first, and only the second, predicts correctly."""
     neither: int = 0
-    """Labeled ones, of those that differ, that both have wrong."""
+    """Number of labeled pictures that differ and that both predict wrongly."""
     unlabeled: dict[bytes, bytes] = field(default_factory=dict)
-    """Id and PNG of those that differ and have no label."""
+    """Id → PNG of the pictures that differ and have no label."""
 
 
 def replay(store: Store, name: str, first: Predictor, second: Predictor) -> Replayed:
-    """Ask both about the pictures that were kept of a model's answers.
+    """Run both versions on the stored pictures of a model's answers.
 
     Args:
-        store: where.
-        name: of the model; pictures of another shape than the two take are left out.
-        first: takes the same input as the second.
-        second: may have other labels.
+        store: the store with the pictures.
+        name: name of the model; pictures of another input shape are left out.
+        first: the first version; it takes the same input as the second.
+        second: the second version; it may have other labels.
 
     Raises:
         StoreError: the store is locked for too long.
@@ -77,7 +77,7 @@ def _judge(
     labels: Sequence[str],
     answers: Sequence[np.typing.NDArray[np.bool_]],
 ) -> None:
-    """Count a labeled picture; what no version has is right of none."""
+    """Count a labeled picture; a label that neither version has makes both wrong."""
     is_known = set(truth) <= set(labels)
     holds = np.isin(labels, truth)
     right = [is_known and bool((answer == holds).all()) for answer in answers]

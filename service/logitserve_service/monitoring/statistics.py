@@ -1,4 +1,4 @@
-"""Two histograms compared: may both be of the same pictures?"""
+"""Compare two histograms: test whether they have the same distribution."""
 
 import math
 from collections.abc import Sequence
@@ -8,28 +8,28 @@ import numpy as np
 import numpy.typing as npt
 
 FEWEST: Final = 5
-"""Pictures to be expected in a bin; rarer bins are put together (Cochran 1954)."""
+"""Minimum expected pictures per bin; rarer bins are merged (Cochran 1954)."""
 _MANY: Final = 20
-"""Pictures of a window that are enough, however few were to be expected."""
+"""Pictures of the window in a bin that suffice, regardless of the expected number."""
 
 
 class Comparison(NamedTuple):
-    """What a window of pictures says."""
+    """The result of comparing a window of pictures."""
 
     n: int
-    """Pictures."""
+    """Number of pictures."""
     p: float
-    """Probability of a difference as large or larger, if nothing has changed."""
+    """p-value: probability of a difference at least as large without drift."""
     psi: float
-    """Population stability index less what chance alone would give; 0 if nothing has changed."""
+    """Population stability index, minus its expectation by chance; about 0 without drift."""
     by_chance: float
-    """That part."""
+    """The expectation of the PSI by chance."""
 
 
 def chi_squared_tail(x: float, freedom: int) -> float:
-    """P(χ² ≥ x) for a positive whole number of degrees of freedom.
+    """Return P(χ² ≥ x) for a positive whole number of degrees of freedom.
 
-    The finite sums of Abramowitz and Stegun, 26.4.4 and 26.4.5.
+    Computed by the finite sums of Abramowitz and Stegun, 26.4.4 and 26.4.5.
     """
     half = x / 2
     odd = freedom % 2
@@ -43,14 +43,14 @@ def chi_squared_tail(x: float, freedom: int) -> float:
 
 
 def compare(window: Sequence[int], normal: Sequence[int], dispersion: float = 1.0) -> Comparison:
-    """Test whether two histograms are of one distribution (χ² of two samples).
+    """Test whether two histograms have the same distribution (χ² test of two samples).
 
-    Without arrays, which would take four times as long for so few numbers.
+    Plain Python is four times as fast as arrays for so few numbers.
 
     Args:
-        window: of new pictures.
-        normal: of those before, in the same bins.
-        dispersion: variance over that of independent pictures, 1 or more.
+        window: histogram of new pictures.
+        normal: histogram of the baseline in the same bins.
+        dispersion: variance relative to that of independent pictures, at least 1.
     """
     n, m = sum(window), sum(normal)
     if n == 0:
@@ -71,9 +71,9 @@ def compare(window: Sequence[int], normal: Sequence[int], dispersion: float = 1.
 def _with_rare_bins_together(
     window: Sequence[int], normal: Sequence[int], least: float
 ) -> list[tuple[int, int]]:
-    """The bins with as many pictures as `least` in both, and those that the window has filled.
+    """Return the bins with `least` pictures in both histograms, or `_MANY` in the window.
 
-    The others are one, with as many too.
+    The other bins are merged into one with `least` pictures.
     """
     bins: list[tuple[int, int]] = []
     rare: list[tuple[int, int]] = []
@@ -87,10 +87,10 @@ def _with_rare_bins_together(
 
 
 def dispersion(blocks: npt.NDArray[np.int64]) -> float:
-    """How much more blocks of pictures differ than they would if the pictures were independent.
+    """Estimate the overdispersion of blocks relative to independent pictures.
 
-    χ² of all blocks, or of all pairs of them if that is more, over its degrees of freedom; at
-    least 1. Pairs differ more where neighbors in time are alike over more than a block.
+    This is χ² of all blocks, or of all pairs of blocks if larger, divided by its degrees of
+    freedom; at least 1. Pairs differ more if pictures are correlated over more than a block.
 
     Args:
         blocks: `[blocks, bins]`.

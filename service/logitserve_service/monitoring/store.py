@@ -1,7 +1,7 @@
-"""The store: one SQLite file a host, of answers, pictures and labels that came later.
+"""The store: one SQLite file per host with answers, pictures and true labels.
 
-No key, address, header or file name is kept. Ids begin with their time, so that the tables are in
-the order of time.
+No API key, address, header or file name is stored. Ids begin with their time, so tables are in
+order of time.
 """
 
 import mmap
@@ -21,7 +21,7 @@ SCHEMA_VERSION: Final = 1
 BUSY_SECONDS: Final = 5.0
 DAY_SECONDS: Final = 86_400
 TABLES: Final = ("answer", "picture", "feedback")
-"""Whose keys begin with the id of a prediction."""
+"""Tables whose keys begin with the prediction id."""
 
 _SCHEMA: Final = """
 CREATE TABLE model(key INTEGER PRIMARY KEY, card TEXT);
@@ -39,13 +39,13 @@ Label = tuple[bytes, str, float, str]
 
 
 class Store:
-    """The file. A connection is opened for each use: a fork must not inherit one."""
+    """The store file. A connection is opened for each use, because a fork must not inherit one."""
 
     def __init__(self, path: Path) -> None:
-        """Name the file; it is made where there is none.
+        """Open the store; a missing file is created.
 
         Raises:
-            StartError: it cannot be opened, or is no store of this version.
+            StartError: the file cannot be opened, or is not a store of this version.
         """
         self.path = path
         try:
@@ -75,7 +75,7 @@ class Store:
             )
         elif found != [APPLICATION_ID, SCHEMA_VERSION]:
             raise StartError(
-                f"{self.path} is no store that this version reads: its schema is {found[1]}, not "
+                f"{self.path} is not a store of this version: its schema is {found[1]}, not "
                 f"{SCHEMA_VERSION}; move it away, or name another with --store, and one is made"
             )
 
@@ -83,33 +83,33 @@ class Store:
     def transaction(
         self, *, write: bool = False, other: Path | None = None
     ) -> Iterator[sqlite3.Connection]:
-        """All or nothing; another store is attached as `other`.
+        """Open a transaction; another store can be attached as `other`.
 
         Raises:
-            StoreError: it is locked for too long, or its disk is full.
+            StoreError: the store is locked for too long, or its disk is full.
         """
         try:
             with closing(self._connect()) as opened:
                 if other is not None:
                     opened.execute("ATTACH ? AS other", (f"{other}",))
                 opened.execute("BEGIN IMMEDIATE" if write else "BEGIN")
-                yield opened  # a close before COMMIT rolls back
+                yield opened  # closing before COMMIT rolls back
                 opened.execute("COMMIT")
         except sqlite3.Error as error:
             raise StoreError(error) from error
 
     def models(self) -> dict[int, ModelCard]:
-        """The cards of the models whose answers are kept, by their keys; with one golden each."""
+        """Return key → card of the models with stored answers; cards have one golden each."""
         with self.transaction() as opened:
             return {key: _card(text) for key, text in opened.execute("SELECT * FROM model")}
 
     def add_labels(self, labels: Iterable[Label]) -> list[str]:
-        """Keep labels; of one source the latest counts. Each is accepted, changed, or the same."""
+        """Store labels, the latest of each source; return accepted, changed or same for each."""
         with self.transaction(write=True) as opened:
             return [_add_label(opened, label) for label in labels]
 
     def info(self) -> dict[str, Any]:
-        """Rows of each table, bytes of the file and its log, Unix time of the oldest answer."""
+        """Return rows per table, bytes of file and log, and Unix time of the oldest answer."""
         with self.transaction() as opened:
             counts = {name: value(opened, f"SELECT count(*) FROM {name}") for name in TABLES}  # noqa: S608
             oldest = value(opened, "SELECT at FROM answer ORDER BY id LIMIT 1")
@@ -117,12 +117,12 @@ class Store:
 
     @property
     def size(self) -> int:
-        """Bytes of the file and its log."""
+        """Return the bytes of the file and its write-ahead log."""
         log = self.path.with_name(f"{self.path.name}-wal")
         return sum(file.stat().st_size for file in (self.path, log) if file.exists())
 
     def erase(self, identity: bytes) -> int:
-        """Erase an answer, its picture and labels, and return how many rows that were.
+        """Erase an answer, its picture and labels; return the number of rows.
 
         No byte of them stays in the file or its log. Raises StoreError.
         """
@@ -131,7 +131,7 @@ class Store:
             erased = _delete(opened, "id = ?", identity)
         self._run("PRAGMA wal_checkpoint(TRUNCATE)")
         if any(map(self._has, [identity, *([png[-48:]] if png else ())])):
-            # A page that was divided can hold a copy.
+            # A split page can still contain a copy.
             self._run("VACUUM")
             self._run("PRAGMA wal_checkpoint(TRUNCATE)")
         return sum(erased)
@@ -139,7 +139,7 @@ class Store:
     def _run(self, statement: str) -> None:
         try:
             with closing(self._connect()) as opened:
-                if value(opened, statement):  # of a checkpoint, whether somebody was in its way
+                if value(opened, statement):  # a checkpoint returns first whether it was blocked
                     raise StoreError("it is in use; try again")
         except sqlite3.Error as error:
             raise StoreError(error) from error
@@ -152,7 +152,7 @@ class Store:
             return content.find(trace) >= 0
 
     def forget(self, days: float, max_bytes: int) -> None:
-        """Delete what is older, and the oldest tenth as long as the rest is larger."""
+        """Delete rows older than `days`, then the oldest tenth while the store is too large."""
         with self.transaction(write=True) as opened:
             _delete(opened, "id < ?", id_from(time.time() - days * DAY_SECONDS))
             while _used(opened) > max_bytes:
@@ -164,16 +164,16 @@ class Store:
         self._run("PRAGMA incremental_vacuum")
 
     def backup(self, out: Path) -> None:
-        """Copy the store while it is written to. Raises StoreError."""
+        """Copy the store while it is in use; raises StoreError."""
         out.touch(mode=0o600)
         with self.transaction() as opened, closing(sqlite3.connect(out)) as copy:
             opened.backup(copy)
 
     def merge(self, other: "Store") -> None:
-        """Take in what another store has; of labels of one source the latest wins.
+        """Merge another store into this one; the latest label of each source wins.
 
         Raises:
-            StoreError: one of them is locked for too long, or the disk is full.
+            StoreError: one store is locked for too long, or the disk is full.
         """
         with other.transaction() as opened:
             labels = [tuple(row) for row in opened.execute("SELECT * FROM feedback")]
@@ -184,12 +184,12 @@ class Store:
 
 
 def id_from(seconds: float) -> bytes:
-    """The beginning of the ids of this Unix time: the ids before it are less."""
+    """Return the prefix of ids of this Unix time; earlier ids are less."""
     return max(0, int(seconds)).to_bytes(4)
 
 
 def value(opened: sqlite3.Connection, statement: str, *parameters: Any) -> Any:
-    """The first value of the first row; None without one."""
+    """Return the first value of the first row; None if there is no row."""
     row = opened.execute(statement, parameters).fetchone()
     return None if row is None else row[0]
 
@@ -218,6 +218,6 @@ def _used(opened: sqlite3.Connection) -> int:
 
 
 def _delete(opened: sqlite3.Connection, where: str, identity: bytes) -> list[int]:
-    """Delete by ids; the rows of each table."""
+    """Delete by ids; return the number of deleted rows per table."""
     statements = [f"DELETE FROM {name} WHERE {where}" for name in TABLES]  # noqa: S608
     return [opened.execute(statement, (identity,)).rowcount for statement in statements]

@@ -1,4 +1,4 @@
-"""What is done with a store besides writing: rows counted, old ones deleted, quality measured."""
+"""Maintenance of the store: count rows, delete old ones and measure quality."""
 
 import time
 
@@ -11,11 +11,11 @@ from logitserve_service.telemetry import families
 from logitserve_service.telemetry.metrics import Metrics
 
 QUALITY_DAYS = 7
-"""That the metrics of quality are of."""
+"""Period of the quality metrics in days."""
 
 
 def keeper_of(settings: Settings, store: Store, metrics: Metrics, number: int) -> Keeper:
-    """The keeper of a worker; the first also deletes what is old and measures quality, for all."""
+    """Return a worker's keeper; the first worker's also deletes old rows and measures quality."""
 
     def count(outcome: str, rows: int) -> None:
         if outcome == KEPT:
@@ -31,9 +31,9 @@ def keeper_of(settings: Settings, store: Store, metrics: Metrics, number: int) -
         metrics.set(families.STORE_BYTES, store.size)
         if (begun := time.monotonic()) >= due:
             _show_quality(store, metrics)
-            due = time.monotonic() + 100 * (time.monotonic() - begun)  # 1 % of the time at most
+            due = time.monotonic() + 100 * (time.monotonic() - begun)  # at most 1 % of the time
 
-    for outcome in OUTCOMES:  # so that the first one is seen to add one
+    for outcome in OUTCOMES:  # the counter must exist before its first increase
         count(outcome, 0)
     first = upkeep if number == 0 else None
     return Keeper(store, count, pictures=settings.keep_pictures, upkeep=first)
@@ -43,14 +43,14 @@ def _show_quality(store: Store, metrics: Metrics) -> None:
     for card in store.models().values():
         found = measure(store, card, QUALITY_DAYS)
         for name, of in found.measures.items():
-            if name.startswith(F1) or of.weighted is None:  # a series a label would be too many
+            if name.startswith(F1) or of.weighted is None:  # a series per label would be too many
                 continue
             labels = found.model, found.version, name
             metrics.set(families.QUALITY, of.weighted.value, *labels)
             metrics.set(families.QUALITY_LOW, of.weighted.low, *labels)
             metrics.set(families.QUALITY_HIGH, of.weighted.high, *labels)
             metrics.set(families.QUALITY_LABELS, of.n, *labels)
-        # Also 0, once the last label is older than that.
+        # It must become 0 once the last label is older than the period.
         metrics.set(families.QUALITY_LABELS, found.labels, found.model, found.version, SHARE)
         if found.expected is not None:
             metrics.set(families.QUALITY, found.expected, found.model, found.version, "expected")

@@ -1,1 +1,1 @@
-"""The model repository: scan, verify, load, follow changes, and look up models."""
+"""The model repository: scan, verify, load, watch and look up models."""

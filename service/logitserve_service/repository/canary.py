@@ -1,4 +1,4 @@
-"""Which requests a canary answers."""
+"""Select the requests that a canary answers."""
 
 from collections.abc import Mapping
 from hashlib import blake2b
@@ -12,8 +12,8 @@ _BYTES = 8
 class Canary:
     """A version that answers a share of the requests to a model.
 
-    A request is drawn by a hash of what it has, so that requests that have the same are answered
-    by the same version, and stay with it while the share grows.
+    Requests are selected by a hash of a header, the API key or the request id. Requests with equal
+    values get the same version, and keep it while the share grows.
     """
 
     def __init__(self, model: LoadedModel, settings: rollout.Canary) -> None:
@@ -27,9 +27,11 @@ class Canary:
         self._is_key = kind == "key"
 
     def takes(self, fields: Mapping[bytes, bytes], request_id: bytes) -> bool:
-        """Whether it answers a request with these header fields; else by its id."""
+        """Return whether the canary answers a request, by its header fields or else its id."""
         unit = next((fields[name] for name in self._by if name in fields), request_id)
         if self._is_key:
-            unit = unit.rpartition(b" ")[2]  # the same key, with `Bearer` or without
+            unit = unit.rpartition(b" ")[
+                2
+            ]  # an API key gives the same hash with and without `Bearer`
         drawn = blake2b(unit, digest_size=_BYTES, key=self._salt).digest()
         return bool(int.from_bytes(drawn, "big") < self._below)

@@ -1,4 +1,4 @@
-"""The loaded models, and the look-up of one for a request."""
+"""The loaded models, and the look-up of the model of a request."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -45,17 +45,19 @@ class Catalog:
         passed_over: Mapping[Key, str] = MappingProxyType({}),
         rollouts: Mapping[str, Rollout] = MappingProxyType({}),
     ) -> None:
-        """Load the versions that the policy chooses, but of unloaded models."""
+        """Load the versions that the policy selects, except of unloaded models."""
         self.loader = loader
         self.desired = desired
         self.files = files
-        self.passed_over = passed_over  # what lies in no place for models, and why
+        self.passed_over = passed_over  # misplaced model files, and why they are ignored
         self.default = desired.default
         self.models: Mapping[str, dict[str, LoadedModel]] = MappingProxyType({})  # oldest first
-        self.folder: Mapping[str, ModelEntry] = MappingProxyType({})  # loaded or not
+        self.folder: Mapping[str, ModelEntry] = MappingProxyType(
+            {}
+        )  # all models of the folder, loaded or not
         self.rollouts: Mapping[str, Rollout] = MappingProxyType({})  # in force
         self.live: Mapping[str, LoadedModel] = MappingProxyType({})
-        """What answers where no version is named."""
+        """The live version of each model, which answers if the request names no version."""
         self.canaries: Mapping[str, Canary] = MappingProxyType({})
         self._shadows = Shadows(loader.count_shadow)
         for name, versions in files.items():
@@ -68,10 +70,10 @@ class Catalog:
     def load(cls, loader: Loader, *, default: str | None = None) -> Self:
         """Load the models.
 
-        The first worker decides the default model (if None: `digits`, else the only one, else
-        none), and fails unless it can serve every model. Later ones begin with what the others
-        serve, from the same bytes: a file that broke while the service ran changes nothing. The
-        watcher finds the rest.
+        The first worker decides the default model (if None: `digits`, else the only model, else
+        none), and fails unless it can serve every model. Later workers load what the others serve,
+        from the same bytes, so a file that was damaged since has no effect. The watcher loads the
+        rest.
         """
         shared = loader.shared
         desired = shared.desired()
@@ -105,7 +107,7 @@ class Catalog:
         return bool(self.models)
 
     def put(self, name: str, entry: ModelEntry, rollout: Rollout = NO_ROLLOUT) -> None:
-        """Replace a model, and which of its versions answers; one without versions is removed."""
+        """Replace a model and its rollout; a model without versions is removed."""
         versions = entry.versions
         self.folder = _with(self.folder, name, entry if entry.states else None)
         self.models = _with(self.models, name, versions or None)
@@ -119,9 +121,10 @@ class Catalog:
         self._shadows.put(name, live, versions, rollout.shadow)
 
     def index(self, *, only_ready: bool = False) -> list[tuple[str, VersionState]]:
-        """Name of the model and state of every version, or of the ready ones.
+        """List model name and state of every version, or only of ready versions.
 
-        With what is passed over; its version is empty where the file lies beside the versions.
+        Ignored files are included; their version is empty if the file is outside the version
+        folders.
         """
         found = [
             (name, state)
@@ -135,7 +138,7 @@ class Catalog:
         return found
 
     def show_loading(self, name: str, versions: list[str]) -> None:
-        """Set the state of versions to LOADING, except of those that are already served."""
+        """Set the state of versions to LOADING, except of served versions."""
         entry = self.folder.get(name, ModelEntry())
         new = [key for key in versions if key not in entry.versions]
         if new:
@@ -144,7 +147,7 @@ class Catalog:
             self.folder = _with(self.folder, name, replace(entry, states=ordered))
 
     def find(self, name: str | None = None, version: str | None = None) -> LoadedModel:
-        """Look up a version; None stands for the default model and for the newest version.
+        """Look up a version; None means the default model, or the live version.
 
         Raises NotReadyError, ModelNotFoundError, or ModelUnavailableError if it is not loaded.
         """
@@ -168,14 +171,14 @@ class Catalog:
         raise ModelNotFoundError(absent("model", name, self.models))
 
     def drawn(self, model: LoadedModel, request: RequestHeaders, request_id: bytes) -> LoadedModel:
-        """The canary instead of the live version of a model, where a request is its part."""
+        """Return the canary if it answers the request, else the live version."""
         canary = self.canaries.get(model.card.name)
         if canary is not None and canary.takes(request, request_id):
             return canary.model
         return model
 
     def _missing(self, name: str, version: str | None, entry: ModelEntry) -> Exception:
-        """Explain why a version of a model, or its newest one, cannot be served."""
+        """Return the error that explains why a version, or the whole model, cannot be served."""
         if entry.unloaded:
             return ModelNotFoundError(
                 f"model {name!r} is unloaded; POST /v2/repository/models/{name}/load loads it"
@@ -203,7 +206,7 @@ class Catalog:
         return ModelUnavailableError(f"{what} cannot be served: {reason}; {served}")
 
     def _check_complete(self) -> None:
-        """Refuse to start without a model, or without a pinned version."""
+        """Raise an error if a model, or a pinned version, cannot be loaded at start-up."""
         pins = self.loader.policy.pins
         for name in [*self.folder, *pins]:
             states = self.folder.get(name, ModelEntry()).states
@@ -228,6 +231,6 @@ class Catalog:
 
 
 def _with(mapping: Mapping[str, Value], name: str, value: Value | None) -> Mapping[str, Value]:
-    """A sorted copy with another value for a name, or without it."""
+    """Return a sorted copy with a new value for a name, or without the name."""
     changed = sorted({**mapping, name: value}.items())
     return MappingProxyType({name: kept for name, kept in changed if kept is not None})

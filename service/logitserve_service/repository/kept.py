@@ -1,7 +1,6 @@
-"""The bytes of what is served, in memory that the workers share.
+"""The bytes of served model files, in memory that the workers share.
 
-A worker that replaces another one loads what that one answered with, whatever has become of the
-folder of models.
+A worker that replaces another one loads the same bytes, even if the folder of models has changed.
 """
 
 import ctypes
@@ -25,7 +24,7 @@ logger = logging.getLogger("logitserve.models")
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A file that is kept, and where."""
+    """A stored file and its position."""
 
     name: str
     version: str
@@ -35,12 +34,12 @@ class Kept:
 
     @property
     def end(self) -> int:
-        """The first offset behind it that another file may have."""
+        """The first offset after the file, rounded up to whole pages."""
         return self.offset + -(-self.file.size // _PAGE_BYTES) * _PAGE_BYTES
 
 
 class Store:
-    """One file in memory, which all processes have that are forked. What is dropped is a hole."""
+    """One in-memory file shared by all forked processes; dropped ranges are punched out."""
 
     def __init__(self) -> None:
         self._file = os.memfd_create("logitserve-models")
@@ -49,14 +48,14 @@ class Store:
         self._fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 
     def write(self, content: Reading, offset: int) -> None:
-        """Keep bytes at an offset that no other file has."""
+        """Store a file at an unused offset."""
         with content.path.open("rb") as source:
             while chunk := source.read(CHUNK_BYTES):
                 offset += os.pwrite(self._file, chunk, offset)
 
     @contextmanager
     def reading(self, kept: Kept) -> Iterator[Reading]:
-        """What is kept. Raises FileChangedError if it has been dropped meanwhile."""
+        """Read a stored file; raises FileChangedError if it was dropped meanwhile."""
         offsets = range(kept.offset, kept.offset + kept.file.size, CHUNK_BYTES)
         chunks = (
             os.pread(self._file, min(CHUNK_BYTES, offsets.stop - offset), offset)
@@ -64,12 +63,12 @@ class Store:
         )
         with in_memory(chunks) as content:
             if content.sha256 != kept.sha256:
-                raise FileChangedError("it is not served any more")
+                raise FileChangedError("it is no longer served")
             yield content
 
     def drop(self, kept: Kept) -> None:
-        """Free the memory of a file."""
+        """Free the memory of a stored file."""
         mode = _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE
         if self._fallocate(self._file, mode, kept.offset, kept.end - kept.offset):
-            text = "the memory of a model that is not served any more stays in use: %s"
+            text = "the memory of a model that is no longer served cannot be freed: %s"
             logger.warning(text, os.strerror(ctypes.get_errno()))

@@ -1,4 +1,4 @@
-"""Loads versions from the model repository: read, verify, warm up, or refuse."""
+"""Load versions from the model repository: read, verify and warm up, or refuse them."""
 
 import logging
 from collections import Counter
@@ -27,13 +27,13 @@ logger = logging.getLogger("logitserve.models")
 @dataclass(slots=True)
 class _Version:
     model: LoadedModel | None = None
-    file: FileStat | None = None  # that the model was loaded from
+    file: FileStat | None = None  # the file that `model` was loaded from
     tried: FileStat | None = None  # the file that was loaded or refused last
-    refusal: str = ""  # why that file was refused; `model` is then of an older one
+    refusal: str = ""  # why `tried` was refused; `model` is then from an older file
     is_changing: bool = False  # whether the file changed while it was read
 
     def is_usable(self, file: FileStat) -> bool:
-        """Whether it is loaded, or might load."""
+        """Return whether the version is loaded, or may be loadable."""
         is_refused = self.refusal != "" and self.tried == file
         return self.model is not None or not (is_refused or self.is_changing)
 
@@ -41,14 +41,14 @@ class _Version:
         return self.tried != file and not self.is_changing
 
     def drop(self) -> None:
-        """Free the model; a refusal is remembered."""
+        """Free the model, but remember a refusal."""
         self.model = None
         if not self.refusal:
             self.tried = None
 
 
 class Loader:
-    """Loads the versions that the policy chooses. Used by one thread at a time."""
+    """Loads the versions that the policy selects. Used by one thread at a time."""
 
     def __init__(
         self,
@@ -62,18 +62,18 @@ class Loader:
         threads: int = 1,
         weigh: Callable[[int], str] = lambda _: "",
     ) -> None:
-        """Load models.
+        """Set up loading.
 
         Args:
-            repository: where they are.
-            policy: which versions to load.
-            make_batcher: called in the loading thread.
-            shared: state of all workers.
-            count_failure: called with the name of a model whose version is refused, once for all
-                workers.
+            repository: the folder of models.
+            policy: selects the versions to load.
+            make_batcher: makes the batcher of a version; called in the loading thread.
+            shared: state that all workers share.
+            count_failure: called with the name of a model that has a refused version, by one worker
+                only.
             count_shadow: called with the card of a shadow, an outcome and its number of images.
-            threads: per model run.
-            weigh: returns why a file of so many bytes is too large, or nothing.
+            threads: threads per model run.
+            weigh: returns why a file of that many bytes is too large, or an empty text.
         """
         self.repository = repository
         self.policy = policy
@@ -84,24 +84,24 @@ class Loader:
         self._make_batcher = make_batcher
         self._threads = threads
         self._models: dict[str, dict[str, _Version]] = {}
-        self._named: dict[str, frozenset[str]] = {}  # versions in rollouts, by model
+        self._named: dict[str, frozenset[str]] = {}  # model → versions in its rollout
         self._retries: Counter[str] = Counter()
         self._unreported: list[tuple[str, str]] = []
 
     def unsettled(self) -> set[str]:
-        """Models with a file that changed while it was read; they must be refreshed again."""
+        """Return the models with a file that changed while it was read; refresh them again."""
         known = self._models.items()
         return {name for name, found in known if any(each.is_changing for each in found.values())}
 
     def retry_rejected(self, name: str, generation: int) -> None:
-        """Let the next refresh try refused versions again; each load request logs a refusal."""
+        """Make the next refresh retry refused versions; each load request logs a refusal again."""
         self._retries[name] = generation
         for version in self._models.get(name, {}).values():
             if version.refusal:
                 version.tried, version.refusal = None, ""
 
     def missing(self, name: str, files: VersionFiles) -> list[str]:
-        """Versions that the policy chooses and whose current files are not loaded."""
+        """Return the selected versions whose current files are not loaded."""
         known = self._models.get(name, {})
         return [
             version
@@ -117,10 +117,10 @@ class Loader:
         named: frozenset[str] | None = None,
         unloaded: bool = False,
     ) -> ModelEntry:
-        """Load the missing versions of a model, and drop those that are no longer chosen.
+        """Load the missing versions of a model, and drop those that are no longer selected.
 
-        Those that a rollout has `named` are chosen too; None leaves that as it was. If a version
-        is refused, the policy chooses among the others. A version stays loaded if its file is
+        Versions `named` by a rollout are selected too; None keeps the previous ones. If a version
+        is refused, the policy selects among the others. A version stays loaded if its file is
         overwritten by one that is refused.
         """
         if named is not None:
@@ -144,7 +144,7 @@ class Loader:
         )
 
     def report(self) -> None:
-        """Tell the other workers what is loaded, and log and count new refusals for all of them."""
+        """Share what is loaded with the other workers; log and count new refusals once for all."""
         self.shared.serve(
             _identity(name, key, version.file)
             for name, versions in self._models.items()
@@ -177,7 +177,7 @@ class Loader:
             return
         except InferenceError as error:
             version.refusal = str(error)
-        # onnxruntime raises many types on a bad file; they concern that file alone.
+        # onnxruntime raises many exception types for a bad file; only that file is refused.
         except Exception as error:  # noqa: BLE001
             version.refusal = f"it does not run: {str(error).partition(chr(10))[0]}"
         else:
@@ -199,10 +199,10 @@ class Loader:
             return loaded
 
     def reading(self, model: LoadedModel) -> AbstractContextManager[Reading]:
-        """The bytes of a version as it is loaded now, which may be others than the model's.
+        """Open the current bytes of a version, which may differ from those of `model`.
 
         Raises:
-            ModelFileError: they are not there any more.
+            ModelFileError: the bytes are no longer available.
         """
         name, key = model.card.name, model.card.version
         version = self._models.get(name, {}).get(key, _Version())
@@ -211,18 +211,18 @@ class Loader:
 
     def _made(self, content: Reading, name: str, key: str, path: Path) -> LoadedModel:
         predictor = Predictor.of(content, threads=self._threads, path=path)
-        # The folder names the model, not the card: a copy in another folder is another model.
+        # The folder determines name and version, not the card: a copy elsewhere is another model.
         predictor.card = predictor.card.model_copy(update={"name": name, "version": key})
         return LoadedModel(predictor.card, predictor, self._make_batcher(predictor))
 
     def _state(self, key: str, version: _Version, *, unloaded: bool) -> VersionState:
         if version.model is not None:
             reason = version.refusal and (
-                f"its file was overwritten, and is refused: {version.refusal}; what was loaded "
-                "before goes on answering"
+                f"its file was overwritten, and is refused: {version.refusal}; the version "
+                "loaded before is still served"
             )
             return VersionState(key, loaded_model.READY, reason, version.model.predictor.sha256)
-        reason = "unloaded by hand" if unloaded else version.refusal
+        reason = "unloaded by request" if unloaded else version.refusal
         if not reason and version.is_changing:
             reason = "its file is being written"
         by_policy = not reason
@@ -232,5 +232,5 @@ class Loader:
 
 
 def _identity(name: str, key: str, file: FileStat) -> str:
-    """What distinguishes a version, and its file from others in its place."""
+    """Return a text that identifies a version and its current file."""
     return f"{name}/{key} {file}"

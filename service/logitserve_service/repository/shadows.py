@@ -12,7 +12,7 @@ logger = logging.getLogger("logitserve.models")
 
 
 class Shadows:
-    """One shadow a model at most, which follows its live version."""
+    """At most one shadow per model, compared with its live version."""
 
     def __init__(self, count: Callable[[ModelCard, Outcome, int], None]) -> None:
         self._count = count
@@ -39,7 +39,8 @@ class Shadows:
             return
         if live.card.input != model.card.input:
             logger.error(
-                "model %s: version %s takes other inputs than version %s, and is no shadow of it",
+                "model %s: version %s takes other inputs than version %s, so it cannot be its "
+                "shadow",
                 *(name, model.card.version, live.card.version),
             )
             return

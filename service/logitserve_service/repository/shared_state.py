@@ -1,7 +1,7 @@
 """State that the workers of a service share: one JSON document in memory.
 
-The memory is made before the workers are forked. A change is written into the half that is not
-read, so that a worker may be killed at any time; its lock ends with it.
+The memory is allocated before the workers are forked. A change is written to the half that is not
+being read, so a worker can be killed at any time; its lock is then released.
 """
 
 import fcntl
@@ -24,15 +24,15 @@ from logitserve.inference.rollout import Rollout
 from logitserve_service.repository.kept import Kept, Store
 
 MAX_BYTES: Final = 2**24
-"""Of the document. The kernel gives a page when it is first written."""
+"""Maximum size of the document. The kernel allocates a page on its first write."""
 _HEAD: Final = 8
 _LENGTH: Final = 8
 _REMEMBERED: Final = 10_000
-"""Versions and messages of a kind."""
+"""Maximum number of remembered versions, and of remembered messages."""
 _PATIENCE: Final = 3
-"""Workers that may end while they load a version that another one has loaded."""
+"""Exits of workers after which a version is refused that another worker could load."""
 _LAST: Final = ""
-"""In the place of the worker that ended last, while none serves."""
+"""Stands for the last worker that ended, while no worker serves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +59,19 @@ class DesiredState:
 @dataclass(slots=True)
 class _Document:
     desired: dict[str, Any] | None = None
-    reached: dict[str, int] = field(default_factory=dict)  # worker → generation
-    loading: dict[str, str] = field(default_factory=dict)  # worker → version
+    reached: dict[str, int] = field(default_factory=dict)  # worker → generation it has reached
+    loading: dict[str, str] = field(default_factory=dict)  # worker → version it is loading
     loaded: dict[str, None] = field(default_factory=dict)  # versions that a worker has loaded
-    exits: dict[str, int] = field(default_factory=dict)  # version → workers that ended loading it
-    refused: dict[str, str] = field(default_factory=dict)  # version → reason; "" if admitted
+    exits: dict[str, int] = field(
+        default_factory=dict
+    )  # version → workers that exited while loading it
+    refused: dict[str, str] = field(default_factory=dict)  # version → reason; "" if not refused
     logged: dict[str, None] = field(default_factory=dict)
     rollouts: dict[str, dict[str, Any]] = field(default_factory=dict)  # in force, by model
-    served: dict[str, list[str]] = field(default_factory=dict)  # worker → versions
+    served: dict[str, list[str]] = field(default_factory=dict)  # worker → versions it serves
     kept: dict[str, dict[str, Any]] = field(default_factory=dict)  # version → its `Kept`
-    end: int = 0  # of what is kept
-    notes: dict[str, Any] = field(default_factory=dict)  # of others
+    end: int = 0  # end offset of the stored files
+    notes: dict[str, Any] = field(default_factory=dict)  # notes of other modules, such as drift
 
     def state(self) -> DesiredState | None:
         if self.desired is None:
@@ -87,7 +89,7 @@ def _trim(known: dict[str, Any]) -> None:
 
 
 class SharedState:
-    """The document. A worker is known by its process id."""
+    """The shared document. A worker is identified by its process id."""
 
     def __init__(self) -> None:
         self._file = os.memfd_create("logitserve-state")
@@ -96,7 +98,7 @@ class SharedState:
         self._memory = memoryview(mmap.mmap(self._file, _HEAD + 2 * MAX_BYTES))
         self._changes = self._memory[:_HEAD].cast("q")
         self._store = Store()
-        self._lock = Lock()  # among threads; that of the file is among processes
+        self._lock = Lock()  # between threads; the file lock is between processes
         self._write(_Document())
         self._seen: tuple[int, DesiredState | None] = (-1, None)
 
@@ -109,7 +111,7 @@ class SharedState:
         return self._seen[1]
 
     def initialize(self, state: DesiredState) -> None:
-        """Set the desired state, unless another worker has."""
+        """Set the desired state, unless another worker has set it."""
         with self._changed() as document:
             if document.desired is None:
                 document.desired = orjson.loads(orjson.dumps(state))
@@ -122,12 +124,12 @@ class SharedState:
         return state
 
     def rollouts(self) -> dict[str, Rollout]:
-        """The rollouts that are in force, by model."""
+        """Return the rollouts in force by model."""
         with self._locked():
             return {name: Rollout.read(each) for name, each in self._read().rollouts.items()}
 
     def roll_out(self, name: str, rollout: Rollout) -> None:
-        """Put a rollout in force for the workers that start from now on."""
+        """Put a rollout in force for workers that start from now on."""
         with self._changed() as document:
             document.rollouts[name] = rollout.model_dump(mode="json")
 
@@ -137,17 +139,17 @@ class SharedState:
             document.reached[str(os.getpid())] = generation
 
     def pending(self, generation: int) -> int:
-        """Number of live workers that have not reached a generation."""
+        """Return the number of live workers that have not reached a generation."""
         with self._locked():
             return sum(reached < generation for reached in self._read().reached.values())
 
     def leave(self) -> None:
-        """Remove this worker from those that are waited for."""
+        """Remove this worker from those that `pending` counts."""
         with self._changed() as document:
             document.reached.pop(str(os.getpid()), None)
 
     def first_to_log(self, message: str) -> bool:
-        """Whether no worker has logged a message yet; records that one has."""
+        """Return whether a message is new to all workers, and record it."""
         with self._changed() as document:
             is_first = message not in document.logged
             document.logged[message] = None
@@ -155,12 +157,12 @@ class SharedState:
 
     @contextmanager
     def notes(self) -> Iterator[dict[str, Any]]:
-        """What others have noted; what JSON can hold of it is kept when the block ends."""
+        """Open the notes of other modules; they are saved as JSON when the block ends."""
         with self._changed() as document:
             yield document.notes
 
     def keep(self, version: str, name: str, number: str, file: FileStat, content: Reading) -> None:
-        """Keep the bytes of a version that this worker has loaded, until no worker serves it."""
+        """Store the bytes of a version that this worker has loaded, until no worker serves it."""
         with self._changed() as document:
             document.served.setdefault(str(os.getpid()), []).append(version)
             if version in document.kept:
@@ -177,31 +179,32 @@ class SharedState:
                 document.kept[version] = asdict(kept)
 
     def serve(self, versions: Iterable[str]) -> None:
-        """Record what this worker serves, and drop the bytes of what no worker serves."""
+        """Record the versions that this worker serves, and drop bytes that no worker serves."""
         with self._changed() as document:
             document.served.pop(_LAST, None)
             document.served[str(os.getpid())] = list(versions)
 
     def kept(self) -> list[Kept]:
-        """What the workers serve; where none lives, what the last one served."""
+        """Return the files that the workers serve; without a live worker, those of the last one."""
         with self._locked():
             return [_kept(fields) for fields in self._read().kept.values()]
 
     def reading(self, version: str) -> AbstractContextManager[Reading] | None:
-        """The bytes of a version, if they are kept."""
+        """Open the bytes of a version, if they are stored."""
         with self._locked():
             fields = self._read().kept.get(version)
         return None if fields is None else self._store.reading(_kept(fields))
 
     @contextmanager
     def loading(self, version: str, attempt: int, weigh: Callable[[], str]) -> Iterator[None]:
-        """Load a version in this block, unless it has ended a worker or is too large.
+        """Load a version in this block, unless it is too large or has crashed a worker.
 
         Args:
-            version: and what distinguishes its file from others in the same place.
-            attempt: a higher one is weighed anew.
-            weigh: returns why the file is too large, or nothing. It is called by the first
-                worker, so that all decide alike.
+            version: identifies the version and its current file.
+            attempt: a new number checks the size again.
+            weigh: returns why the file is too large, or an empty text. Only the first worker calls
+                it, so that
+            all workers decide alike.
 
         Raises:
             ModelFileError: the version is refused.
@@ -229,10 +232,10 @@ class SharedState:
                     document.loaded[version] = None
 
     def ended(self, worker: int, reason: str) -> bool:
-        """Forget a worker that has ended; return whether it was loading a version.
+        """Remove a worker that has exited; return whether it was loading a version.
 
-        That version is refused from now on. One that others have loaded has several chances: what
-        ended the worker may be another thing.
+        That version is refused from now on. If other workers have loaded it, it is refused only
+        after several exits, which may have another cause.
         """
         with self._changed() as document:
             document.reached.pop(str(worker), None)

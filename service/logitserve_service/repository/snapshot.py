@@ -22,17 +22,17 @@ class Snapshot:
 
     files: Files
     unreadable: Mapping[str, str]  # model → reason
-    passed_over: Mapping[Key, str]  # model files that are in no place for them, and why
+    passed_over: Mapping[Key, str]  # misplaced model files, and why they are ignored
     rollouts: Mapping[str, Rollout] = field(
         default_factory=dict
-    )  # by model; of the others none is there
+    )  # by model, if it has a rollout file
     broken_rollouts: Mapping[str, str] = field(
         default_factory=dict
-    )  # model → what is wrong with its file
+    )  # model → error in its rollout file
 
 
 def scan(repository: ModelRepository) -> Snapshot:
-    """Scan by `stat`; OSError if the folder is missing or cannot be read."""
+    """Scan the repository with `stat`; raises OSError if the folder cannot be read."""
     look = repository.look()
     files = _grouped((*key, file) for key, file in look.files.items())
     rollouts: dict[str, Rollout] = {}
@@ -46,7 +46,7 @@ def scan(repository: ModelRepository) -> Snapshot:
 
 
 def files_of(kept: Iterable[Kept]) -> Files:
-    """The files that were kept."""
+    """Return the stored files by model and version."""
     return _grouped(sorted(((each.name, each.version, each.file) for each in kept), key=_number))
 
 
@@ -62,10 +62,10 @@ def _grouped(found: Iterable[tuple[str, str, FileStat]]) -> Files:
 
 
 def settled(accepted: Files, before: Files, now: Files) -> Files:
-    """The accepted files with every change on which the last two scans agree.
+    """Return the accepted files with the changes on which the last two scans agree.
 
-    A file being copied is left alone until it stops growing; one that is missing between two
-    renames is kept.
+    A file that is being copied is ignored until it stops growing; a file that is missing between
+    two renames is retained.
     """
     settled = {
         name: _settled(accepted.get(name, {}), before.get(name, {}), now.get(name, {}))
@@ -85,5 +85,5 @@ def _settled(accepted: VersionFiles, before: VersionFiles, now: VersionFiles) ->
 
 
 def changed(old: Files, new: Files) -> set[str]:
-    """The models whose files differ."""
+    """Return the models whose files differ."""
     return {name for name in {**old, **new} if old.get(name) != new.get(name)}

@@ -1,6 +1,6 @@
-"""Follows the model repository, and load and unload requests, while the service runs.
+"""Watch the model repository, and carry out load and unload requests.
 
-The folder is polled: network and container file systems send no events for changes by others.
+The folder is polled, because network and container file systems send no events for remote changes.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ logger = logging.getLogger("logitserve.models")
 
 
 class Watcher:
-    """Keeps a worker's catalog in step with the repository and the desired state."""
+    """Updates a worker's catalog from the repository and the desired state."""
 
     def __init__(self, catalog: Catalog, *, watch_seconds: float) -> None:
         """Scan every `watch_seconds`; 0 scans on load requests only."""
@@ -42,17 +42,17 @@ class Watcher:
         self._accepted: Files = catalog.files
         self._before: Files = catalog.files
         self._desired = catalog.desired
-        self._rollouts = dict(catalog.rollouts)  # as the files say
+        self._rollouts = dict(catalog.rollouts)  # rollouts in the files
         self._is_asked = False
-        self._warning = ""  # the last one, so that it is logged once
-        self._thread = ThreadPoolExecutor(1, "models")  # one model is loaded at a time
+        self._warning = ""  # the last error, so that it is logged once
+        self._thread = ThreadPoolExecutor(1, "models")  # a lock: one model is loaded at a time
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Watch while the context lasts."""
         await self._in_thread(self._report)
         self._shared.done(self._desired.generation)
-        # From here on, load requests wait for this worker; earlier ones are followed now.
+        # From now on, load requests wait for this worker; earlier requests are carried out here.
         await self._follow_state()
         watching = asyncio.create_task(self._watch())
         try:
@@ -63,7 +63,7 @@ class Watcher:
             self._thread.shutdown(wait=False, cancel_futures=True)
 
     def reread(self) -> None:
-        """Scan soon, and take what is there for complete."""
+        """Scan soon, and accept the current files without a second scan."""
         self._is_asked = True
 
     async def load(self, name: str) -> None:
@@ -89,7 +89,7 @@ class Watcher:
         await self._update(lambda state: state.with_unload(name))
 
     async def _versions(self, name: str) -> list[str]:
-        """The versions in the folder now, oldest first; raises as `load`."""
+        """Return the versions in the folder, oldest first; raises like `load`."""
         try:
             files = (await self._scan()).files
         except OSError as error:
@@ -101,14 +101,14 @@ class Watcher:
     async def roll_out(
         self, name: str, change: Callable[[Rollout, Sequence[str]], Rollout]
     ) -> Rollout:
-        """Write a rollout, and put it in force in all workers.
+        """Write a rollout file, and put it in force in all workers.
 
         Args:
-            name: of the model.
-            change: makes it of the one in force and the versions in the folder.
+            name: name of the model.
+            change: makes the rollout from the one in force and the versions in the folder.
 
         Raises:
-            RolloutError: it cannot be written, or its version is refused; all stays as it was.
+            RolloutError: the file cannot be written, or the version is refused; nothing changes.
             ModelNotFoundError: there is no such model.
             LoadError: the folder of models cannot be read.
         """
@@ -126,7 +126,7 @@ class Watcher:
         return rollout
 
     async def _update(self, change: Callable[[DesiredState], DesiredState]) -> None:
-        """Change the desired state, and wait until all workers have followed."""
+        """Change the desired state, and wait until all workers have reached it."""
         state = await self._in_thread(partial(self._shared.update, change))
         loop = asyncio.get_running_loop()
         deadline = loop.time() + WORKERS_SECONDS
@@ -137,7 +137,7 @@ class Watcher:
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
-        failures = Failures(logger, "following the folder of models")
+        failures = Failures(logger, "watching the folder of models")
         next_scan = loop.time() + self._watch_seconds
         while True:
             await asyncio.sleep(STATE_POLL_SECONDS)
@@ -171,17 +171,17 @@ class Watcher:
             self._shared.done(state.generation)
 
     async def _accept(self, names: set[str]) -> None:
-        """Accept the current files of models at once: a load request skips the settling time."""
+        """Accept the current files of models, as load requests do not wait for a second scan."""
         now = (await self._scan()).files
         others = {name: files for name, files in self._accepted.items() if name not in names}
         self._accepted = {**others, **{name: now[name] for name in names if name in now}}
 
     async def _follow_files(self, *, is_asked: bool = False) -> None:
-        """Scan the repository, and load what has changed; if asked to, without a second look."""
+        """Scan the repository, and load changed models; `reread` skips the second scan."""
         try:
             snapshot = await self._scan()
         except OSError as error:
-            # A volume that is unmounted for a while has not been emptied.
+            # An unmounted volume must not unload the models.
             self._warn(f"the folder of models cannot be read: {error.strerror}")
             return
         unreadable = snapshot.unreadable
@@ -197,11 +197,11 @@ class Watcher:
 
     def _warn(self, warning: str) -> None:
         if warning and warning != self._warning:
-            logger.warning("%s; what was loaded from there goes on answering", warning)
+            logger.warning("%s; the loaded models are still served", warning)
         self._warning = warning
 
     async def _refresh(self, name: str) -> None:
-        """Load what is new of a model, and serve it in place of the old versions."""
+        """Load new versions of a model, and serve them in place of the old ones."""
         files = self._accepted.get(name, {})
         unloaded = name in self._desired.unloaded
         if not unloaded:
@@ -228,18 +228,18 @@ class Watcher:
             logger.info("model %s: serving version %s%s", name, loaded, named)
 
     def _rolled_out(self) -> set[str]:
-        """The models whose rollouts are not in force."""
+        """Return the models whose rollouts are not in force."""
         in_force = self._catalog.rollouts
         known = self._rollouts.items()
         return {name for name, rollout in known if rollout != in_force.get(name, NO_ROLLOUT)}
 
     def _say_refused(self, name: str, version: str, entry: ModelEntry) -> None:
-        """Log why a version does not become live, unless another worker has."""
+        """Log why a version does not become live, unless another worker has logged it."""
         state = entry.states.get(version)
         reason = "there is no such version" if state is None else state.reason
         problem = f"model {name}: version {version} does not become live: {reason}"
         if self._shared.first_to_log(problem):
-            logger.error("%s; what was live goes on answering", problem)
+            logger.error("%s; the live version is still served", problem)
 
     async def _scan(self) -> Snapshot:
         snapshot = await self._in_thread(partial(scan, self._loader.repository))
@@ -251,7 +251,7 @@ class Watcher:
         return snapshot
 
     def _report(self) -> None:
-        """Log refusals, and what is passed over, unless another worker has."""
+        """Log refusals and ignored files, unless another worker has logged them."""
         self._loader.report()
         text = listed(self._catalog.passed_over)
         if text and self._shared.first_to_log(text):

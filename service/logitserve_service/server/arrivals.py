@@ -1,4 +1,4 @@
-"""Messages of gRPC while they are being received, which gRPC measures only when they are there."""
+"""Limits on gRPC messages that are being received; gRPC reports their size only at the end."""
 
 import asyncio
 import time
@@ -10,18 +10,19 @@ from logitserve_service.config.settings import Settings
 from logitserve_service.errors import BodyTimeoutError, TooManyBytesError, UnreadableRequestError
 
 QUICK_SECONDS: Final = 0.25
-"""A message that arrives within them needs no place among the slow ones."""
+"""A message that arrives within this time does not count as slow."""
 QUICK_COPY_SECONDS: Final = 0.001
-"""A message that is copied within them needs no pause."""
+"""A message that is copied within this time needs no pause."""
 PAUSE_SHARE: Final = 0.1
-"""Of the seconds of a copy: so long the event loop is left to others after it."""
+"""After a copy, the next one waits for this share of its time, so that the event loop can do other
+work."""
 
 
 class Arrivals:
     """Messages that are being received.
 
-    gRPC says how large one is only when it is there. So of those that take long to arrive there may
-    be only as many as fit into the budget of all bodies if each is as large as it may be.
+    gRPC reports the size of a message only after receiving it. So the number of slow messages is
+    limited to those that fit into the budget of all bodies at their maximum size.
     """
 
     def __init__(self, settings: Settings, max_total_bytes: int) -> None:
@@ -31,12 +32,12 @@ class Arrivals:
         self._copying = asyncio.Lock()
 
     async def receive(self, context: Any) -> bytes:
-        """The message of a call.
+        """Return the message of a call.
 
         Raises:
-            TooManyBytesError: too many others are still arriving.
-            BodyTimeoutError: it took too long.
-            UnreadableRequestError: there is none, or gRPC has refused it as too large.
+            TooManyBytesError: too many slow messages are being received.
+            BodyTimeoutError: the message did not arrive in time.
+            UnreadableRequestError: there is no message, or gRPC refused it as too large.
         """
         message = await self.next(context)
         if message is None:
@@ -44,8 +45,8 @@ class Arrivals:
         return message
 
     async def next(self, context: Any) -> bytes | None:
-        """One more message of a call; None if there is none. Raises as `receive` does."""
-        # Never cancelled: gRPC would keep what it received for a reader that has gone, for ever.
+        """Return the next message of a call; None if there is none. Raises like `receive`."""
+        # Never cancelled: gRPC would keep the received data of a cancelled read for ever.
         reading = asyncio.ensure_future(self._read(context))
         reading.add_done_callback(_retrieve)
         await asyncio.wait({reading}, timeout=min(QUICK_SECONDS, self._seconds))
@@ -56,10 +57,11 @@ class Arrivals:
 
     @types.coroutine
     def _read(self, context: Any) -> Generator[Any, None, Any]:
-        """Read a message. Large ones are copied one after the other, with pauses.
+        """Read a message. Large messages are copied one at a time, with pauses.
 
-        gRPC copies a message when its reader goes on, and 30 MB hold the event loop for 50 ms. Of
-        twenty that arrive together, it would copy ten at once, and a probe takes several turns.
+        gRPC copies a message when its reader resumes, and 30 MB block the event loop for 50 ms. Of
+        twenty that arrive together, it would copy ten in a row, while a probe needs several turns
+        of the event loop.
         """
         steps = context.read().__await__()
         try:
@@ -82,7 +84,7 @@ class Arrivals:
             asyncio.get_running_loop().call_later(seconds * PAUSE_SHARE, self._copying.release)
 
     async def _wait(self, reading: asyncio.Future[Any]) -> None:
-        """For a message that takes long."""
+        """Wait for a slow message."""
         left = self._seconds - QUICK_SECONDS
         if left > 0 and not self._places:
             raise TooManyBytesError(self._max_total_bytes)
@@ -96,6 +98,6 @@ class Arrivals:
 
 
 def _retrieve(reading: asyncio.Future[Any]) -> None:
-    """Take the exception of a message that nobody waits for, so that asyncio does not log it."""
+    """Retrieve the exception of an abandoned read, so that asyncio does not log it."""
     if not reading.cancelled():
         reading.exception()

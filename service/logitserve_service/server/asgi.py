@@ -2,8 +2,8 @@
 
     uvicorn --factory logitserve_service.server.asgi:create
 
-Settings come from the environment. Limits on slow clients, the drain and workers are those of the
-ASGI server; `logitserve serve` has its own and is faster (docs/architecture.md).
+Settings come from environment variables. The ASGI server provides limits on slow clients, graceful
+shutdown and workers; `logitserve serve` has its own and is faster (docs/architecture.md).
 """
 
 from logitserve_service.config.settings import Settings
@@ -16,7 +16,7 @@ def create() -> AsgiApplication:
     """Load the models and build the application.
 
     Raises:
-        StartError, NoModelsError, ModelFileError: see `worker.run`.
+        StartError, NoModelsError, ModelFileError: as in `worker.run`.
     """
     settings = Settings.read({})
     drain = Drain(linger_seconds=settings.linger_seconds, drain_seconds=settings.drain_seconds)

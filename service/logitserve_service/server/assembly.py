@@ -1,4 +1,4 @@
-"""Puts the parts of a serving process together."""
+"""Build the parts of a serving process."""
 
 import os
 import resource
@@ -58,25 +58,25 @@ from logitserve_service.telemetry.worker_gauges import (
 )
 
 MAX_BUFFERED_BYTES = 96 * 2**20
-"""Of all bodies by default, where there is as much memory."""
+"""Default budget of all request bodies, if memory permits."""
 TRIM_SECONDS = 1.0
 QUIET_ROUTES = UNLIMITED | GRPC_PROBES
-"""Routes that machines call every few seconds; logged at level debug only."""
+"""Routes that monitoring calls every few seconds; logged only at level debug."""
 
 
 @dataclass(frozen=True)
 class Shared:
-    """Memory of all processes of the service; made before they are forked."""
+    """Memory shared by all processes of the service; allocated before they are forked."""
 
     rows: Sequence[Row]
-    """Of the workers, and of their parent."""
+    """Metric rows of the workers and of their parent."""
     state: SharedState
     secret: bytes = field(default_factory=lambda: os.urandom(32))
-    """Signs receipts where no key is set."""
+    """Signs receipts if no key is set."""
 
     @classmethod
     def of(cls, workers: int) -> Self:
-        """Memory for so many workers."""
+        """Allocate the memory for a number of workers."""
         return cls(shared_rows(workers + 1), SharedState())
 
 
@@ -90,13 +90,13 @@ class Process:
     asgi: AsgiApplication
     certificate: Certificate
     reread: Callable[[], None]
-    """Reads keys and the folder of models again."""
+    """Reads the keys and the folder of models again."""
 
     @classmethod
     def of(cls, settings: Settings, shared: Shared, drain: Drain, *, number: int = 0) -> Self:
         """Load the models and build the application of the worker with this number.
 
-        Raises as `worker.run` does.
+        Raises the errors of `worker.run`.
         """
         metrics = Metrics(shared.rows, number)
         drift = _drift(settings, metrics, shared)
@@ -155,7 +155,7 @@ class Process:
         background.append(lambda: periodically(TRIM_SECONDS, trimmer.check))
         certificate = Certificate(settings)
         if settings.grpc_port is not None:
-            from logitserve_service.server import grpc, grpc_server  # need an extra
+            from logitserve_service.server import grpc, grpc_server  # needs the extra `grpc`
 
             calls = grpc.Parts(settings, endpoint, readiness, drain, trimmer, metrics, certificate)
             background.append(lambda: grpc_server.running(calls))
@@ -183,7 +183,7 @@ def loader(
     drift: Drift | None = None,
     receipts: Receipts | None = None,
 ) -> Loader:
-    """A loader with the repository, version policy and threads of the settings."""
+    """Return a loader with the repository, version policy and threads of the settings."""
     cpus = available_cpus()
     most = settings.max_decoded_bytes or memory.share(settings.workers, memory.IMAGES_SHARE)
     decoders = Decoders(max(2, cpus), most)
@@ -230,7 +230,7 @@ def _connection_limits(settings: Settings) -> connection_limits.Limits:
 
 def _recorder(settings: Settings, metrics: Metrics, background: list[Background]) -> Recorder:
     access_log = None
-    metrics.add(LOST_LINES, 0)  # so that the first one is seen to add one
+    metrics.add(LOST_LINES, 0)  # the counter must exist before its first increase
     if settings.access_log:
         access_log = AccessLog(
             sys.stdout.fileno(), settings.log_format, lambda lines: metrics.add(LOST_LINES, lines)
@@ -267,7 +267,7 @@ def _sample(catalog: Catalog, connections: Connections, readiness: Readiness) ->
 
 
 def _state_of(state: VersionState, *, is_unloaded: bool) -> str:
-    """Of a version, for the metrics; an older file of a refused one may still answer."""
+    """Return the state for the metrics; a refused version may still be served from an old file."""
     if is_unloaded or state.by_policy:
         return "idle"
     if state.reason:

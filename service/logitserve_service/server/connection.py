@@ -1,7 +1,7 @@
-"""One connection of a client: HTTP/1.1 by httptools, with limits on what a client may take.
+"""One client connection: HTTP/1.1 parsed by httptools, with limits on each client.
 
-Each request becomes a ticket of the endpoint. Requests that a client sends ahead (pipelining) are
-answered one after the other, in their order.
+Each request becomes a ticket of the endpoint. Pipelined requests are answered one after the other,
+in their order.
 """
 
 import asyncio
@@ -27,58 +27,58 @@ from logitserve_service.http.routes import Target, parse
 from logitserve_service.server.connections import Connections, Phase
 
 MAX_HEAD_BYTES = 65_536
-"""Request line and header section together."""
+"""Maximum size of request line and header section together."""
 MAX_FIELDS = 128
-"""Header fields of one request."""
+"""Maximum header fields of one request."""
 
 PIECE, BODY_PIECE = 4096, 16_384
-"""Bytes that are parsed at a time, outside and inside of a body: a kernel hands on 250 kB at once,
-which may be 8000 requests."""
+"""Maximum bytes parsed at a time, outside and inside a body: the kernel passes up to 250 kB at
+once, which can be 8000 requests."""
 MAX_PIPELINED = 16
-"""Requests that may wait for their turn before more are parsed."""
+"""Maximum parsed requests that wait; beyond it, parsing stops."""
 
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _NO_TARGET = Target("", b"", b"", None)
 _HTTP2 = "Pause on PRI/Upgrade"
-"""What llhttp says of the first line of a client that speaks HTTP/2 unasked (RFC 9113, 3.3)."""
+"""llhttp's error for the first line of HTTP/2 with prior knowledge (RFC 9113, 3.3)."""
 _NO_HTTP2 = (
-    "HTTP/2 is spoken by a proxy that translates, such as nginx, HAProxy or Envoy; come through "
-    "one, or send HTTP/1.1"
+    "HTTP/2 is not supported; send HTTP/1.1, or use a proxy that translates, such as nginx, "
+    "HAProxy or Envoy"
 )
 _NO_CODING = (
-    "the transfer coding %r is none that is read here of HTTP/1.1; send chunked, and what is "
-    "compressed with Content-Encoding"
+    "the transfer coding %r is not supported in HTTP/1.1; send chunked, and a compressed body with "
+    "Content-Encoding"
 )
 _NO_HOST = "an HTTP/1.1 request must have a Host header field (RFC 9112, 3.2); this one has none"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Connection(asyncio.Protocol):
-    """One connection of a client."""
+    """A client connection."""
 
     def __init__(self, connections: Connections, endpoint: Endpoint) -> None:
         self._connections = connections
         self._endpoint = endpoint
         self._parser = httptools.HttpRequestParser(self)
         self._tickets: deque[Ticket] = deque()
-        """Of requests that are not answered, in their order."""
+        """Tickets of unanswered requests, in their order."""
         self._receiving: Ticket | None = None
-        """Whose body is being received."""
+        """Ticket whose body is being received."""
         self._in_head = False
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
-        """Of the chunks that hold nothing but a part of the head."""
+        """Size of the chunks received so far that contain only a part of the head."""
         self._begun = 0.0
-        self._at_end = False  # the client sends nothing more
+        self._at_end = False  # the client has closed its sending side
         self._offer: bytes | None = None
-        """Framing of the body of a request that offers another protocol, until it is parsed."""
+        """Framing header lines of a request with `Upgrade`, until its body is parsed."""
         self._resuming = False
-        """Whether the parser is given that framing once more."""
+        """Whether the parser is fed that framing a second time."""
         self._unparsed = b""
-        """What came behind many requests that wait."""
-        self._closing = False  # nothing that still comes is of interest
-        self._broken = False  # what still comes cannot be parsed
+        """Data received after `MAX_PIPELINED` requests."""
+        self._closing = False  # further data are ignored
+        self._broken = False  # further data cannot be parsed
         self._over_limit = False
         self._read_paused = self._write_paused = False
         self.requests = 0
@@ -86,22 +86,22 @@ class Connection(asyncio.Protocol):
         self._since = math.inf  # when the sweep first saw the phase
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection; of one over the limit, only monitoring is answered."""
+        """Register the connection; one over the limit can only send monitoring requests."""
         self.transport = cast("asyncio.Transport", transport)
         client = get_remote_addr(self.transport)
-        # A listener for both families shows IPv4 inside IPv6 (RFC 4291, 2.5.5.2).
+        # A dual-stack listener shows IPv4 addresses as mapped IPv6 (RFC 4291, 2.5.5.2).
         self._client = None if client is None else client[0].removeprefix("::ffff:")
         self._scheme = "https" if is_ssl(self.transport) else "http"
         self._over_limit = self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel what was not answered."""
+        """Cancel the unanswered requests."""
         del exc
         self._connections.remove(self)
         self._drop()
 
     def eof_received(self) -> bool:
-        """Answer what has come whole, and close then; who sends half a request is gone."""
+        """Answer the complete requests, then close; a partial request is cancelled."""
         self._at_end = True
         self._in_head = False
         if self._receiving is not None:
@@ -111,17 +111,17 @@ class Connection(asyncio.Protocol):
         return bool(self._tickets)
 
     def pause_writing(self) -> None:
-        """The client reads too slowly; its next requests wait."""
+        """Pause reading, because the client reads its responses too slowly."""
         self._write_paused = True
         self._pause_reading()
 
     def resume_writing(self) -> None:
-        """The client has taken enough of what was sent."""
+        """Resume, because the client has read enough of its responses."""
         self._write_paused = False
         self._advance()
 
     def data_received(self, data: bytes) -> None:
-        """Parse, piece by piece, as long as few requests wait for their turn."""
+        """Parse in pieces, while the number of waiting requests is below the limit."""
         if len(data) <= PIECE and not self._unparsed:
             self._parse(data)
             return
@@ -136,16 +136,16 @@ class Connection(asyncio.Protocol):
         self._unparsed = b""
 
     def _parse(self, data: bytes) -> None:
-        """Parse, or respond with what is wrong."""
+        """Parse data, or respond with the error."""
         begun, requests, size = self._begun_request, self.requests, len(data)
         self._got_body = False
-        self._is_long = self._in_head  # a header section in one piece is not too long
+        self._is_long = self._in_head  # a header section that arrives in one piece is not too long
         while data and not (self._closing or self._broken):
             try:
                 self._parser.feed_data(data)
                 break
             except httptools.HttpParserUpgrade as upgrade:
-                # The service speaks HTTP/1.1 alone, and may go on with it (RFC 9110, 7.8).
+                # An upgrade offer can be ignored (RFC 9110, 7.8): continue with HTTP/1.1.
                 data = data[upgrade.args[0] :]
                 self._resume()
             except httptools.HttpParserCallbackError as error:
@@ -156,13 +156,13 @@ class Connection(asyncio.Protocol):
                 reason = _NO_HTTP2 if reason == _HTTP2 else reason
                 self._refuse(UnreadableRequestError(f"this is not HTTP/1.1: {reason}"))
         if begun and self._begun_request and not self._got_body and requests == self.requests:
-            # All of it was one more part of a header or trailer section that is not complete.
+            # All data belong to a header or trailer section that is not complete.
             self._head_bytes += size
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(HeadTooLargeError(MAX_HEAD_BYTES, MAX_FIELDS))
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Start a request."""
         if self._resuming:
             return
         self._begun = time.perf_counter()
@@ -173,16 +173,16 @@ class Connection(asyncio.Protocol):
         self.requests += 1
 
     def on_url(self, url: bytes) -> None:
-        """A part of the target came."""
+        """Add a received part of the target."""
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header field came."""
-        if self._in_head:  # else it is a trailer, which nothing reads
+        """Add a received header field."""
+        if self._in_head:  # trailer fields are ignored
             self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """Open a ticket."""
+        """Open a ticket for the complete head."""
         if self._closing or self._resuming:
             self._resuming = False
             return
@@ -198,14 +198,14 @@ class Connection(asyncio.Protocol):
         if len(self._tickets) > 1:  # pipelined
             self._pause_reading()
         elif ticket.error is not None or b"expect" in head.fields:
-            # A request without a body is complete in a moment, and keeps its connection.
+            # A request without a body completes at once, and can keep its connection.
             if not _FRAMING.isdisjoint(head.fields):
                 self._advance()
         else:
             ticket.first = True
 
     def on_body(self, body: bytes) -> None:
-        """A part of a body came."""
+        """Add a received part of a body."""
         self._got_body = True
         self._head_bytes = 0
         ticket = self._receiving
@@ -215,7 +215,7 @@ class Connection(asyncio.Protocol):
                 ticket.proceed()
 
     def on_message_complete(self) -> None:
-        """A request is complete."""
+        """Complete the current request."""
         if self._offer is not None:
             return
         ticket, self._receiving = self._receiving, None
@@ -256,7 +256,7 @@ class Connection(asyncio.Protocol):
         )
 
     def _resume(self) -> None:
-        """Parse the body of a request that offered another protocol: the parser has skipped it."""
+        """Parse the body of a request with `Upgrade`, which the parser has skipped."""
         if self._offer is not None:
             framing, self._offer, self._resuming = self._offer, None, True
             self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % framing)
@@ -268,7 +268,7 @@ class Connection(asyncio.Protocol):
             raise HeadTooLargeError(MAX_HEAD_BYTES, MAX_FIELDS)
 
     def _respond(self, ticket: Ticket, response: Response) -> None:
-        """Write the response of the first ticket, and go on to the next one."""
+        """Write the response of the first ticket, and continue with the next."""
         self._tickets.popleft()
         close = (
             response.close
@@ -290,11 +290,11 @@ class Connection(asyncio.Protocol):
         if close:
             self._close()
         elif self._tickets or self._read_paused:
-            # Not from here: a chain of responses must not become a chain of calls.
+            # Not called directly: many responses in a row must not recurse.
             asyncio.get_running_loop().call_soon(self._advance)
 
     def _advance(self) -> None:
-        """Go on with the first request, and with reading where it is the only one."""
+        """Continue with the first request, and with reading if it is the only one."""
         if self._closing or self._write_paused:
             return
         if self._read_paused and len(self._tickets) < 2:
@@ -318,19 +318,19 @@ class Connection(asyncio.Protocol):
 
     @property
     def _begun_request(self) -> bool:
-        """Whether a request has begun that has not come whole."""
+        """Whether a request is partially received."""
         return self._in_head or self._receiving is not None
 
     def _refuse(self, error: Exception) -> None:
-        """Answer a request that did not come whole, behind those before it, and close."""
+        """Fail the partially received request after the earlier ones are answered, and close."""
         if self._closing:
             return
         ticket = self._receiving
         if ticket is None:
             if self._tickets and not self._tickets[-1].head.keep_alive:
-                self._broken = True  # what follows the last request of a connection is ignored
+                self._broken = True  # data after the last request of a connection are ignored
                 return
-            # Of a request whose head is not complete, nothing but its beginning is known.
+            # Of an incomplete head, only the time of its first byte is known.
             head = RequestHead(
                 "", _NO_TARGET, [], {}, self._client, self._scheme, self._begun, keep_alive=False
             )
@@ -343,7 +343,7 @@ class Connection(asyncio.Protocol):
             ticket.proceed()
 
     def _close(self) -> None:
-        """Close, but let a client that is still sending read the response first."""
+        """Close the connection; a client that is still sending can read the response first."""
         unread = self._receiving is not None or self._in_head
         self._drop()
         if not unread or self.transport.is_closing():
@@ -356,7 +356,7 @@ class Connection(asyncio.Protocol):
             self.transport.write_eof()
 
     def _drop(self) -> None:
-        """Cancel every request that is not answered, and ignore what still comes."""
+        """Cancel all unanswered requests, and ignore further data."""
         self._closing = True
         self._receiving = None
         self._in_head = False
@@ -366,7 +366,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def in_flight(self) -> bool:
-        """Whether a request has begun that is not answered, or a response is being sent."""
+        """Whether a request is unanswered, or a response is being sent."""
         return self._current not in (Phase.IDLE, Phase.DISCARD)
 
     @property
@@ -384,10 +384,10 @@ class Connection(asyncio.Protocol):
         return Phase.RESPONSE if first.complete or self._read_paused else Phase.BODY
 
     def check(self, now: float) -> bool:
-        """End what takes longer than it may; whether a request was cut off.
+        """Enforce the timeouts; return whether a request was cut off.
 
         Args:
-            now: by `time.perf_counter`.
+            now: the time by `time.perf_counter`.
         """
         for ticket in list(self._tickets):
             if now >= ticket.deadline:

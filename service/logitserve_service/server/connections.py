@@ -18,16 +18,15 @@ from logitserve_service.config.proxies import Proxies
 from logitserve_service.server.drain import Drain
 
 DISCARD_SECONDS = 5
-"""How long a client may go on sending a request that was answered before it was complete. An
-earlier close would reset the connection, and the client could lose the response."""
+"""How long a client may continue to send a request that was answered before it was complete.
+Closing earlier would reset the connection, and the client could lose the response."""
 LEAVING_SECONDS = 5
-"""How long a client that has closed its sending side gets responses. It may have closed both sides,
-which looks the same, so its requests do not stay in the queue for longer."""
+"""How long a client that has closed its sending side still gets responses. If it has closed both
+sides, which looks the same, its requests must not stay in the queue."""
 EXTRA_CONNECTIONS = 100
-"""Connections over the limit that are accepted, so that probes are answered."""
+"""Connections accepted over the limit, so that probes are answered."""
 FEWEST_FILES = 48
-"""Open files that a worker needs besides its connections; a service with gRPC and five models has
-32."""
+"""Open files that a worker needs besides its connections; one with gRPC and five models has 32."""
 HURRIED_SECONDS = 2
 """The idle timeout while the limit is reached."""
 
@@ -35,14 +34,14 @@ logger = logging.getLogger("logitserve.connections")
 
 
 class Phase(enum.Enum):
-    """What a connection waits for."""
+    """The state of a connection: what it waits for."""
 
     HEAD = enum.auto()
     BODY = enum.auto()
     RESPONSE = enum.auto()
-    WRITE = enum.auto()  # the client has not read the response
+    WRITE = enum.auto()  # the client to read the response
     IDLE = enum.auto()  # the next request, or the first
-    LEAVING = enum.auto()  # the last responses, of a client that sends nothing more
+    LEAVING = enum.auto()  # the last responses to a client that has closed its sending side
     DISCARD = enum.auto()  # the rest of a request that was answered before it was complete
 
 
@@ -59,21 +58,21 @@ class Limits:
 
 
 class Watched(Protocol):
-    """A connection, as the sweep and the drain use it."""
+    """The interface of a connection for the sweep and the drain."""
 
     transport: asyncio.Transport
-    requests: int  # that have begun
+    requests: int  # number of requests begun
 
     @property
     def in_flight(self) -> bool:
-        """Whether a request has begun that is not answered, or a response is being sent."""
+        """Whether a request is unanswered, or a response is being sent."""
 
     def check(self, now: float) -> bool:
         """Enforce the timeouts; return whether a request was cut off."""
 
 
 class Connections(ServerState):
-    """All connections of a process, as uvicorn's server knows them, with their limits."""
+    """All connections of a process, as uvicorn's server state, with their limits."""
 
     def __init__(self, limits: Limits, drain: Drain, proxies: Proxies) -> None:
         super().__init__()
@@ -81,19 +80,19 @@ class Connections(ServerState):
         self.drain = drain
         self.proxies = proxies
         self._watched: set[Watched] = set()
-        self._extra: dict[Watched, None] = {}  # those over the limit, oldest first
+        self._extra: dict[Watched, None] = {}  # connections over the limit, oldest first
         self._heads: dict[int, bytes] = {}
         self._heads_of: object = None
         self.seconds: Mapping[Phase, float] = {
             Phase.HEAD: limits.header_seconds,
             Phase.BODY: limits.body_seconds,
-            Phase.RESPONSE: math.inf,  # its ticket has a deadline
+            Phase.RESPONSE: math.inf,  # limited by the ticket's deadline
             Phase.WRITE: limits.body_seconds,
             Phase.IDLE: limits.keep_alive_seconds,
             Phase.LEAVING: LEAVING_SECONDS,
             Phase.DISCARD: DISCARD_SECONDS,
         }
-        """Seconds that a connection may stay in a phase."""
+        """Maximum seconds in each phase."""
 
     def __len__(self) -> int:
         return len(self._watched)
@@ -101,7 +100,8 @@ class Connections(ServerState):
     def add(self, connection: Watched) -> bool:
         """Add a connection; return whether it is over the limit.
 
-        Far over the limit, the oldest one makes room that is over it and has asked nothing.
+        Above the extra limit, the oldest connection over the limit that has sent no request is
+        closed.
         """
         self._watched.add(connection)
         excess = len(self._watched) - self.limits.connections
@@ -120,14 +120,14 @@ class Connections(ServerState):
         self._extra.pop(connection, None)
 
     def seconds_in(self, phase: Phase, *, over_limit: bool) -> float:
-        """How long a connection may stay in a phase now."""
+        """Return the current maximum seconds in a phase."""
         full = len(self._watched) >= self.limits.connections
         hurried = over_limit or (full and phase is Phase.IDLE)
         return min(self.seconds[phase], HURRIED_SECONDS if hurried else math.inf)
 
     def response_head(self, status: int) -> bytes:
-        """Status line and default headers of a response."""
-        if self._heads_of is not self.default_headers:  # uvicorn makes them anew every second
+        """Return status line and default headers of a response."""
+        if self._heads_of is not self.default_headers:  # uvicorn replaces them every second
             self._heads_of = self.default_headers
             self._heads = {}
         head = self._heads.get(status)
@@ -143,18 +143,18 @@ class Connections(ServerState):
 
     @property
     def sweep_seconds(self) -> float:
-        """Interval of the sweep: a fifth of the shortest limit, at most a second."""
+        """Seconds between sweeps: a fifth of the shortest limit, at most one second."""
         return min(1.0, min(*self.seconds.values(), self.limits.request_seconds) / 5)
 
     def sweep(self, now: float) -> None:
-        """Cut off slow clients; `now` is by `time.perf_counter`."""
+        """Cut off slow clients; `now` is the time by `time.perf_counter`."""
         cut = sum(connection.check(now) for connection in list(self._watched))
         if cut:
-            logger.info("cut off %d connections that took too long", cut)
+            logger.info("cut off %d connections that exceeded a time limit", cut)
 
     @property
     def has_unused(self) -> bool:
-        """Whether a client has connected and sent nothing yet."""
+        """Whether a client has connected but sent no request."""
         return any(not connection.requests for connection in self._watched)
 
     def close_idle(self) -> None:

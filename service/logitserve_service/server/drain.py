@@ -1,4 +1,4 @@
-"""How a process stops: unready at once, open for a while, then closed, all within a time limit."""
+"""Graceful shutdown: not ready at once, open for a while, then closed, within a time limit."""
 
 import asyncio
 import logging
@@ -12,7 +12,7 @@ from logitserve_service.config.settings import environment_name
 logger = logging.getLogger("logitserve.drain")
 
 EXIT_SECONDS = 0.5
-"""The part of the limit that is kept for the exit, after what is in flight was cut off."""
+"""Part of the time limit reserved for the exit, after requests in flight are cut off."""
 SO_BINDTOIFINDEX = 62  # asm-generic/socket.h; the socket module has no name for it
 _NO_INTERFACE = 2**31 - 1
 
@@ -21,7 +21,7 @@ class Drain:
     """Whether this process is stopping, and how much time is left."""
 
     def __init__(self, *, linger_seconds: float, drain_seconds: float) -> None:
-        """Connections are accepted for `linger_seconds`; the exit takes `drain_seconds` at most."""
+        """Set the times: connections are accepted for `linger_seconds`; exit by `drain_seconds`."""
         self._linger_seconds = linger_seconds
         self._drain_seconds = drain_seconds
         self._begun = math.inf
@@ -36,27 +36,27 @@ class Drain:
         return self._begun < math.inf
 
     def begin(self) -> None:
-        """Start to stop; a second call changes nothing, what is in flight keeps its time."""
+        """Begin to stop; a second call has no effect, and requests in flight keep their time."""
         if not self.begun:
             self._begun = time.monotonic()
 
     def remind(self) -> None:
         """Log, at a repeated signal, that the process is stopping."""
-        text = "already stopping: what is in flight has %.1f s more to be answered"
+        text = "already stopping: requests in flight have %.1f s left"
         logger.warning(text, self.seconds_left)
 
     @property
     def seconds_of_linger(self) -> float:
-        """How long connections are still accepted."""
+        """Seconds for which connections are still accepted."""
         return max(0.0, self._begun + self._linger_seconds - time.monotonic())
 
     @property
     def seconds_left(self) -> float:
-        """How long the process still waits for what is in flight."""
+        """Seconds for which the process still waits for requests in flight."""
         return max(0.0, self._begun + self._drain_seconds - EXIT_SECONDS - time.monotonic())
 
     def cut_off(self, count: int, things: str) -> None:
-        """Log how many things were in flight when the time was over."""
+        """Log the number of requests in flight when the time limit was reached."""
         if count:
             self.complete = False
             text = "cut off %d %s that were not answered within %g seconds (setting %s)"
@@ -65,18 +65,20 @@ class Drain:
 
 
 def refuse_handshakes(listener: socket.socket) -> None:
-    """Let no new connection begin, in any process that shares the socket.
+    """Refuse new connections in all processes that share the socket.
 
-    Closing a listener resets the connections that the kernel has taken but the process has not
-    accepted, and loses the requests that were sent on them. This binds the listener to a network
-    interface that does not exist: connections whose handshake has begun can still be accepted, and
-    new ones are refused as after the close. It needs no privilege (from Linux 5.7 on), as a packet
-    filter would. The file of a Unix socket is removed instead.
+    Closing a listener resets connections that the kernel has established but the process has not
+    accepted, and loses their requests. This function binds the listener to a network interface that
+    does not
+    exist: connections whose handshake has begun can still be accepted, and new ones are refused as
+        after
+    a close. Unlike a packet filter, it needs no privileges (from Linux 5.7 on). The file of a Unix
+    socket is removed instead.
     """
     if listener.family == socket.AF_UNIX:
         Path(listener.getsockname()).unlink(missing_ok=True)
         return
     try:
         listener.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, _NO_INTERFACE)
-    except OSError as error:  # an older kernel, or a sandbox that lacks it
-        logger.warning("connections that are just being made may be reset: %s", error)
+    except OSError as error:  # an older kernel, or a sandbox without the option
+        logger.warning("connections during their handshake may be reset: %s", error)

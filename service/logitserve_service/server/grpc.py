@@ -1,4 +1,4 @@
-"""The Open Inference Protocol over gRPC: the same models, keys, limits and records as over HTTP.
+"""The Open Inference Protocol over gRPC, with the models, keys, limits and metrics of HTTP.
 
 https://github.com/kserve/open-inference-protocol, specification/protocol/inference_grpc.md.
 """
@@ -57,8 +57,8 @@ CODES: Final[Mapping[HTTPStatus, grpc.StatusCode]] = {
     HTTPStatus.GATEWAY_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
     HTTPStatus.INTERNAL_SERVER_ERROR: grpc.StatusCode.INTERNAL,
 }
-"""Status of HTTP → code of gRPC. Any other is INVALID_ARGUMENT, also 413: clients retry
-RESOURCE_EXHAUSTED, and a request that is too large can never succeed."""
+"""HTTP status → gRPC code. Any other is INVALID_ARGUMENT, also 413: clients retry
+RESOURCE_EXHAUSTED, but a request that is too large can never succeed."""
 
 
 Method = Callable[[Any, Exchange], Awaitable[Any]]
@@ -67,7 +67,7 @@ Parse = Callable[[bytes], Any]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Dependencies of the calls."""
+    """Dependencies of the gRPC methods."""
 
     settings: Settings
     endpoint: Endpoint
@@ -79,7 +79,7 @@ class Parts:
 
 
 class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
-    """The calls of the protocol. They raise errors; `_handler` turns them into codes."""
+    """The methods of the protocol. They raise errors; `_recorded` maps them to codes."""
 
     def __init__(self, parts: Parts) -> None:
         settings, endpoint = parts.settings, parts.endpoint
@@ -92,7 +92,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
         self._metrics = parts.metrics
         self._health = grpc_tools.Health(endpoint.catalog, parts.readiness, parts.drain)
         self.in_flight = 0
-        """Calls that are not answered yet."""
+        """Number of unanswered calls."""
         self._handlers = {
             f"/{INFERENCE}/{name}": self._handler(f"/{INFERENCE}/{name}", parse, method)
             for name, parse, method in (
@@ -115,7 +115,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
             self._handlers[path] = self._stream(path, self._reflect)
 
     def service(self, handler_call_details: Any) -> Any:
-        """The handler of a call; None if there is no such method."""
+        """Return the handler of a call; None if there is no such method."""
         return self._handlers.get(handler_call_details.method)
 
     async def server_live(self, *_: object) -> pb.ServerLiveResponse:
@@ -127,7 +127,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
         return pb.ServerReadyResponse(ready=self._readiness.ready)
 
     async def health(self, request: Any, _: Exchange) -> Any:
-        """Health of the process, or of a model."""
+        """Return the health of the process or of a model."""
         return self._health.check(request.service)
 
     async def server_metadata(self, *_: object) -> pb.ServerMetadataResponse:
@@ -170,7 +170,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
         return json_format.ParseDict(found, pb.ModelStatisticsResponse())
 
     async def repository_index(self, request: Any, _: Exchange) -> pb.RepositoryIndexResponse:
-        """Every version in the folder of models; with `ready`, only those that are served."""
+        """List every version in the folder of models; with `ready`, only served versions."""
         entry = pb.RepositoryIndexResponse.ModelIndex
         return pb.RepositoryIndexResponse(
             models=[
@@ -180,7 +180,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
         )
 
     async def model_infer(self, message: Message, exchange: Exchange) -> pb.ModelInferResponse:
-        """Run a model. Outputs are raw contents, which Triton's client can read."""
+        """Run a model. Outputs are raw contents, as Triton's client requires."""
         request = message.request
         model = self._find(request.model_name, request.model_version, exchange)
         if self._endpoint.catalog.canaries and not request.model_version:
@@ -241,7 +241,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
             yield answer
 
     def _stream(self, path: str, method: Callable[[Any], AsyncIterator[Any]]) -> Any:
-        """A method with any number of responses; it is recorded when it ends."""
+        """Make the handler of a streaming method; the call is recorded when it ends."""
 
         async def call(_: Any, context: Any) -> None:
             with self._recorded(path, context) as exchange:
@@ -254,10 +254,10 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
         return grpc.stream_stream_rpc_method_handler(call)
 
     def _handler(self, path: str, parse: Parse, method: Method) -> Any:
-        """A method with its checks, the codes of its errors, and a record of each call.
+        """Make the handler of a unary method, with its checks, error codes and records.
 
-        Of a call with one message, gRPC would receive that message before anybody is asked. So all
-        are registered as streams, which look the same to a client.
+        gRPC receives the message of a unary call before it calls the handler. So all methods are
+        registered as streams, which are the same to a client.
         """
 
         async def call(_: Any, context: Any) -> Any:
@@ -273,7 +273,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
 
     @contextmanager
     def _recorded(self, path: str, context: Any) -> Iterator[Exchange]:
-        """Turns the error of a call into its code, and records the call."""
+        """Set the code for an error in this block, and record the call."""
         exchange = self._exchange(path, context)
         self._endpoint.recorder.begun()
         self.in_flight += 1
@@ -312,7 +312,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
             admission.budget.release(size)
 
     def _exchange(self, path: str, context: Any) -> Exchange:
-        """The record of a call that begins now; until it is answered, its client counts as gone."""
+        """Return the record of a new call; until it is answered, its status is `CLIENT_GONE`."""
         fields = fields_of(context.invocation_metadata())
         client, _ = self._proxies.caller(_host(context.peer()), "", fields)
         return Exchange(
@@ -329,7 +329,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
 
     @staticmethod
     def explain(error: Exception, exchange: Exchange) -> tuple[grpc.StatusCode, str]:
-        """Code and details of an error; the exchange gets its status."""
+        """Return code and details of an error, and set the status of the exchange."""
         with identified(exchange.identity):
             exchange.status, details = problems.explain(error)
         exchange.problem = type(error).__name__, details
@@ -346,14 +346,14 @@ def _parsed(parse: Parse, message: bytes) -> Any:
 
 
 def _host(peer: str) -> str | None:
-    """The address in what gRPC calls a peer: `ipv4:127.0.0.1:5000`, `ipv6:%5B::1%5D:5000`."""
+    """Return the address of a gRPC peer: `ipv4:127.0.0.1:5000` or `ipv6:%5B::1%5D:5000`."""
     family, _, address = urllib.parse.unquote(peer).partition(":")
     host = address.rpartition(":")[0].strip("[]").removeprefix("::ffff:")
     return host if family in {"ipv4", "ipv6"} else None
 
 
 def fields_of(call_metadata: Any) -> dict[bytes, bytes]:
-    """Metadata of a call as header fields."""
+    """Return call metadata as header fields."""
     return {
         name.encode(): value if isinstance(value, bytes) else value.encode()
         for name, value in call_metadata or ()

@@ -1,4 +1,4 @@
-"""The gRPC server of a process: its options, its port, and its end."""
+"""The gRPC server of a process: its options, port and shutdown."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ from logitserve_service.server.grpc import Parts, Servicer
 
 @asynccontextmanager
 async def running(parts: Parts) -> AsyncIterator[None]:
-    """Serve gRPC until the process accepts no more connections, then answer what has begun."""
+    """Serve gRPC until the process accepts no more connections, then finish the calls in flight."""
     drain, servicer = parts.drain, Servicer(parts)
     server = await _start(parts.settings, servicer, parts.certificate)
 
@@ -35,7 +35,7 @@ async def running(parts: Parts) -> AsyncIterator[None]:
 
 
 def max_message_bytes(settings: Settings) -> int:
-    """What gRPC receives at most: no more than a body, and less where memory is small."""
+    """Return the maximum size of a gRPC message: that of a body, or less if memory is small."""
     most = memory.share(settings.workers, memory.MESSAGES_SHARE)
     return min(settings.max_body_bytes, max(memory.LEAST_MESSAGE_BYTES, most))
 
@@ -45,7 +45,7 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _credentials(certificate: tls.Certificate) -> Any:
-    """Credentials that follow the certificate; gRPC asks for it at each handshake."""
+    """Return credentials that gRPC updates from the certificate at each handshake."""
     shown: list[object] = []
 
     def changed() -> Any:
@@ -60,11 +60,11 @@ def _credentials(certificate: tls.Certificate) -> Any:
 
 async def _start(settings: Settings, servicer: Servicer, certificate: tls.Certificate) -> Any:
     options = [
-        # Each worker listens on the port; the kernel spreads connections over them.
+        # Each worker listens on the port; the kernel distributes the connections.
         ("grpc.so_reuseport", 1),
         ("grpc.max_receive_message_length", max_message_bytes(settings)),
         ("grpc.max_send_message_length", -1),
-        # Nothing but identity: what is compressed would be unpacked before anybody is asked.
+        # Only identity: gRPC would decompress messages before any check.
         ("grpc.compression_enabled_algorithms_bitset", 1),
         ("grpc.server_handshake_timeout_ms", _milliseconds(settings.header_timeout_seconds)),
         ("grpc.max_connection_idle_ms", _milliseconds(settings.keep_alive_seconds)),

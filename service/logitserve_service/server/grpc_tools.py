@@ -1,4 +1,4 @@
-"""What tools ask every gRPC server: is it healthy, and what does it serve?
+"""gRPC services for tools: health checking and server reflection.
 
 https://github.com/grpc/grpc/blob/master/doc/health-checking.md, doc/server-reflection.md.
 """
@@ -21,16 +21,16 @@ from logitserve_service.server.drain import Drain
 
 HEALTH: Final = "grpc.health.v1.Health"
 REFLECTION: Final = ("grpc.reflection.v1.ServerReflection", reflection.SERVICE_NAME)
-"""Two names of the same messages; tools ask for the first, and for the second if it is missing."""
+"""Two names of the same service; tools try the first, and the second if it is missing."""
 (INFERENCE,) = (service.full_name for service in pb.DESCRIPTOR.services_by_name.values())
 WATCH_SECONDS: Final = 0.25
-"""Between two looks for a change that a watcher is told."""
+"""Seconds between two checks of a watched status."""
 
 Status: Any = health_pb2.HealthCheckResponse
 
 
 class Health:
-    """Health of the process (asked for by no name, or by that of a service), and of each model."""
+    """Health of the process (requested by no name or a service name), and of each model."""
 
     def __init__(self, catalog: Catalog, readiness: Readiness, drain: Drain) -> None:
         self._catalog = catalog
@@ -38,7 +38,7 @@ class Health:
         self._closing = drain.closing
 
     def check(self, service: str) -> Any:
-        """Whether a service or model can be used; raises ModelNotFoundError if there is none."""
+        """Return whether a service or model can be used; raises ModelNotFoundError."""
         if service not in ("", INFERENCE, HEALTH):
             try:
                 self._catalog.find(service)
@@ -48,7 +48,7 @@ class Health:
         return Status(status=Status.SERVING if ready else Status.NOT_SERVING)
 
     async def watch(self, service: str) -> AsyncIterator[Any]:
-        """The status now, and whenever it changes, until the process accepts no more calls."""
+        """Send the status, and each change of it, until the process accepts no more calls."""
         last: Any = None
         while not self._closing.is_set():
             try:
@@ -63,7 +63,7 @@ class Health:
 
 
 def reflect(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    """Answer questions about the services and their messages."""
+    """Answer reflection requests about the services and their messages."""
     names = (INFERENCE, HEALTH, reflection.SERVICE_NAME)
     servicer = reflection.aio.ReflectionServicer(names, descriptor_pool.Default())
     answers: AsyncIterator[Any] = servicer.ServerReflectionInfo(requests, None)

@@ -1,4 +1,4 @@
-"""The service as a whole: it binds the ports, and starts and stops the workers."""
+"""Entry point of the service: it binds the ports, and starts and stops the workers."""
 
 import errno
 import functools
@@ -22,15 +22,15 @@ from logitserve_service.server.worker import BACKLOG, Serving
 from logitserve_service.telemetry import logs
 
 SPARE_FILES = 200
-"""Open files of a process besides its connections: models, logs, its own sockets."""
+"""Open files of a process besides its connections: models, logs, other sockets."""
 
 logger = logging.getLogger("logitserve.server")
 
 
 def serve(settings: Settings) -> None:
-    """Serve until stopped. Raises as `worker.run` and `bind` do."""
+    """Serve until stopped; raises like `worker.run` and `bind`."""
     logs.configure(settings.log_format, settings.log_level)
-    tls.context(settings)  # fails early where a file is wrong
+    tls.context(settings)  # fails early for an invalid file
     if settings.linger_seconds >= settings.drain_seconds:
         problem = f"must be less than drain_seconds, which is {settings.drain_seconds:g}"
         raise SettingsError("linger_seconds", problem, settings.linger_seconds)
@@ -39,23 +39,24 @@ def serve(settings: Settings) -> None:
     try:
         _supervise(settings, listener)
     finally:
-        if uds is not None and listener.fileno() >= 0:  # not closed by the supervisor
+        if uds is not None and listener.fileno() >= 0:  # the supervisor must not close it
             refuse_handshakes(listener)
 
 
 def _supervise(settings: Settings, listener: socket.socket) -> None:
     if settings.grpc_port is not None:
-        # Held until the process ends: no other process gets the port between two workers.
+        # Held until the process ends, so that no other process can bind the port between two
+        # workers.
         grpc_port = reserve_grpc_port(settings.host, settings.grpc_port)
         settings = settings.model_copy(update={"grpc_port": grpc_port.getsockname()[1]})
     settings = _fit_files(settings)
     shared = Shared.of(settings.workers)
     if settings.store is not None:
-        Store(settings.store)  # fails early where it cannot be one
+        Store(settings.store)  # fails early for an invalid store
     if (settings.receipts or settings.store) and settings.keys("receipts_key") is None:
-        text = "ids of predictions are valid until this service stops: %s is not set"
+        text = "prediction ids are valid only until this service stops, because %s is not set"
         logger.warning(text, environment_name("receipts_key"))
-    load_onnxruntime()  # once, for all workers
+    load_onnxruntime()  # imported once for all workers
     gc.freeze()
     supervisor = Supervisor(
         functools.partial(worker.run, settings, listener, shared),
@@ -69,7 +70,7 @@ def _supervise(settings: Settings, listener: socket.socket) -> None:
 
 
 def bind(host: str, port: int, *, option: str = "--port") -> socket.socket:
-    """Listen, or raise a StartError that names the option to change."""
+    """Listen on the port; a StartError names the option to change."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server(
@@ -82,7 +83,7 @@ def bind(host: str, port: int, *, option: str = "--port") -> socket.socket:
         number = error.errno if isinstance(error, OSError) else None
         reason = os.strerror(number) if number else error
         is_taken = number == errno.EADDRINUSE
-        hint = f" (`ss -ltnp sport = :{port}` shows who has it)" if is_taken else ""
+        hint = f" (`ss -ltnp sport = :{port}` shows the process that uses it)" if is_taken else ""
         raise StartError(
             f"cannot listen on {host}:{port}: {reason}; choose another with {option} or --host"
             f"{hint}"
@@ -90,10 +91,10 @@ def bind(host: str, port: int, *, option: str = "--port") -> socket.socket:
 
 
 def bind_uds(path: Path) -> socket.socket:
-    """Listen on a Unix socket; the file of one that nobody listens on is replaced.
+    """Listen on a Unix socket; a stale socket file is replaced.
 
     Raises:
-        StartError: another process listens on it, or it cannot be made.
+        StartError: another process listens on it, or it cannot be created.
     """
     if path.is_socket():
         with socket.socket(socket.AF_UNIX) as probe:
@@ -104,7 +105,7 @@ def bind_uds(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX)
     try:
         listener.bind(str(path))
-        path.chmod(0o666)  # as uvicorn: the folder decides who may connect
+        path.chmod(0o666)  # as in uvicorn: the permissions of the folder control access
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
@@ -115,7 +116,7 @@ def bind_uds(path: Path) -> socket.socket:
 
 
 def reserve_grpc_port(host: str, port: int) -> socket.socket:
-    """Bind the port for gRPC, but do not listen: each worker does (SO_REUSEPORT)."""
+    """Bind the gRPC port without listening; each worker listens on it (SO_REUSEPORT)."""
     try:
         import grpc  # noqa: F401
         import grpc_health  # noqa: F401
@@ -125,7 +126,7 @@ def reserve_grpc_port(host: str, port: int) -> socket.socket:
             "--grpc-port (LOGITSERVE_GRPC_PORT) needs packages that are missing; install them "
             "with pip install 'logitserve[grpc]'"
         ) from error
-    # First without SO_REUSEPORT, which fails where another server has the port.
+    # First without SO_REUSEPORT, which fails if another server uses the port.
     with bind(host, port, option="--grpc-port") as free:
         address = free.getsockname()
     reserved = socket.socket(free.family)
@@ -135,10 +136,10 @@ def reserve_grpc_port(host: str, port: int) -> socket.socket:
 
 
 def _fit_files(settings: Settings) -> Settings:
-    """Raise the limit on open files as far as the hard limit permits, and lower what needs more.
+    """Raise the limit on open files up to the hard limit, and lower settings that need more.
 
     Raises:
-        StartError: there are too few for a single connection.
+        StartError: the limit is too low for a single connection.
     """
     wanted = settings.max_connections + EXTRA_CONNECTIONS + SPARE_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -151,10 +152,10 @@ def _fit_files(settings: Settings) -> Settings:
     left = hard - FEWEST_FILES
     if left < 2:
         least = FEWEST_FILES + 2
-        raise StartError(f"a process may have {hard} files open (ulimit -n), and needs {least}")
+        raise StartError(f"a process may have {hard} open files (ulimit -n), but needs {least}")
     connections = min(settings.max_connections, left - min(EXTRA_CONNECTIONS, left // 2))
     if connections < settings.max_connections:
-        text = "a process may have %d files open (ulimit -n): %s is lowered from %d to %d"
+        text = "a process may have %d open files (ulimit -n): %s is lowered from %d to %d"
         name = environment_name("max_connections")
         logger.warning(text, hard, name, settings.max_connections, connections)
     return settings.model_copy(update={"max_connections": connections})

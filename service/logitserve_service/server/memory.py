@@ -1,4 +1,4 @@
-"""Memory of the service: what it may use, and how what it frees goes back to the system."""
+"""Memory of the service: its limits, and how freed memory returns to the system."""
 
 import ctypes
 import gc
@@ -11,29 +11,30 @@ from typing import Final
 from logitserve_service.config.settings import Settings, environment_name
 
 MMAP_THRESHOLD: Final = 2**18
-"""Bytes. What is as large, glibc maps alone, and unmaps when it is freed. Without this, the first
-large picture raises the threshold up to 32 MiB: later ones lie among small objects that stay, and
-after 500 odd pictures 57 MiB more were resident; with it, 9."""
+"""Bytes. glibc maps allocations of this size or more separately, and unmaps them when freed. By
+default, the first large picture raises the threshold up to 32 MiB: later pictures lie between small
+objects that stay, and after 500 odd pictures 57 MiB more were resident; with a fixed threshold,
+9."""
 TRIM_THRESHOLD: Final = 2**20
-"""Bytes that may lie free at the end of the heap."""
+"""Free bytes at the end of the heap that glibc keeps."""
 LARGE_BYTES: Final = 2**22
-"""Of the bodies of a second, after which memory is trimmed."""
+"""Bytes of released bodies in one second after which memory is trimmed."""
 TRIMS: Final = 5
-"""Each second after a large or a refused message."""
+"""Number of trims, one each second, after large bodies or a refused message."""
 MAX_PROTOBUF_BYTES: Final = 2**31 - 1
-"""Of a message, and so of an ONNX file."""
+"""Maximum size of a protobuf message, and so of an ONNX file."""
 COPIES: Final = 2
-"""Of a model file while a worker loads it: the file, and the session (docs/scale.md). One more is
-kept for all workers."""
+"""Copies of a model file while a worker loads it: the file and the session (docs/scale.md). One
+more is stored for all workers."""
 IMAGES_SHARE: Final = 3
-"""Of the memory that is left to a worker, a third is for images that are decoded."""
+"""Decoded images may use a third of the memory available to a worker."""
 BODIES_SHARE: Final = 4
-"""A quarter is for the bodies of requests."""
+"""Request bodies may use a quarter of it."""
 MESSAGES_SHARE: Final = 16
-"""A message of gRPC takes at most a sixteenth: gRPC receives each whole before anybody can refuse
-it, so that many arrive at once."""
+"""A gRPC message may use a sixteenth of it: gRPC receives each completely before it can be refused,
+so many can arrive at once."""
 LEAST_MESSAGE_BYTES: Final = 2**22
-"""gRPC's own limit of a message."""
+"""gRPC's default limit of a message."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _CGROUPS: Final = Path("/sys/fs/cgroup")
@@ -41,7 +42,7 @@ _PROC: Final = Path("/proc")
 
 
 def give_back() -> None:
-    """Let this process give back what it frees. Does nothing where the C library is not glibc."""
+    """Make this process return freed memory to the system. Has no effect without glibc."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD)
@@ -49,21 +50,21 @@ def give_back() -> None:
 
 
 class Trimmer:
-    """Trims for some seconds after large requests, as gRPC frees some of their memory later."""
+    """Trims for some seconds after large requests, because gRPC frees their memory with a delay."""
 
     def __init__(self, released: Callable[[], int], executor: Executor) -> None:
-        """`released` tells the bytes of all bodies until now; `executor` runs what takes long."""
+        """`released` returns the total bytes of released bodies; `executor` runs the trims."""
         self._released = released
         self._executor = executor
         self._seen = 0
         self._times = 0
 
     def soon(self) -> None:
-        """Trim, though no large body was released."""
+        """Trim in the next seconds, even if no large body was released."""
         self._times = TRIMS
 
     def check(self) -> None:
-        """Trim if there is reason to; to be called each second."""
+        """Trim if large bodies were released; to be called each second."""
         released = self._released()
         if released - self._seen > LARGE_BYTES:
             self.soon()
@@ -74,9 +75,9 @@ class Trimmer:
 
 
 def trim() -> None:
-    """Give back what lies free between small objects, or waits for the garbage collector.
+    """Return free memory between small objects, and garbage, to the system.
 
-    Takes milliseconds: what lives as long as the process is frozen.
+    This takes milliseconds, because objects that live as long as the process are frozen.
     """
     gc.collect()
     malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
@@ -85,13 +86,13 @@ def trim() -> None:
 
 
 def limit(cgroups: Path = _CGROUPS, proc: Path = _PROC) -> int:
-    """Bytes that the service may use: of its cgroups and the machine, whichever has least."""
+    """Return the memory limit of the service in bytes, the lowest of cgroups and machine."""
     machine = _numbers(proc / "meminfo")["MemTotal:"] * 1024
     return min([machine, *(most for most, _ in _cgroups(cgroups, proc))])
 
 
 def available(cgroups: Path = _CGROUPS, proc: Path = _PROC) -> int:
-    """Bytes that the service may use besides those in use, by whomever."""
+    """Return the available bytes, the lowest of cgroups, machine and `ulimit -v`."""
     machine = _numbers(proc / "meminfo")["MemAvailable:"] * 1024
     left = min([machine, *(most - used for most, used in _cgroups(cgroups, proc))])
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
@@ -102,12 +103,12 @@ def available(cgroups: Path = _CGROUPS, proc: Path = _PROC) -> int:
 
 
 def share(workers: int, part: int) -> int:
-    """Bytes of this part of what is left to one of so many workers."""
+    """Return `1 / part` of the available bytes of one of `workers` workers."""
     return available() // workers // part
 
 
 def oom_kills(cgroups: Path = _CGROUPS, proc: Path = _PROC) -> int:
-    """How many processes the kernel has killed because the cgroup's memory was exhausted."""
+    """Return how many processes the kernel has killed because the cgroup was out of memory."""
     for folder in _folders(cgroups, proc):
         for name in ("memory.events", "memory.oom_control"):
             kills = _numbers(folder / name).get("oom_kill")
@@ -117,7 +118,7 @@ def oom_kills(cgroups: Path = _CGROUPS, proc: Path = _PROC) -> int:
 
 
 def too_large(size: int, settings: Settings) -> str:
-    """Why a model file of so many bytes is not loaded, or nothing."""
+    """Return why a model file of `size` bytes is too large to load, or an empty text."""
     name = environment_name("max_model_bytes")
     if settings.max_model_bytes is not None:
         most, why = settings.max_model_bytes, f"(setting {name})"
@@ -126,13 +127,13 @@ def too_large(size: int, settings: Settings) -> str:
         most = min(MAX_PROTOBUF_BYTES, left // (COPIES * settings.workers + 1))
         why = (
             f"(setting {name}; unless set, it follows from ONNX's limit of 2 GiB and the {left} "
-            "bytes of memory that are left)"
+            "bytes of available memory)"
         )
     return "" if size <= most else f"the file has {size} bytes, more than the limit of {most} {why}"
 
 
 def _cgroups(cgroups: Path, proc: Path) -> Iterator[tuple[int, int]]:
-    """Limit and use of each cgroup of this process that has a limit, without reclaimable cache."""
+    """Yield limit and use, without reclaimable cache, of each limited cgroup of this process."""
     for folder in _folders(cgroups, proc):
         statistics = _numbers(folder / "memory.stat")
         for most, used, cache in (
@@ -147,7 +148,7 @@ def _cgroups(cgroups: Path, proc: Path) -> Iterator[tuple[int, int]]:
 
 
 def _folders(cgroups: Path, proc: Path) -> Iterator[Path]:
-    """Those of this process's cgroup and of its parents; in a container, the mount itself."""
+    """Yield the folders of this process's cgroup and its parents; in a container, the mount."""
     try:
         lines = (proc / "self/cgroup").read_text().splitlines()
     except OSError:
@@ -161,7 +162,7 @@ def _folders(cgroups: Path, proc: Path) -> Iterator[Path]:
 
 
 def _numbers(file: Path) -> dict[str, int]:
-    """The lines of a name and a number; none where there is no such file."""
+    """Parse lines of a name and a number; empty if there is no such file."""
     try:
         fields = [line.split() for line in file.read_text().splitlines()]
     except OSError:

@@ -1,7 +1,7 @@
-"""The workers: started by fork, replaced when they exit or hang, stopped together.
+"""The supervisor: it forks the workers, replaces those that exit or hang, and stops them.
 
-The supervisor has imported what a worker needs, but loads no model and starts no thread, so that
-forking it is safe and fast. SIGTERM stops a worker; a worker reports through a pipe.
+It has imported the modules of a worker, but loads no model and starts no thread, so that forking is
+safe and fast. SIGTERM stops a worker; a worker reports its start through a pipe.
 """
 
 import contextlib
@@ -30,25 +30,25 @@ from logitserve_service.telemetry.metrics import Metrics, count_lost
 from logitserve_service.telemetry.shared_values import Row
 
 Work = Callable[[int, Callable[[Serving], None]], bool]
-"""Runs a worker. Takes its number, and the function to call once it serves; returns whether all was
-answered."""
+"""Runs a worker, given its number and a function to call once it serves. Returns whether all
+requests were answered."""
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 IGNORED = (signal.SIGUSR1, signal.SIGUSR2)
 HANDLED = (*STOPS, *IGNORED, signal.SIGHUP)
 FIRST_WAIT_SECONDS = 0.5
-"""Before the restart of a worker that was out of memory, or exited before it served; for the latter
-doubled each time."""
+"""Delay before the restart of a worker that was out of memory, or that exited before it served; in
+the latter case it doubles each time."""
 LONGEST_WAIT_SECONDS = 30.0
 CHECK_SECONDS = 1.0
-"""Between two looks for signs of life, which a worker gives as often."""
+"""Interval of the heartbeats of a worker, and of their checks."""
 
 OOM_SCORE = 100
-"""Added to that of a worker, in thousandths of the memory: where memory runs out, the kernel ends a
-worker, which is replaced, and not the supervisor, with which all ends."""
+"""Added to `oom_score_adj` of a worker (thousandths of the memory): if memory runs out, the kernel
+kills a worker, which is replaced, and not the supervisor, whose exit ends the service."""
 
 OUT_OF_MEMORY, HUNG, SIGNAL, EXIT = KINDS = ("oom", "hung", "signal", "exit")
-"""Of a worker's end."""
+"""Kinds of exit of a worker."""
 
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -58,30 +58,30 @@ logger = logging.getLogger("logitserve.supervision")
 
 
 class Worker:
-    """One of the workers: a process, and after its exit the next one."""
+    """A worker slot: its current process, or the time of the next one."""
 
     def __init__(self, work: Work, number: int, row: Row) -> None:
         self._work = work
         self._number = number
         self._row = row
-        self._beats = 0  # when last looked at
+        self._beats = 0  # heartbeats at the last check
         self._silent_seconds = 0.0
         self.is_hung = False
         self.serving: Serving | None = None
         self.failure: str | None = None
-        self.lost = 0  # requests, with the last process
+        self.lost = 0  # requests lost with the last process
         self.start_at = -math.inf
-        """When to start a process, on the monotonic clock; infinite while one runs."""
+        """When to start a process, by the monotonic clock; infinite while one runs."""
         self._early_exits = 0  # consecutive processes that exited before they served
 
     def start(self) -> None:
-        """Fork."""
+        """Fork a process."""
         self.serving = self.failure = None
         self.is_hung = False
         self._silent_seconds = 0.0
         self.start_at = math.inf
         self.reports, reporting = _fork.Pipe(duplex=False)
-        # Signals are held back until the child has its own handlers.
+        # Signals are blocked until the child has installed its own handlers.
         signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
         self.process = _fork.Process(
             target=_child, args=(self._work, self._number, reporting, os.getpid())
@@ -105,15 +105,16 @@ class Worker:
             self.failure = report
 
     def serves(self) -> bool:
-        """Whether the process has begun to serve."""
+        """Return whether the process has begun to serve."""
         if not self.reports.closed and self.reports.poll():
             self.read_report()
         return self.serving is not None
 
     def kill_if_silent(self, seconds: float) -> None:
-        """Kill a process that serves, but has given no sign of life for so long.
+        """Kill a serving process without a heartbeat for this time.
 
-        Looks are counted, not time: where all processes were stopped for a while, none is killed.
+        Checks are counted, not time, so that none is killed if all processes were suspended for a
+        while.
         """
         is_silent = self.serving is not None and self._row.beats == self._beats
         self._beats = self._row.beats
@@ -123,9 +124,9 @@ class Worker:
             self.process.kill()
 
     def reap(self, *, out_of_memory: bool) -> tuple[str, str]:
-        """Schedule the restart of a process that has exited; return the kind of its exit and why.
+        """Schedule the restart of an exited process; return the kind and reason of its exit.
 
-        `out_of_memory` means that the kernel has killed one for that.
+        `out_of_memory` means that the kernel has killed a process for lack of memory.
         """
         self.read_report()
         self.process.join()
@@ -140,12 +141,12 @@ class Worker:
         if self.failure is not None:
             return EXIT, self.failure
         if self.is_hung:
-            return HUNG, f"it gave no sign of life for {self._silent_seconds:g} seconds"
+            return HUNG, f"it sent no heartbeat for {self._silent_seconds:g} seconds"
         if status >= 0:
             return EXIT, f"exit status {status}"
         name = signal.Signals(-status).name
         if name == "SIGKILL" and out_of_memory:
-            # Others may still be ending for the same reason; a new process would be the next.
+            # Other processes may be about to be killed too; a new process would add to the load.
             self.start_at = max(self.start_at, time.monotonic() + FIRST_WAIT_SECONDS)
             return OUT_OF_MEMORY, f"out of memory (limit {memory.limit() / 2**20:.0f} MiB)"
         return SIGNAL, name
@@ -167,7 +168,7 @@ class Supervisor:
         self._workers = [Worker(work, number, shared.rows[number]) for number in range(count)]
         self._state = shared.state
         self._metrics = Metrics(shared.rows, count)
-        for kind in KINDS:  # so that the first one is seen to add one
+        for kind in KINDS:  # the counter must exist before its first increase
             self._metrics.add(WORKER_EXITS, 0, kind)
         self._timeout_seconds = timeout_seconds
         self._checked = time.monotonic()
@@ -230,13 +231,13 @@ class Supervisor:
     def _replace(self, worker: Worker) -> None:
         kind, reason = worker.reap(out_of_memory=memory.oom_kills() > self._oom_kills)
         self._oom_kills += kind == OUT_OF_MEMORY
-        # The next one refuses what this one was loading.
+        # The next process refuses the version that this one was loading.
         was_loading = self._state.ended(worker.process.pid or 0, reason)
         if not (self._begun or self._drain.begun or was_loading):
-            raise StartError(worker.failure or f"a worker ended at its start ({reason})")
+            raise StartError(worker.failure or f"a worker exited at start-up ({reason})")
         self._metrics.add(WORKER_EXITS, 1, kind)
         wait_seconds = max(0.0, worker.start_at - time.monotonic())
-        text = "worker %d has ended: %s; %d requests are lost, another worker starts in %.1f s"
+        text = "worker %d has exited: %s; %d requests are lost, another worker starts in %.1f s"
         logger.error(text, worker.process.pid, reason, worker.lost, wait_seconds)
 
     def _reread(self, number: int, _: FrameType | None) -> None:
@@ -251,7 +252,7 @@ class Supervisor:
         self._drain.begin()
 
     def _end(self) -> None:
-        """Stop the workers, and kill those that do not exit in time, or do not serve yet."""
+        """Stop the workers; kill those that do not exit in time or do not serve yet."""
         workers = [worker for worker in self._workers if worker.start_at == math.inf]
         running = [worker.process for worker in workers]
         for worker in workers:
@@ -268,7 +269,7 @@ class Supervisor:
             # A worker cuts off slow requests itself.
             process.join(self._drain.seconds_left + EXIT_SECONDS * 0.8)
             if process.exitcode is None:
-                logger.warning("worker %d does not end; it is killed", process.pid)
+                logger.warning("worker %d does not exit; it is killed", process.pid)
                 process.kill()
                 process.join()
 
@@ -284,10 +285,10 @@ def _child(work: Work, number: int, reporting: Connection, parent: int) -> None:
     for other in (signal.SIGHUP, *IGNORED):
         signal.signal(other, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
-    with contextlib.suppress(OSError):  # where the kernel has no such file
+    with contextlib.suppress(OSError):  # kernels without the file
         adjustment = int(_OOM_SCORE.read_text())
         _OOM_SCORE.write_text(str(min(1000, adjustment + OOM_SCORE)))
-    # The death of the parent stops this process too.
+    # This process gets SIGTERM when its parent exits.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         return
@@ -297,4 +298,4 @@ def _child(work: Work, number: int, reporting: Connection, parent: int) -> None:
         reporting.send(str(error))
         sys.exit(1)
     if not complete:
-        os._exit(0)  # a thread may still be running a model
+        os._exit(0)  # a thread may still be running a model, which a normal exit would wait for

@@ -1,4 +1,4 @@
-"""TLS: the certificate of the service."""
+"""The TLS certificate of the service."""
 
 import ssl
 from pathlib import Path
@@ -8,7 +8,7 @@ from logitserve_service.errors import SettingsError
 
 
 def files(settings: Settings) -> tuple[Path, Path] | None:
-    """The certificate and its key; None without TLS.
+    """Return the paths of certificate and key; None without TLS.
 
     Raises:
         SettingsError: only one of them is set.
@@ -24,7 +24,7 @@ def files(settings: Settings) -> tuple[Path, Path] | None:
 
 
 class Certificate:
-    """What the files held when they were last read, for gRPC."""
+    """The content of the certificate files when they were last read, for gRPC."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -33,13 +33,13 @@ class Certificate:
         self.read()
 
     def read(self) -> None:
-        """Read the files, which `load` has found good."""
+        """Read the files, after `load` has validated them."""
         pair = files(self._settings)
         self.pair = pair and (pair[0].read_bytes(), pair[1].read_bytes())
 
 
 def context(settings: Settings) -> ssl.SSLContext | None:
-    """A context for TLS 1.2 or later, with Python's choice of ciphers. Raises as `load` does."""
+    """Return a context for TLS 1.2 or later with Python's default ciphers; raises like `load`."""
     if files(settings) is None:
         return None
     made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -48,7 +48,7 @@ def context(settings: Settings) -> ssl.SSLContext | None:
 
 
 def load(into: ssl.SSLContext, settings: Settings) -> None:
-    """Read the certificate and its key, for connections that begin after this.
+    """Load the certificate and its key for new connections.
 
     Raises:
         SettingsError: a file cannot be read or parsed, or the key belongs to another certificate.
@@ -63,7 +63,7 @@ def load(into: ssl.SSLContext, settings: Settings) -> None:
             raise SettingsError(field, f"cannot be read: {error.strerror}", str(path)) from error
     certificate, key = pair
     try:
-        # The empty password makes an encrypted key an error, not a question on the terminal.
+        # With an empty password, an encrypted key is an error and not a prompt on the terminal.
         into.load_cert_chain(certificate, key, password="")
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":

@@ -1,8 +1,9 @@
-"""A process that serves: it loads the models, builds the application, and serves until drained.
+"""A worker process: it loads the models, builds the application, and serves until shutdown.
 
-uvicorn closes the listener and all idle connections at once and waits without a limit. This server
-stays open until load balancers have seen that it is not ready, lets clients leave by
-`Connection: close`, serves what the kernel has accepted, and cuts off slow requests in the end.
+On shutdown, uvicorn closes the listener and all idle connections at once, and waits without a
+limit. This server stays open until load balancers have seen that it is not ready, sends
+`Connection: close`, serves the connections that the kernel has accepted, and then cuts off slow
+requests.
 """
 
 import asyncio
@@ -33,7 +34,7 @@ from logitserve_service.server.drain import EXIT_SECONDS, Drain
 
 BACKLOG = 2048
 SETTLE_SECONDS = 0.2
-"""Between the last new connection and the close, to accept what the kernel has accepted."""
+"""Time before the close, to accept the connections that the kernel has established."""
 FIRST_REQUEST_SECONDS = 1.0
 """Grace period after the close for connections without a request: one may be in transit."""
 TICK_SECONDS = 0.1
@@ -44,16 +45,16 @@ logger = logging.getLogger("logitserve.worker")
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """The report of a worker that serves."""
+    """The start-up report of a serving worker."""
 
     models: tuple[str, ...]
     default: str | None
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server with this project's connections and drain.
+    """uvicorn's server with the connections and shutdown of this project.
 
-    tests/server/test_uvicorn.py fails when uvicorn changes what is overridden here.
+    tests/server/test_uvicorn.py fails if uvicorn changes an overridden method.
     """
 
     def __init__(self, settings: Settings, process: Process, begun: Callable[[], None]) -> None:
@@ -61,9 +62,9 @@ class Server(uvicorn.Server):
             process.asgi,
             log_config=None,
             ws="none",
-            access_log=False,  # the recorder's costs less
+            access_log=False,  # the recorder's access log is faster
             lifespan="on",
-            workers=1,  # else uvicorn reads WEB_CONCURRENCY itself, and fails where it is empty
+            workers=1,  # else uvicorn reads WEB_CONCURRENCY itself, and fails if it is empty
             server_header=False,
         )
         super().__init__(config)
@@ -75,7 +76,7 @@ class Server(uvicorn.Server):
         self._sweep_ticks = max(1, round(connections.sweep_seconds / TICK_SECONDS))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, with this project's connections: uvicorn's have no limits on slow clients."""
+        """Listen with this project's connections, because uvicorn's do not limit slow clients."""
         await self.lifespan.startup()
         if self.lifespan.should_exit:
             sys.exit(STARTUP_FAILURE)
@@ -107,13 +108,13 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop. uvicorn would raise the signal again afterwards, and force the exit."""
+        """Begin the shutdown; uvicorn's method would raise the signal again, and force the exit."""
         del sig, frame
         self._drain.begin()
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop without losing a request, within the time limit; the parent closes the sockets."""
+        """Shut down within the time limit without losing requests; the parent closes sockets."""
         del sockets
         await self._tick_for(self._drain.seconds_of_linger)
         await self._tick_for(SETTLE_SECONDS)
@@ -137,12 +138,12 @@ class Server(uvicorn.Server):
         if context is None:
             return
         try:
-            tls.context(self._settings)  # a trial, in a context that is not used
+            tls.context(self._settings)  # validates the files in an unused context
             tls.load(context, self._settings)
             self._process.certificate.read()
-            logger.info("read the certificate again")
+            logger.info("the certificate was read again")
         except StartError as error:
-            logger.error("kept the certificate: %s", error)
+            logger.error("the old certificate stays in use: %s", error)
 
     async def _tick_while(self, waiting: Callable[[], bool]) -> None:
         while waiting() and self._drain.seconds_left:
@@ -163,14 +164,14 @@ def run(
 ) -> bool:
     """Serve until stopped, and call `begun` once the models are loaded and the port is open.
 
-    `number` is that of the worker, from 0; no other process has it.
+    `number` identifies the worker, from 0; no other process has it.
 
     Returns:
-        whether every request was answered. If not, a thread may still be running a model, and
-        only `os._exit` ends the process without waiting for it.
+        whether every request was answered. If not, a thread may still be running a model, and only
+        `os._exit` ends the process without waiting for it.
 
     Raises:
-        StartError: the default model does not exist.
+        StartError: there is no such default model.
         NoModelsError: the folder of models is missing or empty.
         ModelFileError: a model fails its checks.
     """
@@ -179,7 +180,7 @@ def run(
     process = Process.of(settings, shared, drain, number=number)
     serving = Serving(tuple(process.catalog.models), process.catalog.default)
     server = Server(settings, process, lambda: begun(serving))
-    # Freeze the heap, which lives as long as the process; collecting first gains little.
+    # Freeze the heap, whose objects live as long as the process; collecting first gains little.
     gc.freeze()
     gc.enable()
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)

@@ -1,7 +1,7 @@
 """The access log: one line per response, buffered.
 
-A record of `logging` costs 34 µs, a line here less than 5. Each write has at most PIPE_BUF bytes,
-so that lines of several workers do not mix in a pipe.
+A `logging` record costs 34 µs, a line here less than 5. Each write has at most PIPE_BUF bytes, so
+that lines of several workers do not mix in a pipe.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from logitserve_service.telemetry.logs import LogFormat, rfc3339, takes_more, vi
 from logitserve_service.telemetry.request_ids import described as ids_of
 
 WRITE_SECONDS = 0.1
-MAX_PATH_BYTES = 512  # a longer path is cut: a line must fit into one write, also with escapes
+MAX_PATH_BYTES = 512  # longer paths are cut: a line, with its escapes, must fit into one write
 
 
 logger = logging.getLogger("logitserve.access")
@@ -33,7 +33,7 @@ class AccessLog:
     def __init__(
         self, descriptor: int, log_format: LogFormat, lost: Callable[[int], None] = lambda _: None
     ) -> None:
-        """Log; `lost` is called with the number of lines that could not be written."""
+        """Set the target; `lost` is called with the number of lines that could not be written."""
         self._descriptor = descriptor
         self._lost = lost
         self._is_losing = False
@@ -42,7 +42,7 @@ class AccessLog:
         self._size = 0
 
     def add(self, exchange: Exchange, seconds: float) -> None:
-        """Log a response that took so many seconds."""
+        """Log a response and its duration in seconds."""
         path = exchange.path[:MAX_PATH_BYTES].decode("latin-1")
         line = self._line(exchange, path, seconds)
         if self._size + len(line) > select.PIPE_BUF:
@@ -55,20 +55,22 @@ class AccessLog:
         lines, self._lines, self._size = self._lines, [], 0
         try:
             if not takes_more(self._descriptor):
-                raise BlockingIOError(errno.EAGAIN, "its reader hangs")
+                raise BlockingIOError(errno.EAGAIN, "its reader does not read")
             os.write(self._descriptor, b"".join(lines))
-        except OSError as error:  # requests are answered even if nothing reads the log
+        except OSError as error:  # requests are answered even if the log has no reader
             self._lost(len(lines))
             if not self._is_losing:
                 self._is_losing = True
-                text = "the access log cannot be written: %s; its lines are lost until it can"
+                text = (
+                    "the access log cannot be written: %s; its lines are lost until it is writable"
+                )
                 logger.error(text, error.strerror)
         else:
             self._is_losing = self._is_losing and not lines
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Write ten times a second, and at the end of the context."""
+        """Write the buffer ten times a second, and at the end of the context."""
         try:
             async with periodically(WRITE_SECONDS, self.write):
                 yield

@@ -1,4 +1,4 @@
-"""A request and its response, for metrics, the access log and traces."""
+"""The record of a request and its response, for metrics, the access log and traces."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -6,15 +6,15 @@ from typing import Any, Final
 from logitserve_service.telemetry.request_ids import Identity
 from logitserve_service.telemetry.timing import Timing
 
-OTHER_ROUTE = "other"  # for paths without a route: clients could make any number of label values
+OTHER_ROUTE = "other"  # for paths without a route, so that clients cannot create label values
 NO_PROBLEM = ("", "")
-LONGEST_MODEL: Final = 63  # a client may have sent any name
+LONGEST_MODEL: Final = 63  # characters; clients can send any name
 NO_MODEL = ""  # for requests without a model, or with one that does not exist
 
 
 @dataclass(slots=True)
 class Exchange:
-    """Filled while a request is answered; recorded once, after its response was written."""
+    """The facts of one request; filled while it is answered, recorded once after the response."""
 
     method: str
     path: bytes  # without the query
@@ -28,11 +28,11 @@ class Exchange:
     size: int = 0  # bytes of the response body
     timing: Timing | None = None  # None if no model ran
     problem: tuple[str, str] = NO_PROBLEM  # kind and detail of an error
-    is_private: bool = False  # whether nothing of it may be kept
+    is_private: bool = False  # whether nothing of the request may be stored
 
 
 def described(exchange: Exchange, seconds: float) -> dict[str, Any]:
-    """What a JSON line tells of a response, besides its ids."""
+    """Return the members of a JSON log line of a response, besides the ids."""
     timing = exchange.timing
     members: dict[str, Any] = {
         "client": exchange.client,

@@ -1,4 +1,4 @@
-"""The metrics of the service: their names, labels and meaning."""
+"""The metric families of the service: names, labels and help texts."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from prometheus_client.utils import floatToGoString
 from logitserve_service.telemetry.exchange import NO_MODEL, OTHER_ROUTE
 
 Kind = Literal["counter", "histogram", "sum", "min", "max"]
-"""A counter, a histogram, or a gauge and what of several workers it is."""
+"""A counter, a histogram, or a gauge with the aggregation over workers."""
 Values = npt.NDArray[np.float64]
 
 
@@ -22,25 +22,25 @@ Values = npt.NDArray[np.float64]
 class Family:
     """A metric: its name and labels, and how the values of several workers are merged."""
 
-    name: str  # without the prefix, and the suffixes of counters and histograms
+    name: str  # without the prefix and the suffixes of counters and histograms
     help: str
     labels: tuple[str, ...] = ()
     kind: Kind = "counter"
-    bounds: tuple[float, ...] = ()  # of a histogram's buckets, without the infinite one
-    prefix: str = "logitserve_"  # or that of all programs
+    bounds: tuple[float, ...] = ()  # upper bounds of a histogram's buckets, without +Inf
+    prefix: str = "logitserve_"  # `process_` for the standard process metrics
 
     @property
     def is_gauge(self) -> bool:
-        """Whether its values are of living workers alone."""
+        """Whether only values of live workers count."""
         return self.kind not in {"counter", "histogram"}
 
     @property
     def width(self) -> int:
-        """Values of a series; a histogram has its sum and one a bucket."""
+        """Number of values of a series; a histogram has its sum and one value per bucket."""
         return len(self.bounds) + 2 if self.kind == "histogram" else 1
 
     def metric(self, series: Mapping[tuple[str, ...], Values]) -> Metric:
-        """The samples of all series, by their label values."""
+        """Return the samples of all series, given by label values."""
         kind = "gauge" if self.is_gauge else self.kind
         metric = Metric(f"{self.prefix}{self.name}", self.help, kind)
         for labels, values in series.items():
@@ -70,16 +70,14 @@ _SHORT_SECONDS = (
 
 REQUESTS = Family(
     "requests",
-    "Requests by their outcome: a status, of gRPC the one that HTTP would have given, or lost.",
+    "Requests by status: an HTTP status (of gRPC the equivalent one), or lost (the worker ended).",
     ("route", "model", "status"),
 )
-IN_PROGRESS = Family(
-    "requests_in_progress", "Requests that have begun and are not answered.", (), "sum"
-)
+IN_PROGRESS = Family("requests_in_progress", "Requests in progress.", (), "sum")
 REQUEST_SECONDS = Family(
     "request_seconds",
-    "Seconds from the first byte of a request until its response was handed to the kernel.",
-    ("route", "model", "status"),  # the status as its class: 2xx
+    "Seconds from the first byte of a request until its response is passed to the kernel.",
+    ("route", "model", "status"),  # status: the class, such as 2xx
     "histogram",
     (
         *(0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05),
@@ -87,24 +85,24 @@ REQUEST_SECONDS = Family(
     ),
 )
 BATCH_SIZE = Family(
-    "batch_size", "Images in one run.", _MODEL, "histogram", (1, 2, 4, 8, 16, 32, 64)
+    "batch_size", "Images per model run.", _MODEL, "histogram", (1, 2, 4, 8, 16, 32, 64)
 )
 INFERENCE_SECONDS = Family(
-    "inference_seconds", "Seconds of one run.", _MODEL, "histogram", _SHORT_SECONDS
+    "inference_seconds", "Seconds per model run.", _MODEL, "histogram", _SHORT_SECONDS
 )
 PREPROCESSING_SECONDS = Family(
     "decode_seconds",
-    "Seconds to make the network's input of up to 64 images.",
+    "Seconds to decode and preprocess up to 64 images.",
     *(_MODEL, "histogram", _SHORT_SECONDS),
 )
 EXPLAIN_SECONDS = Family(
     "explain_seconds",
-    "Seconds to explain an answer; cam or occlusion.",
+    "Seconds per explanation, by method: cam or occlusion.",
     *(("model", "method"), "histogram", (0.0025, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)),
 )
 STEP_SECONDS = Family(
     "step_seconds",
-    "Seconds that answered requests took by step: queue, decode, inference, output.",
+    "Seconds of answered requests by step: queue, decode, inference, output.",
     ("model", "step"),
 )
 CONFIDENCE = Family(
@@ -114,91 +112,93 @@ CONFIDENCE = Family(
 )
 PREDICTIONS = Family(
     "predictions",
-    "Images by predicted label; where several labels may hold, each counts.",
+    "Images by predicted label; of sigmoid models, each predicted label counts.",
     ("model", "version", "label"),
 )
 KNOWN = Family(
-    "known", "Images by `known` of their predictions: true or false.", ("model", "known")
+    "known", "Images by the `known` member of their prediction: true or false.", ("model", "known")
 )
 DRIFT = Family(
     "drift",
-    "How far a feature is from normal: PSI less chance, of the longest window that was full.",
+    "PSI of a feature against its baseline, minus its expectation by chance; longest full window.",
     *(("model", "feature"), "max"),
 )
-DRIFT_ALARM = Family("drift_alarm", "1 while a feature is not normal.", ("model", "feature"), "max")
-DRIFT_ALARMS = Family("drift_alarms", "Alarms that began.", ("model", "feature"))
+DRIFT_ALARM = Family("drift_alarm", "1 during a drift alarm.", ("model", "feature"), "max")
+DRIFT_ALARMS = Family("drift_alarms", "Drift alarms raised.", ("model", "feature"))
 SHADOW = Family(
     "shadow",
-    "Images by what a shadow gave: it agrees, differs, was dropped for load, or failed.",
+    "Images by outcome of the shadow: agrees, differs, dropped (overload), or failed.",
     ("model", "version", "outcome"),
 )
-BUILD_INFO = Family("build_info", "1 for what runs.", ("version", "python", "onnxruntime"), "max")
-CPU_SECONDS = Family("cpu_seconds", "CPU time of the workers.", prefix="process_")
+BUILD_INFO = Family(
+    "build_info", "Software versions; always 1.", ("version", "python", "onnxruntime"), "max"
+)
+CPU_SECONDS = Family("cpu_seconds", "CPU time of the workers in seconds.", prefix="process_")
 STARTED = Family(
-    *("start_time_seconds", "When the oldest worker started, since the epoch.", (), "min"),
+    *("start_time_seconds", "Start of the oldest worker, seconds since the epoch.", (), "min"),
     prefix="process_",
 )
 OPEN_FILES = Family("open_fds", "Open files of the workers.", (), "sum", prefix="process_")
-MAX_FILES = Family("max_fds", "Files that the workers may have open.", (), "sum", prefix="process_")
+MAX_FILES = Family("max_fds", "Limit of open files of the workers.", (), "sum", prefix="process_")
 MODEL_VERSIONS = Family(
     "model_versions",
-    "Versions in the repository: ready, loading, refused, or idle (policy or request).",
+    "Versions in the repository by state: ready, loading, refused, or idle (policy or request).",
     *(("model", "state"), "max"),
 )
 WORKER_EXITS = Family(
     "worker_exits",
-    "Workers that were replaced: oom (out of memory), hung, signal, exit.",
+    "Workers replaced, by reason: oom (out of memory), hung, signal, exit.",
     ("reason",),
 )
-LOST_LINES = Family("access_log_lost_lines", "Lines of the access log that could not be written.")
-LOAD_FAILURES = Family("model_load_failures", "Refused versions of a model.", _MODEL)
-QUEUE = Family("queue_pictures", "Images that wait for a run.", _MODEL, "sum")
+LOST_LINES = Family("access_log_lost_lines", "Access log lines that could not be written.")
+LOAD_FAILURES = Family("model_load_failures", "Versions of a model that were refused.", _MODEL)
+QUEUE = Family("queue_pictures", "Images queued for a model run.", _MODEL, "sum")
 MODEL_INFO = Family(
-    "model_info", "1 for what every worker serves.", ("model", "version", "sha256"), "sum"
+    "model_info", "1 per version that all workers serve.", ("model", "version", "sha256"), "sum"
 )
-WORKERS = Family("workers", "Processes that serve.", (), "sum")
+WORKERS = Family("workers", "Worker processes that serve.", (), "sum")
 CONNECTIONS = Family("connections", "Open HTTP connections.", (), "sum")
 RESIDENT_BYTES = Family(
-    "resident_bytes", "Memory of the workers (RSS); what they share counts in each.", (), "sum"
+    "resident_bytes", "Resident memory (RSS) of the workers; shared pages count in each.", (), "sum"
 )
-READY = Family("ready", "1 where every worker can answer.", (), "min")
+READY = Family("ready", "1 if every worker is ready.", (), "min")
 
 MEMORY_LIMIT = Family(
-    "memory_limit_bytes", "Memory that all processes of the service may use.", (), "max"
+    "memory_limit_bytes", "Memory limit of the service (cgroups, machine).", (), "max"
 )
 MEMORY_AVAILABLE = Family(
     "memory_available_bytes",
-    "Memory that the service may use besides what is in use, by whomever.",
+    "Memory available to the service (cgroups, machine).",
     *((), "min"),
 )
 LOOP_LAG = Family(
     "event_loop_lag_seconds",
-    "Seconds that the event loop came late to a timer.",
+    "Seconds by which a timer of the event loop is late.",
     *((), "histogram", (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)),
 )
-STORE_ROWS = Family("store_rows", "Answers that were kept.")
+STORE_ROWS = Family("store_rows", "Answers written to the store.")
 STORE_DROPPED = Family(
     "store_dropped",
-    "Answers that were not kept: overflow (too many waited), locked, disk (full), failed.",
+    "Answers not stored, by reason: overflow (queue full), locked, disk (full), failed.",
     ("reason",),
 )
-STORE_BYTES = Family("store_bytes", "Size of the store and its log.", (), "max")
+STORE_BYTES = Family("store_bytes", "Size of the store and its write-ahead log.", (), "max")
 FEEDBACK = Family(
     "feedback",
-    "Labels that were sent: accepted, changed, same, expired, invalid; new_class besides.",
+    "Labels received: accepted, changed, same, expired, invalid; new_class counts in addition.",
     ("model", "outcome"),
 )
 QUALITY = Family(
     "quality",
-    "Of the answers whose label is known, weighted; `expected` is the card's share of right ones.",
+    "Weighted quality of labeled answers by measure; `expected` is the accuracy on the card.",
     *(("model", "version", "measure"), "max"),
 )
-QUALITY_LOW = Family("quality_low", "Lower end of its 95 % interval.", QUALITY.labels, "max")
-QUALITY_HIGH = Family("quality_high", "Upper end of its 95 % interval.", QUALITY.labels, "max")
-QUALITY_LABELS = Family("quality_labels", "Answers that it is of.", QUALITY.labels, "max")
+QUALITY_LOW = Family("quality_low", "Lower 95 % bound of the quality.", QUALITY.labels, "max")
+QUALITY_HIGH = Family("quality_high", "Upper 95 % bound of the quality.", QUALITY.labels, "max")
+QUALITY_LABELS = Family("quality_labels", "Labeled answers of the quality.", QUALITY.labels, "max")
 
 LOST = (OTHER_ROUTE, NO_MODEL, "lost")
-"""Labels of requests that ended with their worker."""
+"""Label values of requests lost with their worker."""
 
 FAMILIES = tuple(value for value in list(globals().values()) if isinstance(value, Family))
 BY_NAME = {family.name: family for family in FAMILIES}

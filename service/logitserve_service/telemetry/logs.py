@@ -26,7 +26,7 @@ def _second(seconds: int) -> str:
 
 
 def rfc3339(seconds: float) -> str:
-    """A time since the epoch in RFC 3339, in UTC, to the millisecond."""
+    """Format seconds since the epoch as RFC 3339, in UTC, with milliseconds."""
     whole, milliseconds = divmod(int(seconds * 1000), 1000)
     return f"{_second(whole)}.{milliseconds:03}Z"
 
@@ -41,14 +41,14 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def takes_more(descriptor: int) -> bool:
-    """Whether a file takes PIPE_BUF bytes at once; a pipe whose reader hangs does not."""
+    """Return whether a file accepts PIPE_BUF bytes without blocking; a full pipe does not."""
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
     return bool(poll.poll(0))
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Drops what would have to wait for a reader that hangs."""
+    """Drops records that would block because the reader of standard error does not read."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record."""
@@ -60,7 +60,7 @@ class TextFormatter(logging.Formatter):
     """`2026-01-31T12:00:00.000Z INFO 4711 message request_id=…`, a traceback indented below."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, and more for a traceback."""
+        """Format a record as one line, and more lines for a traceback."""
         line = f"{rfc3339(record.created)} {record.levelname} {record.process} "
         line += visible(record.getMessage())
         line += "".join(f" {name}={value}" for name, value in current().items())
@@ -69,10 +69,10 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line."""
+    """Formats each record as a JSON object on one line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line."""
+        """Format a record as one line."""
         members: dict[str, Any] = {
             "time": rfc3339(record.created),
             "level": record.levelname.lower(),
@@ -88,7 +88,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def _encodable(text: str) -> str:
-    return text.encode(errors="backslashreplace").decode()  # surrogates are none of UTF-8
+    return text.encode(errors="backslashreplace").decode()  # UTF-8 cannot encode surrogates
 
 
 def configure(log_format: LogFormat, log_level: str) -> None:

@@ -1,4 +1,4 @@
-"""The metrics of the service, for Prometheus. All add up over workers (`shared_values.py`)."""
+"""The metrics of the service for Prometheus, aggregated over workers (`shared_values.py`)."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
@@ -63,18 +63,18 @@ class Histogram:
 def _count(
     places: tuple["memoryview[float]", Sequence[int]], indexes: npt.NDArray[np.integer[Any]]
 ) -> None:
-    """Add to each place how often its index occurs."""
+    """Add to each value the number of occurrences of its index."""
     values, at = places
     for index, count in enumerate(np.bincount(indexes).tolist()):
         if count:
             values[at[index]] += count
 
 
-_FEW = 12  # images are counted faster one by one than as arrays
+_FEW = 12  # up to this many images, a loop is faster than array operations
 
 
 class ModelMetrics:
-    """Counts the runs of one model; its versions count together."""
+    """Counts the runs of one model, all versions together except in the predictions by label."""
 
     def __init__(self, metrics: "Metrics", card: ModelCard) -> None:
         self._batch_size = metrics.histogram(BATCH_SIZE, card.name)
@@ -89,11 +89,11 @@ class ModelMetrics:
         self._thresholds = heads.thresholds(card) if card.head is Head.SIGMOID else None
 
     def preprocessed(self, seconds: float) -> None:
-        """Count the preprocessing of images."""
+        """Record the preprocessing of images and its seconds."""
         self._preprocessing_seconds.observe(seconds)
 
     def ran(self, seconds: float, predictions: Predictions) -> None:
-        """Count a run of the network, on the event loop."""
+        """Record a run of the network; called on the event loop."""
         self._batch_size.observe(len(predictions))
         self._inference_seconds.observe(seconds)
         probabilities, labels = predictions.probabilities, predictions.argmax
@@ -116,7 +116,7 @@ class ModelMetrics:
 
 
 def count_lost(row: Row) -> int:
-    """Count what a worker that has ended has not answered; return how many requests that are."""
+    """Count the unanswered requests of an ended worker as lost; return their number."""
     values, (in_progress,) = row.places((IN_PROGRESS.name,), IN_PROGRESS.width)
     _, (lost,) = row.places((REQUESTS.name, *LOST), REQUESTS.width)
     count, values[in_progress] = values[in_progress], 0
@@ -125,10 +125,10 @@ def count_lost(row: Row) -> int:
 
 
 class Metrics(Collector):
-    """The counts of this process; collected, those of all processes that share the rows."""
+    """The metrics of this process; `collect` returns those of all processes that share the rows."""
 
     def __init__(self, rows: Sequence[Row], own: int = 0) -> None:
-        """Count in the row with the number `own`, which no other process may have."""
+        """Write to the row with index `own`, which no other process may use."""
         self._rows = rows
         self.row = rows[own]
         self._models = {NO_MODEL}
@@ -137,16 +137,16 @@ class Metrics(Collector):
         self.row.drop()
         for (name, *_), (place, *_) in self.row.series().items():
             if name in BY_NAME and BY_NAME[name].is_gauge:
-                self.row.values[place] = 0  # of a predecessor
-        self.add(REQUESTS, 0, *LOST)  # so that the first one is seen to add one
+                self.row.values[place] = 0  # of a previous process in this row
+        self.add(REQUESTS, 0, *LOST)  # the counter must exist before its first increase
         self._values, (self._in_progress,) = self.places(IN_PROGRESS)
 
     def places(self, family: Family, *labels: str) -> Places:
-        """Places of a series of a family, by its label values."""
+        """Return the places of a series, given by family and label values."""
         return self.row.places((family.name, *labels), family.width)
 
     def histogram(self, family: Family, *labels: str) -> Histogram:
-        """A series of a histogram."""
+        """Return a series of a histogram."""
         return Histogram(family.bounds, self.places(family, *labels))
 
     def add(self, family: Family, amount: float, *labels: str) -> None:
@@ -160,19 +160,19 @@ class Metrics(Collector):
         values[place] = value
 
     def model(self, card: ModelCard) -> ModelMetrics:
-        """The metrics of a model's runs."""
+        """Return the metrics of a model's runs."""
         self._models.add(card.name)
-        self.add(LOAD_FAILURES, 0, card.name)  # so that the first failure is seen to add one
+        self.add(LOAD_FAILURES, 0, card.name)  # the counter must exist before its first increase
         return ModelMetrics(self, card)
 
     def begun(self) -> None:
-        """Count a request that has begun; `answered` must follow."""
+        """Count a request in progress; `answered` must be called for it later."""
         self._values[self._in_progress] += 1
 
     def answered(self, route: str, model: str, status: int, seconds: float) -> None:
         """Count a response.
 
-        `route` is never a raw path; a name that no model has or had counts as `NO_MODEL`.
+        `route` is never a raw path. A name that no model has or had counts as `NO_MODEL`.
         """
         series = self._answered.get((route, model, status))
         if series is None:
@@ -189,7 +189,7 @@ class Metrics(Collector):
         histogram.observe(seconds)
 
     def spent(self, model: str, timing: Timing) -> None:
-        """Count the steps of a request that was answered; each is its batch's whole."""
+        """Add the step times of an answered request; each is the time of its whole batch."""
         places = self._steps.get(model)
         if places is None:
             steps = "queue", "decode", "inference", "output"
@@ -202,18 +202,18 @@ class Metrics(Collector):
         self._values[output] += timing.output
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
-        """The metrics of all workers in the format that `accept` prefers, and its media type."""
+        """Return the metrics of all workers in the format that `accept` prefers, and its type."""
         encode, content_type = choose_encoder(accept)
         return encode(self), content_type
 
     def collect(self) -> Iterable[Metric]:
-        """The metrics of all workers, for prometheus_client."""
+        """Return the metrics of all workers to prometheus_client."""
         merged: dict[Family, dict[tuple[str, ...], Values]] = {family: {} for family in FAMILIES}
         for row in self._rows:
             is_alive = row.beats > 0
             for (name, *labels), places in row.series().items():
                 family = BY_NAME.get(name)
-                # Another room's counts have no family, and are not shown.
+                # Series without a family, such as drift counts, are not exported.
                 if family is None or (family.is_gauge and not is_alive):
                     continue
                 values = np.array(row.values[places.start : places.stop])

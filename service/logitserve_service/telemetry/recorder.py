@@ -1,4 +1,4 @@
-"""Counts, logs and traces responses."""
+"""Record responses in metrics, logs and traces."""
 
 import time
 from typing import TYPE_CHECKING
@@ -8,11 +8,11 @@ from logitserve_service.telemetry.exchange import Exchange
 from logitserve_service.telemetry.metrics import Metrics
 from logitserve_service.telemetry.troubles import Troubles
 
-if TYPE_CHECKING:  # needs an extra
+if TYPE_CHECKING:  # needs the extra `otel`
     from logitserve_service.telemetry.spans import Spans
 
 LAST_GOOD = 399
-"""Of the statuses; a plain number, because each response is compared with it."""
+"""The highest status that is no error; a plain int, as each response is compared with it."""
 
 
 class Recorder:
@@ -28,9 +28,9 @@ class Recorder:
         quiet_routes: frozenset[str] = frozenset(),
         log_quiet_routes: bool = False,
     ) -> None:
-        """Record; responses of `quiet_routes` are not traced, and logged only if that is set."""
+        """Record responses; those of `quiet_routes` are not traced, and logged only if so set."""
         self.begun = metrics.begun
-        """Call it for each request once it is known."""
+        """Call this once for each request, before `record`."""
         self._answered, self._spent = metrics.answered, metrics.spent
         self._access_log = access_log
         self._tracing = tracing

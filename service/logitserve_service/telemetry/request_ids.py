@@ -1,4 +1,4 @@
-"""The id of a request, and its trace."""
+"""The request id and the trace context of a request."""
 
 import itertools
 import re
@@ -24,27 +24,27 @@ class Trace(NamedTuple):
     """The trace of a request (W3C Trace Context, level 1)."""
 
     trace_id: str  # 32 hexadecimal digits
-    parent_id: str  # 16: the caller's span
-    span_id: str  # 16: the span of this request
+    parent_id: str  # 16 hexadecimal digits: the caller's span
+    span_id: str  # 16 hexadecimal digits: the span of this request
     sampled: bool  # whether the caller may have recorded it
 
 
 Identity = tuple[bytes, Trace | None]
-"""A request's id and trace. A bare tuple, because each request makes one."""
+"""A request's id and trace. A plain tuple is cheapest, and each request makes one."""
 
 _IDENTITY: ContextVar[Identity | None] = ContextVar("identity", default=None)
 
 
 class RequestIds:
-    """Takes `X-Request-ID` and `traceparent` from the request; makes an id where it has none."""
+    """Reads `X-Request-ID` and `traceparent` of a request; makes an id if it has none."""
 
     def __init__(self) -> None:
-        # One random draw a process and a count: as unique as a UUID a request, and cheaper.
+        # A random number per process and a counter are as unique as UUIDs, and cheaper.
         self._process = secrets.token_hex(8).encode()
         self._count = itertools.count(1)
 
     def read(self, fields: Mapping[bytes, bytes]) -> Identity:
-        """The identity of a request; names of fields in lower case, no `traceparent` sent twice."""
+        """Return the identity; field names are in lower case, without repeated `traceparent`."""
         request_id = fields.get(REQUEST_ID_HEADER, b"")
         if not 0 < len(request_id) <= _MAX_ID_BYTES or request_id.translate(None, _ID_BYTES):
             request_id = b"%s-%d" % (self._process, next(self._count))
@@ -62,7 +62,7 @@ def _trace(traceparent: bytes) -> Trace | None:
 
 @contextmanager
 def identified(identity: Identity) -> Iterator[None]:
-    """Log lines and new tasks in this context have the ids of the request."""
+    """Attach the ids of a request to log lines and new tasks in this context."""
     token = _IDENTITY.set(identity)
     try:
         yield
@@ -71,13 +71,13 @@ def identified(identity: Identity) -> Iterator[None]:
 
 
 def described(identity: Identity) -> dict[str, str]:
-    """The ids for a log line."""
+    """Return the ids for a log line."""
     request_id, trace = identity
     ids = {"request_id": request_id.decode()}
     return ids if trace is None else {**ids, "trace_id": trace.trace_id, "span_id": trace.span_id}
 
 
 def current() -> dict[str, str]:
-    """The ids of the request of this context; empty outside of one."""
+    """Return the ids of the request of this context; empty without one."""
     identity = _IDENTITY.get()
     return {} if identity is None else described(identity)

@@ -19,21 +19,21 @@ from logitserve_service.telemetry.request_ids import Trace
 
 
 class _Ids(RandomIdGenerator):
-    """Uses the span id already logged."""
+    """Generates span ids, but uses the id in the log for the span of a request."""
 
     logged: int | None = None
 
     def generate_span_id(self) -> int:
-        """The logged id, once; else one at random."""
+        """Return the logged id once, and random ids otherwise."""
         logged, self.logged = self.logged, None
         return logged or super().generate_span_id()
 
 
 class Spans:
-    """Makes and sends spans."""
+    """Creates spans and exports them."""
 
     def __init__(self, exporter: SpanExporter | None = None) -> None:
-        """Send to an exporter; by default OTLP over HTTP, as the environment sets it."""
+        """Use an exporter; the default is OTLP over HTTP, configured by environment variables."""
         self._ids = _Ids()
         self._provider = TracerProvider(
             resource=Resource({SERVICE_NAME: "logitserve"}).merge(OTELResourceDetector().detect()),
@@ -45,14 +45,14 @@ class Spans:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Send the remaining spans at the end of the context."""
+        """Export the remaining spans at the end of the context."""
         try:
             yield
         finally:
             await to_thread.run_sync(self._provider.shutdown)
 
     def add(self, exchange: Exchange, seconds: float) -> None:
-        """Make the span of a response that was sent just now, and those of its steps."""
+        """Create the span of a response that was just sent, and spans of its steps."""
         end = time.time_ns()
         begun = end - round(seconds * 1e9)
         request_id, trace = exchange.identity
@@ -74,7 +74,7 @@ class Spans:
         )
         if (timing := exchange.timing) is not None:
             within = api.set_span_in_context(span)
-            # The beginning of a step is not measured: they are laid end to end.
+            # The start of a step is not measured; the steps are placed one after the other.
             steps = timing.queue, timing.preprocessing, timing.inference, timing.output
             for name, step in zip(("queue", "decode", "inference", "output"), steps, strict=True):
                 part = self._tracer.start_span(name, context=within, start_time=begun)
@@ -86,7 +86,7 @@ class Spans:
 
 
 def _parent(trace: Trace | None) -> Context:
-    """The caller's span as a context."""
+    """Return the caller's span as a context."""
     if trace is None:
         return Context()
     flags = api.TraceFlags(api.TraceFlags.SAMPLED if trace.sampled else api.TraceFlags.DEFAULT)

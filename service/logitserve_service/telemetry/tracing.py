@@ -1,4 +1,4 @@
-"""Tracing with OpenTelemetry, which is imported only if its variables name a collector."""
+"""OpenTelemetry tracing; it is imported only if its environment variables name a collector."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ logger = logging.getLogger("logitserve.tracing")
 
 
 def tracing() -> "Spans | None":
-    """Spans to the collector of the environment; None without one, or without the extra."""
+    """Return spans for the OTLP collector of the environment; None without it or the extra."""
     named = next(filter(os.environ.get, ENDPOINT_VARIABLES), None)
     if named is None or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return None
@@ -21,8 +21,8 @@ def tracing() -> "Spans | None":
         from logitserve_service.telemetry.spans import Spans
     except ImportError:
         logger.warning(
-            "%s is set, but OpenTelemetry is not installed, and nothing is sent; install it with "
-            "pip install 'logitserve[otel]'",
+            "%s is set, but OpenTelemetry is not installed, so no spans are sent; install it "
+            "with pip install 'logitserve[otel]'",
             named,
         )
         return None

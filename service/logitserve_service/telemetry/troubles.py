@@ -1,4 +1,4 @@
-"""What goes wrong with requests, in the log in any case: a line a second of a kind."""
+"""Log failed requests even without an access log: at most one line per second and kind."""
 
 import contextlib
 import logging
@@ -12,7 +12,7 @@ from logitserve_service.telemetry.exchange import Exchange, described
 from logitserve_service.telemetry.request_ids import identified
 
 SECONDS: Final = 1.0
-"""Between two lines of a kind."""
+"""Minimum seconds between two lines of a kind."""
 REFUSALS: Final = frozenset(
     {
         HTTPStatus.UNAUTHORIZED,
@@ -22,7 +22,7 @@ REFUSALS: Final = frozenset(
         HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     }
 )
-"""Statuses that tell of a wrong caller or too much load; others below 500 are of one request."""
+"""Statuses that mean wrong credentials, a slow client or overload; other 4xx are not logged."""
 MAX_PATH_BYTES: Final = 256
 
 logger = logging.getLogger("logitserve.requests")
@@ -36,15 +36,15 @@ class _Kind:
 
 
 class Troubles:
-    """Logs the first request of a kind at once, and then each second how many more there were."""
+    """Logs the first failure of a kind at once, and then each second the number of further ones."""
 
     def __init__(self, probes: frozenset[str] = frozenset()) -> None:
-        """Log; `probes` are the routes whose 503 says nothing new every second."""
+        """Create the log; 503 responses of the routes `probes` are not logged."""
         self._probes = probes
         self._kinds: dict[tuple[int, str], _Kind] = {}
 
     def add(self, exchange: Exchange, seconds: float) -> None:
-        """A response with a status of 400 or more; most are the client's own affair."""
+        """Record a response with a status of 400 or more; most client errors are not logged."""
         status = exchange.status
         is_broken = status == HTTPStatus.BAD_REQUEST and not exchange.method
         if status not in REFUSALS and status <= HTTPStatus.INTERNAL_SERVER_ERROR and not is_broken:
@@ -61,7 +61,7 @@ class Troubles:
             kind.unlogged += 1
 
     def write(self) -> None:
-        """Log what has not been logged; to be called each second, and in the end."""
+        """Log the failures since the last call; to be called each second and at the end."""
         for key, kind in list(self._kinds.items()):
             if kind.unlogged:
                 _log(kind)
@@ -71,7 +71,7 @@ class Troubles:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Write each second, and at the end of the context."""
+        """Call `write` each second, and at the end of the context."""
         try:
             async with periodically(SECONDS, self.write):
                 yield

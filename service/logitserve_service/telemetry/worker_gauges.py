@@ -1,4 +1,4 @@
-"""Gauges of this worker, and how late its event loop is."""
+"""Gauges of this worker, and the lag of its event loop."""
 
 import math
 import os
@@ -28,13 +28,13 @@ class Sample:
     connections: int
     ready: bool
     memory_available: int  # bytes
-    queues: Mapping[str, int]  # images that wait, by model
-    served: AbstractSet[tuple[str, str, str]]  # name, version and SHA-256 of what is loaded
-    versions: Mapping[tuple[str, str], int]  # versions in the repository, by model and state
+    queues: Mapping[str, int]  # queued images by model
+    served: AbstractSet[tuple[str, str, str]]  # name, version and SHA-256 of each loaded model
+    versions: Mapping[tuple[str, str], int]  # number of versions by model and state
 
 
 class WorkerGauges:
-    """Writes samples into metrics: call `sample` every SAMPLE_SECONDS and before each scrape."""
+    """Sets the gauges; call `sample` every SAMPLE_SECONDS and before each scrape."""
 
     def __init__(
         self, metrics: Metrics, sample: Callable[[], Sample], *, memory_limit: int
@@ -75,7 +75,7 @@ class WorkerGauges:
         metrics.row.beat()
 
     def tick(self) -> None:
-        """Observe how late this call is; call it every LAG_SECONDS from the event loop."""
+        """Record how late this call is; call it every LAG_SECONDS from the event loop."""
         now = time.monotonic()
         if self._ticked:
             self._lag.observe(max(0.0, now - self._ticked - LAG_SECONDS))

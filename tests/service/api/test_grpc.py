@@ -194,8 +194,8 @@ def another_output(request: Request) -> None:
         (both_contents, "either its contents"),
         (no_contents, "either its contents"),
         (two_contents, "either its contents"),
-        (two_inputs, "'image' must be there once, not 2 times"),
-        (no_inputs, "'image' must be there once, not 0 times"),
+        (two_inputs, "'image' must occur once, not 2 times"),
+        (no_inputs, "'image' must occur once, not 0 times"),
         (other_name, "'pixels'.*'image'"),
         (other_shape, r"\[3, 784\].*\[n, 28, 28, 1\]"),
         (few_numbers, "3 uint_contents"),
@@ -277,9 +277,9 @@ def test_elements_are_not_made_before_they_are_counted() -> None:
 @pytest.mark.parametrize("field", [1, 2, 3, 4, 9])
 def test_what_is_besides_the_data_is_limited(field: int) -> None:
     body = delimited(field, bytes(MAX_BYTES))
-    assert_refused_in_little_memory(body, MessageTooLargeError, f"{MAX_BYTES} bytes besides")
+    assert_refused_in_little_memory(body, MessageTooLargeError, f"{MAX_BYTES} bytes without")
     inside = delimited(5, delimited(field, b"\1" * MAX_BYTES))
-    assert_refused_in_little_memory(inside, MessageTooLargeError, f"{MAX_BYTES} bytes besides")
+    assert_refused_in_little_memory(inside, MessageTooLargeError, f"{MAX_BYTES} bytes without")
 
 
 @given(st.lists(st.integers(0, 300), min_size=784, max_size=784))

@@ -75,7 +75,7 @@ def test_pixels_round_trip(array: Pixels, *, as_floats: bool) -> None:
         ({"images": []}, "at least one image"),
         ({"pixels": []}, "at least one image"),
         ({"images": TEXT}, "images"),
-        ({"images": [TEXT], "pixels": [[1]]}, "nothing else"),
+        ({"images": [TEXT], "pixels": [[1]]}, "no other member"),
         ({"images": [TEXT], "top_k": 3}, "unknown member of the JSON: 'top_k'.*known: images"),
         ({"image": [TEXT]}, "'image'; did you mean 'images'"),
         ({"pixel": [[1]]}, "'pixel'; did you mean 'pixels'"),

@@ -44,7 +44,7 @@ def test_a_request_without_a_query_has_the_one_plain_object() -> None:
         (b"calibrate=false", "did you mean 'calibrated'?"),
         (b"top_k=3&verbose=1", "unknown query parameter 'verbose'"),
         (b"x", "unknown query parameter 'x'"),
-        (b"top_k=1&top_k=2", "'top_k' is there twice"),
+        (b"top_k=1&top_k=2", "'top_k' occurs twice"),
         (b"top_k=0", "'top_k': .* greater than or equal to 1; it is '0'"),
         (b"top_k=many", "'top_k': .* integer.*; it is 'many'"),
         (b"top_k=", "'top_k'"),

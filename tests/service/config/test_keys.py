@@ -55,8 +55,8 @@ def test_a_file_that_is_too_large(tmp_path: Path) -> None:
         ({"ADMIN_KEY": "secret\u00e4"}, "admin_key", "ASCII"),
         ({"API_KEY_FILE": "nowhere"}, "api_key_file", "No such file"),
         ({"ADMIN_KEY_FILE": "."}, "admin_key_file", "Is a directory"),
-        ({"API_KEY": "secret", "API_KEY_FILE": "x"}, "api_key_file", "keep one of them"),
-        ({"ADMIN_KEY": "secret", "ADMIN_KEY_FILE": "x"}, "admin_key_file", "keep one of them"),
+        ({"API_KEY": "secret", "API_KEY_FILE": "x"}, "api_key_file", "set only one of them"),
+        ({"ADMIN_KEY": "secret", "ADMIN_KEY_FILE": "x"}, "admin_key_file", "set only one of them"),
     ],
 )
 def test_settings_that_hold_no_keys_say_why_but_not_what(

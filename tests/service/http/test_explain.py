@@ -50,7 +50,7 @@ async def test_four_wait_and_the_next_is_told_when_to_come_again(
         for seed in range(1 + MOST_WAITING)
     ]
     await asyncio.sleep(0)
-    with pytest.raises(ExplainersBusyError, match="4 explanations wait already") as caught:
+    with pytest.raises(ExplainersBusyError, match="4 explanations are queued already") as caught:
         await explaining.explain(model, random_picture(9), png=False)
     response = of_error(caught.value)
     assert response.status == 429

@@ -134,7 +134,7 @@ def test_an_alarm_begins_and_ends_in_all_workers(
 def test_a_baseline_holds_in_all_workers_and_for_a_new_one(workers: Workers) -> None:
     one, other = workers.drifts
     workers.count(pictures.blurred(BASELINE - 500, seed=1), at_once=100)
-    with pytest.raises(TooFewImagesError, match=f"last {BASELINE} images.*only 1500 have come"):
+    with pytest.raises(TooFewImagesError, match=f"needs {BASELINE} images.*only 1500 were counted"):
         one.accept(workers.predictor, live=True)
     other.sample()
     workers.count(pictures.blurred(500, seed=2), at_once=100)

@@ -56,8 +56,10 @@ def test_predictions_that_are_as_sure_as_they_were(card: ModelCard) -> None:
 
 def test_few_pictures_are_not_taken_for_the_same() -> None:
     usual, few = card_of(), card_of(pictures=30)
-    assert why_silent(usual, 1.0, kept(usual, drawn(40, 1))).startswith("only 40 answers are kept")
-    assert "so few images add 0." in why_silent(few, 1.0, kept(few, drawn(3000, 1)))
+    assert why_silent(usual, 1.0, kept(usual, drawn(40, 1))).startswith(
+        "only 40 answers are stored"
+    )
+    assert "plus 0." in why_silent(few, 1.0, kept(few, drawn(3000, 1)))
 
 
 def test_without_what_it_takes() -> None:

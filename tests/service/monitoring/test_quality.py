@@ -77,7 +77,7 @@ def test_of_several_labels_all_must_be_right(tmp_path: Path) -> None:
     assert found.measures["nll"].naive.value == pytest.approx(nll, rel=2e-3)
     both, either = (said & truth)[:, 1].sum(), said[:, 1].sum() + truth[:, 1].sum()
     assert found.measures["f1 bus"].naive.value == pytest.approx(2 * both / either)
-    assert (found.estimated, found.not_estimated) == (None, "several labels may hold")
+    assert (found.estimated, found.not_estimated) == (None, "an image can have several labels")
     assert found.confusion == {}
 
 
@@ -113,6 +113,6 @@ def test_the_estimate_without_labels_is_given_where_images_are_known(
         assert found.not_estimated == ""
     else:
         assert found.estimated is None
-        assert found.not_estimated == "only 0.0% of the images are known, and it takes 95%"
+        assert found.not_estimated == "only 0.0% of the images are known; at least 95% are needed"
     assert found.measures == {}
     assert found.alarm is False

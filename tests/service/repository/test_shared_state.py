@@ -196,7 +196,7 @@ def test_bytes_are_kept_once_and_for_as_long_as_a_worker_serves_them() -> None:
     own.serve(["1"])
     assert [each.version for each in own.kept()] == ["1", "3"]
     assert size <= kept_bytes(own) < 1.1 * size
-    with pytest.raises(FileChangedError, match="not served any more"), late:
+    with pytest.raises(FileChangedError, match="no longer served"), late:
         pytest.fail("it is read")
 
 

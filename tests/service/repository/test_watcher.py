@@ -108,4 +108,4 @@ async def test_an_error_does_not_end_it(
     async with watched(models) as (catalog, _):
         tiny_models.publish(models, version="2", seed=3)
         await until_served(catalog, {"other": ["1"], "tiny": ["2"]})
-    assert "following the folder of models failed" in caplog.text
+    assert "watching the folder of models failed" in caplog.text
