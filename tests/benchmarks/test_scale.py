@@ -38,7 +38,7 @@ def test_numbers_in_the_text_are_those_of_the_tables() -> None:
         f"2 × {large['peak'] / 1e3:.1f} + 2 = {2 * large['peak'] / 1e3 + 2:.1f} GB",
         f"2 × {start:.1f} + 1 = {2 * start + 1:.1f} GB",
         f"(1,074 − 2 × {idle:.0f}) ÷ (2 × 3 + 2) = {(2**30 / 1e6 - 2 * idle) / 8:.0f} MB",
-        f"made {found['looks']:.0f} system calls",
+        f"made\n{found['looks']:.0f} system calls",
         f"{2 * scale.REPLICAS * found['looks']:,.0f}",
     ):
         assert text in DOCUMENT, text

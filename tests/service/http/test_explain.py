@@ -17,6 +17,7 @@ from logitserve_service.http.problems import of_error
 from logitserve_service.repository.loaded_model import LoadedModel
 from logitserve_service.telemetry.metrics import Metrics
 from logitserve_service.telemetry.shared_values import shared_rows
+from tests.service.http.test_endpoint import until
 from tests.service.serving import Bench, bench
 from tests.tiny_models import random_picture
 
@@ -77,8 +78,8 @@ async def test_a_session_is_made_once_and_goes_with_its_version(
     assert [*explaining._explainers.values()] == [first]
     gone = weakref.ref(first)
     del first, model
-    gc.collect()
-    assert gone() is None
+    # The thread has answered, and may hold it for another moment.
+    await until(lambda: gc.collect() >= 0 and gone() is None)
     assert not explaining._explainers
 
 
