@@ -1,4 +1,4 @@
-"""The complete example of docs/monitoring.md: each line as it is written."""
+"""The example of docs/monitoring.md: each line as it is written."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from tests.e2e.metrics import wait_until
 from tests.e2e.process import clean_environment, running
 
 GUIDE = (
-    (Path(__file__).parents[2] / "docs/monitoring.md").read_text().partition("## Complete example")[2]
+    (Path(__file__).parents[2] / "docs/monitoring.md").read_text().partition("## Example")[2]
 )
 COLORS = {"ripe": (200, 60, 50), "unripe": (70, 150, 60)}
 
