@@ -16,9 +16,7 @@ from PIL import Image, ImageDraw
 from tests.e2e.metrics import wait_until
 from tests.e2e.process import clean_environment, running
 
-GUIDE = (
-    (Path(__file__).parents[2] / "docs/monitoring.md").read_text().partition("## Example")[2]
-)
+GUIDE = (Path(__file__).parents[2] / "docs/monitoring.md").read_text().partition("## Example")[2]
 COLORS = {"ripe": (200, 60, 50), "unripe": (70, 150, 60)}
 
 
