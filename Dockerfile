@@ -3,12 +3,12 @@
 #   docker build --target service --tag logitserve .
 #   docker run --read-only --tmpfs /tmp --cap-drop ALL --publish 127.0.0.1:8000:8000 logitserve
 #
-# Other targets: `training` (trains and publishes models), `load` (Locust). Both builders of Docker
-# take this file: nothing here needs BuildKit.
+# Other targets: `training` (trains and publishes models), `load` (Locust). BuildKit and the legacy
+# builder both work.
 
 ARG PYTHON_IMAGE=python:3.12-slim-bookworm
 
-# What builds stays here: pip, hatchling, and no cache of downloads.
+# Only the build stages contain pip and hatchling. Downloads are not cached.
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 COPY requirements/build.txt /build/requirements/
@@ -21,7 +21,7 @@ COPY requirements/image.txt /build/requirements/
 RUN /build/tools/bin/pip --python /opt/logitserve install --quiet --only-binary :all: \
     --require-hashes -r /build/requirements/image.txt
 
-# Installed beside the environment, so that the runtime gets the code in a small layer of its own.
+# Installed outside the environment, so that the code is a separate small layer of the runtime.
 FROM build AS code
 WORKDIR /build/source
 COPY pyproject.toml README.md LICENSE ./
@@ -56,7 +56,7 @@ EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "-m", "logitserve.healthcheck"]
 CMD ["serve"]
-# The seldom changed first, so that a change of the code makes the last layer alone anew.
+# Rarely changed files first: a change of the code rebuilds only the last layer.
 COPY --from=dependencies /opt/logitserve /opt/logitserve
 COPY models /models
 COPY --from=code /build/installed /opt/logitserve
@@ -76,7 +76,7 @@ USER 10001:10001
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["locust", "--locustfile", "tests/load/locustfile.py"]
 
-# Behind the others, which the older builder would else build with TensorFlow.
+# After the other targets: the legacy builder builds all stages before its target, here TensorFlow.
 FROM build AS training-dependencies
 COPY requirements/training.txt /build/requirements/
 RUN /build/tools/bin/pip --python /opt/logitserve install --quiet --only-binary :all: \
@@ -92,5 +92,5 @@ LABEL org.opencontainers.image.title="logitserve-training" \
 USER 10001:10001
 CMD ["train", "--help"]
 
-# What `docker build .` makes where no target is named; the older builder then makes all of the above.
+# The default target of `docker build .`; the legacy builder then builds all stages above.
 FROM service

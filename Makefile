@@ -13,12 +13,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: $(VENV)/.development ## make .venv with everything: serving, training, tests
+setup: $(VENV)/.development ## create .venv for serving, training and tests
 
-serve: $(VENV)/.serving ## install what serving needs, and serve ./models on port 8000
+serve: $(VENV)/.serving ## install the serving dependencies, and serve ./models on port 8000
 	$(BIN)/logitserve serve
 
-train: $(VENV)/.development ## train RECIPE=digits [DATA=folder] and publish it in ./models
+train: $(VENV)/.development ## train RECIPE=digits [DATA=folder] and publish the model in ./models
 	@test -n "$(RECIPE)" || { $(BIN)/logitserve train --help; exit 2; }
 	$(BIN)/logitserve train $(RECIPE) $(if $(DATA),--data $(DATA))
 
@@ -27,7 +27,7 @@ test: $(VENV)/.development protocol-clients programs ## run every test
 
 TEST_PROCESSES ?= 2
 
-test-deploy: $(VENV)/.development programs ## run what people deploy: image, compose, Kubernetes, proxies
+test-deploy: $(VENV)/.development programs ## test the deployment: image, compose, Kubernetes, proxies
 	@for program in $(DEPLOY_PROGRAMS); do \
 		command -v $${program%:*} >/dev/null \
 			|| scripts/install-debian-packages $${program#*:} || true; done
@@ -35,7 +35,7 @@ test-deploy: $(VENV)/.development programs ## run what people deploy: image, com
 		|| scripts/install-debian-packages docker-compose || true
 	$(BIN)/python -m pytest tests/deploy
 
-drills: $(VENV)/.development programs ## break things while the service runs: docs/runbook.md has them
+drills: $(VENV)/.development programs ## run the failure drills of docs/runbook.md
 	$(BIN)/python -m pytest -m drill
 	$(BIN)/python -m pytest -m drill tests/deploy
 
@@ -48,12 +48,12 @@ PROCESSES ?= 1
 LOCUST = PYTHONPATH=.:training $(LOADTEST)/bin/locust --headless --only-summary --host $(HOST) \
 	$(if $(filter-out 1,$(PROCESSES)),--processes $(PROCESSES))
 
-loadtest: $(LOADTEST)/.installed ## load a running service: HOST= USERS= SECONDS= PROCESSES=
+loadtest: $(LOADTEST)/.installed ## load test of a running service: HOST= USERS= SECONDS= PROCESSES=
 	@mkdir -p $(LOADTEST_RESULTS)
 	$(LOCUST) --locustfile tests/load/locustfile.py --users $(USERS) --spawn-rate $(USERS) \
 		--run-time $(SECONDS)s --html $(LOADTEST_RESULTS)/report.html
 
-knee: $(LOADTEST)/.installed ## the most requests/s that a running service stands: HOST= PROCESSES=
+knee: $(LOADTEST)/.installed ## measure the maximum throughput of a running service: HOST= PROCESSES=
 	@mkdir -p $(LOADTEST_RESULTS)
 	KNEE_FOLDER=$(LOADTEST_RESULTS) $(LOCUST) --locustfile tests/load/knee.py \
 		--html $(LOADTEST_RESULTS)/knee.html --loglevel WARNING
@@ -64,36 +64,36 @@ lint: $(VENV)/.development ## check style and types, tests included
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.development ## measure every form of a request beside peers: BENCH="--rows raw --quick"
+bench: $(VENV)/.development ## compare every request form with peers: BENCH="--rows raw --quick"
 	@command -v wrk >/dev/null || scripts/install-debian-packages wrk
 	$(BIN)/python -m benchmarks.compare $(BENCH)
 
-bench-sweeps: $(VENV)/.development ## measure what a request costs against what it carries
+bench-sweeps: $(VENV)/.development ## measure the cost of a request by its content
 	@command -v wrk >/dev/null || scripts/install-debian-packages wrk
 	$(BIN)/python -m benchmarks.sweeps
 
-fuzz: $(VENV)/.development ## an hour of inputs that cost more than they are, and fuzzing guided by coverage
+fuzz: $(VENV)/.development ## an hour of resource-exhaustion inputs and coverage-guided fuzzing
 	GRPC_VERBOSITY=NONE $(BIN)/python -m tests.hunt --seconds $(FUZZ_SECONDS)
 	$(BIN)/python -m tests.fuzz $(TARGET) -max_total_time=$(FUZZ_SECONDS)
 
-soak: $(VENV)/.development ## load the service for MINUTES=10 at 70 % of what it can, and watch its memory
+soak: $(VENV)/.development ## load the service for MINUTES=10 at 70 % of its capacity, and plot its memory
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 
 TARGET ?= image,json,binary
 FUZZ_SECONDS ?= 1800
 MINUTES ?= 10
 
-format: $(VENV)/.development ## mend what can be mended by itself
+format: $(VENV)/.development ## fix what can be fixed automatically
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header
 COMPILE := $(LOCK) --upgrade --group build pyproject.toml
-# What images and other environments are made of, in the versions that are tested here.
+# Subsets for images and other environments, in the tested versions.
 SUBSET := $(LOCK) --constraint requirements/development.txt
 
-lock: $(VENV)/.development ## bring requirements/*.txt up to date with pyproject.toml
+lock: $(VENV)/.development ## update requirements/*.txt from pyproject.toml
 	$(COMPILE) --output-file requirements/serving.txt
 	$(COMPILE) --group dev --all-extras --constraint requirements/serving.txt \
 		--output-file requirements/development.txt
@@ -105,21 +105,21 @@ lock: $(VENV)/.development ## bring requirements/*.txt up to date with pyproject
 	$(SUBSET) --extra training pyproject.toml --output-file requirements/training.txt
 	$(SUBSET) --upgrade requirements/loadtest.in --output-file requirements/loadtest.txt
 
-protobuf: $(VENV)/.development ## write the messages of gRPC anew from inference.proto
+protobuf: $(VENV)/.development ## generate the gRPC messages from inference.proto
 	$(BIN)/uv tool run --from grpcio-tools==1.85.1 python-grpc-tools-protoc \
 		-I service --python_out=service --pyi_out=service \
 		service/logitserve_service/api/inference.proto
 
 CLIENTS := $(VENV)/protocol-clients
 
-protocol-clients: $(CLIENTS)/.installed $(CLIENTS)/node/.installed ## install other people's clients, which tests run
+protocol-clients: $(CLIENTS)/.installed $(CLIENTS)/node/.installed ## install the third-party clients that tests run
 
-# Of a program that cannot be had, its tests are skipped, and say so.
+# Without a program its tests fail, or are skipped in test_clients.py.
 PROGRAMS := chromium strace curl wget node:nodejs java:default-jdk-headless go:golang-go faketime
-# What a program is called, and the package that has it where that is called otherwise.
+# program[:package], with the package if its name differs.
 DEPLOY_PROGRAMS := dockerd:docker.io docker:docker.io debootstrap haproxy nginx prometheus
 
-programs: ## install the programs of Debian that tests run, where they are missing
+programs: ## install the missing Debian programs that tests run
 	@for program in $(PROGRAMS); do \
 		command -v $${program%:*} >/dev/null \
 			|| scripts/install-debian-packages $${program#*:} || true; done
@@ -137,7 +137,7 @@ $(BIN)/python:
 		echo "Python's venv module is missing: install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# In an environment of their own: they want another protobuf than TensorFlow's, and much besides.
+# A separate environment: they need another protobuf than TensorFlow, among others.
 $(CLIENTS)/.installed: requirements/protocol-clients.txt | $(BIN)/python
 	rm -rf $(CLIENTS)
 	$(BIN)/python -m venv $(CLIENTS)
@@ -150,7 +150,7 @@ $(CLIENTS)/node/.installed: tests/e2e/clients/package.json | $(CLIENTS)/.install
 	cp $< $(CLIENTS)/node
 	@if command -v npm >/dev/null; then \
 		npm install --silent --no-audit --no-fund --no-package-lock --prefix $(CLIENTS)/node; \
-	else echo "npm is missing: the clients of Node's packages are not tested" >&2; fi
+	else echo "npm is missing: the clients from npm are not tested" >&2; fi
 	@touch $@
 
 $(LOADTEST)/.installed: requirements/loadtest.txt | $(BIN)/python

@@ -79,7 +79,7 @@ class Scores:
             "energy": -logsumexp(logits, axis=1),
             "Mahalanobis distance": mahalanobis.min(axis=1),
             f"{NEIGHBORS} nearest neighbors": -near,
-            "a class more": output[:, 10],
+            "extra class": output[:, 10],
         }
 
 

@@ -1,4 +1,4 @@
-"""A model and its next version, as docs/monitoring.md goes round: each line as it is written."""
+"""The example of docs/monitoring.md: each line as it is written."""
 
 import json
 import os
@@ -16,9 +16,7 @@ from PIL import Image, ImageDraw
 from tests.e2e.metrics import wait_until
 from tests.e2e.process import clean_environment, running
 
-GUIDE = (
-    (Path(__file__).parents[2] / "docs/monitoring.md").read_text().partition("## Once around")[2]
-)
+GUIDE = (Path(__file__).parents[2] / "docs/monitoring.md").read_text().partition("## Example")[2]
 COLORS = {"ripe": (200, 60, 50), "unripe": (70, 150, 60)}
 
 

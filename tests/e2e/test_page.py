@@ -97,7 +97,7 @@ def test_the_answer_shows_bars_latency_and_what_the_network_sees(visit: Visit) -
     visit.expect_label("3")
     expect(visit.page.locator("#probability")).to_have_text(re.compile(r"^> 99.9%$|^\d+\.\d%$"))
     expect(visit.page.locator("#latency")).to_have_text(
-        re.compile(r"^digits, version 1, answered in [\d.]+ ms, [\d.]+ ms of them in the server\.$")
+        re.compile(r"^digits, version 1, latency [\d.]+ ms, [\d.]+ ms of it in the server\.$")
     )
     seen = visit.page.locator("#seen")
     expect(seen).to_be_visible()
@@ -147,7 +147,7 @@ def test_something_dropped_that_is_no_file(visit: Visit) -> None:
         "document.body.dispatchEvent(new DragEvent('drop',"
         " { bubbles: true, dataTransfer: new DataTransfer() }))"
     )
-    expect(visit.page.locator("#error")).to_have_text(re.compile("no picture file"))
+    expect(visit.page.locator("#error")).to_have_text(re.compile("Not a picture file"))
 
 
 def test_another_model_is_asked_about_the_same_picture(visit: Visit) -> None:
@@ -168,9 +168,9 @@ def test_a_model_of_many_labels_shows_its_thresholds(visit: Visit) -> None:
     expect(visit.page.locator("#label")).to_have_text(re.compile("^car(, bus)?$"))
     marks = visit.page.locator("#bars .mark").evaluate_all("all => all.map((m) => m.style.left)")
     assert marks == ["0%", "50%", "100%"]
-    expect(visit.page.locator("#bars li").nth(1)).to_contain_text("holds from 50.0%")
+    expect(visit.page.locator("#bars li").nth(1)).to_contain_text("threshold 50.0%")
     # A list, as the answer to the first dots of the drawing has a second warning: they are blank.
-    expect(visit.page.locator("#warnings li")).to_have_text([re.compile("squashed")])
+    expect(visit.page.locator("#warnings li")).to_have_text([re.compile("distorted")])
 
 
 def test_requests_do_not_overlap_and_an_old_answer_is_dropped(visit: Visit) -> None:
@@ -269,11 +269,11 @@ def test_why_shows_what_the_answer_comes_from(opened: Opener, size: tuple[int, i
     page.keyboard.press("Enter")
     expect(drawing).to_be_visible()
     expect(drawing).to_have_js_property("naturalWidth", 280)
-    expect(drawing).to_have_attribute("alt", re.compile("speaks for 4 in blue.*in red"))
+    expect(drawing).to_have_attribute("alt", re.compile("evidence for 4 in blue.*in red"))
     legend = page.locator("#legend")
     expect(legend).to_have_attribute("aria-live", "polite")
-    expect(legend).to_contain_text("Blue, with +: speaks for 4.")
-    expect(legend).to_contain_text("Red, with −: speaks against it.")
+    expect(legend).to_contain_text("Blue, with +: evidence for 4.")
+    expect(legend).to_contain_text("Red, with −: evidence against it.")
     expect(why).to_be_focused()
     assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
     for scheme in ("light", "dark"):
@@ -316,7 +316,7 @@ def test_why_is_about_the_answer_that_is_shown(visit: Visit) -> None:
             page.locator("#why").click()
     let_go("4")  # which is asked about no more
     let_go("5")
-    expect(page.locator("#legend")).to_contain_text("speaks for 5")
+    expect(page.locator("#legend")).to_contain_text("evidence for 5")
     page.locator("#why").click()
     page.locator("#clear").click()
     let_go("5")
@@ -336,7 +336,7 @@ def test_why_of_a_model_of_many_labels_and_of_a_busy_server(visit: Visit) -> Non
     expect(page.locator("#label")).to_have_text(label)
     page.unroute("**/explain?*")
     page.locator("#why").click()
-    expect(page.locator("#legend")).to_contain_text(re.compile("speaks for (car|bus|pedestrian)"))
+    expect(page.locator("#legend")).to_contain_text(re.compile("evidence for (car|bus|pedestrian)"))
     expect(page.locator("#error")).to_be_hidden()
     assert [text for text in visit.complaints if "429" not in text] == []
     visit.complaints.clear()
@@ -362,4 +362,4 @@ def test_names_and_roles(visit: Visit) -> None:
 
 def test_a_blank_picture_says_that_its_answer_means_nothing(visit: Visit) -> None:
     visit.give("drop", encode(Image.fromarray(np.full((50, 50), 255, np.uint8)), "PNG"))
-    expect(visit.page.locator("#warnings li")).to_have_text(re.compile("blank.*means nothing"))
+    expect(visit.page.locator("#warnings li")).to_have_text(re.compile("blank.*meaningless"))

@@ -49,10 +49,10 @@ def told(store: Path) -> list[list[str]]:
 
 def test_right_and_wrong_by_mouse(visit: Visit, store: Path) -> None:
     before = len(told(store))
-    visit.page.get_by_role("button", name="Right").click()
-    expect(visit.page.locator("#thanks")).to_have_text("Thank you.")
+    visit.page.get_by_role("button", name="Correct").click()
+    expect(visit.page.locator("#thanks")).to_have_text("Sent.")
     assert told(store)[before:] == [["5"]]
-    visit.page.get_by_label("Wrong, it is").select_option("3")
+    visit.page.get_by_label("Wrong, the label is").select_option("3")
     visit.page.get_by_role("button", name="Send").click()
     wait_until(lambda: told(store)[before:] == [["3"]])
     assert visit.complaints == []
@@ -61,12 +61,12 @@ def test_right_and_wrong_by_mouse(visit: Visit, store: Path) -> None:
 def test_wrong_by_keyboard(visit: Visit, store: Path) -> None:
     before = len(told(store))
     keyboard = visit.page.keyboard
-    visit.page.get_by_role("button", name="Right").focus()
+    visit.page.get_by_role("button", name="Correct").focus()
     keyboard.press("Tab")
     keyboard.type("8")
     keyboard.press("Tab")
     keyboard.press("Enter")
-    expect(visit.page.get_by_role("status").filter(has_text="Thank you.")).to_be_visible()
+    expect(visit.page.get_by_role("status").filter(has_text="Sent.")).to_be_visible()
     assert told(store)[before:] == [["8"]]
 
 

@@ -96,7 +96,7 @@ def _written(lesson: Lesson, pictures: Path) -> Numbers:
 
 
 def _context(dataset: Dataset, *, quick: bool) -> Numbers:
-    banner = "**This is a quick look, barely trained: the text speaks of the full run.** "
+    banner = "**This is a quick look with little training; the text describes the full run.** "
     return {
         "banner": banner if quick else "",
         "tensorflow": version("tensorflow"),

@@ -1,9 +1,9 @@
-/** Milliseconds in which changes gather before the server is asked about them. */
+/** Debounce time of changes, in milliseconds. */
 const GATHER = 60;
 
 /**
- * Asks one question at a time. While one is being answered only the newest waits, so requests never
- * overlap and an answer never comes after that of a newer question.
+ * Sends one request at a time. Meanwhile only the newest question waits, so that requests do not
+ * overlap and answers arrive in order.
  */
 export class Asker {
   #answer;
@@ -16,13 +16,13 @@ export class Asker {
     this.#answer = answer;
   }
 
-  /** Ask this as soon as what is being asked has been answered, instead of what waits. */
+  /** Ask this after the current request, instead of the question that waits. */
   ask(question) {
     this.#waiting = question;
     if (!this.#running) this.#run();
   }
 
-  /** Forget what waits, and drop what is being asked. */
+  /** Discard the question that waits, and abort the current request. */
   cancel() {
     this.#waiting = null;
     this.#stop.abort();

@@ -1,4 +1,4 @@
-/** Pixels of the canvas. */
+/** In pixels of the canvas. */
 const PEN = 24;
 const STEP = 16;
 
@@ -10,10 +10,10 @@ const MOVES = {
 };
 
 /**
- * A canvas to draw on with mouse, pen, finger or keys: light ink on black, opaque, as in most data
- * sets of handwriting, so that models of every kind get the contrast that they were trained on.
+ * A canvas to draw on with mouse, pen, touch or keyboard: opaque, light ink on black, as in most
+ * handwriting data sets, so that models get the contrast of their training data.
  *
- * Dispatches `begin` before the first ink of a stroke, `ink` with more of it, and `end` after it.
+ * Dispatches `begin` before a stroke, `ink` when ink is added, and `end` after the stroke.
  */
 export class Pad extends EventTarget {
   #canvas;
@@ -39,7 +39,7 @@ export class Pad extends EventTarget {
     canvas.addEventListener('blur', () => this.#leave());
   }
 
-  /** Whether a stroke has begun and not ended. */
+  /** Whether a stroke is in progress. */
   get drawing() {
     return this.#pointer !== null || this.#key.down;
   }
@@ -50,7 +50,7 @@ export class Pad extends EventTarget {
     this.#context.fillRect(0, 0, width, height);
   }
 
-  /** Show a picture as large as fits. */
+  /** Show a picture, scaled to fit. */
   show(image) {
     this.clear();
     const { width, height } = this.#canvas;
@@ -59,7 +59,7 @@ export class Pad extends EventTarget {
     this.#context.drawImage(image, (width - w) / 2, (height - h) / 2, w, h);
   }
 
-  /** What is on the canvas, as a PNG. */
+  /** The content of the canvas, as PNG. */
   toBlob() {
     return new Promise((resolve) => this.#canvas.toBlob(resolve, 'image/png'));
   }
@@ -74,7 +74,7 @@ export class Pad extends EventTarget {
 
   #drag(event) {
     if (event.pointerId !== this.#pointer) return;
-    // The browser gathers what a fast pen sends between two frames.
+    // The browser coalesces the events of a fast pen between two frames.
     const events = event.getCoalescedEvents?.() ?? [];
     for (const each of events.length ? events : [event]) this.#draw(this.#place(each));
     this.#tell('ink');
@@ -86,7 +86,7 @@ export class Pad extends EventTarget {
     this.#end();
   }
 
-  /** Where an event is on the canvas, and how wide the pen is there. */
+  /** The position of an event on the canvas, and the width of the pen. */
   #place(event) {
     const box = this.#canvas.getBoundingClientRect();
     const pressure = event.pointerType === 'pen' && event.pressure > 0 ? event.pressure : 0.5;
@@ -105,7 +105,7 @@ export class Pad extends EventTarget {
     this.#tell('ink');
   }
 
-  /** Curves between the middles of the given points are smooth where those points have corners. */
+  /** Draw curves between the midpoints of the points, so that the line has no corners. */
   #draw(point) {
     const last = this.#last;
     const middle = { x: (last.x + point.x) / 2, y: (last.y + point.y) / 2 };

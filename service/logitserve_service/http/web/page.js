@@ -1,4 +1,4 @@
-/** The page: what is drawn, dropped, pasted or chosen is asked about, and the answer is shown. */
+/** The page: classify a picture that is drawn, dropped, pasted or chosen. */
 
 import { Asker } from './asker.js';
 import { Pad } from './pad.js';
@@ -21,19 +21,19 @@ const truth = document.getElementById('truth');
 const pad = new Pad(canvas, document.getElementById('cursor'));
 const asker = new Asker(answer);
 
-/** What is asked about: nothing, the file that was given, or what is drawn. */
+/** The picture: null, `{ file }` for a file, or `{}` for the drawing. */
 let picture = null;
 let card = null;
 
-/** The answer that is shown: of which model, about which picture, and its prediction. */
+/** The prediction that is shown, with its model and picture. */
 let answered = null;
 
-/** Ask about the picture, once more changes have had their chance. */
+/** Request a prediction of the picture, debounced. */
 function ask() {
   if (picture && card) asker.ask({ picture, card });
 }
 
-/** Ask, and show the answer unless it is no longer wanted. */
+/** Send the request, and show the answer unless it was aborted. */
 async function answer(question, signal) {
   const asked = question.card;
   try {
@@ -54,7 +54,7 @@ async function answer(question, signal) {
   view.showBusy(pad.drawing);
 }
 
-/** Show what the answer comes from; if there is another one by then, what that comes from. */
+/** Show the explanation of the prediction; repeat if the prediction changed meanwhile. */
 async function why() {
   const about = answered;
   if (!about) return;
@@ -72,12 +72,12 @@ async function why() {
   }
 }
 
-/** Tell the server which labels are true of the picture that was answered. */
+/** Send the true labels of the picture to the server. */
 async function tell(labels) {
   const { id, labels: several } = answered.prediction;
   try {
     await sendLabel(several ? { id, labels } : { id, label: labels[0] });
-    view.showThanks('Thank you.');
+    view.showThanks('Sent.');
   } catch (error) {
     view.showThanks(error.message);
   }
@@ -87,7 +87,7 @@ function nameOf(given) {
   return given?.file?.name || 'picture.png';
 }
 
-/** Write the request in the language that is chosen. */
+/** Show the request in the chosen language. */
 function showSnippet() {
   if (!card) return;
   const base = new URL('.', document.baseURI).href;
@@ -116,13 +116,13 @@ function clear() {
   view.showNothing(card);
 }
 
-/** Say where the picture comes from, or how to give one. */
+/** Show the source of the picture, or how to provide one. */
 function showSource(text, { help = false } = {}) {
   source.textContent = text;
   source.toggleAttribute('data-help', help);
 }
 
-/** A stroke on a given picture starts a drawing of its own. */
+/** Begin a stroke; on a picture from a file it starts a new drawing. */
 function begin() {
   if (picture?.file) clear();
   picture ??= {};
@@ -135,10 +135,10 @@ function end() {
   ask();
 }
 
-/** Take the first of some files as the picture. */
+/** Use the first of the files as the picture. */
 async function take(files) {
   if (files.length === 0) {
-    view.showError('That is no picture file. Drop, paste or choose a PNG, JPEG or WebP.');
+    view.showError('Not a picture file. Drop, paste or choose a PNG, JPEG or WebP.');
     return;
   }
   clear();
@@ -148,7 +148,7 @@ async function take(files) {
   canvas.parentElement.removeAttribute('data-empty');
   showSource(files.length > 1 ? `${file.name}, the first of ${files.length}` : file.name);
   ask();
-  // The server is asked about the file itself; what is shown here is for the eye only.
+  // The server gets the file itself; this is only the display.
   const image = await createImageBitmap(file).catch(() => null);
   if (picture !== taken) return;
   if (image) pad.show(image);
@@ -176,7 +176,7 @@ async function choose(name) {
 async function start() {
   try {
     const models = await listModels();
-    if (models.length === 0) throw new Error('The server has no model to ask.');
+    if (models.length === 0) throw new Error('The server has no models.');
     const first = models.find((model) => model.default) ?? models[0];
     view.showModels(models, first.name);
     await choose(first.name);

@@ -1,45 +1,45 @@
-/** What the page asks of the server. Addresses are relative, so that a proxy may add a prefix. */
+/** Requests to the server. URLs are relative, so that a proxy can add a prefix. */
 
 /** Header tokens → sentences; the server's vocabulary is in its API documentation. */
 const MEANING = {
-  inverted: 'Dark ink on light paper was turned into light ink on black.',
-  'transparency-flattened': 'What was transparent became paper.',
-  'turned-by-exif': 'The picture was turned the way its file says.',
-  squashed: 'Height and width were scaled differently: shapes are squashed.',
-  blank: 'The picture is blank, so the answer means nothing.',
-  'cut-off': 'The ink runs off the picture, so the answer means nothing.',
-  'other-ink': 'Lines, a frame, specks or other things were left out.',
-  'nothing-found': 'Nothing in it looks like ink, so the answer means nothing.',
+  inverted: 'Dark ink on light paper was inverted to light ink on black.',
+  'transparency-flattened': 'Transparent areas were filled with paper.',
+  'turned-by-exif': 'The picture was rotated by its EXIF orientation.',
+  squashed: 'Height and width were scaled differently, so shapes are distorted.',
+  blank: 'The picture is blank, so the prediction is meaningless.',
+  'cut-off': 'The ink crosses the border, so the prediction is meaningless.',
+  'other-ink': 'Lines, a frame, specks or other objects were removed.',
+  'nothing-found': 'No ink was found, so the prediction is meaningless.',
 };
 
-/** Where the key is kept: in this tab, until it is closed. */
+/** Session storage item of the key, kept until the tab is closed. */
 const KEY = 'logitserve-key';
 
-/** Send this key with every request from now on. */
+/** Send this key with all further requests. */
 export function useKey(key) {
   sessionStorage.setItem(KEY, key);
 }
 
-/** Whether a key is sent. */
+/** Return whether a key is sent. */
 export function hasKey() {
   return sessionStorage.getItem(KEY) !== null;
 }
 
-/** The models that are served, as `GET /models` lists them. */
+/** The served models, as in `GET /models`. */
 export async function listModels() {
   const response = await request('models');
   return (await response.json()).models;
 }
 
-/** The card of a model's latest version. */
+/** Return the card of a model's latest version. */
 export async function readCard(name) {
   const response = await request(`models/${encodeURIComponent(name)}`);
   return (await response.json()).card;
 }
 
 /**
- * Ask a model about a picture.
- * @returns {Promise<object>} the prediction, who gave it, and milliseconds there and back.
+ * Get a model's prediction for a picture.
+ * @returns {Promise<object>} the prediction, its model and version, and the latency.
  */
 export async function predict(name, picture, { topK, signal }) {
   const query = topK ? `?top_k=${topK}` : '';
@@ -56,7 +56,7 @@ export async function predict(name, picture, { topK, signal }) {
   };
 }
 
-/** Tell what is true of an answer, by its id. */
+/** Send the true label of a prediction, by its id. */
 export async function sendLabel(label) {
   await request('feedback', {
     method: 'POST',
@@ -65,7 +65,7 @@ export async function sendLabel(label) {
   });
 }
 
-/** The picture as the model gets it, and sentences about what was done to it. */
+/** Return the network's input, and warnings about the preprocessing. */
 export async function preview(name, picture, { signal }) {
   const response = await post(name, 'preview', picture, signal);
   const header = response.headers.get('Logitserve-Warnings') ?? '';
@@ -76,7 +76,7 @@ export async function preview(name, picture, { signal }) {
   };
 }
 
-/** A drawing of what in the picture speaks for a label, and what against it. */
+/** Return an image of the evidence in a picture for and against a label. */
 export async function explain(name, picture, label) {
   const query = `?budget_ms=1000&label=${encodeURIComponent(label)}`;
   return (await post(name, `explain${query}`, picture, undefined, 'image/png')).blob();
@@ -85,14 +85,14 @@ export async function explain(name, picture, label) {
 function post(name, what, picture, signal, accept = '*/*') {
   return request(`models/${encodeURIComponent(name)}/${what}`, {
     method: 'POST',
-    // Which format it is, its own bytes tell, and better than a file's name.
+    // The server detects the format from the bytes, which is more reliable than the file name.
     headers: { 'Content-Type': 'application/octet-stream', Accept: accept },
     body: picture,
     signal,
   });
 }
 
-/** Why there is no answer, in words for people; it may pass, and then trying again helps. */
+/** Why there is no answer, as a message for users; `passing`: a retry may help. */
 class NoAnswerError extends Error {
   constructor(message, { passing, needsKey = false, ...options }) {
     super(message, options);
@@ -101,12 +101,12 @@ class NoAnswerError extends Error {
   }
 }
 
-/** Statuses of a server that is busy, starting or broken; all others are about the request. */
+/** Whether a status is temporary; all others are caused by the request. */
 function mayPass(status) {
   return status === 408 || status === 429 || status >= 500;
 }
 
-/** A response with a good status, or a NoAnswerError. */
+/** Return a successful response, or throw a NoAnswerError. */
 async function request(address, options = {}) {
   const key = sessionStorage.getItem(KEY);
   const headers = { ...options.headers, ...(key && { 'X-API-Key': key }) };
@@ -115,27 +115,27 @@ async function request(address, options = {}) {
     response = await fetch(address, { ...options, headers });
   } catch (error) {
     if (error.name === 'AbortError') throw error;
-    throw new NoAnswerError('The server does not answer. See whether it is running.', {
+    throw new NoAnswerError('The server does not answer. Check that it is running.', {
       cause: error,
       passing: true,
     });
   }
   if (response.ok) return response;
   if (response.status === 401) {
-    const message = key ? 'This key is not valid here.' : 'This service asks for a key.';
+    const message = key ? 'This key is not valid.' : 'This service needs a key.';
     throw new NoAnswerError(message, { passing: false, needsKey: true });
   }
   throw new NoAnswerError(await detailOf(response), { passing: mayPass(response.status) });
 }
 
-/** What a problem document says (RFC 9457), or else its status. */
+/** Return the detail of a problem document (RFC 9457), or the status. */
 async function detailOf(response) {
   const status = `The server answered ${response.status} ${response.statusText}`.trim();
   const problem = await response.json().catch(() => ({}));
   return problem.detail ?? `${status}.`;
 }
 
-/** Sum of the durations of a `Server-Timing` header, in milliseconds. */
+/** Return the sum of the durations in a `Server-Timing` header, in milliseconds. */
 function summed(header) {
   const durations = header.matchAll(/dur=([\d.]+)/g);
   return Array.from(durations, (match) => Number(match[1])).reduce((sum, each) => sum + each, 0);

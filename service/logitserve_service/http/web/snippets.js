@@ -1,10 +1,10 @@
-/** A request as people write it, in the languages that the page offers. */
+/** Code that sends the request, in several languages. */
 
-/** Language → what asks the same: `{ url, base, model, file, key }` to text. */
+/** Language → function from `{ url, base, model, file, key }` to code. */
 export const LANGUAGES = {
   curl: ({ url, file, key }) => {
     const header = key ? ' -H "X-API-Key: $LOGITSERVE_API_KEY"' : '';
-    // curl reads commas and semicolons of a name as its own, unless it stands in double quotes.
+    // curl interprets commas and semicolons in a file name unless it is in double quotes.
     const name = /[",;\\]/.test(file) ? `"${file.replace(/["\\]/g, '\\$&')}"` : file;
     return `curl${header} -F ${quoted(`file=@${name}`)} ${quoted(url)}`;
   },
@@ -22,7 +22,7 @@ export const LANGUAGES = {
     'const { predictions } = await response.json();',
 };
 
-/** One word of a POSIX shell. */
+/** Quote a word for a POSIX shell. */
 function quoted(word) {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }

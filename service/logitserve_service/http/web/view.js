@@ -1,14 +1,14 @@
-/** What the page shows of models, answers and errors. */
+/** Display of models, predictions and errors. */
 
-/** More labels than this are not all shown: only the most probable ones, in their order. */
+/** Maximum number of labels shown; of more labels, the most probable ones in order. */
 export const MOST_BARS = 20;
 
-/** Characters of a label that fit in large letters. */
+/** Maximum length of a label in large letters. */
 const SHORT = 4;
 
 const NOTHING = '–';
 
-/** Answers that are kept to be compared with. */
+/** Maximum number of previous predictions. */
 const MOST_BEFORE = 6;
 
 const percent = new Intl.NumberFormat('en', {
@@ -31,7 +31,7 @@ export function showCard(card) {
   const { height, width, channels } = card.input;
   part.card.href = `models/${encodeURIComponent(card.name)}`;
   part.description.textContent = card.description;
-  part.truth.multiple = card.thresholds !== null; // several labels may hold, or none
+  part.truth.multiple = card.thresholds !== null; // multi-label: any number of labels
   part.truth.required = !part.truth.multiple;
   part.truth.replaceChildren(
     ...(part.truth.multiple ? [] : [new Option('choose', '')]),
@@ -40,7 +40,7 @@ export function showCard(card) {
   part.shape.textContent = `${height} × ${width} pixels, ${channels === 1 ? 'gray' : 'color'}`;
 }
 
-/** No answer is there, or none any more. */
+/** Show that there is no prediction. */
 export function showNothing(card) {
   part.label.textContent = NOTHING;
   part.label.removeAttribute('data-long');
@@ -59,11 +59,11 @@ export function showNothing(card) {
 
 export function showAnswer(card, answer) {
   const { prediction } = answer;
-  part.why.disabled = true; // until what the network sees is there, too
+  part.why.disabled = true; // until the preview is shown
   hideWhy();
-  // A model of many labels names those that hold; the others name the most probable one.
+  // A multi-label model gives all predicted labels, other models the most probable one.
   const won = prediction.labels ?? [prediction.label];
-  part.label.textContent = won.length ? won.join(', ') : 'none of them';
+  part.label.textContent = won.length ? won.join(', ') : 'none';
   part.label.toggleAttribute('data-long', part.label.textContent.length > SHORT);
   part.probability.textContent = prediction.labels ? '' : rounded(prediction.probability);
   part.unknown.hidden = prediction.known !== false;
@@ -73,31 +73,31 @@ export function showAnswer(card, answer) {
   part.answer.hidden = false;
   showBars(card, Object.keys(prediction.probabilities), prediction);
   part.latency.textContent =
-    `${answer.model}, version ${answer.version}, answered in ${answer.milliseconds.toFixed(1)} ms, ` +
-    `${answer.inServer.toFixed(1)} ms of them in the server.`;
+    `${answer.model}, version ${answer.version}, latency ${answer.milliseconds.toFixed(1)} ms, ` +
+    `${answer.inServer.toFixed(1)} ms of it in the server.`;
 }
 
 export function showPreview(card, { image, warnings }) {
   const previous = part.seen.src;
   part.seen.src = URL.createObjectURL(image);
   if (previous) URL.revokeObjectURL(previous);
-  part.seen.alt = `Your picture as ${card.name} gets it, enlarged`;
+  part.seen.alt = `Your picture as the input of ${card.name}, enlarged`;
   const said = `${part.label.textContent} ${part.probability.textContent}`.trim();
-  part.seen.dataset.answer = `${said}, ${card.name}`; // the answer to the same question
+  part.seen.dataset.answer = `${said}, ${card.name}`; // of the same picture
   part.seen.hidden = false;
   part.why.disabled = false;
   part.warnings.replaceChildren(...warnings.map((text) => element('li', '', text)));
 }
 
-/** What in the picture speaks for a label, and what against it. */
+/** Show the evidence in the picture for and against a label. */
 export function showWhy(label, image) {
   hideWhy();
   part.map.src = URL.createObjectURL(image);
-  part.map.alt = `Your picture with what speaks for ${label} in blue, and what against it in red`;
+  part.map.alt = `Your picture with evidence for ${label} in blue, and against it in red`;
   part.legend.replaceChildren(
-    element('p', 'for', `Blue, with +: speaks for ${label}.`),
-    element('p', 'against', 'Red, with −: speaks against it.'),
-    element('p', 'quiet', 'The stronger the color, the more the answer changes without that part.'),
+    element('p', 'for', `Blue, with +: evidence for ${label}.`),
+    element('p', 'against', 'Red, with −: evidence against it.'),
+    element('p', 'quiet', 'The stronger the color, the more the prediction changes without it.'),
   );
   part.map.hidden = false;
 }
@@ -109,12 +109,12 @@ function hideWhy() {
   part.legend.replaceChildren();
 }
 
-/** What became of the label that was sent. */
+/** Show the result of sending a label. */
 export function showThanks(text) {
   part.thanks.textContent = text;
 }
 
-/** Offer the picture that was asked about as a file. */
+/** Offer the picture as a download. */
 export function showPicture(blob, name) {
   URL.revokeObjectURL(part.save.href);
   part.save.href = URL.createObjectURL(blob);
@@ -122,11 +122,11 @@ export function showPicture(blob, name) {
   part.save.hidden = false;
 }
 
-/** Keep the answer that is shown, and the picture as the network got it. */
+/** Add the prediction and the network's input to the previous predictions. */
 export function remember() {
   if (part.seen.hidden) return;
   const image = document.createElement('img');
-  image.src = part.seen.src; // which is kept, and not taken back when the next one comes
+  image.src = part.seen.src; // now owned here, so the next preview does not revoke the URL
   image.alt = '';
   part.seen.removeAttribute('src');
   const entry = element('li', '', part.seen.dataset.answer);
@@ -145,23 +145,23 @@ export function showSnippet(text) {
   part.copied.textContent = '';
 }
 
-/** Copy the code; browsers let pages do that over https and on this machine. */
+/** Copy the code; browsers allow this only over https and on localhost. */
 export async function copySnippet() {
   try {
     await navigator.clipboard.writeText(part.snippet.textContent);
     part.copied.textContent = 'Copied.';
   } catch {
     getSelection().selectAllChildren(part.snippet);
-    part.copied.textContent = 'Selected: this browser lets the page copy over https only.';
+    part.copied.textContent = 'Selected. This browser allows copying only over https.';
   }
 }
 
-/** An answer that is not final is not read out by screen readers. */
+/** Keep screen readers from announcing a prediction that is not final. */
 export function showBusy(busy) {
   part.result.setAttribute('aria-busy', String(busy));
 }
 
-/** An error, and a button to try again if it may pass. */
+/** Show an error; `again`: with a button to try again. */
 export function showError(text, { again = false, needsKey = false } = {}) {
   part.error.textContent = text;
   part.again.hidden = !again;
@@ -175,7 +175,7 @@ function hideSeen() {
   part.seen.hidden = true;
 }
 
-/** One row a label; rows are kept while the labels stay, so that the bars move. */
+/** Show one row per label; rows are reused for equal labels, so that the bars move. */
 function showBars(card, labels, prediction) {
   const names = JSON.stringify([card?.name, labels]);
   if (part.bars.dataset.names !== names) {
@@ -201,9 +201,9 @@ function row(label, threshold) {
   if (threshold !== null) {
     const mark = element('span', 'mark');
     mark.style.left = `${100 * threshold}%`;
-    mark.title = `holds from ${rounded(threshold)}`;
+    mark.title = `threshold ${rounded(threshold)}`;
     track.append(mark);
-    bar.append(element('span', 'unseen', `holds from ${rounded(threshold)}`));
+    bar.append(element('span', 'unseen', `threshold ${rounded(threshold)}`));
   }
   return bar;
 }
@@ -212,7 +212,7 @@ function thresholdOf(card, label) {
   return card?.thresholds?.[card.labels.indexOf(label)] ?? null;
 }
 
-/** 99.97 % is not 100 %, and 0.03 % not nothing. */
+/** Format a probability; those near 0 and 1 are not rounded to 0 % and 100 %. */
 function rounded(probability) {
   if (probability > 0.9995 && probability < 1) return '> 99.9%';
   if (probability < 0.0005 && probability > 0) return '< 0.1%';
