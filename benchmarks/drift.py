@@ -22,7 +22,7 @@ from benchmarks.markdown import Row, table
 from logitserve.inference import features
 from logitserve.inference.features import Values
 from logitserve.inference.predictor import Predictor
-from logitserve_service.monitoring.ladder import Climber, Ladder, Rule
+from logitserve_service.monitoring.windows import DriftTests, Rule, WindowState
 from logitserve_training.datasets import mnist
 from logitserve_training.progress import Reporter
 
@@ -80,29 +80,29 @@ class Streams:
         predict = self.predictor.predict
         return features.joined([features.measure(part, predict(part), card) for part in parts])
 
-    def climber(self, rows: Rows) -> Climber:
+    def drift_tests(self, rows: Rows) -> DriftTests:
         """One whose reference are these clean pictures."""
         card = self.predictor.card
-        return Climber(card, features.reference(_rows(self.clean, rows), card), RULE)
+        return DriftTests(card, features.reference(_rows(self.clean, rows), card), RULE)
 
-    def alarms(self, climber: Climber, values: Values, rows: Rows) -> list[int]:
+    def alarms(self, drift_tests: DriftTests, values: Values, rows: Rows) -> list[int]:
         """Picture of each alarm in a stream of such rows."""
-        ladder = Ladder.at(np.zeros(climber.bins.width, np.int64), 0)
-        return [at for at, _ in _climbed(climber, ladder, values, rows)]
+        state = WindowState.at(np.zeros(drift_tests.bins.width, np.int64), 0)
+        return [at for at, _ in _alarms(drift_tests, state, values, rows)]
 
 
 def _rows(values: Values, rows: Rows) -> Values:
     return {name: found[rows] for name, found in values.items()}
 
 
-def _climbed(
-    climber: Climber, ladder: Ladder, values: Values, rows: Rows
+def _alarms(
+    drift_tests: DriftTests, state: WindowState, values: Values, rows: Rows
 ) -> Iterator[tuple[int, str]]:
     """Go through a stream: after how many pictures an alarm begins, and its sentence."""
-    totals = np.array(ladder.starts[0])
+    totals = np.array(state.starts[0])
     for start in range(0, len(rows), STEP):
-        totals = totals + climber.bins.count(_rows(values, rows[start : start + STEP]))
-        for _, sentence in climber.climb(ladder, totals, 0):
+        totals = totals + drift_tests.bins.count(_rows(values, rows[start : start + STEP]))
+        for _, sentence in drift_tests.run(state, totals, 0):
             yield start + STEP, sentence
 
 
@@ -110,10 +110,10 @@ def shuffled(streams: Streams, images: Images, truth: Rows) -> tuple[str, list[R
     """False alarms in clean streams, and pictures until each change is found."""
     generator = np.random.default_rng(1)
     count = len(truth)
-    references = [streams.climber(generator.integers(count, size=5000)) for _ in range(STREAMS)]
+    references = [streams.drift_tests(generator.integers(count, size=5000)) for _ in range(STREAMS)]
     false = [
-        streams.alarms(climber, streams.clean, generator.integers(count, size=PICTURES))
-        for climber in references
+        streams.alarms(drift_tests, streams.clean, generator.integers(count, size=PICTURES))
+        for drift_tests in references
     ]
     said = (
         f"{sum(map(len, false))} false alarms, in {sum(map(bool, false))} of {STREAMS} streams of "
@@ -124,10 +124,10 @@ def shuffled(streams: Streams, images: Images, truth: Rows) -> tuple[str, list[R
         values = streams.values(pictures)
         weights = np.array([weight(digit) for digit in range(10)])[truth]
         found, sentence = [], ""
-        for climber in references:
+        for drift_tests in references:
             drawn = generator.choice(count, MOST, p=weights / weights.sum())
-            ladder = Ladder.at(np.zeros(climber.bins.width, np.int64), 0)
-            at, sentence = next(_climbed(climber, ladder, values, drawn), (10 * MOST, sentence))
+            state = WindowState.at(np.zeros(drift_tests.bins.width, np.int64), 0)
+            at, sentence = next(_alarms(drift_tests, state, values, drawn), (10 * MOST, sentence))
             found.append(at)
         median, most = np.quantile(found, [0.5, 0.95], method="higher").tolist()
         shown = [f"{each:,}" if each <= MOST else "–" for each in (median, most)]
@@ -139,15 +139,15 @@ def in_own_order(streams: Streams, images: Images) -> Iterator[str]:
     """Alarms in the second half of the test file after a live baseline, clean and changed."""
     middle = len(images) // 2
     baseline, rest = np.split(np.arange(middle, len(images)), [BASELINE])
-    climber = streams.climber(np.arange(middle))
+    drift_tests = streams.drift_tests(np.arange(middle))
     for name, pictures, _ in [("clean", images, None), *list(changed(images))[:4]]:
-        ladder = Ladder.at(np.zeros(climber.bins.width, np.int64), 0)
-        before = list(_climbed(climber, ladder, streams.clean, baseline))
-        totals = np.array(ladder.blocks[-1])
-        accepted = climber.accept(ladder, totals, 0)
+        state = WindowState.at(np.zeros(drift_tests.bins.width, np.int64), 0)
+        before = list(_alarms(drift_tests, state, streams.clean, baseline))
+        totals = np.array(state.blocks[-1])
+        accepted = drift_tests.accept(state, totals, 0)
         if accepted is None:
             raise RuntimeError("the baseline is too short")
-        found = list(_climbed(climber, accepted, streams.values(pictures), rest))
+        found = list(_alarms(drift_tests, accepted, streams.values(pictures), rest))
         if name == "clean":
             yield f"against the reference: {len(before)} alarms in {BASELINE:,} pictures"
             spread = ", ".join(f"{name} {each:.1f}" for name, each in accepted.dispersion.items())

@@ -19,8 +19,8 @@ from scipy import ndimage
 from benchmarks.markdown import Row, table
 from logitserve.inference import heads
 from logitserve.inference.predictor import Predictions, Predictor
-from logitserve_service.monitoring.keeper import packed, stated
 from logitserve_service.monitoring.label_free import why_silent
+from logitserve_service.monitoring.store_writer import packed, stated
 from logitserve_training.datasets import mnist
 from logitserve_training.progress import Reporter
 

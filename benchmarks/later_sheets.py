@@ -1,4 +1,4 @@
-"""Kinds of sheet that were written after the cut-out and the classes for strangers were final."""
+"""Kinds of sheet that were written after the preprocessing and the models were final."""
 
 from typing import Final
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.novelty --data FOLDER
 
-prints, for each kind of `logitserve_training.strangers`, the share that each score finds at 1 %
-false alarms on the validation part. The scores are computed from the file of `digits`: its
+prints, for each kind of `logitserve_training.out_of_distribution`, the share that each score finds
+at 1 % false alarms on the validation part. The scores are computed from the file of `digits`: its
 logits, its last output, and the features before its last layer.
 """
 
@@ -19,7 +19,7 @@ from scipy.special import logsumexp, softmax
 from benchmarks.markdown import Row, table
 from logitserve.inference.card import METADATA_KEY, ModelCard
 from logitserve.inference.predictor import INPUT, NOVELTY, OUTPUT
-from logitserve_training import strangers
+from logitserve_training import out_of_distribution
 from logitserve_training.datasets import mnist
 from logitserve_training.datasets.dataset import Images
 from logitserve_training.progress import Reporter
@@ -91,16 +91,16 @@ def main() -> None:
     network = Network(FILE)
     train = dataset.train[:REFERENCE]
     scores = Scores(network(train.images)[1], train.classes)
-    at_home = scores(*network(dataset.validation.images))
-    limits = {name: np.quantile(found, 1 - FALSE_ALARMS) for name, found in at_home.items()}
+    in_distribution = scores(*network(dataset.validation.images))
+    limits = {name: np.quantile(found, 1 - FALSE_ALARMS) for name, found in in_distribution.items()}
     rows: dict[str, Row] = {name: {"score": name} for name in limits}
     means = dict.fromkeys(limits, 0.0)
-    for kind in strangers.KINDS:
-        images = strangers.pictures(kind, network.card.input, count=PICTURES).images
+    for kind in out_of_distribution.KINDS:
+        images = out_of_distribution.pictures(kind, network.card.input, count=PICTURES).images
         for name, values in scores(*network(images)).items():
             share = float(np.mean(values > limits[name]))
             rows[name][kind] = f"{share:.3f}"
-            means[name] += share / len(strangers.KINDS)
+            means[name] += share / len(out_of_distribution.KINDS)
     print(table([row | {"mean": f"{means[name]:.3f}"} for name, row in rows.items()]))
 
 

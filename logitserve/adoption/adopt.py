@@ -16,12 +16,12 @@ import numpy.typing as npt
 import onnx
 from pydantic import ValidationError
 
-from logitserve.adoption import foreign, labels, normalizing, specimens, trials
-from logitserve.adoption.endings import Ending
-from logitserve.adoption.foreign import PictureInput
+from logitserve.adoption import graph_io, labels, normalizing, preprocessing_search, synthetic
+from logitserve.adoption.graph_io import PictureInput
+from logitserve.adoption.head_search import Ending
+from logitserve.adoption.options import PRESETS, AdoptOptions, Color
 from logitserve.adoption.original import MIXED, Original
-from logitserve.adoption.terms import PRESETS, Color, Terms
-from logitserve.adoption.trials import Sample
+from logitserve.adoption.preprocessing_search import Sample
 from logitserve.errors import AdoptionError
 from logitserve.inference import features, preprocessing
 from logitserve.inference.card import (
@@ -72,7 +72,7 @@ class Adopted:
 
 def adopt(
     file: Path,
-    terms: Terms,
+    terms: AdoptOptions,
     *,
     models: Path,
     samples: Sequence[Sample] = (),
@@ -94,17 +94,17 @@ def adopt(
         AdoptionError: the file cannot be adopted, or more options are needed.
         PublishError: the folder is not writable.
     """
-    model = foreign.load(file)
+    model = graph_io.load(file)
     own = terms.labels or labels.of_model(model)
     tidy = normalizing.tidied(model)
     told = {"height": terms.height, "width": terms.width, "channels": terms.channels}
-    source = foreign.picture_input(tidy, layout=terms.layout, told=told)
+    source = graph_io.picture_input(tidy, layout=terms.layout, told=told)
     look = partial(Original, tidy, source, labels=None if own is None else len(own))
     trial = None
     if expected := [sample for sample in samples if sample.expected is not None]:
         terms, trial = _tried(look, source, terms, expected, own, color=color)
     spec = _spec(source, terms)
-    pictures = specimens.draw(spec)
+    pictures = synthetic.draw(spec)
     images = np.stack([preprocessing.decode(picture, spec) for picture in pictures])
     original = look(terms, images)
     with ModelRepository(models).publication(terms.name) as draft:
@@ -131,19 +131,19 @@ def adopt(
     return Adopted(published.card, path, original.ending, difference, tuple(answers), trial)
 
 
-Look = Callable[[Terms, npt.NDArray[np.uint8]], Original]
+Look = Callable[[AdoptOptions, npt.NDArray[np.uint8]], Original]
 """Analyzes the graph with these terms on distinct pictures."""
 
 
 def _tried(
     look: Look,
     source: PictureInput,
-    terms: Terms,
+    terms: AdoptOptions,
     samples: Sequence[Sample],
     own: labels.Labels | None,
     *,
     color: Color | None,
-) -> tuple[Terms, str]:
+) -> tuple[AdoptOptions, str]:
     """Return the terms with the preprocessing that fits the samples best, and its certainty."""
     if own is None:
         raise AdoptionError("--expect needs labels: give --labels")
@@ -152,20 +152,20 @@ def _tried(
     fits = [Fit.STRETCH, Fit.CROP, Fit.PAD] if terms.fit is None else [terms.fit]
     default = terms.normalization or PRESETS["0-1" if source.takes_floats else "raw"]
     spec = _spec(source, terms)
-    drawn = [preprocessing.decode(picture, spec) for picture in specimens.draw(spec)]
+    drawn = [preprocessing.decode(picture, spec) for picture in synthetic.draw(spec)]
     original = look(replace(terms, normalization=default), np.stack(drawn))
-    found = trials.run(
+    found = preprocessing_search.run(
         original.probabilities,
         lambda fit: _decoded(samples, _spec(source, replace(terms, fit=fit))),
         [own.index(str(sample.expected)) for sample in samples],
         fits,
-        list(trials.normalizations(source, terms.normalization, color)),
+        list(preprocessing_search.normalizations(source, terms.normalization, color)),
     )
-    best, told = trials.best(found, len(samples))
+    best, told = preprocessing_search.best(found, len(samples))
     return replace(terms, fit=best.fit, normalization=best.normalization), told
 
 
-def _spec(source: PictureInput, terms: Terms) -> InputSpec:
+def _spec(source: PictureInput, terms: AdoptOptions) -> InputSpec:
     is_gray = terms.normalization is not None and terms.normalization.color is Color.GRAY
     shorter_side = terms.shorter_side
     if terms.fit is Fit.CROP and shorter_side is None:
@@ -186,7 +186,7 @@ def _spec(source: PictureInput, terms: Terms) -> InputSpec:
 
 def _card(
     file: Path,
-    terms: Terms,
+    terms: AdoptOptions,
     spec: InputSpec,
     *,
     original: Original,

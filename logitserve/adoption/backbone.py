@@ -11,11 +11,11 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
-from logitserve.adoption import foreign, keras, normalizing, specimens
-from logitserve.adoption.endings import Ending
-from logitserve.adoption.foreign import PictureInput
+from logitserve.adoption import graph_io, keras, normalizing, synthetic
+from logitserve.adoption.graph_io import PictureInput
+from logitserve.adoption.head_search import Ending
 from logitserve.adoption.network import Network, open_graph
-from logitserve.adoption.terms import PRESETS, Layout
+from logitserve.adoption.options import PRESETS, Layout
 from logitserve.adoption.wrapping import preprocess, wrap
 from logitserve.errors import AdoptionError
 from logitserve.inference import preprocessing
@@ -72,7 +72,7 @@ def read(
     Raises:
         AdoptionError: the file cannot be read, or more options are needed.
     """
-    model = keras.convert(source) if source.startswith("keras:") else foreign.load(Path(source))
+    model = keras.convert(source) if source.startswith("keras:") else graph_io.load(Path(source))
     tidy = normalizing.tidied(model)
     taken = _picture_input(tidy, size)
     preset = preset or _preset(source, taken)
@@ -83,7 +83,7 @@ def read(
         height=taken.height, width=taken.width, channels=3 if taken.channels == 3 else 1,
         fit=Fit.STRETCH,
     )  # fmt: skip
-    images = np.stack([preprocessing.decode(one, spec) for one in specimens.draw(spec)])
+    images = np.stack([preprocessing.decode(one, spec) for one in synthetic.draw(spec)])
     inputs = preprocess(images, taken, normalization)
     whole = Network(tidy, taken, [found])
     whole.alone(inputs[:1])
@@ -112,12 +112,12 @@ def _picture_input(tidy: onnx.ModelProto, size: tuple[int, int] | None) -> Pictu
     told = {"height": None, "width": None, "channels": None}
     shape = tidy.graph.input[0].type.tensor_type.shape if tidy.graph.input else None
     if size is None or shape is None or len(shape.dim) != 4:
-        return foreign.picture_input(tidy, layout=None, told=told)
+        return graph_io.picture_input(tidy, layout=None, told=told)
     at = (2, 3) if shape.dim[1].dim_value in (1, 3) else (1, 2)
     for axis, side in zip(at, size, strict=True):
         shape.dim[axis].dim_value = side
     del tidy.graph.value_info[:]
-    return foreign.picture_input(tidy, layout=None, told=told)
+    return graph_io.picture_input(tidy, layout=None, told=told)
 
 
 def _preset(source: str, taken: PictureInput) -> str:

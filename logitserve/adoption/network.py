@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from logitserve.adoption.foreign import PictureInput
+from logitserve.adoption.graph_io import PictureInput
 from logitserve.adoption.normalizing import copy_of, pruned
 from logitserve.errors import AdoptionError
 from logitserve.inference import runtime

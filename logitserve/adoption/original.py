@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from logitserve.adoption import endings, normalizing
-from logitserve.adoption.foreign import PictureInput, score_outputs
+from logitserve.adoption import head_search, normalizing
+from logitserve.adoption.graph_io import PictureInput, score_outputs
 from logitserve.adoption.network import (
     DYNAMICALLY_QUANTIZED,
     QUANTIZED,
@@ -17,7 +17,7 @@ from logitserve.adoption.network import (
     has_operator,
     is_half,
 )
-from logitserve.adoption.terms import PRESETS, Color, Normalization, Terms
+from logitserve.adoption.options import PRESETS, AdoptOptions, Color, Normalization
 from logitserve.adoption.wrapping import preprocess, wrap
 from logitserve.errors import AdoptionError
 from logitserve.inference import heads
@@ -44,7 +44,7 @@ class Original:
         self,
         tidy: onnx.ModelProto,
         source: PictureInput,
-        terms: Terms,
+        terms: AdoptOptions,
         images: Images,
         *,
         labels: int | None,
@@ -67,7 +67,7 @@ class Original:
             tidy, source, inputs, output=output, answers=answers, tolerance=floor
         )
         answers = tensors.pop(output)  # of this run: fused, quantized operators round differently
-        self.ending = endings.find(
+        self.ending = head_search.find(
             answers,
             list(tensors.items()),
             lambda tensor, rows: network.after(tensor, output, rows),
@@ -161,7 +161,7 @@ def _same_answers(
     """Return the first conversion with the original's answers, and the tensors near the output."""
     failure = AdoptionError("the graph's operators could not be converted")
     for graph in normalizing.modernized(tidy):
-        names = [output, *endings.near(graph, output)]
+        names = [output, *head_search.near(graph, output)]
         try:
             network = Network(graph, source, names)
             found = zip(names, network.alone(inputs), strict=True)
@@ -213,7 +213,7 @@ def _chosen(found: Mapping[str, npt.NDArray[Any] | None], labels: int | None) ->
     )
 
 
-def normalization_of(terms: Terms, source: PictureInput) -> Normalization:
+def normalization_of(terms: AdoptOptions, source: PictureInput) -> Normalization:
     """Return the normalization, from the owner's options or from the graph's type.
 
     Raises:

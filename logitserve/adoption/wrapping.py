@@ -10,10 +10,10 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, compose, helper, numpy_helper
 
-from logitserve.adoption.endings import Ending, Link
-from logitserve.adoption.foreign import PictureInput
+from logitserve.adoption.graph_io import PictureInput
+from logitserve.adoption.head_search import Ending, Link
 from logitserve.adoption.normalizing import STANDARD, opset_of
-from logitserve.adoption.terms import Color, Layout, Normalization
+from logitserve.adoption.options import Color, Layout, Normalization
 from logitserve.inference.predictor import INPUT, OUTPUT
 
 PREFIX: Final = "adopted/"

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from logitserve.adoption.terms import PRESETS, Normalization, Terms
+from logitserve.adoption.options import PRESETS, AdoptOptions, Normalization
 from logitserve.cli.options import extra, in_folder, models_option, options_of
 
 if TYPE_CHECKING:
     from logitserve.adoption.adopt import Adopted
-    from logitserve.adoption.trials import Sample
+    from logitserve.adoption.preprocessing_search import Sample
 
 SHOWN: Final = 20
 
@@ -45,7 +45,7 @@ TYPES: Final = {
     docs/adopt.md describes the export from each framework, and the changes to the file.""",
 )
 @click.argument("file", type=click.Path(exists=True, path_type=Path))
-@options_of(Terms, TYPES)
+@options_of(AdoptOptions, TYPES)
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
@@ -96,7 +96,7 @@ def command(
         from logitserve.adoption import adopt
         from logitserve.adoption.labels import given
     numbers = {one.name: terms.pop(one.name) for one in fields(Normalization)}
-    told = Terms(
+    told = AdoptOptions(
         name=re.sub(r"[^a-z0-9._-]+", "-", file.stem.lower()).strip("-._")
         if name is None
         else name,
@@ -136,7 +136,7 @@ def _tell(adopted: "Adopted", models: Path) -> None:
 
 def _samples(paths: tuple[Path, ...], expected: tuple[str, ...]) -> list["Sample"]:
     """Return the pictures with their labels, from `--expect` or the names of class folders."""
-    from logitserve.adoption.trials import Sample
+    from logitserve.adoption.preprocessing_search import Sample
 
     if expected and len(expected) != len(paths):
         raise click.UsageError(

@@ -16,10 +16,10 @@ from logitserve.cli.options import json_option, store_option
 from logitserve.inference.card import Head, ModelCard
 from logitserve.inference.naming import absent
 from logitserve.inference.thumbnails import CLOSE, normalized, shrunken
-from logitserve_service.monitoring.keeper import SURE
 from logitserve_service.monitoring.quality import labeled_of
 from logitserve_service.monitoring.receipts import text_of
 from logitserve_service.monitoring.store import Store
+from logitserve_service.monitoring.store_writer import SURE
 
 LABELED, HARD, DISAGREE = CHOICES = ("labeled", "hard", "disagree")
 _CHUNK: Final = 256

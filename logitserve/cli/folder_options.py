@@ -105,7 +105,7 @@ def backbone_of(given: dict[str, Any], recipe: "Recipe", data: Path | None) -> "
             raise click.UsageError(FOLDS_NEED_A_BACKBONE)
         return None
     from logitserve.adoption import backbone
-    from logitserve.adoption.terms import PRESETS
+    from logitserve.adoption.options import PRESETS
     from logitserve.errors import AdoptionError
     from logitserve_training.backbone import Backbone
     from logitserve_training.datasets import decoding

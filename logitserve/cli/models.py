@@ -11,8 +11,8 @@ from logitserve.cli import rollout
 from logitserve.cli.compare import compare
 from logitserve.cli.options import json_option, model_file, models_option
 from logitserve.inference.card import ModelCard
+from logitserve.inference.card_text import facts
 from logitserve.inference.errors import ModelFileError
-from logitserve.inference.facts import facts
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import ModelRepository
 

@@ -13,9 +13,9 @@ from logitserve.cli.main import main
 from logitserve.inference.card import Head
 from logitserve.inference.predictor import Predictor
 from logitserve_service.monitoring.feedback import TrueLabel, take
-from logitserve_service.monitoring.keeper import Keeper
 from logitserve_service.monitoring.receipts import Receipts
 from logitserve_service.monitoring.store import Store
+from logitserve_service.monitoring.store_writer import StoreWriter
 from tests import tiny_models
 from tests.tiny_models import random_picture
 
@@ -35,10 +35,10 @@ class Kept:
         first, second = map(Predictor.load, files)
         self.first, self.second = first.predict(self.images), second.predict(self.images)
         self.store = Store(self.path)
-        keeper = Keeper(self.store, lambda *_: None, pictures="all")
-        self.receipts = Receipts([b"k" * 32], keeper)
+        store_writer = StoreWriter(self.store, lambda *_: None, pictures="all")
+        self.receipts = Receipts([b"k" * 32], store_writer)
         self.ids = self.receipts.of(first.card)(self.first, self.images, ())
-        keeper.write()
+        store_writer.write()
 
     def label(self, labels: list[TrueLabel]) -> None:
         outcome, _ = take(labels, self.store, self.receipts, 30)

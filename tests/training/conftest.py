@@ -14,7 +14,7 @@ from rich.console import Console
 from sklearn.datasets import load_digits
 
 from logitserve.inference import preprocessing
-from logitserve_training import latency, recipes, strangers
+from logitserve_training import latency, out_of_distribution, recipes
 from logitserve_training.datasets import mnist
 from logitserve_training.datasets.dataset import Dataset
 from logitserve_training.pipeline import Published, train
@@ -28,9 +28,9 @@ QUICK = Options(epochs=6, batch_size=64, learning_rate=5e-3, seed=3)
 
 @pytest.fixture(scope="session", autouse=True)
 def _quick_measurements() -> Iterator[None]:
-    """A few strangers and runs are enough to see that they are measured."""
+    """A few negatives and runs are enough to see that they are measured."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(strangers, "COUNT", 6)
+        patch.setattr(out_of_distribution, "COUNT", 6)
         patch.setattr(latency, "_SECONDS", 0.0)
         yield
 

@@ -352,7 +352,7 @@ def test_noise_is_not_learned_by_folds(file: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     card = Predictor.load(tmp_path / "m" / "noise" / "1" / "model.onnx").card
     assert 0.2 < card.metrics["accuracy"] < 0.8
-    assert "It does not beat answering the majority" in card.description
+    assert "It is not significantly better than predicting the majority class" in card.description
 
 
 def test_where_folds_do_not_apply_is_said(file: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from logitserve_training import corruptions, disturb, made_up, recipes
+from logitserve_training import corruptions, disturb, recipes, synthetic_negatives
 from logitserve_training.datasets.dataset import Images
 from logitserve_training.drawings import draw
 
@@ -80,7 +80,9 @@ def test_at_least_six_kinds_are_held_out_altogether() -> None:
 
 def test_what_is_made_up_is_new_each_time_and_the_same_for_a_seed(digits: Images) -> None:
     spec = recipes.find("digits").input
-    one, other, third = (made_up.make(digits, spec, seed, count=3) for seed in (0, 0, 1))
+    one, other, third = (
+        synthetic_negatives.make(digits, spec, seed, count=3) for seed in (0, 0, 1)
+    )
     assert one.shape == (27, 28, 28, 1)
     np.testing.assert_array_equal(one, other)
     assert (one != third).any()

@@ -37,8 +37,8 @@ def fitted_network(
     network = build(
         recipe.network,
         shape=recipe.input.shape,
-        logits=10 + (recipe.strangers > 0 and not recipe.own),
-        own=recipe.own,
+        logits=10 + (recipe.negatives > 0 and not recipe.novelty_units),
+        novelty_units=recipe.novelty_units,
         statistics=PixelStatistics.of(dataset.train.images),
     )
     reporter = Reporter(Console(file=log or io.StringIO(), width=200))
@@ -55,8 +55,8 @@ def fitted(
 
 
 def plain(name: str) -> Recipe:
-    """A recipe without its class for strangers."""
-    return replace(recipes.find(name), strangers=0.0, own=0)
+    """A recipe without its class for negatives."""
+    return replace(recipes.find(name), negatives=0.0, novelty_units=0)
 
 
 def are_equal(some: Weights, others: Weights) -> bool:
@@ -66,7 +66,7 @@ def are_equal(some: Weights, others: Weights) -> bool:
 @pytest.fixture(scope="module")
 def recipe() -> Recipe:
     """The CNN's augmentation, schedule and averaging, on a network that takes less time."""
-    clean = replace(recipes.find("digits"), disturbed=0.0, strangers=0.0)
+    clean = replace(recipes.find("digits"), disturbed=0.0, negatives=0.0)
     return replace(clean, network=NetworkName.LINEAR)
 
 
@@ -106,9 +106,9 @@ def test_the_last_pictures_are_seen_as_they_are(
         assert [not images.numpy().any() for images, _ in batches] == seen_black
 
 
-def test_half_is_disturbed_and_strangers_follow(dataset: Dataset, recipe: Recipe) -> None:
+def test_half_is_disturbed_and_negatives_follow(dataset: Dataset, recipe: Recipe) -> None:
     plain = replace(recipe, augmentation=None)
-    both = replace(plain, disturbed=0.5, strangers=0.25)
+    both = replace(plain, disturbed=0.5, negatives=0.25)
     strange = np.full((3, 28, 28, 1), 7, np.uint8)
 
     def first(recipe: Recipe, strange: Any = None) -> list[Any]:

@@ -70,7 +70,7 @@ def test_after_the_weights_are_taken_out_the_probabilities_are_the_shares(head: 
 
 
 @pytest.mark.parametrize("head", [Head.SOFTMAX, Head.BINARY])
-def test_strangers_are_one_class_more(head: Head) -> None:
+def test_negatives_are_one_class_more(head: Head) -> None:
     """With the logit u + ln Σ exp(z), u its log-odds; the logits of a binary head are 0 and z."""
     logits = LOGITS if head is Head.SOFTMAX else LOGITS[:, :1]
     novelty = np.array([[-2.0], [0.5], [1.0]], np.float32)
@@ -81,17 +81,17 @@ def test_strangers_are_one_class_more(head: Head) -> None:
     each = -np.log(heads.softmax(more.astype(float))[np.arange(3), classes])
     targets = classes if head is Head.SOFTMAX else classes[:, None].astype(np.float32)
     output = np.c_[logits, novelty]
-    found = losses.with_strangers(head, labels)(targets, output)
+    found = losses.with_negatives(head, labels)(targets, output)
     np.testing.assert_allclose(found, each, rtol=1e-5)
-    right = losses.accuracy_with_strangers(head, labels)(targets, tf.constant(output))
+    right = losses.accuracy_with_negatives(head, labels)(targets, tf.constant(output))
     expected = [float(every[0].argmax() == 1), float(every[1].argmax() == 0), 1.0]
     np.testing.assert_array_equal(right, expected)
 
 
-def test_logits_learn_nothing_from_strangers() -> None:
+def test_logits_learn_nothing_from_negatives() -> None:
     output = tf.Variable(np.c_[LOGITS, np.zeros(3, np.float32)])
     with tf.GradientTape() as tape:
-        total = tf.reduce_sum(losses.with_strangers(Head.SOFTMAX, 3)(np.array([0, 3, 3]), output))
+        total = tf.reduce_sum(losses.with_negatives(Head.SOFTMAX, 3)(np.array([0, 3, 3]), output))
     gradient = tape.gradient(total, output).numpy()
     assert not gradient[1:, :-1].any()
     assert (gradient != 0)[0].all()

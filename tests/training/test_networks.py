@@ -78,9 +78,15 @@ def test_a_class_of_its_own_leaves_the_logits_as_they_are() -> None:
     """With the same seed; its log-odds are one column more."""
     images = np.random.default_rng(0).integers(0, 256, (4, *SHAPE), dtype=np.uint8)
     answers = []
-    for own in (0, 8):
+    for units in (0, 8):
         keras.utils.set_random_seed(1)
-        network = build(NetworkName.MLP, shape=SHAPE, logits=3, statistics=STATISTICS, own=own)
+        network = build(
+            NetworkName.MLP,
+            shape=SHAPE,
+            logits=3,
+            statistics=STATISTICS,
+            novelty_units=units,
+        )
         answers.append(np.asarray(network(images)))
     assert answers[1].shape == (4, 4)
     np.testing.assert_array_equal(answers[0], answers[1][:, :3])

@@ -21,17 +21,17 @@ from logitserve_training.numerics import (
     crossentropy,
     decay,
     descent,
-    endings,
     gradients,
     layers,
     loop,
     losses,
     multilabel,
+    output_layers,
     prior,
 )
-from logitserve_training.numerics.lesson import Lesson, Numbers, finite, render, shown
 from logitserve_training.numerics.loop import Effort
 from logitserve_training.numerics.run import FOLDER, NUMBERS, PAGE, TEMPLATE, TRAINED
+from logitserve_training.numerics.section import Numbers, Section, finite, render, shown
 
 DOCS = Path(__file__).parents[2] / "docs"
 PLOTS = {
@@ -67,7 +67,7 @@ def quick(look: Path) -> Numbers:
     return numbers
 
 
-def cells(lesson: Lesson, table: str) -> dict[str, list[Any]]:
+def cells(lesson: Section, table: str) -> dict[str, list[Any]]:
     """The rows of a table by their first cell."""
     return {row[0]: list(row[1:]) for row in lesson.numbers[table]}
 
@@ -108,7 +108,7 @@ def test_the_gradients_of_both_losses_are_those_of_tensorflow() -> None:
     classes = tf.zeros(len(logits), tf.int32)
     of: dict[str, loop.Loss] = {
         "cross-entropy": loop.fused,
-        "squared error": lambda c, z: endings.of_one_hot(c, tf.nn.softmax(z)),
+        "squared error": lambda c, z: output_layers.of_one_hot(c, tf.nn.softmax(z)),
     }
     for name, (loss, gradient) in crossentropy.by_logit().items():
         z = tf.constant(logits, tf.float32)
@@ -302,15 +302,15 @@ def test_keras_finds_the_logits_behind_a_softmax_unless_a_layer_hides_them(
     starts = quick["endings"]["starts"]
     for start in starts:
         assert start["keras_difference"] == 0
-        assert start["accuracy"][endings.SOFTMAX] == start["accuracy"][endings.LINEAR]
+        assert start["accuracy"][output_layers.SOFTMAX] == start["accuracy"][output_layers.LINEAR]
     ordinary, large, ahead = (start["loss"] for start in starts)
-    assert ordinary[endings.HIDDEN] == pytest.approx(ordinary[endings.LINEAR], rel=1e-4)
+    assert ordinary[output_layers.HIDDEN] == pytest.approx(ordinary[output_layers.LINEAR], rel=1e-4)
     assert [start["silent"] for start in starts][::2] == [0.0, 1.0]
     # -log(1e-7) for nine classes of ten: nothing was learned
-    assert ahead[endings.HIDDEN] == pytest.approx([0.9 * 16.118], rel=0.05)
-    assert ahead[endings.LINEAR][0] > 20
-    assert large[endings.TEXTBOOK] == ["NaN"]
-    assert starts[1]["accuracy"][endings.TEXTBOOK] == [0]
+    assert ahead[output_layers.HIDDEN] == pytest.approx([0.9 * 16.118], rel=0.05)
+    assert ahead[output_layers.LINEAR][0] > 20
+    assert large[output_layers.TEXTBOOK] == ["NaN"]
+    assert starts[1]["accuracy"][output_layers.TEXTBOOK] == [0]
 
 
 def test_labels_are_asked_of_one_network_or_of_many(quick: Numbers) -> None:
@@ -372,12 +372,12 @@ def test_the_page_of_the_repository_says_what_its_numbers_say(committed: Numbers
     starts = committed["endings"]["starts"]
     ordinary, _, ahead = (start["accuracy"] for start in starts)
     assert np.ptp([np.mean(found) for found in ordinary.values()]) < 0.03
-    assert set(starts[1]["loss"][endings.TEXTBOOK]) == {"NaN"}
-    assert max(ahead[endings.HIDDEN]) < 0.2
-    assert max(ahead[endings.SQUARED]) < 0.5
-    assert min(ahead[endings.LINEAR]) > 0.7
+    assert set(starts[1]["loss"][output_layers.TEXTBOOK]) == {"NaN"}
+    assert max(ahead[output_layers.HIDDEN]) < 0.2
+    assert max(ahead[output_layers.SQUARED]) < 0.5
+    assert min(ahead[output_layers.LINEAR]) > 0.7
     assert {start["keras_difference"] for start in starts} == {0}
-    assert max(committed["endings"]["number"]) < min(ordinary[endings.LINEAR]) - 0.2
+    assert max(committed["endings"]["number"]) < min(ordinary[output_layers.LINEAR]) - 0.2
 
     small, right, too_large, adam = rows(committed, "descent", "descent").values()
     assert np.mean(right[2]) > np.mean(adam[2]) - 0.02

@@ -95,8 +95,8 @@ def test_a_page_needs_nothing_else(tmp_path: Path, head: Head) -> None:
     assert all(address.startswith(("#", "data:")) for address in inventory.addresses)
     assert not re.search(r"url\((?!#)|@import", text)
     assert len(text) < 400_000
-    for section in ("Sets of labels", "What is none"):
-        has_it = card.conformal if section == "Sets of labels" else card.energy
+    for section in ("Prediction sets", "Out-of-distribution detection"):
+        has_it = card.conformal if section == "Prediction sets" else card.energy
         assert (section in text) == (has_it is not None)
     assert "<d>" not in text
     assert "<zero>" not in text
@@ -124,7 +124,7 @@ def test_the_table_sets_each_label_beside_the_majority(tmp_path: Path, head: Hea
         comparison=comparison,
     )
     text = (tmp_path / "report" / REPORT_PAGE).read_text()
-    rows = rows_of(text, "Beside answering the majority")
+    rows = rows_of(text, "Comparison with the majority class")
     head_of_labels = rows.index(
         ["label", "pictures", "share", "average precision", "F1", "majority's F1"]
     )
@@ -140,7 +140,7 @@ def test_the_table_sets_each_label_beside_the_majority(tmp_path: Path, head: Hea
         f"{card.metrics['macro_f1']:.2%}", f"{comparison.metrics['majority_macro_f1']:.2%}"
     )  # fmt: skip
     assert text.count('<tr class="lost">') == len(comparison.lost)
-    assert ("This one does not" in text) == bool(comparison.lost)
+    assert ("not significantly better" in text) == bool(comparison.lost)
 
 
 def test_the_same_figures_give_the_same_page(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_coverage_counts_sets_that_hold_the_truth(tmp_path: Path) -> None:
 def test_of_two_labels_the_probability_of_yes_is_judged(tmp_path: Path, head: Head) -> None:
     card, evaluation, found = measured(tmp_path, head, labels=("other", "<zero>"))
     text = page.render(card, evaluation, found, learning=None, confusion=None)
-    assert "stated probability of &lt;zero&gt;" in text
+    assert "predicted probability of &lt;zero&gt;" in text
     yes = reliability(evaluation.predictions.probabilities[:, 1], evaluation.classes)
     assert found.calibrated.error == evaluation.metrics["ece"] == pytest.approx(yes.error)
 
@@ -193,7 +193,7 @@ def test_tiles_name_their_pictures_and_intervals(tmp_path: Path) -> None:
 def test_each_label_has_its_scores_and_its_threshold(tmp_path: Path) -> None:
     card, evaluation, found = measured(tmp_path, Head.SIGMOID)
     text = page.render(card, evaluation, found, learning=None, confusion=None)
-    rows = rows_of(text, "What it gets right, and what not")
+    rows = rows_of(text, "Performance on the test part")
     assert card.thresholds is not None
     for label, scores, threshold in zip(
         card.labels, evaluation.by_label, card.thresholds, strict=True
@@ -204,16 +204,16 @@ def test_each_label_has_its_scores_and_its_threshold(tmp_path: Path) -> None:
         assert [label, str(scores.support), *figures_of] in rows
 
 
-def test_energies_are_shown_of_a_model_that_met_no_strangers(tmp_path: Path) -> None:
+def test_energies_are_shown_of_a_model_that_met_no_negatives(tmp_path: Path) -> None:
     card, evaluation, found = measured(tmp_path, Head.SOFTMAX, fit=Fit.STRETCH, count=120)
     assert card.energy is not None
     # rounds to zero, which has no sign
     energy = card.energy.model_copy(update={"threshold": -1e-6})
     card = card.model_copy(update={"energy": energy})
     text = page.render(card, evaluation, found, learning=None, confusion=None)
-    assert "Pictures of anything else were not shown to this model" in text
-    assert "wrong answers</text>" in text
-    assert "is above\n0.000, as that of" in text
+    assert "out-of-distribution pictures was not measured for this model" in text
+    assert "wrong predictions</text>" in text
+    assert "is above 0.000, as for" in text
     assert evaluation.predictions.known is not None
     unknown = int((~evaluation.predictions.known).sum())
     assert f"{unknown} of 120 (95 %: " in text

@@ -35,8 +35,8 @@ def test_each_row_is_what_the_model_says_of_its_pictures(tmp_path: Path, fit: Fi
             assert (row.low, row.high) == wilson(int(right.sum()), 10)
     groups = {name: count for name, *_, count in robustness.means(rows)}
     assert groups["MNIST-C"] == 15
-    assert groups["like none of the families"] >= 6
-    assert groups["like none of the families"] + groups["like one of the families"] == 20
+    assert groups["not similar to a training family"] >= 6
+    assert groups["not similar to a training family"] + groups["similar to a training family"] == 20
 
 
 def test_a_model_says_itself_what_it_does_not_know(tmp_path: Path) -> None:

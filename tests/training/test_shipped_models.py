@@ -65,8 +65,8 @@ def test_it_was_made_by_its_recipe_as_that_stands(predictor: Predictor) -> None:
     assert card.training.recipe == recipe.name
     assert card.training.settings["epochs"] == recipe.options.epochs
     assert card.training.settings["averaged_epochs"] == recipe.averaged_epochs
-    assert card.training.settings.get("strangers", 0.0) == recipe.strangers
-    assert card.training.settings.get("own", 0) == recipe.own
+    assert card.training.settings.get("negatives", 0.0) == recipe.negatives
+    assert card.training.settings.get("novelty_units", 0) == recipe.novelty_units
     augmentation = asdict(recipe.augmentation) if recipe.augmentation else None
     assert card.training.settings["augmentation"] == augmentation
     assert (card.labels, card.head, card.input) == (recipe.labels, recipe.head, recipe.input)

@@ -14,7 +14,7 @@ from logitserve_training.datasets.dataset import Dataset
 from logitserve_training.datasets.listing import named
 from logitserve_training.evaluate import Evaluation, outcomes
 from logitserve_training.finish import HeldOut
-from logitserve_training.labelwise import Labels, Outcomes
+from logitserve_training.label_scores import Labels, Outcomes
 
 _WORST: Final = 3
 _DOUBTED: Final = 0.1

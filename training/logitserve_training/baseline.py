@@ -13,12 +13,12 @@ from logitserve.inference import intervals
 from logitserve.inference.card import Head, ModelCard
 from logitserve_training.datasets.dataset import Classes
 from logitserve_training.evaluate import Evaluation, outcomes
-from logitserve_training.labelwise import Labels, LabelScores
+from logitserve_training.label_scores import Labels, LabelScores
 from logitserve_training.statistics.calibration import Floats
 
 MAJORITY: Final = "majority_"
 """Prefix of the baseline's metric names."""
-VERDICT: Final = "It does not beat answering the majority for every picture beyond chance"
+VERDICT: Final = "It is not significantly better than predicting the majority class"
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ def batches_of(
     if recipe.augmentation is not None:
         varying = _varying(recipe.augmentation, options.seed, options.epochs * steps)
         batches = batches.enumerate(done * steps).map(varying)
-    if recipe.disturbed or recipe.strangers:
+    if recipe.disturbed or recipe.negatives:
         batches = batches.enumerate(done * steps).map(_disturbing(recipe, options, strange))
     return batches.prefetch(4)
 
@@ -73,8 +73,8 @@ def _varying(augmentation: Augmentation, seed: int, steps: int) -> Any:
 
 
 def _disturbing(recipe: Recipe, options: Options, strange: Images | None) -> Any:
-    """Return the disturbance of each numbered batch; strangers come last."""
-    count = round(recipe.strangers * options.batch_size)
+    """Return the disturbance of each numbered batch; negatives come last."""
+    count = round(recipe.negatives * options.batch_size)
 
     def mixed(images: Images, targets: Any, step: Any) -> tuple[Images, Any]:
         generator = np.random.default_rng([options.seed, int(step)])

@@ -17,7 +17,7 @@ from logitserve_training import recipes
 from logitserve_training.datasets import folder, sources
 from logitserve_training.datasets.dataset import Classes, Groups, Images, LabeledImages
 from logitserve_training.errors import OptionError
-from logitserve_training.labelwise import Labels, LabelScores
+from logitserve_training.label_scores import Labels, LabelScores
 from logitserve_training.progress import Reporter
 from logitserve_training.recipes import Source
 from logitserve_training.statistics.calibration import Floats

@@ -62,19 +62,19 @@ def reliability_diagram(raw: Reliability, calibrated: Reliability, *, of: str = 
 
     `of` is the label of the probabilities; empty for each picture's predicted label.
     """
-    made = empty("Stated probability against what came true, on the test part", (WIDTH, 4.6))
+    made = empty("Reliability diagram on the test part", (WIDTH, 4.6))
     upper, lower = made.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color=GRID, linewidth=3, label="perfect")
-    _bins(upper, raw, GRAY, f"raw, ECE {raw.error:.4f}")
+    _bins(upper, raw, GRAY, f"uncalibrated, ECE {raw.error:.4f}")
     _bins(upper, calibrated, MAIN_COLOR, f"calibrated, ECE {calibrated.error:.4f}")
-    upper.set(ylabel="came true", xlim=(0, 1), ylim=(0, 1))
+    upper.set(ylabel="observed frequency", xlim=(0, 1), ylim=(0, 1))
     upper.legend(frameon=False, loc="upper left", fontsize=9)
     edges = np.linspace(0, 1, len(calibrated.counts) + 1)
     lower.bar(edges[:-1], calibrated.counts, np.diff(edges), align="edge", color=MAIN_COLOR)
     if calibrated.counts.max() >= _FEWEST:
         lower.set_yscale("log")
         lower.yaxis.set_minor_locator(NullLocator())
-    lower.set(xlabel=f"stated probability{of and ' of '}{of}", ylabel="stated so")
+    lower.set(xlabel=f"predicted probability{of and ' of '}{of}", ylabel="count")
     for axes in (upper, lower):
         plain(axes)
     return made
@@ -91,13 +91,13 @@ def coverage_plot(coverage: Sequence[Coverage]) -> Figure:
     none = shares[shares > 1e-9].min() / 2
     missed, found, *band = np.maximum(shares, none).T
     upper.fill_between(missed, *band, color=GRID, label="95 % by chance", linewidth=0)
-    upper.plot(missed, missed, color=GRAY, linewidth=1, label="as asked")
-    upper.plot(missed, found, "o-", color=MAIN_COLOR, markersize=4, label="found")
-    upper.set(ylabel="sets that hold the true label", yscale="log")
+    upper.plot(missed, missed, color=GRAY, linewidth=1, label="requested")
+    upper.plot(missed, found, "o-", color=MAIN_COLOR, markersize=4, label="measured")
+    upper.set(ylabel="measured coverage", yscale="log")
     upper.legend(frameon=False, fontsize=9)
     lower.plot(missed, [row.mean_size for row in coverage], "o-", color=MAIN_COLOR, markersize=4)
     lower.axhline(1, color=GRID, zorder=0)
-    lower.set(xlabel="coverage asked for", ylabel="labels in a set", xscale="log")
+    lower.set(xlabel="requested coverage", ylabel="mean set size", xscale="log")
     lower.invert_xaxis()
     upper.invert_yaxis()
     ticks = [tick for tick in _MISSED if tick > missed.min() - 1e-9]
@@ -143,13 +143,13 @@ def latency_plot(latency: Latency) -> Figure:
         axes.xaxis.set_minor_locator(NullLocator())
 
     panel = Panel(
-        "", "pictures in a run", "µs a picture",
+        "", "batch size", "µs per picture",
         {name: (batches, np.array(times) / batches * 1e6) for name, times in found.items()},
         log="xy",
         styles={"90th percentile": dots | {"color": GRAY}, "median": dots | main},
         also=ticks,
     )  # fmt: skip
-    title = f"Time of a picture, one thread, {latency.processor}"
+    title = f"Latency per picture, one thread, {latency.processor}"
     return figure(title, panel, width=WIDTH, height=3.5)
 
 
@@ -157,12 +157,12 @@ def learning_curves(name: str, epochs: Sequence[Epoch]) -> Figure:
     """Plot training and validation loss and error rate after each epoch."""
     curves = {
         "loss (nats)": [(one.loss, one.validation_loss) for one in epochs],
-        "wrong answers": [(1 - one.accuracy, 1 - one.validation_accuracy) for one in epochs],
+        "error rate": [(1 - one.accuracy, 1 - one.validation_accuracy) for one in epochs],
     }
     marker = "o" if len(epochs) == 1 else ""
     styles = {
-        "training, meanwhile": {"color": GRAY, "marker": marker},
-        "validation, after": {"color": MAIN_COLOR, "marker": marker},
+        "training": {"color": GRAY, "marker": marker},
+        "validation": {"color": MAIN_COLOR, "marker": marker},
     }
     numbers = np.arange(1, len(epochs) + 1)
     panels = [
@@ -170,7 +170,7 @@ def learning_curves(name: str, epochs: Sequence[Epoch]) -> Figure:
             "", "epoch", quantity,
             {part: (numbers, ys) for part, ys in zip(styles, np.transpose(pairs), strict=True)},
             log="y" * bool(np.min(pairs) > 0), styles=styles,
-            percent=quantity == "wrong answers", legend="best" * (quantity == "loss (nats)"),
+            percent=quantity == "error rate", legend="best" * (quantity == "loss (nats)"),
         )
         for quantity, pairs in curves.items()
     ]  # fmt: skip
@@ -180,7 +180,7 @@ def learning_curves(name: str, epochs: Sequence[Epoch]) -> Figure:
 def precision_recall_curves(labels: Sequence[str], evaluation: Evaluation) -> Figure:
     """Plot precision against recall per label of a sigmoid model, with its operating point."""
     assert evaluation.answers is not None  # noqa: S101 - ensured by the caller
-    made = empty("Precision against recall on the test part", (WIDTH, 4.6))
+    made = empty("Precision-recall curves on the test part", (WIDTH, 4.6))
     axes = made.subplots()
     colors = mpl.colormaps["tab20"].colors[::2] + mpl.colormaps["tab20"].colors[1::2]  # type: ignore[attr-defined]
     columns = (evaluation.predictions.probabilities.T, evaluation.classes.T, evaluation.answers.T)

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from logitserve.inference.card import Head
-from logitserve_training import losses, made_up
+from logitserve_training import losses, synthetic_negatives
 from logitserve_training.backend import keras, tf
 from logitserve_training.batches import batches_of, pictures_of, targets_of
 from logitserve_training.datasets.dataset import Dataset, Images
@@ -23,7 +23,7 @@ _ESTIMATED: Final = 10_000
 """Number of pictures for estimating batch normalization statistics."""
 _ESTIMATED_BATCH: Final = 500
 _PICTURES_A_STRANGER: Final = 22
-"""Training pictures per made-up stranger of a kind."""
+"""Training pictures per negative example of a kind."""
 _AVERAGED_SHARE: Final = 0.1
 """Maximum time constant as a share of the training, so that initial weights are forgotten."""
 
@@ -63,8 +63,8 @@ def fit(
     network.compile(
         optimizer=optimizer,
         loss=(
-            losses.with_strangers(recipe.head, len(recipe.labels))
-            if recipe.strangers
+            losses.with_negatives(recipe.head, len(recipe.labels))
+            if recipe.negatives
             else losses.fused(recipe.head, weights)
         ),
         metrics=[_accuracy(recipe)],
@@ -72,9 +72,9 @@ def fit(
     log = EpochLog(reporter, options.epochs, checkpoint)
     done = len(log.epochs)
     strange = None
-    if recipe.strangers:
+    if recipe.negatives:
         count = max(1, len(train) // _PICTURES_A_STRANGER)
-        strange = made_up.make(train.images, recipe.input, options.seed, count=count)
+        strange = synthetic_negatives.make(train.images, recipe.input, options.seed, count=count)
     callbacks = _callbacks(recipe, optimizer)
     best = Best(log, options.epochs, checkpoint) if recipe.keeps_best else None
     if best is not None:
@@ -179,8 +179,8 @@ def _callbacks(recipe: Recipe, optimizer: Any) -> list[Any]:
 
 def _accuracy(recipe: Recipe) -> Any:
     head = recipe.head
-    if recipe.strangers:
-        return losses.accuracy_with_strangers(head, len(recipe.labels))
+    if recipe.negatives:
+        return losses.accuracy_with_negatives(head, len(recipe.labels))
     if head is Head.SOFTMAX:
         return keras.metrics.SparseCategoricalAccuracy(name="accuracy")
     return keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)  # of logits: p > 1/2

@@ -96,12 +96,12 @@ def fit_network(
         reporter.line(_HINT)
     reporter.line(f"{recipe.name}: {info.train} pictures, {options.epochs} epochs")
     backend.make_deterministic(options.seed)
-    shares = recipe.strangers > 0 and not recipe.own
+    shares = recipe.negatives > 0 and not recipe.novelty_units
     network = networks.build(
         recipe.network,
         shape=recipe.input.shape,
         logits=1 if recipe.head is Head.BINARY else len(recipe.labels) + shares,
-        own=recipe.own,
+        novelty_units=recipe.novelty_units,
         statistics=networks.PixelStatistics.of(dataset.train.images),
     )
     if shares:

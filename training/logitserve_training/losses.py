@@ -43,7 +43,7 @@ def fused(head: Head, weights: Weights | None = None) -> Any:
     return sigmoid_loss
 
 
-def with_strangers(head: Head, labels: int) -> Any:
+def with_negatives(head: Head, labels: int) -> Any:
     """The loss of a softmax or binary head whose last output is the log-odds of no label.
 
     The target of a picture of no label is the number of labels. It is the cross-entropy of one
@@ -66,7 +66,7 @@ def with_strangers(head: Head, labels: int) -> Any:
     return loss
 
 
-def accuracy_with_strangers(head: Head, labels: int) -> Any:
+def accuracy_with_negatives(head: Head, labels: int) -> Any:
     """The share that is right: the label, or that there is none."""
 
     def accuracy(targets: Any, output: Any) -> Any:

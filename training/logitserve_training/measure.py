@@ -11,10 +11,11 @@ from logitserve.inference.card import COVERAGES, LEAST_OF_LABEL, Fit, ModelCard
 from logitserve.inference.intervals import Interval
 from logitserve.inference.predictor import Predictions, Predictor
 from logitserve.inference.reliability import Null, Reliability, null, reliability
-from logitserve_training import latency, strangers
+from logitserve_training import latency, out_of_distribution
 from logitserve_training.calibrate import scores
 from logitserve_training.evaluate import Evaluation, stated_beside_truth
 from logitserve_training.latency import Latency
+from logitserve_training.out_of_distribution import OutOfDistribution
 from logitserve_training.statistics import intervals
 from logitserve_training.statistics.calibration import (
     Calibrator,
@@ -22,7 +23,6 @@ from logitserve_training.statistics.calibration import (
     Truth,
     losses,
 )
-from logitserve_training.strangers import Strangers
 
 ASKED: Final = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
 """Coverages to measure, if the number of pictures allows."""
@@ -67,11 +67,11 @@ class Measured:
     coverage: tuple[Coverage, ...]
     """Empty for a sigmoid model."""
     coverage_by_label: tuple[Coverage, ...]
-    strangers: Strangers | None
-    """None unless the model classifies digits, since strangers are drawn for these."""
+    out_of_distribution: OutOfDistribution | None
+    """None unless the model classifies digits, for which the pictures are drawn."""
     novelties: dict[str, Floats]
-    """Novelty by kind of picture, `[n]`: test part and strangers, or without strangers right and
-    wrong predictions; empty for a model without novelty or energy."""
+    """Novelty by kind of picture, `[n]`: test part and out-of-distribution, or
+    right and wrong predictions; empty for a model without novelty or energy."""
     uncalibrated_scores: dict[str, float]
     """On the test part: `nll`, `brier`, `ece`."""
 
@@ -86,11 +86,11 @@ class Measured:
         if self.coverage:
             document["coverage"] = [asdict(row) for row in self.coverage]
             document["coverage_by_label"] = [asdict(row) for row in self.coverage_by_label]
-        if self.strangers is not None:
-            document["strangers"] = {
-                "auroc": self.strangers.auroc,
-                "unknown": self.strangers.unknown,
-                "unknown_at_home": self.strangers.unknown_at_home,
+        if self.out_of_distribution is not None:
+            document["out_of_distribution"] = {
+                "auroc": self.out_of_distribution.auroc,
+                "unknown": self.out_of_distribution.unknown,
+                "unknown_in_distribution": self.out_of_distribution.unknown_in_distribution,
             }
         return document
 
@@ -105,7 +105,7 @@ def measure(predictor: Predictor, evaluation: Evaluation) -> Measured:
     has_sets = card.conformal is not None and not is_cross_validated  # then no picture is held out
     shown = None
     if said.novelty is not None and card.input.fit is Fit.DIGIT:
-        shown = strangers.measure(predictor, said, count=strangers.COUNT)
+        shown = out_of_distribution.measure(predictor, said, count=out_of_distribution.COUNT)
     return Measured(
         raw=reliability(*stated_beside_truth(card.head, raw, truth)),
         calibrated=reliability(stated, came_true),
@@ -114,7 +114,7 @@ def measure(predictor: Predictor, evaluation: Evaluation) -> Measured:
         latency=latency.measure(predictor),
         coverage=tuple(coverage(card, said, truth)) if has_sets else (),
         coverage_by_label=tuple(coverage_by_label(card, said, truth)) if has_sets else (),
-        strangers=shown,
+        out_of_distribution=shown,
         novelties=dict(_novelties(evaluation, shown)),
         uncalibrated_scores=scores(card.head, said.logits, Calibrator(), truth).model_dump(),
     )
@@ -149,14 +149,16 @@ def coverage_by_label(card: ModelCard, said: Predictions, truth: Truth) -> Itera
                 yield replace(found, label=card.labels[index])
 
 
-def _novelties(evaluation: Evaluation, shown: Strangers | None) -> Iterator[tuple[str, Floats]]:
+def _novelties(
+    evaluation: Evaluation, shown: OutOfDistribution | None
+) -> Iterator[tuple[str, Floats]]:
     found = evaluation.predictions.novelty
     if shown is not None:
-        yield "test part", shown.at_home
+        yield "test part", shown.in_distribution
         yield from shown.novelties.items()
     elif found is not None:
         is_right = evaluation.is_right
-        for kind, rows in (("right answers", is_right), ("wrong answers", ~is_right)):
+        for kind, rows in (("correct predictions", is_right), ("wrong predictions", ~is_right)):
             if rows.any():
                 yield kind, found[rows].astype(np.float64)
 

@@ -48,7 +48,7 @@ def build(
     shape: tuple[int, int, int],
     logits: int,
     statistics: PixelStatistics,
-    own: int = 0,
+    novelty_units: int = 0,
 ) -> "keras.Model":
     """Build a network with fresh weights.
 
@@ -57,8 +57,8 @@ def build(
         shape: height, width, channels of the uint8 pictures.
         logits: width of the output.
         statistics: for the standardization of the pixels.
-        own: hidden units, on the pixels, that the log-odds of no label against all labels are read
-            from, a column more; 0: there is none.
+        novelty_units: hidden units on the pixels for an additional last column, the log-odds of no
+            label against all labels; 0: no such column.
     """
     image = keras.Input(shape, dtype="uint8", name=INPUT)
     # Flattened for scaling: with a last axis of 1 onnxruntime takes 50 ns per pixel, 40 µs a digit.
@@ -69,10 +69,10 @@ def build(
         name=STANDARDIZED,
     )(x)
     body = _BODIES[name](keras.layers.Reshape(shape)(x))
-    if not own:
+    if not novelty_units:
         return keras.Model(image, keras.layers.Dense(logits, name=OUTPUT)(body), name=name.value)
     of_labels = keras.layers.Dense(logits, name=OUTPUT)(body)
-    of_none = keras.layers.Dense(1)(keras.layers.Dense(own, activation="relu")(x))
+    of_none = keras.layers.Dense(1)(keras.layers.Dense(novelty_units, activation="relu")(x))
     output = keras.layers.Concatenate()([of_labels, of_none])
     return keras.Model(image, output, name=name.value)
 

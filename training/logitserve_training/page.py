@@ -13,7 +13,7 @@ from PIL import Image
 
 from logitserve.inference import heads
 from logitserve.inference.card import Head, ModelCard, Scores
-from logitserve.inference.facts import facts
+from logitserve.inference.card_text import facts
 from logitserve.inference.intervals import wilson
 from logitserve_training import figures
 from logitserve_training.baseline import MAJORITY, Comparison
@@ -36,7 +36,7 @@ _NAMES: Final = {
 _IN_WORDS: Final = {
     "macro_f1": "macro F1: the mean of the labels' F1",
     "mean_average_precision": "mean average precision of the labels",
-    "ece": "calibration error",
+    "ece": "expected calibration error",
 }
 
 
@@ -122,11 +122,16 @@ def _tiles(evaluation: Evaluation, measured: Measured) -> Iterator[tuple[str, st
             yield value, _IN_WORDS.get(name, _named(name)), counted, f"95 %: {interval}"
     for row in measured.coverage:
         if row.asked == 0.99:
-            name = "of the sets hold the true label where 99\N{NO-BREAK SPACE}% was asked"
+            name = "coverage of 99\N{NO-BREAK SPACE}% prediction sets"
             chance = f"by chance: {row.low:.2%} to {row.high:.2%}"
             yield f"{row.covered:.2%}", name, _counted(round(row.covered * count), count), chance
     median = f"{measured.latency.median[0] * 1e6:,.0f} µs"
-    yield median, "a picture, alone", f"on one thread of {measured.latency.processor}", ""
+    yield (
+        median,
+        "latency of one picture",
+        f"on one thread of {measured.latency.processor}",
+        "",
+    )
 
 
 def _counted(some: int, count: int) -> str:
@@ -164,11 +169,11 @@ def _disturbed(rows: Sequence[Row]) -> dict[str, list[tuple[Row, Markup]]]:
         if row.group == "clean":
             heading = "undisturbed"
         elif row.group == "training":
-            heading = "families that it was trained on"
+            heading = "training families"
         elif row.like is not None:
-            heading = "like one of those that it was trained on"
+            heading = "similar to a training family"
         else:
-            heading = "held out altogether"
+            heading = "not similar to a training family"
         table.setdefault(heading, []).append((row, _strip(row.shown)))
     return table
 
@@ -199,10 +204,13 @@ def _mistakes(
     card: ModelCard, evaluation: Evaluation, confusion: Figure | None
 ) -> Iterator[tuple[Markup, str]]:
     if confusion is not None:
-        yield svg(confusion), "Test pictures by what they are (rows) and what was said (columns)."
+        yield (
+            svg(confusion),
+            "Confusion matrix of the test part; rows: true labels, columns: predicted labels.",
+        )
     if card.head is Head.SIGMOID:
         curves = figures.precision_recall_curves(card.labels, evaluation)
-        yield svg(curves), "Precision against recall of each label; a point where it is answered."
+        yield svg(curves), "Precision-recall curve of each label, with a point at its threshold."
 
 
 def _beside_majority(
@@ -221,9 +229,9 @@ def _calibration_rows(
     assert card.calibration is not None  # noqa: S101 - ensured by the caller
     metrics = evaluation.metrics
     if _folds(card) is None:
-        yield "validation, raw", card.calibration.before
+        yield "validation, uncalibrated", card.calibration.before
         yield "validation, calibrated", card.calibration.after
-    yield "test, raw", Scores.model_validate(measured.uncalibrated_scores)
+    yield "test, uncalibrated", Scores.model_validate(measured.uncalibrated_scores)
     yield "test, calibrated", Scores(**{name: metrics[name] for name in Scores.model_fields})
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from logitserve.inference.card import DatasetInfo, Golden, Head, ModelCard, Novelty, TrainingInfo
 from logitserve.inference.predictor import Predictor
 from logitserve.inference.repository import MODEL_FILE, ModelRepository
-from logitserve_training import advice, export, from_scratch, on_top
+from logitserve_training import advice, export, from_scratch, transfer
 from logitserve_training.backbone import Apart, Backbone
 from logitserve_training.datasets import scenes, sources
 from logitserve_training.datasets.dataset import Dataset
@@ -104,7 +104,7 @@ def train(
                 recipe, options, dataset, reporter, checkpoint=checkpoint, take_best=take_best
             )
         else:
-            network, held_out = on_top.fit_head(backbone, recipe, dataset, reporter)
+            network, held_out = transfer.fit_head(backbone, recipe, dataset, reporter)
             epochs = []
         drawn = scenes.drawn(count=_GOLDEN_SCENES) if recipe.source is Source.SCENES else None
         card = _card(
@@ -120,7 +120,7 @@ def train(
         if isinstance(network, Apart):
             proto = network.backbone.with_head(network.head)
         else:
-            proto = export.to_onnx(network, recipe.input, novelty=recipe.strangers > 0)
+            proto = export.to_onnx(network, recipe.input, novelty=recipe.negatives > 0)
         export.write(proto, card, draft.folder / MODEL_FILE)
         _compare(network, draft.folder / MODEL_FILE, dataset, reporter)
         card, evaluation = finish(
@@ -174,8 +174,8 @@ def _card(
         "averaged_epochs": recipe.averaged_epochs,
         "augmentation": asdict(recipe.augmentation) if recipe.augmentation else None,
         "disturbed": recipe.disturbed,
-        "strangers": recipe.strangers,
-        "own": recipe.own,
+        "negatives": recipe.negatives,
+        "novelty_units": recipe.novelty_units,
     }
     if recipe.folder is not None:
         settings["folder"] = {
@@ -195,7 +195,7 @@ def _card(
         input=recipe.input,
         # placeholder until calibration
         thresholds=(0.5,) * len(recipe.labels) if recipe.head is Head.SIGMOID else None,
-        novelty=Novelty(threshold=0, known_share=1, pictures=1) if recipe.strangers else None,
+        novelty=Novelty(threshold=0, known_share=1, pictures=1) if recipe.negatives else None,
         goldens=goldens,
         dataset=dataset,
         training=TrainingInfo(

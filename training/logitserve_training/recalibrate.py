@@ -24,9 +24,9 @@ from logitserve_training.datasets.dataset import PARTS, Dataset
 from logitserve_training.epochs import Epoch
 from logitserve_training.errors import OptionError
 from logitserve_training.finish import finish
-from logitserve_training.on_top import fit_head
 from logitserve_training.progress import Reporter
 from logitserve_training.report import METRICS_FILE
+from logitserve_training.transfer import fit_head
 
 _SAME: Final = 0.01
 """Tolerance for numerical noise, relative to the largest weight of a head."""

@@ -209,11 +209,11 @@ class Recipe:
     augmentation: Augmentation | None = None
     disturbed: float = 0.0
     """Share of each batch that is disturbed; see `logitserve_training.disturb`."""
-    strangers: float = 0.0
-    """Pictures without a label per picture of a batch; see `logitserve_training.made_up`.
+    negatives: float = 0.0
+    """Negative examples per picture of a batch; see `logitserve_training.synthetic_negatives`.
 
     The network learns them as an additional class, to detect out-of-distribution pictures."""
-    own: int = 0
+    novelty_units: int = 0
     """Hidden units for the additional class only; 0: it shares the features of the labels.
 
     For networks whose last features are few, or pixels. The labels' logits are then independent of
@@ -246,8 +246,8 @@ RECIPES: Final = {
             network=NetworkName.LINEAR,
             options=Options(epochs=20, weight_decay=0.1),
             averaged_epochs=2,
-            strangers=0.125,
-            own=32,
+            negatives=0.125,
+            novelty_units=32,
         ),
         Recipe(
             name="digits-mlp",
@@ -256,12 +256,12 @@ RECIPES: Final = {
             network=NetworkName.MLP,
             options=Options(epochs=30, weight_decay=0.1),
             averaged_epochs=2,
-            strangers=0.125,
-            own=32,
+            negatives=0.125,
+            novelty_units=32,
         ),
         Recipe(
             name="digits",
-            description="Which digit is it? For noisy pictures too; detects what is no digit.",
+            description="Which digit is it? Robust to noise; detects pictures that are not digits.",
             takes="55 minutes",
             network=NetworkName.DEEP_RESIDUAL_CNN,
             input=DIGIT_INPUT.model_copy(update={"as_sent": True}),
@@ -270,7 +270,7 @@ RECIPES: Final = {
             averaged_epochs=1,
             augmentation=_LIKE_A_HAND,
             disturbed=0.4,
-            strangers=0.125,
+            negatives=0.125,
         ),
         Recipe(
             name="zero",
@@ -282,8 +282,8 @@ RECIPES: Final = {
             class_of=(1, 0, 0, 0, 0, 0, 0, 0, 0, 0),
             options=Options(epochs=30, weight_decay=0.1),
             averaged_epochs=2,
-            strangers=0.125,
-            own=32,
+            negatives=0.125,
+            novelty_units=32,
         ),
         Recipe(
             name="scenes",

@@ -79,7 +79,7 @@ def confusion_matrix(card: ModelCard, counts: npt.NDArray[np.int64]) -> Figure:
     accuracy = np.trace(counts) / counts.sum()
     side = 1.2 + max(0.4 * size, 2.4)
     figure = empty(
-        f"{card.name}: {accuracy:.2%} of {counts.sum():,} test pictures right", (side, side)
+        f"{card.name}: {accuracy:.2%} accuracy on {counts.sum():,} test pictures", (side, side)
     )
     axes = figure.subplots()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -111,7 +111,7 @@ def worst_mistakes(card: ModelCard, evaluation: Evaluation, images: Images) -> F
     order = wrong[np.argsort(of_truth, kind="stable")]
     rows, columns = _MISTAKES
     figure = empty(
-        f"{card.name}: the worst of {len(wrong):,} mistakes among {len(classes):,} test pictures",
+        f"{card.name}: worst of {len(wrong):,} errors on {len(classes):,} test pictures",
         (1.25 * columns, 1.6 * rows),
     )
     cells = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -122,7 +122,7 @@ def worst_mistakes(card: ModelCard, evaluation: Evaluation, images: Images) -> F
         said = predictions.argmax[index]
         axes.set_title(
             f"{card.labels[classes[index]]}, not {card.labels[said]}\n"
-            f"(said {predictions.probabilities[index, said]:.1%})",
+            f"(predicted {predictions.probabilities[index, said]:.1%})",
             size=8,
         )
     return figure

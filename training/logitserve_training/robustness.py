@@ -88,13 +88,13 @@ def means(rows: list[Row]) -> Iterator[tuple[str, float, float, float, int]]:
     """Yield for groups of rows: name, mean and lowest accuracy, mean calibration error, kinds."""
     groups = {
         "MNIST-C": [row for row in rows if row.group == "MNIST-C"],
-        "like none of the families": [
+        "not similar to a training family": [
             row for row in rows if row.like is None and row.group != "clean"
         ],
-        "like one of the families": [
+        "similar to a training family": [
             row for row in rows if row.like is not None and row.group != "training"
         ],
-        "the families themselves": [row for row in rows if row.group == "training"],
+        "training families": [row for row in rows if row.group == "training"],
     }
     for name, group in groups.items():
         if group:

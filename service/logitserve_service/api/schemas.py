@@ -9,7 +9,7 @@ from logitserve.inference import card as model_card
 from logitserve.inference.card import CardPart
 from logitserve.inference.explaining import Explanation
 from logitserve_service.monitoring.drift import DriftDetector
-from logitserve_service.monitoring.ladder import Ladder
+from logitserve_service.monitoring.windows import WindowState
 
 _Byte = Annotated[int, Field(ge=0, le=255)]
 _Row = Annotated[list[_Byte], Field(min_length=1)]
@@ -190,30 +190,30 @@ class DriftReport(CardPart):
     features: list[DriftFeature]
 
     @classmethod
-    def of(cls, detector: DriftDetector, ladder: Ladder) -> Self:
+    def of(cls, detector: DriftDetector, state: WindowState) -> Self:
         """Make the report of a model."""
         found = []
-        for name in detector.climber.bins.of:
-            alarm = ladder.alarms.get(name, {})
+        for name in detector.drift_tests.bins.of:
+            alarm = state.alarms.get(name, {})
             since = alarm.get("since")
             # One large batch can fill several windows; equal ones are listed once.
-            tests = dict.fromkeys(tuple(test) for test in ladder.tests.get(name, ()) if test)
+            tests = dict.fromkeys(tuple(test) for test in state.tests.get(name, ()) if test)
             found.append(
                 DriftFeature(
                     feature=name,
                     alarm=bool(alarm),
                     since=since and datetime.fromtimestamp(since, UTC),
                     sentence=alarm.get("sentence"),
-                    dispersion=ladder.dispersion.get(name, 1.0),
+                    dispersion=state.dispersion.get(name, 1.0),
                     windows=[DriftWindow(pictures=int(n), p=p, psi=psi) for n, p, psi in tests],
                 )
             )
         return cls(
             model=detector.card.name,
             version=detector.card.version,
-            alarm=bool(ladder.alarms),
-            reference="card" if ladder.normal is None else "live",
-            pictures=detector.climber.pictures(ladder.starts[0]),
+            alarm=bool(state.alarms),
+            reference="card" if state.normal is None else "live",
+            pictures=detector.drift_tests.pictures(state.starts[0]),
             features=found,
         )
 

@@ -32,7 +32,7 @@ from logitserve_service.http import (
 from logitserve_service.http.auth import OPEN_PATHS, Authenticator
 from logitserve_service.http.messages import pairs
 from logitserve_service.http.probes import Readiness
-from logitserve_service.http.quality import Kept
+from logitserve_service.http.quality import StoreAccess
 from logitserve_service.http.routes import TEMPLATES
 from logitserve_service.monitoring.drift import Drift
 from logitserve_service.repository.catalog import Catalog
@@ -54,7 +54,7 @@ class Parts:
     limits: Limits
     drift: Drift | None
     """None if drift detection is off."""
-    kept: Kept | None
+    kept: StoreAccess | None
 
 
 def create_documents(parts: Parts) -> FastAPI:

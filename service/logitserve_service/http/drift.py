@@ -23,8 +23,8 @@ def router(drift: Drift | None, require_admin: RequireAdmin, limits: Limits) -> 
     def report(model: LoadedModel) -> DriftReport:
         if drift is None:
             raise WatchOffError
-        watch, ladder = drift.of(model.predictor)
-        return DriftReport.of(watch, ladder)
+        watch, state = drift.of(model.predictor)
+        return DriftReport.of(watch, state)
 
     async def show_drift(model: ModelOfPath) -> DriftReport:
         """Drift state: images and predictions of all workers, compared with the baseline."""

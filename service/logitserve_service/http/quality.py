@@ -32,7 +32,7 @@ _WINDOW: Final = re.compile(r"([1-9][0-9]{0,3})([hdw])")
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoreAccess:
     """The store and receipts of the service."""
 
     store: Store
@@ -40,14 +40,14 @@ class Kept:
     days: float
 
 
-async def _here(request: Request) -> Kept:
-    kept: Kept | None = request.app.state.kept
+async def _here(request: Request) -> StoreAccess:
+    kept: StoreAccess | None = request.app.state.kept
     if kept is None:
         raise StoreUnsetError
     return kept
 
 
-Here = Annotated[Kept, Depends(_here)]
+Here = Annotated[StoreAccess, Depends(_here)]
 """A FastAPI dependency: the store. Raises StoreUnsetError if there is none."""
 
 
@@ -129,7 +129,7 @@ def _measure(store: Store, name: str, version: str | None, days: float) -> Quali
     return measure(store, cards[version], days)
 
 
-def _take(here: Kept, body: bytes, kind: str, limits: Limits) -> tuple[Outcome, Counts]:
+def _take(here: StoreAccess, body: bytes, kind: str, limits: Limits) -> tuple[Outcome, Counts]:
     if "jsonl" in kind or "ndjson" in kind:
         body = b"[%b]" % b",".join(filter(None, map(bytes.strip, body.split(b"\n"))))
     labels = feedback.parse(read_json(body, limits))

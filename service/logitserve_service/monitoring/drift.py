@@ -19,7 +19,7 @@ from logitserve.inference import features
 from logitserve.inference.card import FeatureName, Reference
 from logitserve.inference.predictor import Predictions, Predictor
 from logitserve_service.errors import DriftUnavailableError, TooFewImagesError
-from logitserve_service.monitoring.ladder import BASELINE, Climber, Ladder, Rule
+from logitserve_service.monitoring.windows import BASELINE, DriftTests, Rule, WindowState
 from logitserve_service.telemetry import families
 from logitserve_service.telemetry.metrics import Metrics
 from logitserve_service.telemetry.shared_values import Row
@@ -32,7 +32,7 @@ _SERIES: Final = "drift_counts"
 _TOGETHER: Final = 32
 """Pictures measured at once; one alone takes ten times as long as one in such a batch."""
 _REMEMBERED: Final = 500
-"""Maximum stored ladders, of 6 kB each, of models that are no longer served."""
+"""Maximum stored states, of 6 kB each, of models that are no longer served."""
 _HELD_BYTES: Final = 32 * 2**10
 """Maximum size of pictures and predictions that wait to be measured together."""
 
@@ -48,9 +48,9 @@ class DriftDetector:
     def __init__(self, predictor: Predictor, normal: Reference, row: Row, rule: Rule) -> None:
         self.card = card = predictor.card
         self.key = key_of(predictor)
-        self.climber = Climber(card, normal, rule)
+        self.drift_tests = DriftTests(card, normal, rule)
         self.series = (_SERIES, self.key)
-        values, places = row.places(self.series, self.climber.bins.width)
+        values, places = row.places(self.series, self.drift_tests.bins.width)
         self._counts = np.asarray(values)[places.start : places.stop]
         held = int(np.prod(card.input.shape)) + 12 * len(card.labels)
         self._together = max(1, min(_TOGETHER, _HELD_BYTES // held))
@@ -90,7 +90,7 @@ class DriftDetector:
             images = np.concatenate([images for images, _ in parts])
             predictions = Predictions.concatenated([predictions for _, predictions in parts])
             values = features.measure(images, predictions, self.card)
-            self._counts += self.climber.bins.count(values)
+            self._counts += self.drift_tests.bins.count(values)
 
 
 def key_of(predictor: Predictor) -> str:
@@ -104,7 +104,7 @@ class Drift:
     def __init__(self, metrics: Metrics, rows: Sequence[Row], notes: Notes, rule: Rule) -> None:
         self._metrics, self._rows, self._notes, self._rule = metrics, rows, notes, rule
         self._detectors: WeakValueDictionary[str, DriftDetector] = WeakValueDictionary()
-        self._ladders: dict[str, Ladder] = {}  # detector key → its ladder at the last sample
+        self._states: dict[str, WindowState] = {}  # detector key → its state at the last sample
         self._shown: set[tuple[str, FeatureName]] = set()
 
     def watch(self, predictor: Predictor) -> DriftDetector | None:
@@ -115,28 +115,30 @@ class Drift:
             return None
         detector = DriftDetector(predictor, normal, self._metrics.row, self._rule)
         self._detectors[detector.key] = detector
-        for name in detector.climber.bins.of:  # the counter must exist before its first increase
+        for (
+            name
+        ) in detector.drift_tests.bins.of:  # the counter must exist before its first increase
             self._metrics.add(families.DRIFT_ALARMS, 0, detector.card.name, name)
         return detector
 
     def sample(self) -> None:
         """Test the windows that are full, and update the metrics."""
         detectors = self._all()
-        ladders = self._ladders = {}
+        states = self._states = {}
         if not detectors and not self._shown:
             return
         with self._notes() as notes:
             totals, now = self._totals(detectors), time.time()
             for detector in detectors:
-                ladder = ladders[detector.key] = _ladder(notes, detector, now)
-                self._climb(detector, ladder, totals[detector.key], now)
-            gone = [key for key in notes if key not in ladders]
+                state = states[detector.key] = _state(notes, detector, now)
+                self._run_tests(detector, state, totals[detector.key], now)
+            gone = [key for key in notes if key not in states]
             for key in gone[: len(notes) - _REMEMBERED]:
                 del notes[key]
-        self._show(detectors, ladders)
+        self._show(detectors, states)
 
-    def of(self, predictor: Predictor) -> tuple[DriftDetector, Ladder]:
-        """Return the detector of a model and its current ladder.
+    def of(self, predictor: Predictor) -> tuple[DriftDetector, WindowState]:
+        """Return the detector of a model and its current state.
 
         Raises:
             DriftUnavailableError: its card has no reference.
@@ -145,7 +147,7 @@ class Drift:
         if detector is None:
             raise DriftUnavailableError(predictor.card.name)
         self.sample()
-        return detector, self._ladders[detector.key]
+        return detector, self._states[detector.key]
 
     def accept(self, predictor: Predictor, *, live: bool) -> None:
         """Set the baseline to the last pictures, or to the card's reference; alarms end.
@@ -157,13 +159,13 @@ class Drift:
         detector, _ = self.of(predictor)
         with self._notes() as notes:
             totals, now = self._totals([detector])[detector.key], time.time()
-            accepted = detector.climber.accept(
-                _ladder(notes, detector, now), totals, now, live=live
+            accepted = detector.drift_tests.accept(
+                _state(notes, detector, now), totals, now, live=live
             )
             if accepted is not None:
                 notes[detector.key] = accepted
         if accepted is None:
-            raise TooFewImagesError(BASELINE, detector.climber.pictures(totals.tolist()))
+            raise TooFewImagesError(BASELINE, detector.drift_tests.pictures(totals.tolist()))
         logger.info(
             "model %s: the drift baseline is now: %s",
             detector.card.name,
@@ -182,7 +184,7 @@ class Drift:
         for detector in detectors:
             detector.flush()
             detector.pace()
-        totals = {detector.key: np.zeros(detector.climber.bins.width) for detector in detectors}
+        totals = {detector.key: np.zeros(detector.drift_tests.bins.width) for detector in detectors}
         for row in self._rows:
             series, values = row.series(), np.asarray(row.values)
             for detector in detectors:
@@ -190,29 +192,33 @@ class Drift:
                     totals[detector.key] += values[places.start : places.stop]
         return {key: total.astype(np.int64) for key, total in totals.items()}
 
-    def _climb(
-        self, detector: DriftDetector, ladder: Ladder, totals: npt.NDArray[np.int64], now: float
+    def _run_tests(
+        self,
+        detector: DriftDetector,
+        state: WindowState,
+        totals: npt.NDArray[np.int64],
+        now: float,
     ) -> None:
-        before = set(ladder.alarms)
-        for name, sentence in detector.climber.climb(ladder, totals, now):
+        before = set(state.alarms)
+        for name, sentence in detector.drift_tests.run(state, totals, now):
             logger.warning("model %s: %s", detector.card.name, sentence)
             self._metrics.add(families.DRIFT_ALARMS, 1, detector.card.name, name)
-        for name in before - set(ladder.alarms):
+        for name in before - set(state.alarms):
             logger.info("model %s: the drift alarm of %s has ended", detector.card.name, name)
 
-    def _show(self, detectors: Sequence[DriftDetector], ladders: dict[str, Ladder]) -> None:
+    def _show(self, detectors: Sequence[DriftDetector], states: dict[str, WindowState]) -> None:
         """Set the gauges: PSI of the newest compared version, and alarms of any version.
 
         Gauges of models that are no longer served are set to 0.
         """
         shown: dict[tuple[str, FeatureName], tuple[float, bool]] = {}
         for detector in detectors:
-            ladder = ladders[detector.key]
-            for name in detector.climber.bins.of:
+            state = states[detector.key]
+            for name in detector.drift_tests.bins.of:
                 series = detector.card.name, name
                 psi, is_on = shown.get(series, (0.0, False))
-                tested = [test for test in ladder.tests.get(name, ()) if test is not None]
-                shown[series] = tested[-1][2] if tested else psi, is_on or name in ladder.alarms
+                tested = [test for test in state.tests.get(name, ()) if test is not None]
+                shown[series] = tested[-1][2] if tested else psi, is_on or name in state.alarms
         for series in self._shown | shown.keys():
             psi, is_on = shown.get(series, (0.0, False))
             self._metrics.set(families.DRIFT, psi, *series)
@@ -220,9 +226,11 @@ class Drift:
         self._shown = set(shown)
 
 
-def _ladder(notes: dict[str, Any], detector: DriftDetector, now: float) -> Ladder:
-    """Return the shared ladder of a detector; the first worker creates it."""
-    nothing = np.zeros(detector.climber.bins.width, np.int64)
+def _state(notes: dict[str, Any], detector: DriftDetector, now: float) -> WindowState:
+    """Return the shared state of a detector; the first worker creates it."""
+    nothing = np.zeros(detector.drift_tests.bins.width, np.int64)
     known = notes.get(detector.key)
-    ladder = notes[detector.key] = Ladder.at(nothing, now) if known is None else Ladder(**known)
-    return ladder
+    state = notes[detector.key] = (
+        WindowState.at(nothing, now) if known is None else WindowState(**known)
+    )
+    return state

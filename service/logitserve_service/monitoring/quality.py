@@ -26,10 +26,10 @@ from logitserve_service.monitoring.estimates import (
     naive_share,
     weighted_share,
 )
-from logitserve_service.monitoring.keeper import expected
 from logitserve_service.monitoring.label_free import MOST_ANSWERS, why_silent
 from logitserve_service.monitoring.receipts import model_key, receipt_of
 from logitserve_service.monitoring.store import DAY_SECONDS, Store, id_from
+from logitserve_service.monitoring.store_writer import expected
 
 SHARE: Final = "accuracy"
 """For sigmoid models, the share of answers with all labels right."""

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from logitserve.inference.card import ModelCard
 from logitserve.inference.predictor import Predictions
-from logitserve_service.monitoring.keeper import Answers, Images, Keeper
+from logitserve_service.monitoring.store_writer import Answers, Images, StoreWriter
 
 ID_LENGTH: Final = 44
 """Length of an id in characters."""
@@ -53,19 +53,19 @@ class Receipt(NamedTuple):
 class Receipts:
     """Signs and verifies ids. Belongs to one process."""
 
-    def __init__(self, secrets: Sequence[bytes], keeper: Keeper | None = None) -> None:
+    def __init__(self, secrets: Sequence[bytes], store_writer: StoreWriter | None = None) -> None:
         """Set the secrets: the first signs, all are accepted, so that they can be rotated."""
         # Copying a keyed hash is cheaper than creating one.
         self._hashes = [blake2s(digest_size=MAC_BYTES, key=secret) for secret in secrets]
         self._process = os.urandom(4)
         self._numbers = itertools.count()
-        self._keeper = keeper
+        self._store_writer = store_writer
 
     def of(self, card: ModelCard) -> "partial[list[str]]":
         """Return a function that issues ids for the predictions of a model."""
         key = model_key(card.name, card.version)
-        if self._keeper is not None:
-            self._keeper.describe(key, card)
+        if self._store_writer is not None:
+            self._store_writer.describe(key, card)
         return partial(self._issue, card, key)
 
     def _issue(
@@ -77,9 +77,9 @@ class Receipts:
         private: Collection[int],
     ) -> list[str]:
         """Issue an id for each row of a batch; rows in `private` are not stored."""
-        keeper = self._keeper
+        store_writer = self._store_writer
         now = int(time.time())
-        chance = 0.0 if keeper is None else keeper.chance(now, len(predictions))
+        chance = 0.0 if store_writer is None else store_writer.chance(now, len(predictions))
         process, numbers, copy = self._process, self._numbers, self._hashes[0].copy
         probability = predictions.probabilities.item
         ids, raw, rows = [], [], []
@@ -100,10 +100,10 @@ class Receipts:
                 rows.append(row)
                 raw.append(body)
             ids.append(b2a_base64(body, newline=False).translate(_FOR_URLS).decode())
-        if keeper is not None and rows:
+        if store_writer is not None and rows:
             chosen: Any = rows
             part = predictions if len(rows) == len(ids) else predictions[chosen]
-            keeper.add(Answers(card, model, raw, chance, part), images, rows)
+            store_writer.add(Answers(card, model, raw, chance, part), images, rows)
         return ids
 
     def read(self, text: str) -> bytes | None:

@@ -21,7 +21,7 @@ from logitserve.inference.errors import ModelFileError
 from logitserve.inference.model_file import Reading
 from logitserve.inference.model_file import Signature as FileStat
 from logitserve.inference.rollout import Rollout
-from logitserve_service.repository.kept import Kept, Store
+from logitserve_service.repository.file_store import FileStore, StoredFile
 
 MAX_BYTES: Final = 2**24
 """Maximum size of the document. The kernel allocates a page on its first write."""
@@ -69,7 +69,7 @@ class _Document:
     logged: dict[str, None] = field(default_factory=dict)
     rollouts: dict[str, dict[str, Any]] = field(default_factory=dict)  # in force, by model
     served: dict[str, list[str]] = field(default_factory=dict)  # worker → versions it serves
-    kept: dict[str, dict[str, Any]] = field(default_factory=dict)  # version → its `Kept`
+    kept: dict[str, dict[str, Any]] = field(default_factory=dict)  # version → its `StoredFile`
     end: int = 0  # end offset of the stored files
     notes: dict[str, Any] = field(default_factory=dict)  # notes of other modules, such as drift
 
@@ -79,8 +79,8 @@ class _Document:
         return DesiredState(**{**self.desired, "unloaded": tuple(self.desired["unloaded"])})
 
 
-def _kept(fields: Mapping[str, Any]) -> Kept:
-    return Kept(**{**fields, "file": FileStat(**fields["file"])})
+def _kept(fields: Mapping[str, Any]) -> StoredFile:
+    return StoredFile(**{**fields, "file": FileStat(**fields["file"])})
 
 
 def _trim(known: dict[str, Any]) -> None:
@@ -97,7 +97,7 @@ class SharedState:
         os.ftruncate(self._file, _HEAD + 2 * MAX_BYTES)
         self._memory = memoryview(mmap.mmap(self._file, _HEAD + 2 * MAX_BYTES))
         self._changes = self._memory[:_HEAD].cast("q")
-        self._store = Store()
+        self._store = FileStore()
         self._lock = Lock()  # between threads; the file lock is between processes
         self._write(_Document())
         self._seen: tuple[int, DesiredState | None] = (-1, None)
@@ -169,7 +169,7 @@ class SharedState:
                 return
             same = [each for each in document.kept.values() if each["sha256"] == content.sha256]
             offset = same[0]["offset"] if same else document.end
-            kept = Kept(name, number, file, offset, content.sha256)
+            kept = StoredFile(name, number, file, offset, content.sha256)
             document.end = max(document.end, kept.end)
             if same:
                 document.kept[version] = asdict(kept)
@@ -184,7 +184,7 @@ class SharedState:
             document.served.pop(_LAST, None)
             document.served[str(os.getpid())] = list(versions)
 
-    def kept(self) -> list[Kept]:
+    def kept(self) -> list[StoredFile]:
         """Return the files that the workers serve; without a live worker, those of the last one."""
         with self._locked():
             return [_kept(fields) for fields in self._read().kept.values()]

@@ -8,7 +8,7 @@ from logitserve.inference.errors import RolloutError
 from logitserve.inference.model_file import Signature as FileStat
 from logitserve.inference.repository import Key, ModelRepository
 from logitserve.inference.rollout import Rollout
-from logitserve_service.repository.kept import Kept
+from logitserve_service.repository.file_store import StoredFile
 
 VersionFiles = Mapping[str, FileStat]
 """Version → its file; oldest version first."""
@@ -45,7 +45,7 @@ def scan(repository: ModelRepository) -> Snapshot:
     return Snapshot(files, look.unreadable, look.passed_over, rollouts, broken)
 
 
-def files_of(kept: Iterable[Kept]) -> Files:
+def files_of(kept: Iterable[StoredFile]) -> Files:
     """Return the stored files by model and version."""
     return _grouped(sorted(((each.name, each.version, each.file) for each in kept), key=_number))
 

@@ -26,12 +26,12 @@ from logitserve_service.http.cors import Cors
 from logitserve_service.http.documents import Documents
 from logitserve_service.http.endpoint import Endpoint
 from logitserve_service.http.probes import GRPC_PROBES, PROBES, UNLIMITED, Readiness
-from logitserve_service.http.quality import Kept
+from logitserve_service.http.quality import StoreAccess
 from logitserve_service.monitoring.drift import Drift
-from logitserve_service.monitoring.ladder import Rule
+from logitserve_service.monitoring.maintenance import store_writer_of
 from logitserve_service.monitoring.receipts import Receipts
 from logitserve_service.monitoring.store import Store
-from logitserve_service.monitoring.upkeep import keeper_of
+from logitserve_service.monitoring.windows import Rule
 from logitserve_service.periodically import periodically
 from logitserve_service.repository.catalog import Catalog
 from logitserve_service.repository.loaded_model import VersionState
@@ -44,12 +44,12 @@ from logitserve_service.server.connections import Connections
 from logitserve_service.server.drain import Drain
 from logitserve_service.server.tls import Certificate
 from logitserve_service.telemetry.access_log import AccessLog
+from logitserve_service.telemetry.failure_log import FailureLog
 from logitserve_service.telemetry.families import LOAD_FAILURES, LOST_LINES, SHADOW
 from logitserve_service.telemetry.metrics import Metrics
 from logitserve_service.telemetry.recorder import Recorder
 from logitserve_service.telemetry.shared_values import Row, shared_rows
 from logitserve_service.telemetry.tracing import tracing
-from logitserve_service.telemetry.troubles import Troubles
 from logitserve_service.telemetry.worker_gauges import (
     LAG_SECONDS,
     SAMPLE_SECONDS,
@@ -101,14 +101,14 @@ class Process:
         metrics = Metrics(shared.rows, number)
         drift = _drift(settings, metrics, shared)
         store = None if settings.store is None else Store(settings.store)
-        keeper = None if store is None else keeper_of(settings, store, metrics, number)
+        store_writer = None if store is None else store_writer_of(settings, store, metrics, number)
         receipts = None
         if settings.receipts or store is not None:
             keys = settings.keys("receipts_key")
-            receipts = Receipts([shared.secret] if keys is None else keys.secrets, keeper)
+            receipts = Receipts([shared.secret] if keys is None else keys.secrets, store_writer)
         kept = None
         if store is not None and receipts is not None:
-            kept = Kept(store, receipts, settings.store_days)
+            kept = StoreAccess(store, receipts, settings.store_days)
         models = loader(settings, metrics, shared.state, drift=drift, receipts=receipts)
         catalog = Catalog.load(models, default=settings.default_model)
         proxies = Proxies(settings.forwarded_allow_ips)
@@ -126,8 +126,8 @@ class Process:
         ]
         if drift is not None:
             background.append(lambda: periodically(SAMPLE_SECONDS, drift.sample))
-        if keeper is not None:
-            background.append(keeper.running)
+        if store_writer is not None:
+            background.append(store_writer.running)
         recorder = _recorder(settings, metrics, background)
         watcher = Watcher(catalog, watch_seconds=settings.watch_seconds)
         background.append(watcher.running)
@@ -236,8 +236,8 @@ def _recorder(settings: Settings, metrics: Metrics, background: list[Background]
             sys.stdout.fileno(), settings.log_format, lambda lines: metrics.add(LOST_LINES, lines)
         )
         background.append(access_log.running)
-    troubles = Troubles(PROBES | GRPC_PROBES)
-    background.append(troubles.running)
+    failure_log = FailureLog(PROBES | GRPC_PROBES)
+    background.append(failure_log.running)
     spans = tracing()
     if spans is not None:
         background.append(spans.running)
@@ -245,7 +245,7 @@ def _recorder(settings: Settings, metrics: Metrics, background: list[Background]
         metrics,
         access_log=access_log,
         tracing=spans,
-        troubles=troubles,
+        failure_log=failure_log,
         quiet_routes=QUIET_ROUTES,
         log_quiet_routes=settings.log_level == "debug",
     )

@@ -37,8 +37,8 @@ from logitserve_service.http.endpoint import INLINE_BYTES, NO_STORE, Endpoint
 from logitserve_service.http.probes import GRPC_PROBES, Readiness
 from logitserve_service.repository.loaded_model import LoadedModel
 from logitserve_service.server import grpc_tools
-from logitserve_service.server.arrivals import Arrivals
 from logitserve_service.server.drain import Drain
+from logitserve_service.server.grpc_messages import MessageReceiver
 from logitserve_service.server.grpc_tools import HEALTH, INFERENCE
 from logitserve_service.server.memory import Trimmer
 from logitserve_service.server.tls import Certificate
@@ -85,7 +85,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
         settings, endpoint = parts.settings, parts.endpoint
         self._endpoint = endpoint
         self._readiness = parts.readiness
-        self._arrivals = Arrivals(settings, endpoint.admission.budget.max_total_bytes)
+        self._messages = MessageReceiver(settings, endpoint.admission.budget.max_total_bytes)
         self._max_calls = settings.max_connections
         self._proxies = Proxies(settings.forwarded_allow_ips)
         self._trimmer = parts.trimmer
@@ -225,7 +225,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
         return model
 
     async def _watch(self, context: Any) -> AsyncIterator[Any]:
-        message = await self._arrivals.receive(context)
+        message = await self._messages.receive(context)
         async for status in self._health.watch(_parsed(grpc_tools.parse_check, message).service):
             yield status
 
@@ -234,7 +234,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
         self._endpoint.admission.authenticator.check_key(fields)
 
         async def questions() -> AsyncIterator[Any]:
-            while (message := await self._arrivals.next(context)) is not None:
+            while (message := await self._messages.next(context)) is not None:
                 yield _parsed(grpc_tools.parse_question, message)
 
         async for answer in grpc_tools.reflect(questions()):
@@ -299,7 +299,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
         size = 0
         try:
             async with asyncio.timeout(timeout_ms / 1000):
-                message = await self._arrivals.receive(context)
+                message = await self._messages.receive(context)
                 size = len(message)
                 admission.budget.reserve(size, size)
                 request = _parsed(parse, message)

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from logitserve_service.telemetry.access_log import AccessLog
 from logitserve_service.telemetry.exchange import Exchange
+from logitserve_service.telemetry.failure_log import FailureLog
 from logitserve_service.telemetry.metrics import Metrics
-from logitserve_service.telemetry.troubles import Troubles
 
 if TYPE_CHECKING:  # needs the extra `otel`
     from logitserve_service.telemetry.spans import Spans
@@ -24,7 +24,7 @@ class Recorder:
         *,
         access_log: AccessLog | None = None,
         tracing: "Spans | None" = None,
-        troubles: Troubles | None = None,
+        failure_log: FailureLog | None = None,
         quiet_routes: frozenset[str] = frozenset(),
         log_quiet_routes: bool = False,
     ) -> None:
@@ -34,7 +34,7 @@ class Recorder:
         self._answered, self._spent = metrics.answered, metrics.spent
         self._access_log = access_log
         self._tracing = tracing
-        self._troubles = troubles
+        self._failure_log = failure_log
         self._untraced = quiet_routes
         self._unlogged = frozenset() if log_quiet_routes else quiet_routes
 
@@ -45,8 +45,8 @@ class Recorder:
         self._answered(route, exchange.model, exchange.status, seconds)
         if exchange.timing is not None:
             self._spent(exchange.model, exchange.timing)
-        if exchange.status > LAST_GOOD and self._troubles is not None:
-            self._troubles.add(exchange, seconds)
+        if exchange.status > LAST_GOOD and self._failure_log is not None:
+            self._failure_log.add(exchange, seconds)
         if self._access_log is not None and route not in self._unlogged:
             self._access_log.add(exchange, seconds)
         if self._tracing is not None and route not in self._untraced:

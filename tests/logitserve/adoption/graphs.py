@@ -1,4 +1,4 @@
-"""Strangers' graphs made in milliseconds: one linear layer, and whatever stands around it."""
+"""Third-party graphs made in milliseconds: one linear layer, and whatever stands around it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -15,7 +15,7 @@ from logitserve.inference.predictor import Predictor
 from logitserve_service.errors import DriftUnavailableError, TooFewImagesError
 from logitserve_service.monitoring import drift as module
 from logitserve_service.monitoring.drift import Drift, DriftDetector
-from logitserve_service.monitoring.ladder import BASELINE, Rule
+from logitserve_service.monitoring.windows import BASELINE, Rule
 from logitserve_service.repository.shared_state import SharedState
 from logitserve_service.telemetry.metrics import Metrics
 from logitserve_service.telemetry.shared_values import Row, shared_rows
@@ -85,7 +85,7 @@ def test_the_counts_of_all_workers_are_those_of_all_pictures(
     watch = workers.watches[0]
     assert watch is not None
     values = features.measure(images, predictor.predict(images), predictor.card)
-    assert totals(workers).tolist() == watch.climber.bins.count(values).tolist()
+    assert totals(workers).tolist() == watch.drift_tests.bins.count(values).tolist()
 
 
 def test_what_waits_for_other_pictures_is_no_part_of_a_request(workers: Workers) -> None:
@@ -101,7 +101,7 @@ def test_what_waits_for_other_pictures_is_no_part_of_a_request(workers: Workers)
         workers.predictor.predict(clean),
         workers.predictor.card,
     )
-    assert totals(workers).tolist() == watch.climber.bins.count(values).tolist()
+    assert totals(workers).tolist() == watch.drift_tests.bins.count(values).tolist()
 
 
 def test_an_alarm_begins_and_ends_in_all_workers(
@@ -144,8 +144,8 @@ def test_a_baseline_holds_in_all_workers_and_for_a_new_one(workers: Workers) -> 
     kept = late.watch(workers.predictor)
     assert kept is not None
     for drift in (one, other, late):
-        _, ladder = drift.of(workers.predictor)
-        assert (ladder.alarms, ladder.normal is None) == ({}, False)
+        _, state = drift.of(workers.predictor)
+        assert (state.alarms, state.normal is None) == ({}, False)
     other.accept(workers.predictor, live=False)
     assert one.of(workers.predictor)[1].normal is None
 
@@ -165,7 +165,7 @@ def test_of_very_many_pictures_each_is_counted_with_the_same_probability(
     for _ in range(80):
         fast(images, said)
     fast.flush()
-    assert fast._counts.sum() == 80 * 64 * len(fast.climber.bins.of)  # the first second
+    assert fast._counts.sum() == 80 * 64 * len(fast.drift_tests.bins.of)  # the first second
     now[0] = 1.0
     fast.pace()  # 5120 a second: one in ten
     before = fast._counts.copy()
@@ -173,7 +173,7 @@ def test_of_very_many_pictures_each_is_counted_with_the_same_probability(
         fast(images[:1], said[:1])
         fast(images, said)
     fast.flush()
-    counted = (fast._counts - before).sum() / len(fast.climber.bins.of)
+    counted = (fast._counts - before).sum() / len(fast.drift_tests.bins.of)
     assert counted == pytest.approx(400 * 6.5, rel=0.1)
 
 

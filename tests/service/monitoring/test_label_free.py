@@ -9,8 +9,8 @@ import pytest
 from logitserve.inference import features, heads
 from logitserve.inference.card import Head, LabelScaling, ModelCard
 from logitserve.inference.predictor import Predictions
-from logitserve_service.monitoring.keeper import packed
 from logitserve_service.monitoring.label_free import why_silent
+from logitserve_service.monitoring.store_writer import packed
 from tests import tiny_models
 
 Logits = npt.NDArray[np.float64]

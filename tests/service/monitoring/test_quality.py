@@ -10,10 +10,10 @@ from logitserve.inference import conformal
 from logitserve.inference.card import Energy, Head
 from logitserve.inference.predictor import Predictions, Predictor
 from logitserve_service.monitoring.feedback import TrueLabel, take
-from logitserve_service.monitoring.keeper import Keeper
 from logitserve_service.monitoring.quality import Quality, measure
 from logitserve_service.monitoring.receipts import Receipts
 from logitserve_service.monitoring.store import Store
+from logitserve_service.monitoring.store_writer import StoreWriter
 from tests.service.monitoring.pictures import reference_of
 from tests.tiny_models import publish, random_picture
 
@@ -29,12 +29,12 @@ def answered(
     publish(folder, **fields)
     predictor = Predictor.load(folder / "tiny/1/model.onnx")
     store = Store(folder / "store.db")
-    keeper = Keeper(store, lambda *_: None)
-    receipts = Receipts([b"k" * 32], keeper)
+    store_writer = StoreWriter(store, lambda *_: None)
+    receipts = Receipts([b"k" * 32], store_writer)
     images = np.stack([random_picture(seed) for seed in range(count)])
     predictions = predictor.predict(images)
     ids = receipts.of(predictor.card)(predictions, images, ())
-    keeper.write()
+    store_writer.write()
     labels = [TrueLabel(id=of, labels=truth(row)) for row, of in enumerate(ids[:labeled])]
     outcome, _ = take(labels, store, receipts, 30)
     assert outcome.accepted == labeled

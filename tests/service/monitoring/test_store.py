@@ -17,11 +17,11 @@ import pytest
 from logitserve.inference.card import Head, ModelCard
 from logitserve.inference.predictor import Predictions, Predictor
 from logitserve_service.errors import StartError, StoreError
-from logitserve_service.monitoring import keeper as keepers
 from logitserve_service.monitoring import store as stores
-from logitserve_service.monitoring.keeper import Answers, Keeper, packed
+from logitserve_service.monitoring import store_writer as writers
 from logitserve_service.monitoring.receipts import Receipts, bytes_of
 from logitserve_service.monitoring.store import Store, id_from
+from logitserve_service.monitoring.store_writer import Answers, StoreWriter, packed
 from tests.tiny_models import publish, random_picture
 
 DAY = 86_400
@@ -44,21 +44,23 @@ def counts() -> Counter[str]:
     return Counter()
 
 
-MakeKeeper = Callable[..., Keeper]
+MakeKeeper = Callable[..., StoreWriter]
 
 
 @pytest.fixture
-def make_keeper(store: Store, counts: Counter[str]) -> MakeKeeper:
+def make_writer(store: Store, counts: Counter[str]) -> MakeKeeper:
     def count(outcome: str, rows: int) -> None:
         counts[outcome] += rows
 
-    return lambda **options: Keeper(store, count, **options)
+    return lambda **options: StoreWriter(store, count, **options)
 
 
-def answered(keeper: Keeper, predictor: Predictor, count: int, start: int = 0) -> list[bytes]:
+def answered(
+    store_writer: StoreWriter, predictor: Predictor, count: int, start: int = 0
+) -> list[bytes]:
     """Predict random pictures; the ids."""
     images = np.stack([random_picture(start + row) for row in range(count)])
-    issue = Receipts([b"k" * 32], keeper).of(predictor.card)
+    issue = Receipts([b"k" * 32], store_writer).of(predictor.card)
     found = [bytes_of(text) for text in issue(predictor.predict(images), images, ())]
     return [raw for raw in found if raw is not None]
 
@@ -74,11 +76,11 @@ def content(store: Store) -> bytes:
 
 
 def test_an_answer_is_kept_as_it_was(
-    make_keeper: MakeKeeper, store: Store, predictor: Predictor, counts: Counter[str]
+    make_writer: MakeKeeper, store: Store, predictor: Predictor, counts: Counter[str]
 ) -> None:
-    keeper = make_keeper()
-    ids = answered(keeper, predictor, 64)
-    keeper.write()
+    store_writer = make_writer()
+    ids = answered(store_writer, predictor, 64)
+    store_writer.write()
     assert counts == {"kept": 64}
     images = np.stack([random_picture(row) for row in range(64)])
     expected = predictor.predict(images)
@@ -104,14 +106,14 @@ def test_what_float16_probabilities_lose_is_kept() -> None:
 
 @pytest.mark.parametrize(("mode", "expected"), [("none", 0), ("all", 64), ("unsure", None)])
 def test_pictures_are_kept_without_what_their_files_said(
-    make_keeper: MakeKeeper, store: Store, predictor: Predictor, mode: str, expected: int | None
+    make_writer: MakeKeeper, store: Store, predictor: Predictor, mode: str, expected: int | None
 ) -> None:
-    keeper = make_keeper(pictures=mode)
-    ids = answered(keeper, predictor, 64)
-    keeper.write()
+    store_writer = make_writer(pictures=mode)
+    ids = answered(store_writer, predictor, 64)
+    store_writer.write()
     found = {row["id"]: row["png"] for row in rows(store, "picture")}
     if expected is None:
-        unsure = {row["id"] for row in rows(store) if row["probability"] < keepers.SURE}
+        unsure = {row["id"] for row in rows(store) if row["probability"] < writers.SURE}
         assert unsure
         assert unsure <= found.keys()
     else:
@@ -123,57 +125,57 @@ def test_pictures_are_kept_without_what_their_files_said(
 
 
 def test_too_many_are_dropped_and_counted_to_the_row(
-    make_keeper: MakeKeeper, store: Store, predictor: Predictor, counts: Counter[str]
+    make_writer: MakeKeeper, store: Store, predictor: Predictor, counts: Counter[str]
 ) -> None:
-    keeper = make_keeper()
+    store_writer = make_writer()
     issued = 0
-    while issued < keepers.MAX_ROWS + 640:
-        keeper._seen = 0  # else it would take a sample
-        issued += len(answered(keeper, predictor, 64))
-    keeper.write()
+    while issued < writers.MAX_ROWS + 640:
+        store_writer._seen = 0  # else it would take a sample
+        issued += len(answered(store_writer, predictor, 64))
+    store_writer.write()
     assert counts["kept"] + counts["overflow"] == issued
-    assert counts["kept"] == keepers.MAX_ROWS == len(rows(store))
+    assert counts["kept"] == writers.MAX_ROWS == len(rows(store))
 
 
 def test_above_the_rate_answers_are_kept_by_a_chance_that_is_noted(
-    make_keeper: MakeKeeper, store: Store, predictor: Predictor
+    make_writer: MakeKeeper, store: Store, predictor: Predictor
 ) -> None:
-    keeper = make_keeper()
+    store_writer = make_writer()
     now = int(time.time())
-    assert keeper.chance(now, 1000) == 1
-    assert keeper.chance(now + 1, 1) == pytest.approx(0.2, rel=1e-3)
-    assert keeper.chance(now + 2, 1) == 1, "the second before was quiet"
-    keeper._second, keeper._chance = int(time.time()), 0.25
-    keeper._seen = 0
+    assert store_writer.chance(now, 1000) == 1
+    assert store_writer.chance(now + 1, 1) == pytest.approx(0.2, rel=1e-3)
+    assert store_writer.chance(now + 2, 1) == 1, "the second before was quiet"
+    store_writer._second, store_writer._chance = int(time.time()), 0.25
+    store_writer._seen = 0
     images = np.stack([random_picture(row) for row in range(64)])
-    issue = Receipts([b"k" * 32], keeper).of(predictor.card)
+    issue = Receipts([b"k" * 32], store_writer).of(predictor.card)
     kept = 0
     for _ in range(20):
-        keeper._second, keeper._chance = int(time.time()), 0.25
+        store_writer._second, store_writer._chance = int(time.time()), 0.25
         issue(predictor.predict(images), images, range(32))
-    keeper.write()
+    store_writer.write()
     kept = len(rows(store))
     assert 60 < kept < 270, "a quarter of the 640 that are not private"
 
 
 def test_a_locked_file_makes_nobody_wait(
-    make_keeper: MakeKeeper,
+    make_writer: MakeKeeper,
     store: Store,
     predictor: Predictor,
     counts: Counter[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(stores, "BUSY_SECONDS", 0.05)
-    keeper = make_keeper()
+    store_writer = make_writer()
     with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        answered(keeper, predictor, 3)
-        keeper.write()
+        answered(store_writer, predictor, 3)
+        store_writer.write()
         assert counts == {"locked": 3}
         with pytest.raises(StoreError, match="locked"):
             store.add_labels([(b"x" * 33, "", 1.0, '["7"]')])
-    answered(keeper, predictor, 2)
-    keeper.write()
+    answered(store_writer, predictor, 2)
+    store_writer.write()
     assert counts == {"locked": 3, "kept": 2}
 
 
@@ -185,22 +187,22 @@ def full_disk() -> Iterator[Callable[[int], None]]:
 
 
 def test_a_full_disk_drops_and_counts(
-    make_keeper: MakeKeeper,
+    make_writer: MakeKeeper,
     store: Store,
     predictor: Predictor,
     counts: Counter[str],
     full_disk: Callable[[int], None],
 ) -> None:
-    keeper = make_keeper()
-    answered(keeper, predictor, 1)
-    keeper.write()
+    store_writer = make_writer()
+    answered(store_writer, predictor, 1)
+    store_writer.write()
     full_disk(store.size)
     for _ in range(4):
-        answered(keeper, predictor, 64)
-        keeper.write()
+        answered(store_writer, predictor, 64)
+        store_writer.write()
     full_disk(2**30)
-    answered(keeper, predictor, 1)
-    keeper.write()
+    answered(store_writer, predictor, 1)
+    store_writer.write()
     assert counts["disk"] >= 64
     assert counts["kept"] + counts["disk"] == 2 + 4 * 64
     assert len(rows(store)) == counts["kept"]
@@ -221,13 +223,13 @@ def test_a_label_may_come_late_twice_and_out_of_order(store: Store) -> None:
 
 
 def test_nothing_is_left_of_what_is_erased(
-    make_keeper: MakeKeeper, store: Store, predictor: Predictor
+    make_writer: MakeKeeper, store: Store, predictor: Predictor
 ) -> None:
     ids: list[bytes] = []
     for start in range(0, 640, 64):  # of several processes, so that pages are divided
-        keeper = make_keeper(pictures="all")
-        ids += answered(keeper, predictor, 64, start)
-        keeper.write()
+        store_writer = make_writer(pictures="all")
+        ids += answered(store_writer, predictor, 64, start)
+        store_writer.write()
     store.add_labels((of, "", 1.0, '["7"]') for of in ids)
     pngs = {row["id"]: row["png"] for row in rows(store, "picture")}
     for number in range(0, 640, 71):
@@ -351,27 +353,29 @@ def test_killed_while_it_writes_the_store_is_whole(store: Store) -> None:
 
 
 def test_pictures_are_bounded_by_their_bytes(
-    make_keeper: MakeKeeper, predictor: Predictor, counts: Counter[str]
+    make_writer: MakeKeeper, predictor: Predictor, counts: Counter[str]
 ) -> None:
-    keeper = make_keeper(pictures="all")
+    store_writer = make_writer(pictures="all")
     large = np.zeros((1, 1500, 1500, 3), np.uint8)  # 6.75 MB
     predictions: Predictions = predictor.predict(random_picture(0)[None])
     card: ModelCard = predictor.card
     for number in range(4):
-        keeper.add(Answers(card, 1, [number.to_bytes(33)], 1.0, predictions), large, [0])
-    keeper.write()
+        store_writer.add(Answers(card, 1, [number.to_bytes(33)], 1.0, predictions), large, [0])
+    store_writer.write()
     assert counts == {"kept": 2, "overflow": 2}
 
 
 def test_what_waits_holds_nothing_of_its_request(
-    make_keeper: MakeKeeper, predictor: Predictor
+    make_writer: MakeKeeper, predictor: Predictor
 ) -> None:
     for pictures in ("none", "all"):
-        keeper = make_keeper(pictures=pictures)
+        store_writer = make_writer(pictures=pictures)
         images = np.stack([random_picture(row) for row in range(3)])
         alive = weakref.ref(images)
-        Receipts([b"k" * 32], keeper).of(predictor.card)(predictor.predict(images), images, ())
+        Receipts([b"k" * 32], store_writer).of(predictor.card)(
+            predictor.predict(images), images, ()
+        )
         del images
         gc.collect()
         assert alive() is None, pictures
-        assert keeper._rows == 3
+        assert store_writer._rows == 3

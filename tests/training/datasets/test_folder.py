@@ -388,7 +388,7 @@ def test_many_labels_are_published_with_thresholds_and_a_table(
     mean = np.mean([float(row["average_precision"]) for row in rows])
     assert mean == pytest.approx(card.metrics["mean_average_precision"], abs=1e-3)
     page = (path.parent / "report" / "index.html").read_text()
-    assert "<h2>Beside answering the majority</h2>" in page
+    assert "<h2>Comparison with the majority class</h2>" in page
 
 
 def test_it_is_measured_again_on_its_test_part_and_on_another_folder(
@@ -436,5 +436,5 @@ def test_a_network_that_learns_nothing_is_called_that(tmp_path: Path) -> None:
     card = Predictor.load(done.path).card
     assert card.labels == ("left", "right")
     assert VERDICT in card.description
-    assert "WARNING: it does not beat answering the majority" in log.getvalue()
+    assert "WARNING: it is not significantly better than predicting" in log.getvalue()
     assert card.metrics["majority_accuracy"] == pytest.approx(5 / 7, abs=0.06)

@@ -16,7 +16,7 @@ _CHUNK: Final = 64
 """Batch size of the comparison."""
 
 
-class Twins(NamedTuple):
+class NearDuplicates(NamedTuple):
     """Near-duplicate pictures."""
 
     pairs: list[tuple[int, int]]
@@ -26,7 +26,7 @@ class Twins(NamedTuple):
     be copies."""
 
 
-def twins(images: Images, outcomes: Outcomes, tested: Rows) -> Twins:
+def twins(images: Images, outcomes: Outcomes, tested: Rows) -> NearDuplicates:
     """Find near-duplicates of the rows `tested` among all others, also mirrored or shifted."""
     others = np.setdiff1d(np.arange(len(images)), tested)
     wholes = np.stack([_thumbnails(images[row])[0] for row in others])
@@ -42,7 +42,7 @@ def twins(images: Images, outcomes: Outcomes, tested: Rows) -> Twins:
         alike[~same] = -1
         near = alike.max(axis=1) >= CLOSE
         pairs += zip(rows[near].tolist(), others[alike[near].argmax(axis=1)].tolist(), strict=True)
-    return Twins(pairs, by_chance)
+    return NearDuplicates(pairs, by_chance)
 
 
 def _thumbnails(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

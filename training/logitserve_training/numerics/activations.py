@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from logitserve.inference.heads import scaled, sigmoid, softmax
-from logitserve_training.numerics.lesson import Floats, Lesson
+from logitserve_training.numerics.section import Floats, Section
 from logitserve_training.plots import Panel, figure
 
 EXAMPLE: Final = np.array([[5.0, 2.0, -1.0, 3.0]])
@@ -27,7 +27,7 @@ def cooled() -> Floats:
     return np.concatenate([softmax(scaled(EXAMPLE, t)) for t in TEMPERATURES])
 
 
-def measure() -> Lesson:
+def measure() -> Section:
     """Measure in float64."""
     steps = np.concatenate([EXAMPLE, np.exp(EXAMPLE), softmax(EXAMPLE), hardmax(EXAMPLE)])
     example = [[f"neuron {place}", *row] for place, row in enumerate(steps.T, start=1)]
@@ -36,7 +36,7 @@ def measure() -> Lesson:
     first, second = np.meshgrid(np.linspace(-200, 200, 801), np.linspace(-200, 200, 801))
     pairs = np.stack([first.ravel(), second.ravel()], axis=1)
     both = softmax(pairs)
-    return Lesson(
+    return Section(
         {
             "example": [*example, ["sum", None, *steps[1:].sum(axis=1)]],
             "temperatures": [["hardmax", *hardmax(EXAMPLE)[0]], *by_temperature],
@@ -67,7 +67,7 @@ def measure() -> Lesson:
     )  # fmt: skip
 
 
-def roundoff() -> Lesson:
+def roundoff() -> Section:
     """Compute 2/10000 directly, and by adding it to and subtracting it from 1."""
     one, part = np.float32(1), np.float32(1) / np.float32(10000)
     ways = {
@@ -78,4 +78,4 @@ def roundoff() -> Lesson:
     }
     exact = Fraction(2, 10000)
     rows = [[way, value, float(abs(Fraction(value) / exact - 1))] for way, value in ways.items()]
-    return Lesson({"roundoff": rows}, {})
+    return Section({"roundoff": rows}, {})

@@ -8,7 +8,7 @@ from scipy.stats import entropy
 
 from logitserve.inference.heads import softmax
 from logitserve_training.numerics.activations import EXAMPLE
-from logitserve_training.numerics.lesson import Floats, Lesson
+from logitserve_training.numerics.section import Floats, Section
 from logitserve_training.plots import Panel, figure
 
 STATED: Final = np.array([0.3, 0.2, 0.1, 0.4])
@@ -26,7 +26,7 @@ _DISTRIBUTIONS: Final = {
 }
 
 
-def measure() -> Lesson:
+def measure() -> Section:
     """Measure from explicit formulas in float64."""
     neurons = np.stack([TARGET, STATED, np.log(STATED), -TARGET * np.log(STATED)], axis=1)
     losses = -np.log(OF_TRUTH)
@@ -38,7 +38,7 @@ def measure() -> Lesson:
     cost = -(_YES * np.log(p) + (1 - _YES) * np.log(1 - p))
     logit = "logit of the true class, the other nine at 0"
     stated = "stated probability p of yes"
-    return Lesson(
+    return Section(
         {
             "true_neuron": [
                 *([f"neuron {place}", *row] for place, row in enumerate(neurons, start=1)),

@@ -12,8 +12,8 @@ from logitserve_training.backend import keras
 from logitserve_training.datasets.dataset import Dataset
 from logitserve_training.numerics import loop
 from logitserve_training.numerics.descent import adam, descend
-from logitserve_training.numerics.lesson import Floats, Lesson
 from logitserve_training.numerics.loop import Effort
+from logitserve_training.numerics.section import Floats, Section
 from logitserve_training.plots import Panel, figure
 
 SGD: Final = "SGD"
@@ -34,7 +34,7 @@ NOISES: Final = (0.01, 0.1, 1.0, 10.0)
 PRODUCTS: Final = (0.1, 0.9, 1.5, 2.1)  # 2αλ
 
 
-def measure(dataset: Dataset, effort: Effort) -> Lesson:
+def measure(dataset: Dataset, effort: Effort) -> Section:
     """Measure independent weights with and without noise, and train the network in each way."""
     both = list(product(RATES, WAYS))
     lone = {pair: lone_weights(*pair) for pair in both}
@@ -45,7 +45,7 @@ def measure(dataset: Dataset, effort: Effort) -> Lesson:
         one, other = (_flat(runs[optimizer, way, _COMPARED])[0] for way in WAYS)
         return float(np.abs(one - other).max())
 
-    return Lesson(
+    return Section(
         {
             "lone": [[", ".join(pair), *path[-1]] for pair, path in lone.items()],
             "decay": [

@@ -10,8 +10,8 @@ import numpy as np
 from logitserve_training.backend import keras
 from logitserve_training.datasets.dataset import Dataset
 from logitserve_training.numerics import loop
-from logitserve_training.numerics.lesson import Floats, Lesson
 from logitserve_training.numerics.loop import Effort
+from logitserve_training.numerics.section import Floats, Section
 from logitserve_training.plots import BLUE, GREEN, GRID, ORANGE, VERMILION, Panel, figure
 
 CURVATURES: Final = np.array([1.0, 25.0])
@@ -45,7 +45,7 @@ Gradient = Callable[[int, Floats], Floats]
 """Step number, from 0, and weights → gradient in the shape of the weights."""
 
 
-def measure(dataset: Dataset, effort: Effort) -> Lesson:
+def measure(dataset: Dataset, effort: Effort) -> Section:
     """Minimize the quadratic, and train the lecture's network without momentum and with Adam."""
     paths = {name: descend(_slope, START, rate) for name, rate in BOWL_RATES.items()}
     paths["Adam"] = adam(_slope, START, BOWL_ADAM)
@@ -61,7 +61,7 @@ def measure(dataset: Dataset, effort: Effort) -> Lesson:
         "after the last": agreement(runs["Adam"].optimizers[0]),
     }
     rates, bowl_rates = RATES | {"Adam": ADAM}, BOWL_RATES | {"Adam": BOWL_ADAM}
-    return Lesson(
+    return Section(
         {
             "bowl": [
                 [name, rate, *bowl(paths[name])[[10, 40]]] for name, rate in bowl_rates.items()

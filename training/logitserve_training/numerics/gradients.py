@@ -9,7 +9,7 @@ import numpy as np
 from logitserve.inference.heads import sigmoid, softmax
 from logitserve_training.backend import tf
 from logitserve_training.numerics.crossentropy import STATED, TARGET
-from logitserve_training.numerics.lesson import Floats, Lesson, Rows
+from logitserve_training.numerics.section import Floats, Rows, Section
 from logitserve_training.plots import Panel, figure
 
 STEPS: Final = np.logspace(-13, 0, 53)
@@ -24,7 +24,7 @@ Loss = Callable[..., Any]
 """Logits `[n, k]` → losses `[n]`."""
 
 
-def measure() -> Lesson:
+def measure() -> Section:
     """Compare the formula with other methods, on random logits and layers."""
     generator = np.random.default_rng(0)
     # Rounded to float32, so that only the arithmetic differs.
@@ -55,7 +55,7 @@ def measure() -> Lesson:
         curves[head] = (STEPS, moved)
     title = "dz = ŷ − y against central differences"
     panel = Panel("", "step h", "largest error of a derivative", curves, log="xy")
-    return Lesson(
+    return Section(
         {"gradients": rows, "chain": _worked(), "layers_chain": _checked(generator)},
         {"differences": figure(title, panel)},
     )

@@ -15,8 +15,8 @@ from logitserve_training.datasets.dataset import Dataset, LabeledImages
 from logitserve_training.datasets.mnist import LABELS
 from logitserve_training.networks import PixelStatistics
 from logitserve_training.numerics import loop
-from logitserve_training.numerics.lesson import Lesson, Rows
 from logitserve_training.numerics.loop import Effort, Runs
+from logitserve_training.numerics.section import Rows, Section
 from logitserve_training.plots import BLUE, VERMILION, Panel, figure
 from logitserve_training.recipes import DIGIT_INPUT
 
@@ -34,7 +34,7 @@ _TIMED: Final = 15
 """Number of timed runs; the fastest counts, as others were disturbed."""
 
 
-def measure(dataset: Dataset, effort: Effort) -> Lesson:
+def measure(dataset: Dataset, effort: Effort) -> Section:
     """Train each pair of equal size on the same pictures in the same order."""
     train = dataset.train
     permuted = loop.changed(dataset, _permuted)
@@ -56,7 +56,7 @@ def measure(dataset: Dataset, effort: Effort) -> Lesson:
         [kind, *(_trained(kind, SIZES[1], few, effort, steps).accuracy for few in fewer)]
         for kind in (DENSE, CONVOLUTIONAL)
     ]
-    return Lesson(
+    return Section(
         {
             "layers": rows,
             "shifts": shifts,

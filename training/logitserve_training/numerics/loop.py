@@ -18,7 +18,7 @@ from logitserve_training.datasets.dataset import Dataset, LabeledImages, stratif
 from logitserve_training.datasets.mnist import LABELS
 from logitserve_training.drawings import draw
 from logitserve_training.networks import PixelStatistics, build
-from logitserve_training.numerics.lesson import Floats
+from logitserve_training.numerics.section import Floats
 from logitserve_training.recipes import DIGIT_INPUT, NetworkName
 
 Loss = Callable[[Any, Any], Any]

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from logitserve.inference.heads import sigmoid
 from logitserve_training.backend import keras, tf
-from logitserve_training.numerics.lesson import Floats, Lesson
+from logitserve_training.numerics.section import Floats, Section
 from logitserve_training.plots import Panel, figure
 
 LOGITS: Final = np.arange(-200, 200 + 1 / 16, 1 / 16)
@@ -25,7 +25,7 @@ Curves = tuple[Floats, Floats]
 """Loss, and its derivative by the true class's logit, at `LOGITS`."""
 
 
-def measure() -> Lesson:
+def measure() -> Section:
     """Measure both heads with each method."""
     sweeps = {head: sweep(head) for head in OTHERS}
     panels = [
@@ -44,7 +44,7 @@ def measure() -> Lesson:
         head: {way: goes_wrong(head, ways[way]) for way in ways} for head, ways in sweeps.items()
     }
     title = "In float32; a line ends where its value is infinite or NaN"
-    return Lesson(
+    return Section(
         {
             "losses": [
                 [f"{head}: {way}", *row] for head, rows in ends.items() for way, row in rows.items()

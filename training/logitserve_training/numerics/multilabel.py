@@ -9,8 +9,8 @@ from logitserve.inference.heads import sigmoid
 from logitserve_training.backend import keras, tf
 from logitserve_training.datasets.dataset import Dataset
 from logitserve_training.numerics import loop
-from logitserve_training.numerics.lesson import Lesson
 from logitserve_training.numerics.loop import Effort, Runs
+from logitserve_training.numerics.section import Section
 
 HOLDS: Final = {
     "odd": np.arange(10) % 2 == 1,
@@ -22,7 +22,7 @@ _SHOWN: Final = (0, 4, 7, 9)
 _RATE: Final = 1e-3
 
 
-def measure(dataset: Dataset, effort: Effort) -> Lesson:
+def measure(dataset: Dataset, effort: Effort) -> Section:
     """Measure three yes-or-no questions about each digit."""
     table = np.stack(list(HOLDS.values()), axis=1).astype(np.int64)
     ways = {
@@ -50,7 +50,7 @@ def measure(dataset: Dataset, effort: Effort) -> Lesson:
         stated[name] = sigmoid(logits[0][first])
     of_one = zip(_SHOWN, stated["one network"], strict=True)
     shown = [[str(digit), *p, p.sum()] for digit, p in of_one]
-    return Lesson({"multilabel": rows, "stated": shown}, {})
+    return Section({"multilabel": rows, "stated": shown}, {})
 
 
 def _trained(dataset: Dataset, effort: Effort) -> Runs:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from scipy.stats import multivariate_normal
 
-from logitserve_training.numerics.lesson import Floats, Lesson
+from logitserve_training.numerics.section import Floats, Section
 from logitserve_training.plots import Panel, figure
 
 NOISE: Final = 0.15
@@ -21,7 +21,7 @@ _FINE: Final = np.linspace(-1, 1, 401)
 _SETS: Final = 200
 
 
-def measure() -> Lesson:
+def measure() -> Section:
     """Fit polynomials to a few points of a cubic, by maximum likelihood and with the prior."""
     sets = truth(_X) + np.random.default_rng(0).normal(0, NOISE, (_SETS, len(_X)))
     rows = []
@@ -46,7 +46,7 @@ def measure() -> Lesson:
     def points(axes: Any) -> None:
         axes.plot(_X, sets[0], "o", color="black")
 
-    return Lesson(
+    return Section(
         {
             "prior": rows,
             "difference": np.abs(posterior - fitted(phi, sets[0], PRECISION)).max(),

@@ -18,16 +18,16 @@ from logitserve_training.numerics import (
     crossentropy,
     decay,
     descent,
-    endings,
     gradients,
     layers,
     loop,
     losses,
     multilabel,
+    output_layers,
     prior,
 )
-from logitserve_training.numerics.lesson import Lesson, Numbers, finite, render
 from logitserve_training.numerics.loop import Effort
+from logitserve_training.numerics.section import Numbers, Section, finite, render
 from logitserve_training.progress import Reporter
 
 TEMPLATE: Final = Path(__file__).with_name("page.md")
@@ -36,7 +36,7 @@ FOLDER: Final = "numerics"
 """Folder beside the page: plots, and `NUMBERS`."""
 NUMBERS: Final = "numbers.json"
 
-EXACT: Final[dict[str, Callable[[], Lesson]]] = {
+EXACT: Final[dict[str, Callable[[], Section]]] = {
     "roundoff": activations.roundoff,
     "activations": activations.measure,
     "crossentropy": crossentropy.measure,
@@ -47,8 +47,8 @@ EXACT: Final[dict[str, Callable[[], Lesson]]] = {
 """Experiments without data."""
 
 
-TRAINED: Final[dict[str, tuple[Callable[[Dataset, Effort], Lesson], Effort]]] = {
-    "endings": (endings.measure, Effort(6_000, 6)),
+TRAINED: Final[dict[str, tuple[Callable[[Dataset, Effort], Section], Effort]]] = {
+    "endings": (output_layers.measure, Effort(6_000, 6)),
     "descent": (descent.measure, Effort(6_000, 6)),
     "decay": (decay.measure, Effort(3_000, 6)),
     "multilabel": (multilabel.measure, Effort(6_000, 6)),
@@ -89,7 +89,7 @@ def run(
     return path
 
 
-def _written(lesson: Lesson, pictures: Path) -> Numbers:
+def _written(lesson: Section, pictures: Path) -> Numbers:
     for name, figure in lesson.figures.items():
         plots.save(figure, pictures / f"{name}.png")
     return {name: finite(value) for name, value in lesson.numbers.items()}

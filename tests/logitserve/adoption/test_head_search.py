@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import NodeProto, TensorProto, helper
 
-from logitserve.adoption import endings
+from logitserve.adoption import head_search
 from tests.logitserve.adoption.graphs import (
     LABELS,
     TOLERANCE,
@@ -250,7 +250,7 @@ def test_the_guess_is_said(tmp_path: Path) -> None:
 @given(st.integers(2, 6), st.integers(0, 2**32 - 1))
 def test_a_head_that_needs_more_than_the_tensor_is_none(width: int, seed: int) -> None:
     rows: Rows = np.random.default_rng(seed).normal(size=(8, width))
-    ending = endings.find(
+    ending = head_search.find(
         softmax(rows),
         [("z", rows)],
         lambda _name, _rows: None,
@@ -259,4 +259,4 @@ def test_a_head_that_needs_more_than_the_tensor_is_none(width: int, seed: int) -
         told=None,
         tolerance=TOLERANCE,
     )
-    assert (ending.tensor, ending.link) == ("y", endings.Link.LOG)
+    assert (ending.tensor, ending.link) == ("y", head_search.Link.LOG)

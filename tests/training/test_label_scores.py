@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score
 
 from logitserve.inference.intervals import wilson
-from logitserve_training.labelwise import Labels
+from logitserve_training.label_scores import Labels
 
 
 @settings(max_examples=50, deadline=None)

@@ -23,7 +23,7 @@ logger = logging.getLogger("logitserve.models")
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredFile:
     """A stored file and its position."""
 
     name: str
@@ -38,7 +38,7 @@ class Kept:
         return self.offset + -(-self.file.size // _PAGE_BYTES) * _PAGE_BYTES
 
 
-class Store:
+class FileStore:
     """One in-memory file shared by all forked processes; dropped ranges are punched out."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Store:
                 offset += os.pwrite(self._file, chunk, offset)
 
     @contextmanager
-    def reading(self, kept: Kept) -> Iterator[Reading]:
+    def reading(self, kept: StoredFile) -> Iterator[Reading]:
         """Read a stored file; raises FileChangedError if it was dropped meanwhile."""
         offsets = range(kept.offset, kept.offset + kept.file.size, CHUNK_BYTES)
         chunks = (
@@ -66,7 +66,7 @@ class Store:
                 raise FileChangedError("it is no longer served")
             yield content
 
-    def drop(self, kept: Kept) -> None:
+    def drop(self, kept: StoredFile) -> None:
         """Free the memory of a stored file."""
         mode = _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE
         if self._fallocate(self._file, mode, kept.offset, kept.end - kept.offset):

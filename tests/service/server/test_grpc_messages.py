@@ -11,7 +11,7 @@ import pytest
 
 from logitserve_service.config.settings import Settings
 from logitserve_service.errors import BodyTimeoutError
-from logitserve_service.server.arrivals import Arrivals
+from logitserve_service.server.grpc_messages import MessageReceiver
 from logitserve_service.server.memory import trim
 
 MESSAGE = bytes(2**23)
@@ -20,12 +20,12 @@ METHOD = "/test/Receive"
 
 
 @asynccontextmanager
-async def serving(arrivals: Arrivals, seen: list[type]) -> AsyncIterator[str]:
+async def serving(receiver: MessageReceiver, seen: list[type]) -> AsyncIterator[str]:
     """A server that waits for the message of each call, and its address."""
 
     async def call(_: Any, context: Any) -> bytes:
         try:
-            await arrivals.receive(context)
+            await receiver.receive(context)
             seen.append(bytes)
         except BodyTimeoutError as error:
             seen.append(type(error))
@@ -46,7 +46,7 @@ async def serving(arrivals: Arrivals, seen: list[type]) -> AsyncIterator[str]:
 async def growth(seconds: float, seen: list[type], expected: type) -> int:
     """Bytes by which the process has grown after so many calls that ended as expected."""
     settings = Settings(body_timeout_seconds=seconds)
-    async with serving(Arrivals(settings, 2**30), seen) as address:
+    async with serving(MessageReceiver(settings, 2**30), seen) as address:
         options = [("grpc.max_send_message_length", -1)]
         async with grpc.aio.insecure_channel(address, options) as channel:
             send = channel.unary_unary(METHOD)

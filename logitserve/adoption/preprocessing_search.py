@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from logitserve.adoption.foreign import PictureInput
+from logitserve.adoption.graph_io import PictureInput
 from logitserve.adoption.network import Rows
-from logitserve.adoption.terms import PRESETS, Color, Normalization
+from logitserve.adoption.options import PRESETS, Color, Normalization
 from logitserve.errors import AdoptionError
 from logitserve.inference.card import Fit
 

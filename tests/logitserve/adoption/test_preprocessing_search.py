@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from logitserve.adoption.terms import PRESETS, Color
+from logitserve.adoption.options import PRESETS, Color
 from logitserve.inference import preprocessing
 from logitserve.inference.card import Fit, InputSpec
 from tests.logitserve.adoption.graphs import (

@@ -20,7 +20,7 @@ Rows = list[list[Any]]
 value per seed."""
 
 
-class Lesson(NamedTuple):
+class Section(NamedTuple):
     """One section of the page."""
 
     numbers: Numbers

@@ -12,8 +12,8 @@ from logitserve_training.datasets.dataset import Dataset, LabeledImages
 from logitserve_training.datasets.mnist import LABELS
 from logitserve_training.networks import PixelStatistics
 from logitserve_training.numerics import loop
-from logitserve_training.numerics.lesson import Lesson
 from logitserve_training.numerics.loop import Effort, Runs
+from logitserve_training.numerics.section import Section
 from logitserve_training.plots import Panel, figure
 
 LINEAR: Final = "linear, from_logits=True"
@@ -33,7 +33,7 @@ STARTS: Final = {
 """Standardization of the pixels (None: measured), and initial bias of one class."""
 
 
-def measure(dataset: Dataset, effort: Effort) -> Lesson:
+def measure(dataset: Dataset, effort: Effort) -> Section:
     """Train from each of `STARTS` with each output, and once on the class number."""
     rows, numbers = [], []
     panels: list[Panel] = []
@@ -65,7 +65,7 @@ def measure(dataset: Dataset, effort: Effort) -> Lesson:
     number = loop.repeat(
         dataset, effort, _adam, logits=1, loss=of_number, answers=lambda y: np.rint(y[:, 0])
     )
-    return Lesson(
+    return Section(
         {"endings": rows, "starts": numbers, "rate": _RATE, "number": number.accuracy},
         {"endings": figure("The same networks with different endings", *panels)},
     )

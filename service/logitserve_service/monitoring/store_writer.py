@@ -52,7 +52,7 @@ class Answers(NamedTuple):
     predictions: Predictions
 
 
-class Keeper:
+class StoreWriter:
     """The queue and the writer thread of one worker."""
 
     def __init__(

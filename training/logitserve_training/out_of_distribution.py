@@ -51,36 +51,36 @@ LETTERS: Final[dict[str, list[Stroke]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Strangers:
+class OutOfDistribution:
     """Out-of-distribution detection of a model."""
 
     novelties: dict[str, Floats]
-    """Novelties of strangers by kind, `[n]`; those of the test part are `at_home`."""
-    at_home: Floats
+    """Novelties by kind, `[n]`; those of the test part are `in_distribution`."""
+    in_distribution: Floats
     auroc: dict[str, float]
-    """AUROC by kind: probability that a stranger has a higher novelty than a test picture."""
+    """AUROC by kind: probability that its pictures have a higher novelty than test pictures."""
     unknown: dict[str, float]
     """By kind, the share above the card's threshold."""
-    unknown_at_home: float
+    unknown_in_distribution: float
     """The share of test pictures that are wrongly called unknown."""
 
 
-def measure(predictor: Predictor, at_home: Predictions, *, count: int) -> Strangers:
-    """Evaluate a model on `count` strangers of each kind.
+def measure(predictor: Predictor, in_distribution: Predictions, *, count: int) -> OutOfDistribution:
+    """Evaluate a model on `count` pictures of each kind.
 
-    The model has a novelty or an energy; `at_home` is its prediction of the test part.
+    The model has a novelty or an energy; `in_distribution` is its prediction of the test part.
     """
     predictions = {
         kind: predictor.predict(pictures(kind, predictor.card.input, count=count)) for kind in KINDS
     }
     novelties = {kind: _novelties(said) for kind, said in predictions.items()}
-    home = _novelties(at_home)
-    return Strangers(
+    inside = _novelties(in_distribution)
+    return OutOfDistribution(
         novelties=novelties,
-        at_home=home,
-        auroc={kind: auroc(strange, home) for kind, strange in novelties.items()},
+        in_distribution=inside,
+        auroc={kind: auroc(found, inside) for kind, found in novelties.items()},
         unknown={kind: _unknown(said) for kind, said in predictions.items()},
-        unknown_at_home=_unknown(at_home),
+        unknown_in_distribution=_unknown(in_distribution),
     )
 
 

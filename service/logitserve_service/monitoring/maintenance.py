@@ -4,9 +4,9 @@ import time
 
 from logitserve_service.config.settings import Settings
 from logitserve_service.monitoring.estimates import F1
-from logitserve_service.monitoring.keeper import KEPT, OUTCOMES, Keeper
 from logitserve_service.monitoring.quality import SHARE, measure
 from logitserve_service.monitoring.store import Store
+from logitserve_service.monitoring.store_writer import KEPT, OUTCOMES, StoreWriter
 from logitserve_service.telemetry import families
 from logitserve_service.telemetry.metrics import Metrics
 
@@ -14,8 +14,8 @@ QUALITY_DAYS = 7
 """Period of the quality metrics in days."""
 
 
-def keeper_of(settings: Settings, store: Store, metrics: Metrics, number: int) -> Keeper:
-    """Return a worker's keeper; the first worker's also deletes old rows and measures quality."""
+def store_writer_of(settings: Settings, store: Store, metrics: Metrics, number: int) -> StoreWriter:
+    """Return a worker's store writer; the first one also deletes old rows and measures quality."""
 
     def count(outcome: str, rows: int) -> None:
         if outcome == KEPT:
@@ -36,7 +36,7 @@ def keeper_of(settings: Settings, store: Store, metrics: Metrics, number: int) -
     for outcome in OUTCOMES:  # the counter must exist before its first increase
         count(outcome, 0)
     first = upkeep if number == 0 else None
-    return Keeper(store, count, pictures=settings.keep_pictures, upkeep=first)
+    return StoreWriter(store, count, pictures=settings.keep_pictures, upkeep=first)
 
 
 def _show_quality(store: Store, metrics: Metrics) -> None:

@@ -18,7 +18,7 @@ PAUSE_SHARE: Final = 0.1
 work."""
 
 
-class Arrivals:
+class MessageReceiver:
     """Messages that are being received.
 
     gRPC reports the size of a message only after receiving it. So the number of slow messages is

@@ -16,7 +16,7 @@ import onnx
 
 from logitserve.adoption.network import Rows
 from logitserve.adoption.normalizing import producers, reads
-from logitserve.adoption.terms import Answers
+from logitserve.adoption.options import Answers
 from logitserve.errors import AdoptionError
 from logitserve.inference import heads
 from logitserve.inference.card import Head

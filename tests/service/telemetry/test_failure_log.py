@@ -5,9 +5,9 @@ import logging
 import orjson
 import pytest
 
+from logitserve_service.telemetry.failure_log import FailureLog
 from logitserve_service.telemetry.logs import JsonFormatter
 from logitserve_service.telemetry.timing import Timing
-from logitserve_service.telemetry.troubles import Troubles
 from tests.service.telemetry.conftest import exchange
 
 FULL = ("QueueFullError", "the queue is full: its limit is 4 images")
@@ -20,24 +20,24 @@ def texts(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_the_first_of_a_kind_is_logged_and_the_others_are_counted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    troubles = Troubles()
+    failure_log = FailureLog()
     for number in range(100):
-        troubles.add(exchange(status=429, problem=FULL, identity=(b"id-%d" % number, None)), 0.1)
-    troubles.add(exchange(status=504, problem=("DeadlineError", "too late")), 1)
+        failure_log.add(exchange(status=429, problem=FULL, identity=(b"id-%d" % number, None)), 0.1)
+    failure_log.add(exchange(status=504, problem=("DeadlineError", "too late")), 1)
     path = "POST /models/tiny/predict"
     first = [f"{path} 429: {FULL[1]}", f"{path} 504: too late"]
     assert texts(caplog) == first
     for _ in range(3):
-        troubles.write()
+        failure_log.write()
     assert texts(caplog) == [*first, f"{path} 429: {FULL[1]} (99 like this in the last second)"]
-    troubles.add(exchange(status=429, problem=FULL), 0.1)
+    failure_log.add(exchange(status=429, problem=FULL), 0.1)
     assert texts(caplog)[-1] == first[0]
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
 
 def test_a_line_has_fields(caplog: pytest.LogCaptureFixture) -> None:
     timing = Timing(0.001, 0.002, 0.003)
-    Troubles().add(exchange(status=429, problem=FULL, timing=timing, path=b"/\n\xff"), 0.1234567)
+    FailureLog().add(exchange(status=429, problem=FULL, timing=timing, path=b"/\n\xff"), 0.1234567)
     line = orjson.loads(JsonFormatter().format(caplog.records[0]))
     del line["time"], line["pid"], line["message"]
     assert line == {
@@ -78,5 +78,5 @@ def test_a_line_has_fields(caplog: pytest.LogCaptureFixture) -> None:
 def test_what_is_logged(
     caplog: pytest.LogCaptureFixture, fields: dict[str, object], *, is_logged: bool
 ) -> None:
-    Troubles(frozenset({"/readyz"})).add(exchange(**fields), 0)
+    FailureLog(frozenset({"/readyz"})).add(exchange(**fields), 0)
     assert bool(caplog.records) is is_logged

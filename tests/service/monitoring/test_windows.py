@@ -1,4 +1,4 @@
-"""The ladder of windows: what alarms, when it ends, and what is normal."""
+"""Windows of several sizes: what alarms, when it ends, and what is normal."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -9,7 +9,13 @@ import orjson
 import pytest
 
 from logitserve.inference.card import FeatureName, Histogram, Reference
-from logitserve_service.monitoring.ladder import BASELINE, RUNGS, Climber, Ladder, Rule
+from logitserve_service.monitoring.windows import (
+    BASELINE,
+    WINDOW_SIZES,
+    DriftTests,
+    Rule,
+    WindowState,
+)
 from tests import tiny_models
 
 RULE = Rule(false_alarm_every=1_000_000, floor=0.02)
@@ -22,7 +28,7 @@ Counts = npt.NDArray[np.int64]
 
 
 @pytest.fixture
-def climber() -> Climber:
+def drift_tests() -> DriftTests:
     matrix = tiny_models.weights(tiny_models.SPEC, 10, 0)
     card = tiny_models.card_for(matrix)
     normal = Reference(
@@ -33,17 +39,17 @@ def climber() -> Climber:
             "known": Histogram(edges=(1,), counts=(50, 4950)),
         },
     )
-    return Climber(card, normal, RULE)
+    return DriftTests(card, normal, RULE)
 
 
 class Stream:
     """Pictures that come 50 at a time."""
 
-    def __init__(self, climber: Climber, seed: int = 0) -> None:
-        self.climber = climber
+    def __init__(self, drift_tests: DriftTests, seed: int = 0) -> None:
+        self.drift_tests = drift_tests
         self.generator = np.random.default_rng(seed)
-        self.totals: Counts = np.zeros(climber.bins.width, np.int64)
-        self.ladder = Ladder.at(self.totals, 0)
+        self.totals: Counts = np.zeros(drift_tests.bins.width, np.int64)
+        self.state = WindowState.at(self.totals, 0)
         self.seen = 0
 
     def come(
@@ -63,30 +69,30 @@ class Stream:
             ]
             self.totals = self.totals + np.concatenate(drawn)
             self.seen += at_once
-            for name, sentence in self.climber.climb(self.ladder, self.totals, self.seen):
+            for name, sentence in self.drift_tests.run(self.state, self.totals, self.seen):
                 begun.append((self.seen, name, sentence))
             # What the workers share is JSON.
-            self.ladder = Ladder(**orjson.loads(orjson.dumps(asdict(self.ladder))))
+            self.state = WindowState(**orjson.loads(orjson.dumps(asdict(self.state))))
         return begun
 
 
-def test_a_change_gives_one_alarm_that_ends_with_it(climber: Climber) -> None:
-    stream = Stream(climber)
+def test_a_change_gives_one_alarm_that_ends_with_it(drift_tests: DriftTests) -> None:
+    stream = Stream(drift_tests)
     assert stream.come(2000) == []
     ((seen, name, sentence),) = stream.come(3000, brightness=BRIGHT)
     assert seen <= 2400
     assert name == "brightness"
     assert sentence.startswith("brightness rose: ")
     assert sentence.endswith("at or above 50, was 50 %")
-    alarm = stream.ladder.alarms["brightness"]
-    assert seen - RUNGS[alarm["rung"]] - 50 <= alarm["since"] < seen
+    alarm = stream.state.alarms["brightness"]
+    assert seen - WINDOW_SIZES[alarm["level"]] - 50 <= alarm["since"] < seen
     assert stream.come(1000) == []
-    assert stream.ladder.alarms == {}
+    assert stream.state.alarms == {}
     assert stream.come(20_000) == []  # no longer window gives it again
 
 
-def test_the_sentences_of_classes_and_of_what_is_not_known(climber: Climber) -> None:
-    stream = Stream(climber)
+def test_the_sentences_of_classes_and_of_what_is_not_known(drift_tests: DriftTests) -> None:
+    stream = Stream(drift_tests)
     zeros = [0.46] + [0.06] * 9
     begun = {name: text for _, name, text in stream.come(400, classes=zeros, known=UNSURE)}
     assert set(begun) == {"classes", "known"}
@@ -96,52 +102,54 @@ def test_the_sentences_of_classes_and_of_what_is_not_known(climber: Climber) -> 
     assert begun["known"].endswith("was 1.0 %")
 
 
-def test_a_small_effect_is_no_alarm_however_many_pictures_show_it(climber: Climber) -> None:
+def test_a_small_effect_is_no_alarm_however_many_pictures_show_it(drift_tests: DriftTests) -> None:
     little = [0.09] * 5 + [0.11] * 5  # PSI 0.01
-    stream = Stream(climber)
+    stream = Stream(drift_tests)
     assert stream.come(60_000, brightness=little, at_once=500) == []
-    _, p, psi = stream.ladder.tests["brightness"][-1] or (0, 1, 1)
+    _, p, psi = stream.state.tests["brightness"][-1] or (0, 1, 1)
     assert p < 1e-3
     assert psi == pytest.approx(0.01, abs=0.005)
 
 
-def test_clean_streams_are_quiet(climber: Climber) -> None:
-    alarms = [alarm for seed in range(10) for alarm in Stream(climber, seed).come(20_000)]
+def test_clean_streams_are_quiet(drift_tests: DriftTests) -> None:
+    alarms = [alarm for seed in range(10) for alarm in Stream(drift_tests, seed).come(20_000)]
     assert len(alarms) <= 2  # 0.2 are expected
 
 
-def test_pictures_that_come_many_at_a_time_are_compared_once(climber: Climber) -> None:
-    stream = Stream(climber)
+def test_pictures_that_come_many_at_a_time_are_compared_once(drift_tests: DriftTests) -> None:
+    stream = Stream(drift_tests)
     stream.come(5000, at_once=5000)
-    tests = [test for test in stream.ladder.tests["classes"] if test is not None]
+    tests = [test for test in stream.state.tests["classes"] if test is not None]
     assert [n for n, _, _ in tests] == [5000] * 6
     assert len(set(map(tuple, tests))) == 1
 
 
-def test_a_baseline_is_normal_until_the_card_is_again(climber: Climber) -> None:
-    stream = Stream(climber)
+def test_a_baseline_is_normal_until_the_card_is_again(drift_tests: DriftTests) -> None:
+    stream = Stream(drift_tests)
     assert len(stream.come(BASELINE - 200, brightness=BRIGHT)) == 1
-    assert climber.accept(stream.ladder, stream.totals, 0) is None
+    assert drift_tests.accept(stream.state, stream.totals, 0) is None
     stream.come(200, brightness=BRIGHT)
-    accepted = climber.accept(stream.ladder, stream.totals, 7)
+    accepted = drift_tests.accept(stream.state, stream.totals, 7)
     assert accepted is not None
     assert accepted.alarms == {}
-    assert accepted.began == [7] * len(RUNGS)
+    assert accepted.began == [7] * len(WINDOW_SIZES)
     assert all(1 <= each < 2 for each in accepted.dispersion.values())
-    stream.ladder = accepted
+    stream.state = accepted
     assert stream.come(5000, brightness=BRIGHT) == []
     assert {name for _, name, _ in stream.come(1000)} == {"brightness"}
 
-    back = climber.accept(stream.ladder, stream.totals, 0, live=False)
+    back = drift_tests.accept(stream.state, stream.totals, 0, live=False)
     assert back is not None
-    stream.ladder = back
+    stream.state = back
     assert stream.come(3000) == []
     assert len(stream.come(1000, brightness=BRIGHT)) == 1
 
 
-def test_neighbors_that_are_alike_raise_the_dispersion_and_no_alarm(climber: Climber) -> None:
+def test_neighbors_that_are_alike_raise_the_dispersion_and_no_alarm(
+    drift_tests: DriftTests,
+) -> None:
     """Each writer sends 25 pictures, which are all bright or all dark."""
-    stream = Stream(climber)
+    stream = Stream(drift_tests)
 
     def writers(count: int) -> list[tuple[int, FeatureName, str]]:
         begun = []
@@ -153,9 +161,9 @@ def test_neighbors_that_are_alike_raise_the_dispersion_and_no_alarm(climber: Cli
         return begun
 
     assert writers(BASELINE)
-    accepted = climber.accept(stream.ladder, stream.totals, 0)
+    accepted = drift_tests.accept(stream.state, stream.totals, 0)
     assert accepted is not None
     assert accepted.dispersion["brightness"] > 5
     assert accepted.dispersion["classes"] < 2
-    stream.ladder = accepted
+    stream.state = accepted
     assert len(writers(6000)) <= 1

@@ -1,7 +1,7 @@
 """Draw pictures that are not digits, as negative examples for training.
 
 Letters and symbols of Matplotlib's fonts, and random strokes; two digits, half a digit; textures.
-`strangers` has the pictures for evaluation: other letters, other fonts, photographs, and more.
+`out_of_distribution` has those for evaluation: other letters, other fonts, photographs, and more.
 """
 
 from collections.abc import Callable

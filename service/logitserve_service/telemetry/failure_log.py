@@ -35,7 +35,7 @@ class _Kind:
     unlogged: int = 0
 
 
-class Troubles:
+class FailureLog:
     """Logs the first failure of a kind at once, and then each second the number of further ones."""
 
     def __init__(self, probes: frozenset[str] = frozenset()) -> None:

@@ -1,6 +1,6 @@
 """The owner's description of a third-party file.
 
-Fields of `Terms` and `Normalization` are annotated with the help texts of their options.
+Fields of `AdoptOptions` and `Normalization` are annotated with the help texts of their options.
 """
 
 from collections.abc import Mapping
@@ -62,7 +62,7 @@ Keras's VGG and ResNet; 0…255; PyTorch's MNIST example."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class AdoptOptions:
     """The owner's options; values that the graph contains may be omitted."""
 
     name: Annotated[str, "name of the model; default: the file's name"]

@@ -1,8 +1,8 @@
-"""Drift tests over windows of several sizes (a ladder), and their alarms.
+"""Drift tests over windows of several sizes, and their alarms.
 
-Each rung of the ladder is a window size. A rung tests the pictures since its last test as soon as
-its window is full. Short windows find large changes soon, long ones find small changes later. The
-false alarm rate is divided equally among the rungs.
+Each level has a window size. It tests the pictures since its last test as soon as its window is
+full. Short windows find large changes soon, long ones find small changes later. The false alarm
+rate is divided equally among the levels.
 """
 
 import math
@@ -20,7 +20,7 @@ from logitserve_service.monitoring.statistics import Comparison, compare, disper
 Counts = npt.NDArray[np.int64]
 """Counts of all bins of a model, `[bins]`."""
 
-RUNGS: Final = tuple(100 * 2**step for step in range(8))
+WINDOW_SIZES: Final = tuple(100 * 2**step for step in range(8))
 """Pictures per window: 100 to 12,800."""
 _BLOCK: Final = 200
 """Minimum pictures per block; the overdispersion is estimated between blocks."""
@@ -44,42 +44,42 @@ class Rule:
 
     def is_loud(self, found: Comparison, features: int) -> bool:
         """Return whether a window of one of `features` features shows a change."""
-        share = self.false_alarm_every * len(RUNGS) * features
+        share = self.false_alarm_every * len(WINDOW_SIZES) * features
         return found.p < found.n / share and found.psi > self.floor
 
 
 @dataclass(slots=True)
-class Ladder:
+class WindowState:
     """The state of all windows, serializable as JSON. Counts are totals since the start."""
 
     starts: list[list[int]]
-    """Counts at the start of each rung's window."""
+    """Counts at the start of each level's window."""
     began: list[float]
     """Start time of each window, in seconds since the epoch."""
     blocks: list[list[int]]
     """Counts at the boundaries of the last blocks."""
     tests: dict[FeatureName, list[list[float] | None]] = field(default_factory=dict)
-    """Last comparison of each rung."""
+    """Last comparison of each level."""
     alarms: dict[FeatureName, dict[str, Any]] = field(default_factory=dict)
-    """Feature with an alarm → `rung`, `since`, `sentence`, and number of `quiet` windows."""
+    """Feature with an alarm → `level`, `since`, `sentence`, and number of `quiet` windows."""
     normal: list[int] | None = None
     """Counts of the live baseline; None: the baseline is the card's reference."""
     dispersion: dict[FeatureName, float] = field(default_factory=dict)
 
     @classmethod
-    def at(cls, totals: Counts, now: float) -> "Ladder":
-        """Return a ladder whose windows start with these counts."""
-        ladder = cls([], [], [totals.tolist()])
-        ladder.restart(totals, now)
-        return ladder
+    def at(cls, totals: Counts, now: float) -> "WindowState":
+        """Return a state whose windows start with these counts."""
+        state = cls([], [], [totals.tolist()])
+        state.restart(totals, now)
+        return state
 
     def restart(self, totals: Counts, now: float) -> None:
         """Restart all windows with these counts."""
-        self.starts = [totals.tolist() for _ in RUNGS]
-        self.began = [now] * len(RUNGS)
+        self.starts = [totals.tolist() for _ in WINDOW_SIZES]
+        self.began = [now] * len(WINDOW_SIZES)
 
 
-class Climber:
+class DriftTests:
     """Runs the drift tests of one model."""
 
     def __init__(self, card: ModelCard, normal: Reference, rule: Rule) -> None:
@@ -90,34 +90,34 @@ class Climber:
             iter(self.bins.of.values())
         )  # bins of one feature, which sum to all pictures
 
-    def climb(self, ladder: Ladder, totals: Counts, now: float) -> list[tuple[FeatureName, str]]:
+    def run(self, state: WindowState, totals: Counts, now: float) -> list[tuple[FeatureName, str]]:
         """Test the full windows, and return new alarms with their descriptions.
 
-        An alarm ends after two quiet windows of its rung. Then all windows restart, so that past
+        An alarm ends after two quiet windows of its level. Then all windows restart, so that past
         pictures cannot raise it again.
         """
-        before = dict(ladder.alarms)
+        before = dict(state.alarms)
         compared: dict[tuple[int, ...], dict[FeatureName, Comparison]] = {}
-        for rung, size in enumerate(RUNGS):
-            window = (totals - ladder.starts[rung]).tolist()
+        for level, size in enumerate(WINDOW_SIZES):
+            window = (totals - state.starts[level]).tolist()
             if self.pictures(window) < size:
                 continue
             found = compared.get(tuple(window))
-            if found is None:  # one large batch can fill several rungs
-                normal = self._normal(ladder)
+            if found is None:  # one large batch can fill several levels
+                normal = self._normal(state)
                 found = compared[tuple(window)] = {
-                    name: compare(window[bins], normal[bins], ladder.dispersion.get(name, 1.0))
+                    name: compare(window[bins], normal[bins], state.dispersion.get(name, 1.0))
                     for name, bins in self.bins.of.items()
                 }
             for name, comparison in found.items():
-                self._judge(ladder, rung, name, comparison, window)
-            ladder.starts[rung], ladder.began[rung] = totals.tolist(), now
-        if before.keys() - ladder.alarms:
-            ladder.restart(totals, now)
-        if self.pictures((totals - ladder.blocks[-1]).tolist()) >= _BLOCK:
-            ladder.blocks = [*ladder.blocks[-_BLOCKS:], totals.tolist()]
+                self._judge(state, level, name, comparison, window)
+            state.starts[level], state.began[level] = totals.tolist(), now
+        if before.keys() - state.alarms:
+            state.restart(totals, now)
+        if self.pictures((totals - state.blocks[-1]).tolist()) >= _BLOCK:
+            state.blocks = [*state.blocks[-_BLOCKS:], totals.tolist()]
         return [
-            (name, alarm["sentence"]) for name, alarm in ladder.alarms.items() if name not in before
+            (name, alarm["sentence"]) for name, alarm in state.alarms.items() if name not in before
         ]
 
     def pictures(self, counts: Sequence[int]) -> int:
@@ -125,17 +125,17 @@ class Climber:
         return sum(counts[self._every])
 
     def accept(
-        self, ladder: Ladder, totals: Counts, now: float, *, live: bool = True
-    ) -> Ladder | None:
-        """Return a ladder with the last blocks as baseline; None if they are too few.
+        self, state: WindowState, totals: Counts, now: float, *, live: bool = True
+    ) -> WindowState | None:
+        """Return a state with the last blocks as baseline; None if they are too few.
 
         If not `live`, the baseline is the card's reference.
         """
-        accepted = Ladder.at(totals, now)
-        accepted.blocks = ladder.blocks
+        accepted = WindowState.at(totals, now)
+        accepted.blocks = state.blocks
         if not live:
             return accepted
-        blocks = np.diff(ladder.blocks, axis=0)
+        blocks = np.diff(state.blocks, axis=0)
         normal = blocks.sum(axis=0).tolist()
         if self.pictures(normal) < BASELINE:
             return None
@@ -147,35 +147,35 @@ class Climber:
 
     def _judge(
         self,
-        ladder: Ladder,
-        rung: int,
+        state: WindowState,
+        level: int,
         name: FeatureName,
         found: Comparison,
         window: Sequence[int],
     ) -> None:
         """Record a comparison; begin or end an alarm."""
         test = [found.n, float(f"{found.p:.3g}"), round(found.psi, 5)]
-        ladder.tests.setdefault(name, [None] * len(RUNGS))[rung] = test
-        alarm = ladder.alarms.get(name)
+        state.tests.setdefault(name, [None] * len(WINDOW_SIZES))[level] = test
+        alarm = state.alarms.get(name)
         if self._rule.is_loud(found, len(self.bins.of)):
-            begin = {"rung": rung, "since": ladder.began[rung]}
-            alarm = ladder.alarms.setdefault(name, begin)
+            begin = {"level": level, "since": state.began[level]}
+            alarm = state.alarms.setdefault(name, begin)
             alarm["quiet"] = 0
-            if alarm["rung"] == rung:
-                alarm["sentence"] = self._sentence(ladder, name, window)
-        elif alarm is not None and alarm["rung"] == rung:
+            if alarm["level"] == level:
+                alarm["sentence"] = self._sentence(state, name, window)
+        elif alarm is not None and alarm["level"] == level:
             is_quiet = found.p > _QUIET or found.psi <= self._rule.floor
             alarm["quiet"] = alarm["quiet"] + 1 if is_quiet else 0
             if alarm["quiet"] == _QUIET_WINDOWS:
-                del ladder.alarms[name]
+                del state.alarms[name]
 
-    def _normal(self, ladder: Ladder) -> list[int]:
-        return self._of_card if ladder.normal is None else ladder.normal
+    def _normal(self, state: WindowState) -> list[int]:
+        return self._of_card if state.normal is None else state.normal
 
-    def _sentence(self, ladder: Ladder, name: FeatureName, window: Sequence[int]) -> str:
+    def _sentence(self, state: WindowState, name: FeatureName, window: Sequence[int]) -> str:
         """Describe the largest change of a feature in words."""
         bins = self.bins.of[name]
-        counts = np.array([window[bins], self._normal(ladder)[bins]], np.float64)
+        counts = np.array([window[bins], self._normal(state)[bins]], np.float64)
         now, before = counts / counts.sum(axis=1, keepdims=True)
         edges = self._reference.features[name].edges
         if name in {"classes", "known"}:

@@ -13,7 +13,7 @@ from onnx import TensorProto
 
 from logitserve.adoption import formats, keras
 from logitserve.adoption.normalizing import producers
-from logitserve.adoption.terms import Layout
+from logitserve.adoption.options import Layout
 from logitserve.errors import AdoptionError
 from logitserve.inference.images import DEFAULT_MAX_PIXELS
 
