@@ -128,7 +128,7 @@ def test_a_rotation_of_keys_loses_no_scrape(tmp_path: Path) -> None:
 def test_every_rule_works_and_no_alert_is_wrong(prometheus: Prometheus) -> None:
     groups = prometheus.get("/api/v1/rules")["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
-    assert len(rules) == 25
+    assert len(rules) == 27
     assert [rule for rule in rules if rule["health"] != "ok"] == []
     for rule in rules:
         if rule["type"] == "recording":

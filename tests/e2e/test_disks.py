@@ -62,7 +62,7 @@ def test_it_serves(disk: str, workers: int) -> None:
         wait_until(lambda: value(server.url, "workers") == workers)
         for _ in range(5):
             predict(server)
-        counted = {"route": "/predict", "model": "digits"}
+        counted = {"route": "/predict", "model": "digits", "version": "1"}
         assert value(server.url, "requests_total", status="200", **counted) == 6
         assert server.stop() == 0
     assert "Traceback" not in "".join(server.log)

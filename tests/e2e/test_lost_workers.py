@@ -152,7 +152,7 @@ def test_a_version_that_ends_its_worker_is_refused(models: Path, workers: int) -
 
 def test_what_a_worker_was_answering_is_counted_as_lost(models: Path) -> None:
     begin = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1234"
-    lost = {"route": "other", "model": "", "status": "lost"}
+    lost = {"route": "other", "model": "", "version": "", "status": "lost"}
     with running("--models", str(models)) as server, ExitStack() as stack:
         assert ("logitserve_requests_total", frozenset(lost.items())) in series(server.url)
         for _ in range(3):

@@ -80,12 +80,16 @@ def test_requests_add_up(counted: tuple[Server, int]) -> None:
 
     def asked(route: str, status: str, **model: str) -> float:
         return grown[
-            tuple(sorted({"route": route, "status": status, "model": "", **model}.items()))
+            tuple(
+                sorted(
+                    {"route": route, "status": status, "model": "", "version": "", **model}.items()
+                )
+            )
         ]
 
-    assert asked("/predict", "200", model="digits") == 30
-    assert asked("/predict", "422", model="digits") == 1
-    assert asked(ROUTE, "200", model="zero") == 7
+    assert asked("/predict", "200", model="digits", version="2") == 30
+    assert asked("/predict", "422", model="digits", version="2") == 1
+    assert asked(ROUTE, "200", model="zero", version="1") == 7
     assert asked(ROUTE, "404") == 1
     assert asked("other", "404") == 1
     assert asked("/metrics", "200") == len(scrapes) - 1
@@ -209,12 +213,12 @@ def test_what_is_served(counted: tuple[Server, int]) -> None:
 
 def test_what_no_app_answers_is_counted_too(counted: tuple[Server, int]) -> None:
     server, _ = counted
-    before = value(server.url, "requests_total", route="other", model="", status="400")
+    before = total(server.url, "requests_total", route="other", status="400")
     for request in (b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01\r\n\r\n"):
         with connect(server) as connection:
             connection.sendall(request)
             assert connection.recv(100).startswith(b"HTTP/1.1 400")
-    after = value(server.url, "requests_total", route="other", model="", status="400")
+    after = total(server.url, "requests_total", route="other", status="400")
     assert after - before == 2
 
 
@@ -239,7 +243,7 @@ def test_open_metrics(counted: tuple[Server, int]) -> None:
 def test_a_killed_worker_takes_no_count_with_it(
     models: tuple[Path, Weights],
 ) -> None:
-    digits = {"route": "/predict", "model": "digits", "status": "200"}
+    digits = {"route": "/predict", "model": "digits", "version": "2", "status": "200"}
     with running("--models", str(models[0]), "--workers", "2") as server:
         wait_until(lambda: value(server.url, "workers") == 2)
         asked = 0

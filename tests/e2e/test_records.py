@@ -9,7 +9,7 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from tests.e2e.collector import Collector, attributes
-from tests.e2e.metrics import series, value, wait_until
+from tests.e2e.metrics import series, total, wait_until
 from tests.e2e.process import Server
 from tests.e2e.profiles import FRIEND
 from tests.e2e.sockets import begun
@@ -195,10 +195,10 @@ def test_what_is_no_inference_has_the_same_header_fields(
 def test_a_client_that_goes_is_counted(server: Server, form: Form) -> None:
     route = route_of(form, Ask([IMAGE]))
     gone = {"route": route, "model": "digits", "status": "499"}
-    before = value(server.url, "requests_total", **gone)
+    before = total(server.url, "requests_total", headers=None, **gone)
     request_id = secrets.token_hex(8)
     begun(server, form, Ask([IMAGE], fields=[("X-Request-ID", request_id)])).close()
-    wait_until(lambda: value(server.url, "requests_total", **gone) == before + 1)
+    wait_until(lambda: total(server.url, "requests_total", headers=None, **gone) == before + 1)
     if form.over_http:
         assert the_record(server, request_id)["status"] == 499
 

@@ -9,6 +9,7 @@ from logitserve_service.telemetry.timing import Timing
 OTHER_ROUTE = "other"  # for paths without a route, so that clients cannot create label values
 NO_PROBLEM = ("", "")
 LONGEST_MODEL: Final = 63  # characters; clients can send any name
+NO_VERSION = ""  # for requests that no version answers
 NO_MODEL = ""  # for requests without a model, or with one that does not exist
 
 
@@ -23,7 +24,7 @@ class Exchange:
     begun: float  # arrival of the first byte, by `time.perf_counter`
     route: str = OTHER_ROUTE  # such as `/models/{name}/predict`
     model: str = NO_MODEL
-    version: str = ""
+    version: str = NO_VERSION
     status: int = 0
     size: int = 0  # bytes of the response body
     timing: Timing | None = None  # None if no model ran

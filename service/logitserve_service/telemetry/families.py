@@ -11,7 +11,7 @@ import numpy.typing as npt
 from prometheus_client import Metric
 from prometheus_client.utils import floatToGoString
 
-from logitserve_service.telemetry.exchange import NO_MODEL, OTHER_ROUTE
+from logitserve_service.telemetry.exchange import NO_MODEL, NO_VERSION, OTHER_ROUTE
 
 Kind = Literal["counter", "histogram", "sum", "min", "max"]
 """A counter, a histogram, or a gauge with the aggregation over workers."""
@@ -71,13 +71,13 @@ _SHORT_SECONDS = (
 REQUESTS = Family(
     "requests",
     "Requests by status: an HTTP status (of gRPC the equivalent one), or lost (the worker ended).",
-    ("route", "model", "status"),
+    ("route", "model", "version", "status"),
 )
 IN_PROGRESS = Family("requests_in_progress", "Requests in progress.", (), "sum")
 REQUEST_SECONDS = Family(
     "request_seconds",
     "Seconds from the first byte of a request until its response is passed to the kernel.",
-    ("route", "model", "status"),  # status: the class, such as 2xx
+    ("route", "model", "version", "status"),  # status: the class, such as 2xx
     "histogram",
     (
         *(0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05),
@@ -197,7 +197,7 @@ QUALITY_LOW = Family("quality_low", "Lower 95 % bound of the quality.", QUALITY.
 QUALITY_HIGH = Family("quality_high", "Upper 95 % bound of the quality.", QUALITY.labels, "max")
 QUALITY_LABELS = Family("quality_labels", "Labeled answers of the quality.", QUALITY.labels, "max")
 
-LOST = (OTHER_ROUTE, NO_MODEL, "lost")
+LOST = (OTHER_ROUTE, NO_MODEL, NO_VERSION, "lost")
 """Label values of requests lost with their worker."""
 
 FAMILIES = tuple(value for value in list(globals().values()) if isinstance(value, Family))

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from logitserve.inference import heads
 from logitserve.inference.card import Head, ModelCard
 from logitserve.inference.predictor import Predictions
-from logitserve_service.telemetry.exchange import NO_MODEL
+from logitserve_service.telemetry.exchange import NO_MODEL, NO_VERSION
 from logitserve_service.telemetry.families import (
     BATCH_SIZE,
     BY_NAME,
@@ -37,6 +37,8 @@ from logitserve_service.telemetry.families import (
 from logitserve_service.telemetry.shared_values import Places, Row
 from logitserve_service.telemetry.timing import Timing
 
+_Answered = tuple[str, str, str, int]
+"""Route, model, version and status."""
 _MERGE = {"min": np.minimum, "max": np.maximum}
 
 
@@ -131,8 +133,8 @@ class Metrics(Collector):
         """Write to the row with index `own`, which no other process may use."""
         self._rows = rows
         self.row = rows[own]
-        self._models = {NO_MODEL}
-        self._answered: dict[tuple[str, str, int], tuple[memoryview[float], int, Histogram]] = {}
+        self._versions = {NO_MODEL: {NO_VERSION}}
+        self._answered: dict[_Answered, tuple[memoryview[float], int, Histogram]] = {}
         self._steps: dict[str, list[int]] = {}
         self.row.drop()
         for (name, *_), (place, *_) in self.row.series().items():
@@ -161,7 +163,7 @@ class Metrics(Collector):
 
     def model(self, card: ModelCard) -> ModelMetrics:
         """Return the metrics of a model's runs."""
-        self._models.add(card.name)
+        self._versions.setdefault(card.name, {NO_VERSION}).add(card.version)
         self.add(LOAD_FAILURES, 0, card.name)  # the counter must exist before its first increase
         return ModelMetrics(self, card)
 
@@ -169,20 +171,22 @@ class Metrics(Collector):
         """Count a request in progress; `answered` must be called for it later."""
         self._values[self._in_progress] += 1
 
-    def answered(self, route: str, model: str, status: int, seconds: float) -> None:
+    def answered(self, route: str, model: str, version: str, status: int, seconds: float) -> None:
         """Count a response.
 
-        `route` is never a raw path. A name that no model has or had counts as `NO_MODEL`.
+        `route` is never a raw path. A name that no model has or had counts as `NO_MODEL`, and a
+        version that no model has or had as `NO_VERSION`.
         """
-        series = self._answered.get((route, model, status))
+        series = self._answered.get((route, model, version, status))
         if series is None:
-            if model not in self._models:
-                self.answered(route, NO_MODEL, status, seconds)
+            if version not in self._versions.get(model, ()):
+                known = model if model in self._versions else NO_MODEL
+                self.answered(route, known, NO_VERSION, status, seconds)
                 return
-            values, (place,) = self.places(REQUESTS, route, model, str(status))
-            histogram = self.histogram(REQUEST_SECONDS, route, model, f"{status // 100}xx")
-            series = values, place, histogram
-            self._answered[route, model, status] = series
+            of = route, model, version
+            values, (place,) = self.places(REQUESTS, *of, str(status))
+            series = values, place, self.histogram(REQUEST_SECONDS, *of, f"{status // 100}xx")
+            self._answered[route, model, version, status] = series
         values, place, histogram = series
         values[place] += 1
         values[self._in_progress] -= 1

@@ -42,7 +42,7 @@ class Recorder:
         """Record a response right after it was sent."""
         route = exchange.route
         seconds = time.perf_counter() - exchange.begun
-        self._answered(route, exchange.model, exchange.status, seconds)
+        self._answered(route, exchange.model, exchange.version, exchange.status, seconds)
         if exchange.timing is not None:
             self._spent(exchange.model, exchange.timing)
         if exchange.status > LAST_GOOD and self._failure_log is not None:

@@ -67,24 +67,40 @@ def test_the_steps_of_requests_add_up(metrics: Metrics, read: Read) -> None:
 
 def test_strangers_cannot_make_series(metrics: Metrics, predictor: Predictor) -> None:
     metrics.model(predictor.card)
-    metrics.answered(ROUTE, "none", 404, 0.001)
+    metrics.answered(ROUTE, "none", "1", 404, 0.001)
+    metrics.answered(ROUTE, "tiny", "", 404, 0.001)
     before = samples(metrics).keys()
     for number in range(50):
-        metrics.answered(ROUTE, f"x{number}", 404, 0.001)
+        metrics.answered(ROUTE, f"x{number}", "1", 404, 0.001)
+        metrics.answered(ROUTE, "tiny", f"{number + 2}", 404, 0.001)
     found = samples(metrics)
     assert found.keys() == before
-    labels = {"route": ROUTE, "model": "", "status": "404"}
-    assert found["logitserve_requests_total", frozenset(labels.items())] == 51
+    for model in ("", "tiny"):
+        labels = {"route": ROUTE, "model": model, "version": "", "status": "404"}
+        assert found["logitserve_requests_total", frozenset(labels.items())] == 51
+
+
+def test_requests_are_counted_by_version(
+    metrics: Metrics, predictor: Predictor, read: Read
+) -> None:
+    for version, answers in (("1", 3), ("2", 2)):
+        metrics.model(predictor.card.model_copy(update={"version": version}))
+        for _ in range(answers):
+            metrics.answered(ROUTE, "tiny", version, 504, 0.02)
+    labels = {"route": ROUTE, "model": "tiny"}
+    for version, answers in (("1", 3), ("2", 2)):
+        assert read("requests_total", version=version, status="504", **labels) == answers
+        assert read("request_seconds_count", version=version, status="5xx", **labels) == answers
 
 
 def test_workers_add_up_and_counters_outlive_them(
     metrics: Metrics, read: Read, rows: list[Row]
 ) -> None:
-    labels = {"route": ROUTE, "model": "", "status": "200"}
-    metrics.answered(ROUTE, "", 200, 0.001)
+    labels = {"route": ROUTE, "model": "", "version": "", "status": "200"}
+    metrics.answered(ROUTE, "", "", 200, 0.001)
     for expected in (2, 3):  # the second of them takes the row of the first
         other = Metrics(rows, 1)
-        other.answered(ROUTE, "", 200, 0.001)
+        other.answered(ROUTE, "", "", 200, 0.001)
         other.set(WORKERS, 1)
         assert (read("requests_total", **labels), read("workers")) == (expected, 0)
         other.row.beat()
@@ -94,7 +110,7 @@ def test_workers_add_up_and_counters_outlive_them(
 
 
 def test_open_metrics(metrics: Metrics) -> None:
-    metrics.answered(ROUTE, "", 200, 0.001)
+    metrics.answered(ROUTE, "", "", 200, 0.001)
     text, content_type = metrics.exposition("application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text")
     families = {family.name for family in text_string_to_metric_families(text.decode())}

@@ -49,10 +49,10 @@ def recorded(
 def test_a_response_is_counted_logged_and_traced(
     metrics: Metrics, read: Read, predictor: Predictor, tmp_path: Path
 ) -> None:
-    metrics.model(predictor.card)
+    metrics.model(predictor.card.model_copy(update={"version": "3"}))
     given = exchange()
     (line,), spans = recorded(metrics, tmp_path, given)
-    labels = {"route": given.route, "model": "tiny", "status": "200"}
+    labels = {"route": given.route, "model": "tiny", "version": "3", "status": "200"}
     assert read("requests_total", **labels) == 1
     timed = {**labels, "status": "2xx"}
     assert read("request_seconds_count", **timed) == 1
@@ -71,10 +71,10 @@ def test_probes_are_counted_but_quiet(
 ) -> None:
     probe = exchange(route="/livez", path=b"/livez", model="")
     lines, spans = recorded(metrics, tmp_path, probe, log_quiet_routes=at_debug)
-    assert read("requests_total", route="/livez", model="", status="200") == 1
+    assert read("requests_total", route="/livez", model="", version="", status="200") == 1
     assert (len(lines), spans.added) == (at_debug, [])
 
 
 def test_metrics_alone(metrics: Metrics, read: Read) -> None:
     Recorder(metrics).record(exchange(route="other", model="", status=400))
-    assert read("requests_total", route="other", model="", status="400") == 1
+    assert read("requests_total", route="other", model="", version="", status="400") == 1

@@ -116,7 +116,7 @@ def _posterior_mode(loss: Any, parameters: int) -> Floats:
         raise CalibrationError(
             "the logits of the validation part cannot be calibrated: the fit ends at "
             f"{np.exp(found.x[0]):.3g}, the edge of its range; the network is worse than a guess, "
-            "or its logits are far too large: train it otherwise"
+            "or its logits are far too large: change the training"
         )
     return np.asarray(found.x)
 
