@@ -20,7 +20,7 @@ COMMANDS: Final = {
     "export": "Write labeled pictures of a store as a folder to train from.",
     "feedback": "Send the true labels of predictions in FILE to a server.",
     "models": "List the models of a folder, and choose the live versions.",
-    "numerics": "Measure the numerical lessons of the lecture, and write a page about them.",
+    "numerics": "Repeat the numerical experiments on losses and training, and write their page.",
     "predict": "Score pictures offline, without a server.",
     "quality": "Show the measured quality of a server's models.",
     "serve": "Serve a folder of models over HTTP.",

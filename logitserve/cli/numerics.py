@@ -28,7 +28,7 @@ from logitserve.cli.options import data_option, training_errors
     help="one minute instead of seven: drawn digits, no download",
 )
 def command(*, data: Path | None, output: Path, quick: bool) -> None:
-    """Measure the numerical lessons of the lecture, and write a page about them.
+    """Repeat the numerical experiments on losses and training, and write their page.
 
     Trains 251 small networks on MNIST, which takes about seven minutes on a CPU.
     """

@@ -1,1 +1,1 @@
-"""Experiments of `docs/numerics.md`: the numerical lessons of the lecture. `run` runs all."""
+"""The experiments of `docs/numerics.md`; `run` runs all."""
