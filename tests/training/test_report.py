@@ -50,11 +50,11 @@ def test_the_worst_mistakes_come_first_and_the_right_answers_not_at_all() -> Non
     )
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert titles == [
-        "cat, not bird\n(said 100.0%)",
-        "bird, not dog\n(said 96.5%)",
-        "dog, not cat\n(said 90.9%)",
+        "cat, not bird\n(predicted 100.0%)",
+        "bird, not dog\n(predicted 96.5%)",
+        "dog, not cat\n(predicted 90.9%)",
     ]
-    assert figure.get_suptitle() == "animals: the worst of 3 mistakes among 4 test pictures"
+    assert figure.get_suptitle() == "animals: worst of 3 errors on 4 test pictures"
 
 
 def test_a_page_without_mistakes_has_no_pictures() -> None:
@@ -74,7 +74,7 @@ def test_the_matrix_has_the_counts_and_the_labels() -> None:
         ((1, 1), "1"),
     }
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["cat", "dog", "bird"]
-    assert figure.get_suptitle() == "animals: 75.00% of 4 test pictures right"
+    assert figure.get_suptitle() == "animals: 75.00% accuracy on 4 test pictures"
 
 
 @pytest.mark.parametrize(
