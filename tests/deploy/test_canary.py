@@ -19,16 +19,18 @@ pytestmark = pytest.mark.drill
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/rollout.md").read_text()
 (WORSE,) = re.findall(r'promtool query instant "\$PROMETHEUS" "(.*?)"\)', DOCUMENT, re.DOTALL)
-SLOW = "3"
-OF_SLOW = WORSE.replace("version='2'", f"version='{SLOW}'")
+SLOW = "2"
+ERRORS, LATENCY = WORSE.split(" or\n")
+OF_ITSELF = WORSE.replace("version='2'", "version='1'")
+"""Version 1 against itself: two fast versions differ by chance, as few are asked here."""
 
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """Version 2 is as good as version 1, and version 3 takes about 50 ms."""
+    """Version 2 takes about 50 ms."""
     folder = tmp_path_factory.mktemp("canary")
     models = folder / "models"
-    for version in ("1", "2", SLOW):
+    for version in ("1", SLOW):
         tiny_models.publish(models, name="digits", version=version)
     tiny_models.make_slow(models / f"digits/{SLOW}/model.onnx", 2**17)
     (port,) = free_ports(1)
@@ -52,23 +54,19 @@ def rates(bench: Bench, metric: str, version: str) -> list[float]:
 
 
 def ask_each(bench: Bench) -> None:
-    for version in ("1", "2", SLOW):
+    for version in ("1", SLOW):
         assert ask(bench, version, 10_000) == 200
 
 
-def test_a_canary_ends_that_is_slower_or_fails(bench: Bench) -> None:
-    assert OF_SLOW.count(f"version='{SLOW}'") == 2
+def test_a_canary_ends_that_is_slower(bench: Bench) -> None:
+    assert WORSE.count(f"version='{SLOW}'") == 2
     with repeated(ask_each, bench, threads=1):
-        for version in ("1", "2", SLOW):
-            wait_until(
-                lambda version=version: rates(bench, "seconds:p99_1h", version),  # type: ignore[misc]
-                what="a rate",
-            )
-        (latency,) = rates(bench, "seconds:p99_1h", SLOW)
-        assert latency > 1.5 * rates(bench, "seconds:p99_1h", "1")[0]
-        assert bench.prometheus.values(OF_SLOW) == [latency]
-        assert bench.prometheus.values(WORSE) == []
+        wait_until(lambda: bench.prometheus.values(LATENCY), what="the slow version is found")
+        assert bench.prometheus.values(WORSE) != []
+        assert bench.prometheus.values(ERRORS) == []
         assert rates(bench, "errors:ratio_rate1h", SLOW) == [0]
+        assert rates(bench, "seconds:p99_1h", "1") != []
+        assert bench.prometheus.values(OF_ITSELF) == []
 
 
 def test_errors_are_of_the_version_that_fails(bench: Bench) -> None:
@@ -77,6 +75,7 @@ def test_errors_are_of_the_version_that_fails(bench: Bench) -> None:
         assert ask(bench, SLOW, 20) == 504
 
     with repeated(time_out, bench, threads=1):
-        wait_until(lambda: rates(bench, "errors:ratio_rate1h", SLOW) > [0.1], what="errors")
-        wait_until(lambda: bench.prometheus.values(OF_SLOW), what="the query finds them")
+        wait_until(lambda: bench.prometheus.values(ERRORS), what="the errors are found")
+        assert bench.prometheus.values(WORSE) != []
         assert rates(bench, "errors:ratio_rate1h", "1") == [0]
+        assert bench.prometheus.values(OF_ITSELF) == []

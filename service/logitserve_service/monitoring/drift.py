@@ -115,9 +115,8 @@ class Drift:
             return None
         detector = DriftDetector(predictor, normal, self._metrics.row, self._rule)
         self._detectors[detector.key] = detector
-        for (
-            name
-        ) in detector.drift_tests.bins.of:  # the counter must exist before its first increase
+        # The counter must exist before its first increase.
+        for name in detector.drift_tests.bins.of:
             self._metrics.add(families.DRIFT_ALARMS, 0, detector.card.name, name)
         return detector
 

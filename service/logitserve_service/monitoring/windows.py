@@ -86,9 +86,8 @@ class DriftTests:
         self.bins = Bins(normal.features)
         self._card, self._reference, self._rule = card, normal, rule
         self._of_card = [count for each in normal.features.values() for count in each.counts]
-        self._every = next(
-            iter(self.bins.of.values())
-        )  # bins of one feature, which sum to all pictures
+        # The bins of one feature, whose counts sum to all pictures.
+        self._every = next(iter(self.bins.of.values()))
 
     def run(self, state: WindowState, totals: Counts, now: float) -> list[tuple[FeatureName, str]]:
         """Test the full windows, and return new alarms with their descriptions.
