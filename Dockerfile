@@ -8,7 +8,7 @@
 
 ARG PYTHON_IMAGE=python:3.12-slim-bookworm
 
-# Only the build stages contain pip and hatchling. Downloads are not cached.
+# Only the build stages contain pip and hatchling, and only `code` a compiler. Downloads are not cached.
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 COPY requirements/build.txt /build/requirements/
@@ -23,8 +23,12 @@ RUN /build/tools/bin/pip --python /opt/logitserve install --quiet --only-binary 
 
 # Installed outside the environment, so that the code is a separate small layer of the runtime.
 FROM build AS code
+# python3-dev has the headers of Debian's Python; other Pythons have their own.
+RUN apt-get update --quiet \
+    && apt-get install --quiet --yes --no-install-recommends gcc libc6-dev python3-dev \
+    && rm -rf /var/lib/apt/lists/*
 WORKDIR /build/source
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY logitserve logitserve
 COPY service service
 COPY training training

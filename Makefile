@@ -124,8 +124,9 @@ programs: ## install the missing Debian programs that tests run
 		command -v $${program%:*} >/dev/null \
 			|| scripts/install-debian-packages $${program#*:} || true; done
 
-clean: ## remove .venv and caches
+clean: ## remove .venv, compiled modules and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find logitserve service training -name '*.so' -delete
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { \
@@ -160,12 +161,22 @@ $(LOADTEST)/.installed: requirements/loadtest.txt | $(BIN)/python
 		--require-hashes --requirement $<
 	@touch $@
 
-$(VENV)/.serving: requirements/serving.txt pyproject.toml | $(BIN)/python
+# Installation compiles the Cython modules, with a C compiler and Python's headers.
+SOURCES := pyproject.toml hatch_build.py \
+	$(shell find logitserve service training -name '*.pyx' -o -name '*.pxd')
+
+define INSTALL
+@$(BIN)/python -c 'import hatch_build, sys; sys.exit(hatch_build.missing())' \
+	|| scripts/install-debian-packages gcc libc6-dev python3-dev
+$(PIP) install --no-deps --no-build-isolation --editable .
+endef
+
+$(VENV)/.serving: requirements/serving.txt $(SOURCES) | $(BIN)/python
 	$(PIP) install --require-hashes --requirement requirements/serving.txt
-	$(PIP) install --no-deps --no-build-isolation --editable .
+	$(INSTALL)
 	@touch $@
 
-$(VENV)/.development: requirements/development.txt requirements/serving.txt pyproject.toml | $(BIN)/python
+$(VENV)/.development: requirements/development.txt requirements/serving.txt $(SOURCES) | $(BIN)/python
 	$(PIP) install --require-hashes --requirement requirements/development.txt
-	$(PIP) install --no-deps --no-build-isolation --editable .
+	$(INSTALL)
 	@touch $(VENV)/.serving $@

@@ -37,10 +37,12 @@ ONLY_IN_TRAINING = {"keras", "matplotlib", "tensorflow", "tf2onnx"}
 
 
 def sources(package: str) -> list[Path]:
-    if package == GROUND_FLOOR:
-        return sorted((ROOT / "logitserve/inference").rglob("*.py"))
-    found = sorted(PACKAGES[package].rglob("*.py"))
-    return [path for path in found if ROOT / "logitserve/inference" not in path.parents]
+    """Python files of a package, and the stubs of its compiled modules."""
+    ground_floor = ROOT / "logitserve/inference"
+    folder = ground_floor if package == GROUND_FLOOR else PACKAGES[package]
+    stubs = (path.with_suffix(".pyi") for path in folder.rglob("*.pyx"))
+    found = sorted([*folder.rglob("*.py"), *stubs])
+    return [path for path in found if folder == ground_floor or ground_floor not in path.parents]
 
 
 def package_of(module: str) -> str:
@@ -67,6 +69,13 @@ def module_name(package: str, path: Path) -> str:
     root = PACKAGES[package.partition(".")[0]].parent
     return ".".join(path.relative_to(root).with_suffix("").parts)
 
+
+COMPILED = {
+    module_name(package, path): path
+    for package, folder in PACKAGES.items()
+    for path in folder.rglob("*.pyx")
+}
+"""Module in Cython → its source."""
 
 ROOMS = ("config", "telemetry", "monitoring", "execution", "repository", "api", "http", "server")
 """Rooms of the service, from the ground up: each may import those before it."""

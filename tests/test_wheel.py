@@ -1,5 +1,6 @@
 """The wheel: what is in it, and that it serves beside other people's modules of common names."""
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -12,17 +13,17 @@ import pytest
 
 from tests import tiny_models
 from tests.e2e.process import clean_environment, running
-from tests.test_structure import PACKAGES, ROOT
+from tests.test_structure import COMPILED, PACKAGES, ROOT
 
 FOREIGN = ("inference.py", "service/__init__.py", "training.py")
+BUILD = (sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory")
 RAISES = "raise RuntimeError('another module of that name was imported')\n"
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
-    subprocess.run([*build, "--directory", str(folder)], cwd=ROOT, check=True)
+    subprocess.run([*BUILD, folder], cwd=ROOT, check=True)
     (built,) = folder.glob("*.whl")
     return built
 
@@ -63,13 +64,51 @@ def put_foreign_modules(folder: Path) -> None:
 def test_it_holds_all_files_of_the_three_packages_and_no_other(wheel: Path) -> None:
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert {name.partition("/")[0] for name in names} == set(PACKAGES)
-    assert names == {
+    sources = {
         path.relative_to(package.parent).as_posix()
         for package in PACKAGES.values()
         for path in package.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".so"
     }
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    compiled = {f"{name.replace('.', '/')}{suffix}" for name in COMPILED}
+    assert compiled
+    assert names == sources | compiled
     assert "logitserve_service/http/web/index.html" in names
+    assert not [name for name in names if name.endswith((".c", ".o"))]
+
+
+def test_it_is_for_this_python_and_platform(wheel: Path) -> None:
+    python = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    platform = sysconfig.get_platform().replace("-", "_")
+    assert wheel.stem.split("-")[2:] == [python, python, platform]
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({"PATH": ""}, "the C compiler, gcc, is missing"),
+        ({"CC": "gcc -nostdinc"}, "no headers of C"),
+    ],
+)
+def test_without_a_compiler_the_build_says_what_to_install(
+    tmp_path: Path, variables: dict[str, str], reason: str
+) -> None:
+    environment = {**os.environ, "CC": "gcc", **variables}
+    done = subprocess.run(
+        [*BUILD, tmp_path],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    (message,) = done.stderr.splitlines()
+    assert message.startswith("error: ")
+    assert reason in message
+    assert message.endswith("apt install gcc libc6-dev python3-dev")
+    assert not list(tmp_path.iterdir())
 
 
 def test_it_serves_beside_other_modules_of_common_names(
@@ -79,7 +118,8 @@ def test_it_serves_beside_other_modules_of_common_names(
     here = tmp_path / "here"
     put_foreign_modules(here)
     monkeypatch.setattr(sys, "executable", str(fresh / "bin/python"))
-    program = f"import {', '.join(PACKAGES)}; print({', '.join(f'{n}.__file__' for n in PACKAGES)})"
+    modules = [*PACKAGES, *COMPILED]
+    program = f"import {', '.join(modules)}; print({', '.join(f'{n}.__file__' for n in modules)})"
     imported = subprocess.check_output(
         [sys.executable, "-c", program], cwd=here, env=environment, text=True
     )

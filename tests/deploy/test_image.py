@@ -11,6 +11,7 @@ import pytest
 from tests.deploy.conftest import MEASURED, Image, layer_sizes
 from tests.deploy.engine import BUILD_SECONDS, ROOT, docker, inspected, timed
 from tests.deploy.waiting import answers, wait_until
+from tests.test_structure import COMPILED
 
 MOST_MEGABYTES = 350
 
@@ -45,7 +46,9 @@ def test_it_says_what_it_is_and_how_it_is_stopped(image: Image) -> None:
     assert labels["org.opencontainers.image.version"] == version.strip()
 
 
-@pytest.mark.parametrize("package", ["tensorflow", "pip", "setuptools", "hatchling", "pytest"])
+@pytest.mark.parametrize(
+    "package", ["tensorflow", "pip", "setuptools", "hatchling", "Cython", "pytest"]
+)
 def test_it_has_nothing_that_builds_or_trains(image: Image, package: str) -> None:
     program = (
         "import importlib.util, sys; "
@@ -62,6 +65,11 @@ def test_it_has_no_compiler_and_no_cache(image: Image) -> None:
         "print([str(p) for p in pathlib.Path('/').glob('**/.cache') if '/proc/' not in str(p)])"
     )
     assert inside(image, program) == "[]\n[]\n"
+
+
+def test_its_compiled_modules_are_those_of_its_python(image: Image) -> None:
+    assert COMPILED
+    assert inside(image, f"import {', '.join(COMPILED)}; print('all')") == "all\n"
 
 
 def test_grpc_and_tracing_are_there_for_those_who_turn_them_on(image: Image) -> None:
@@ -94,7 +102,8 @@ def test_any_user_may_run_it(image: Image, user: str) -> None:
 
 def test_a_change_of_the_code_makes_one_small_layer_anew(image: Image, tmp_path: Path) -> None:
     context = tmp_path / "context"
-    names = ("Dockerfile", ".dockerignore", "LICENSE", "README.md", "pyproject.toml")
+    build_files = ("Dockerfile", ".dockerignore", "pyproject.toml", "hatch_build.py")
+    names = (*build_files, "LICENSE", "README.md")
     folders = ("requirements", "logitserve", "models", "service", "training")
     for name in folders:
         shutil.copytree(ROOT / name, context / name, ignore=shutil.ignore_patterns("__pycache__"))
