@@ -226,15 +226,14 @@ class Predictor:
         if within is None and not empty:
             return None
         odd = np.zeros(len(images), np.bool_)
-        odd[list(empty)] = True
+        if empty:
+            odd[list(empty)] = True
         if within is None:
             return odd
-        rows = np.arange(len(images))
-        if spec.fit is Fit.DIGIT:
-            rows = np.array(fitted, np.int64)
-            if first_sent < len(images):
-                unfit = np.flatnonzero(~are_normalized(images[first_sent:, :, :, 0]))
-                rows = np.concatenate([rows, first_sent + unfit])
+        rows: slice | npt.NDArray[np.int64] = slice(None)
+        if spec.fit is Fit.DIGIT and len(fitted) < len(images):
+            unfit = np.flatnonzero(~are_normalized(images[first_sent:, :, :, 0]))
+            rows = np.concatenate([np.array(fitted, np.int64), first_sent + unfit])
             if not len(rows):
                 return None
         odd[rows] |= ink.are_odd(images[rows], spec, within)

@@ -12,7 +12,7 @@ from logitserve.inference.card import Fit, InputSpec
 from logitserve.inference.errors import PixelArrayError, TooManyPixelsError
 from logitserve.inference.image_warnings import NOTHING_WRITTEN, ImageWarning, Warn
 from logitserve.inference.images import DEFAULT_MAX_PIXELS, Samples
-from logitserve.inference.mnist import normalize, segment
+from logitserve.inference.mnist import normalize, pixels, segment
 from logitserve.inference.mnist.form import are_normalized, are_plain
 
 Pixels = npt.NDArray[np.uint8]
@@ -145,6 +145,8 @@ def stack(samples: Sequence[Samples], spec: InputSpec) -> tuple[Pixels, list[int
         pending = list(range(len(samples)))
     else:
         pending = [index for index, image in enumerate(samples) if image.shape != shape]
+    if len(pending) == len(samples):
+        return np.zeros((len(samples), *spec.shape), np.uint8), pending
     if pending:
         blank = np.zeros(shape, np.uint8)
         samples = [image if image.shape == shape else blank for image in samples]
@@ -227,13 +229,18 @@ def _digit(samples: Samples, spec: InputSpec, warn: Warn | None) -> Pixels:
         if samples.shape[2] == 3:
             luminance = segment.monochrome(samples)
         else:
-            image = _pillow(samples)
-            luminance = np.asarray(image.convert("L"))
-            opacity = None if _is_opaque(samples) else np.asarray(image.getchannel("A"))
+            opacity = None if _is_opaque(samples) else np.ascontiguousarray(samples[:, :, -1])
+            luminance = _luminance(samples)
     is_sent = spec.as_sent and opacity is None and luminance.shape == (spec.height, spec.width)
     if is_sent and not are_plain(luminance[np.newaxis])[0]:
         return luminance
     return normalize.normalize(luminance, opacity, height=spec.height, width=spec.width, warn=warn)
+
+
+def _luminance(samples: Samples) -> Pixels:
+    """Return the luminance of an image with opacity: uint8 `[h, w]`."""
+    gray = pixels.gray_of(np.ascontiguousarray(samples)) if samples.shape[2] == 4 else None
+    return np.asarray(_pillow(samples).convert("L")) if gray is None else gray
 
 
 def _is_opaque(samples: Samples) -> bool:

@@ -1,7 +1,6 @@
 """Find the handwriting on a sheet, without frames, lines, specks and other objects.
 
-Connected components are found from runs of pixels (Rosenfeld and Pfaltz 1966, "Sequential
-Operations in Digital Picture Processing"), in an overview of reduced size.
+It is found in an overview of reduced size.
 """
 
 from itertools import pairwise
@@ -10,6 +9,8 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
+
+from logitserve.inference.mnist import components
 
 Gray = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -29,29 +30,8 @@ MOST_CROSSINGS: Final = 64
 """Maximum number of border crossings for the line search."""
 BEYOND: Final = 0.03
 """Share of the image by which a line extends beyond the handwriting at each end."""
-SPECK: Final = 0.04
-"""Share of the largest component's pixels below which a component is a speck."""
 NOTED: Final = 0.01
 """Share of the handwriting's pixels above which other ink causes a warning."""
-APART: Final = 0.35
-"""The share for a component that is not close to the largest one."""
-CONTACT: Final = 0.25
-"""Share of a side above which a component along the border is not handwriting."""
-OWN: Final = 0.1
-"""Share of the largest component, and of the image's longer side, above which a component inside is
-preferred as handwriting to one at the border."""
-BY: Final = 0.15
-"""Distance / longer side of the largest component, within which others are close to it."""
-SMALLEST: Final = 0.075
-"""Share of the image's longer side below which a component is a dot, not a digit."""
-FULL: Final = 0.5
-"""Filled share of its box above which a component at the border is a shadow, unless slender."""
-SLENDER: Final = 2.2
-"""Aspect ratio of a 1."""
-CLOSE: Final = 1.5
-"""Aspect ratio of a picture that was cropped to a 1."""
-FLAT: Final = 2.2
-"""Width / height above which a component is a dash (measured on MNIST: at most 2)."""
 
 
 class Line(NamedTuple):
@@ -63,66 +43,38 @@ class Line(NamedTuple):
     width: int
 
 
-class Pieces(NamedTuple):
-    """Connected components, 8-connected, as runs along rows."""
+def find(ink: Gray) -> tuple[Mask, bool]:
+    """Find handwriting in an overview, uint8 `[h, w]`, 0 on paper to 255.
 
-    begins: npt.NDArray[np.intp]
-    """Per run: index of its first pixel in the flattened mask with one additional column."""
-    ends: npt.NDArray[np.intp]
-    """Per run: index after its last pixel."""
-    of: npt.NDArray[np.intp]
-    """Per run: number of its component."""
-    sizes: npt.NDArray[np.intp]
-    """Per component: number of pixels."""
-    boxes: npt.NDArray[np.intp]
-    """`[n, 4]`: top, left, bottom, right of each component; the last two are exclusive."""
-    foreign: Mask
-    """Per component: whether it touches the border unlike handwriting."""
-    along: Mask
-    """Per component: whether it lies along the border; then it is foreign too."""
-
-
-def find(ink: Gray) -> Mask:
-    """Return the mask of handwriting in an overview (0 on paper to 255), dilated by one pixel.
-
-    All False without handwriting.
+    Returns:
+        the mask of the handwriting, dilated by one pixel, all False without handwriting; and
+            whether more ink than single pixels is not in it.
     """
-    on = _without_frame(ink > ink.max() // INK)
+    on = components.inked(ink, INK)
+    found = _without_lines(_without_frame(on.view(np.bool_)))
+    return found, components.share_outside(on, found.view(np.uint8)) > NOTED
+
+
+def _without_lines(on: Mask) -> Mask:
+    """Return the mask of the main components, without the lines that go beyond them."""
     ruled = lines(on)
     if ruled:
         drawn = _drawn(ruled, on)
-        found = _main_pieces(on & ~drawn)
-        if found.any() and all(_goes_beyond(line, found) for line in ruled):
-            return grown(found) & ~drawn
-    return grown(_main_pieces(on))
-
-
-def leaves_out(ink: Gray, found: Mask) -> bool:
-    """Return whether `find` left out more ink than single pixels."""
-    on = ink > ink.max() // INK
-    return int(np.count_nonzero(on & ~found)) > NOTED * int(np.count_nonzero(found))
+        found, wider = components.main((on & ~drawn).view(np.uint8))
+        if found.any() and all(_goes_beyond(line, found.view(np.bool_)) for line in ruled):
+            return wider.view(np.bool_) & ~drawn
+    return components.main(on.view(np.uint8))[1].view(np.bool_)
 
 
 def grown(mask: Mask) -> Mask:
     """Dilate with a 3×3 window."""
-    height, width = mask.shape
-    field = np.zeros((height + 2, width + 2), np.bool_)  # padded, so that rows are separate
-    field[1:-1, 1:-1] = mask
-    flat = field.ravel()
-    wide = flat.copy()
-    wide[1:] |= flat[:-1]
-    wide[:-1] |= flat[1:]
-    rows = wide.reshape(field.shape)
-    tall = rows[:-2] | rows[1:-1]
-    tall |= rows[2:]
-    return np.ascontiguousarray(tall[:, 1:-1])
+    return components.grown(mask.view(np.uint8)).view(np.bool_)
 
 
 def _without_frame(on: Mask) -> Mask:
     """Remove bars along at least three sides: a frame, or the table around the sheet."""
-    near = [max(1, int(DEEPEST_FRAME * side) // 2) for side in on.shape]
-    bands = on[: near[0]], on[-near[0] :], on[:, : near[1]], on[:, -near[1] :]
-    if sum(bool(band.any()) for band in bands) < 3:
+    down, across = (max(1, int(DEEPEST_FRAME * side) // 2) for side in on.shape)
+    if components.sides_with_ink(on.view(np.uint8), down, across) < 3:
         return on
     edges = []
     for axis in (1, 0):
@@ -167,6 +119,8 @@ def lines(on: Mask, widest: float = WIDEST_LINE) -> list[Line]:
 
     `widest` is the maximum width of a line, as a share of the longer side.
     """
+    if not components.sides_with_ink(on.view(np.uint8), 1, 1):
+        return []
     crossings = _crossings(on, widest * max(on.shape))
     if not 2 <= len(crossings) <= MOST_CROSSINGS:
         return []
@@ -219,110 +173,3 @@ def _goes_beyond(line: Line, found: Mask) -> bool:
         )
         for row, column in (line.begin, line.end)
     )
-
-
-def _main_pieces(on: Mask) -> Mask:
-    """Return the largest component that may be a digit, and those close to it."""
-    if not on.any():
-        return on
-    found = pieces(on)
-    sizes, boxes = found.sizes, found.boxes
-    longest = max(on.shape)
-    tall, wide = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-    longer = np.maximum(tall, wide)
-    likely = (longer >= SMALLEST * longest) & (wide < FLAT * tall)
-    slender = longer >= SLENDER * np.minimum(tall, wide)
-    if longest < CLOSE * min(on.shape):  # only a closely cropped picture has a 1 there
-        slender &= ~found.along
-    likely &= ~(found.foreign & (sizes >= FULL * tall * wide) & ~slender)
-    if len(sizes) == 1:
-        return np.asarray(on & likely)
-    own = likely & ~found.foreign & (sizes >= OWN * sizes.max()) & (longer >= OWN * longest)
-    candidates = own if own.any() else likely
-    if not candidates.any():
-        return np.zeros_like(on)
-    main = int(np.where(candidates, sizes, 0).argmax())
-    margin = BY * longer[main]
-    top, left, bottom, right = boxes[main] + [-margin, -margin, margin, margin]
-    row, column = (boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 1] + boxes[:, 3]) / 2
-    near = (top < row) & (row < bottom) & (left < column) & (column < right)
-    wanted = (sizes >= np.where(near, SPECK, APART) * sizes[main]) & ~(own.any() & found.foreign)
-    wanted = wanted[found.of]
-    steps = np.zeros((on.shape[0], on.shape[1] + 1), np.int8)
-    steps.ravel()[found.begins[wanted]] = 1
-    steps.ravel()[found.ends[wanted]] = -1
-    return np.asarray(steps.cumsum(axis=1, dtype=np.int8)[:, :-1] > 0)
-
-
-def pieces(on: Mask) -> Pieces:
-    """The pieces of a mask that is not all False."""
-    (height, width), stride = on.shape, on.shape[1] + 1
-    begins, ends, numbers = _runs(on)
-    order = numbers.argsort(kind="stable")
-    begins, ends, of = begins[order], ends[order], numbers[order]
-    starts = of.searchsorted(np.arange(of[-1] + 1))
-    rows = begins // stride
-    left, lengths = begins - rows * stride, ends - begins
-    right = left + lengths
-    extremes = (np.minimum, rows), (np.minimum, left), (np.maximum, rows + 1), (np.maximum, right)
-    boxes = np.array([extreme.reduceat(of_run, starts) for extreme, of_run in extremes]).T
-    sides = (boxes == [0, 0, height, width]).sum(axis=1)
-    lies = np.zeros(len(sides), np.bool_)
-    for at, pixels, length in (
-        ()
-        if not sides.any()
-        else (
-            (rows == 0, lengths, width),
-            (rows == height - 1, lengths, width),
-            (left == 0, 1, height),
-            (right == width, 1, height),
-        )
-    ):
-        lies |= np.add.reduceat(at * pixels, starts) >= CONTACT * length
-    sizes = np.add.reduceat(lengths, starts)
-    return Pieces(begins, ends, of, sizes, boxes, lies | (sides >= 2), lies)
-
-
-def sizes(on: Mask) -> npt.NDArray[np.float64]:
-    """The pixels of each piece of a mask that is not all False."""
-    begins, ends, numbers = _runs(on)
-    return np.asarray(np.bincount(numbers, ends - begins))
-
-
-def _runs(on: Mask) -> tuple[npt.NDArray[np.intp], ...]:
-    """Begins, ends and numbers of the pieces of the runs, as in `Pieces`, row by row."""
-    height, stride = on.shape[0], on.shape[1] + 1
-    flat = np.zeros(height * stride + 1, np.bool_)
-    flat[1:].reshape(height, stride)[:, :-1] = on
-    changes = np.flatnonzero(flat[1:] != flat[:-1])
-    begins, ends = changes[::2], changes[1::2]
-    return begins, ends, np.array(_numbers(begins.tolist(), ends.tolist(), stride))
-
-
-def _numbers(begins: list[int], ends: list[int], stride: int) -> list[int]:
-    """Return the component number of each run; components are numbered by their first run."""
-    roots = list(range(len(begins)))
-    first = 0  # first run of the row above that is not left of this run
-    for run, (begin, end) in enumerate(zip(begins, ends, strict=True)):
-        left, right = begin - stride, end - stride
-        while ends[first] < left:
-            first += 1
-        root, above = run, first
-        while begins[above] <= right:
-            other = roots[above]
-            while roots[other] != other:
-                roots[other] = other = roots[roots[other]]
-            if root < other:
-                roots[other] = root
-            else:
-                roots[root] = other
-                root = other
-            above += 1
-    count = 0
-    for run, earlier in enumerate(roots):  # an earlier run of its component, already numbered
-        if earlier == run:
-            roots[run] = count
-            count += 1
-        else:
-            roots[run] = roots[earlier]
-    return roots

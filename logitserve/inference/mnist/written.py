@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from logitserve.inference.mnist import handwriting, segment
+from logitserve.inference.mnist import components, handwriting, pixels, segment
 
 Gray = npt.NDArray[np.uint8]
 
@@ -30,7 +30,7 @@ _FEW: Final = 4
 
 
 def stands_out(
-    image: Gray, ink: Gray, place: tuple[slice, slice], scene: segment.Scene, width: float
+    image: Gray, ink: Gray, corner: tuple[int, int], scene: segment.Scene, width: float
 ) -> bool:
     """Return whether dark ink has lighter paper on both sides (light ink: darker paper).
 
@@ -40,30 +40,20 @@ def stands_out(
     Args:
         image: uint8, `[h, w]`.
         ink: ink of a part of it, 0 on paper to 255, not all 0.
-        place: rows and columns of that part.
+        corner: first row and column of that part.
         scene: ink and paper of the image.
         width: width of the strokes in pixels.
     """
     window = 2 * int(np.ceil(width)) + 3
-    margin = window - 1
-    down, across = (
-        np.arange(at.start - margin, at.stop + margin).clip(0, side - 1)
-        for at, side in zip(place, image.shape, strict=True)
+    with_paper, with_both_sides = pixels.contrasts(
+        image, ink, *corner, scene.dark_ink, scene.paper, window
     )
-    around = image[down][:, across]
-    dark = around if scene.dark_ink else ~around
-    inside = dark[margin:-margin, margin:-margin]
-    full = ink > ink.max() // 2
-    paper = scene.paper[place] if scene.paper.ndim else scene.paper
-    contrast = np.subtract(paper, inside, dtype=np.int16)[full].sum()
-    both_sides = (segment.closed(dark, window) - inside)[full].sum(dtype=np.int64)
-    return bool(both_sides >= STANDS_OUT * contrast)
+    return with_both_sides >= STANDS_OUT * with_paper
 
 
 def is_in_one(ink: Gray) -> bool:
     """Return whether most of the ink, uint8 `[h, w]`, not all 0, is in one component."""
-    sizes = handwriting.sizes(ink > ink.max() // 2)
-    return bool(sizes.max() >= IN_ONE * sizes.sum())
+    return components.in_largest(ink) >= IN_ONE
 
 
 def goes_on(ink: Gray, everything: Gray) -> bool:
