@@ -80,7 +80,13 @@ def compiled(root: str, packages: list[str], folder: str) -> list[tuple[Path, Pa
                 places[name] = source.parent
                 options = ["-O3", "-g0"]
                 extensions.append(Extension(name, [str(source)], extra_compile_args=options))
-        extensions = cythonize(extensions, language_level=3, build_dir=folder, quiet=True)
+        extensions = cythonize(
+            extensions,
+            language_level=3,
+            build_dir=folder,
+            quiet=True,
+            compiler_directives={"show_performance_hints": False},
+        )
         command = build_ext(Distribution({"name": "logitserve", "ext_modules": extensions}))
         command.build_lib = command.build_temp = folder
         command.parallel = os.cpu_count()

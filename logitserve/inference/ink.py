@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from logitserve.inference.card import Fit, Ink, InputSpec
-from logitserve.inference.mnist import pixels
+from logitserve.inference.mnist.strokes import strokes
 
 Images = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
@@ -30,7 +30,7 @@ def numbers(images: Images, spec: InputSpec) -> Floats:
             components less holes. Other images: the standard deviation of the pixels.
     """
     if spec.fit is Fit.DIGIT:
-        return pixels.strokes(np.ascontiguousarray(images[..., 0]))
+        return strokes(np.ascontiguousarray(images[..., 0]))
     flat = images.reshape(len(images), -1)
     parts = (flat[start : start + _CHUNK] for start in range(0, len(images), _CHUNK))
     return np.concatenate([part.std(axis=1, dtype=np.float64) for part in parts])[:, np.newaxis]

@@ -1,18 +1,18 @@
-# cython: boundscheck=True, wraparound=False, initializedcheck=False, cdivision=True
+# cython: wraparound=False, initializedcheck=False
 """Connected components of ink, compiled.
 
 Components are 8-connected, and found from runs of pixels (Rosenfeld and Pfaltz 1966, "Sequential
-Operations in Digital Picture Processing"). Masks are uint8 `[h, w]`, 0 or 1.
+Operations in Digital Picture Processing"). Masks are uint8 `[h, w]`, 0 or 1, C-contiguous. Indices
+are checked, except in loops that are plainly within the bounds.
 """
 
 cimport cython
 
 from libc.string cimport memchr
 
-import numpy as np
+from logitserve.inference.mnist.levels cimport Gray, maximum, uint8
 
-ctypedef unsigned char uint8
-ctypedef const unsigned char[:, ::1] Gray
+import numpy as np
 
 cdef double SPECK = 0.04
 """Share of the largest component's pixels below which a component is a speck."""
@@ -52,7 +52,7 @@ def inked(Gray ink, int share):
     """Return the mask of the pixels above 1/`share` of the darkest ink."""
     result = np.empty((ink.shape[0], ink.shape[1]), np.uint8)
     cdef uint8[:, ::1] on = result
-    _compare(ink, _maximum(ink) // share, on)
+    _compare(ink, maximum(&ink[0, 0], ink.shape[0] * ink.shape[1]) // share, on)
     return result
 
 
@@ -62,16 +62,6 @@ cdef void _compare(Gray ink, int faintest, uint8[:, ::1] on) noexcept nogil:
     for y in range(ink.shape[0]):
         for x in range(ink.shape[1]):
             on[y, x] = ink[y, x] > faintest
-
-
-@cython.boundscheck(False)
-cdef int _maximum(Gray image) noexcept nogil:
-    cdef Py_ssize_t y, x
-    cdef uint8 highest = 0
-    for y in range(image.shape[0]):
-        for x in range(image.shape[1]):
-            highest = image[y, x] if image[y, x] > highest else highest
-    return highest
 
 
 @cython.boundscheck(False)
@@ -96,7 +86,7 @@ def in_largest(Gray ink):
     """Return the share of the full ink that is in its largest component; ink must not be all 0."""
     cdef int[:, ::1] runs = np.empty((_most_runs(ink), COLUMNS), np.int32)
     on = np.empty((ink.shape[0], ink.shape[1]), np.uint8)
-    _compare(ink, _maximum(ink) // 2, on)
+    _compare(ink, maximum(&ink[0, 0], ink.shape[0] * ink.shape[1]) // 2, on)
     cdef Py_ssize_t count, number = _find_runs(on, runs), run, largest = 0, total = 0
     count = _join(runs, number)
     cdef Py_ssize_t[::1] sizes = np.zeros(count, np.intp)

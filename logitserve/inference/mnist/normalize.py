@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter, ImageOps
 
 from logitserve.inference.image_warnings import ImageWarning, Warn
-from logitserve.inference.mnist import components, handwriting, pixels, segment, written
+from logitserve.inference.mnist import components, handwriting, pixels, segment, strokes, written
 from logitserve.inference.mnist.form import are_normalized, box_side
 from logitserve.inference.mnist.segment import array, pillow
 
@@ -130,7 +130,7 @@ def _is_light(digit: Gray, ink: Gray, image: Gray, scene: segment.Scene) -> bool
     width = _stroke_width(part)
     if not (written.is_in_one(part) and written.stands_out(image, part, (top, left), scene, width)):
         return True
-    mass, outline, squares = pixels.slopes(digit)
+    mass, outline, squares = strokes.slopes(digit)
     compactness = 4 * np.pi * 255 * mass / outline**2  # 1 for a disk
     steepness = squares / (255 * outline)
     if compactness > SOFTEST * steepness:
@@ -233,7 +233,7 @@ def _trimmed(ink: Gray) -> Gray:
 
 def _stroke_width(ink: Gray) -> float:
     """Return the mean stroke width in pixels: twice the area / the length of the outline."""
-    mass, outline, _ = pixels.slopes(ink)
+    mass, outline, _ = strokes.slopes(ink)
     return 2 * mass / outline
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
-from logitserve.inference.mnist import pixels
+from logitserve.inference.mnist import contrast, pixels
 
 Gray = npt.NDArray[np.uint8]
 
@@ -103,8 +103,8 @@ def observe(image: Gray, sent: tuple[int, ...]) -> Scene:
         dark_ink = _is_skewed_to_dark(middle)
         return Scene(photograph, dark_ink, _lit_paper(image if dark_ink else ~image))
     # Most of the border is paper, and ink differs from it: a small digit shifts no mean.
-    border = pixels.ascending_border(middle)
-    dark_ink = pixels.skewness(middle, _quantile(border, 0.5)) < 0
+    border = contrast.ascending_border(middle)
+    dark_ink = contrast.skewness(middle, _quantile(border, 0.5)) < 0
     ascending = border if dark_ink else ~border[::-1]
     # Ink may touch much of the border of a small scan, and can only darken it.
     level = _quantile(ascending, 0.5 if photograph else 0.9)
@@ -121,7 +121,7 @@ def _middle(image: Gray) -> Gray:
 
 def _unevenness(thumbnail: Gray) -> float:
     """Return the variation of light along the border in gray levels, robust to ink."""
-    border = pixels.ascending_border(thumbnail)
+    border = contrast.ascending_border(thumbnail)
     return _quantile(border, 0.9) - _quantile(border, 0.1)
 
 
@@ -131,7 +131,7 @@ def _is_skewed_to_dark(image: Gray) -> bool:
     Gradients, edges of shadows and noise are symmetric.
     """
     around = pillow(image).filter(ImageFilter.GaussianBlur(max(image.shape) / 12))
-    return pixels.local_skewness(image, array(around)) < 0
+    return contrast.local_skewness(image, array(around)) < 0
 
 
 def _thumbnail(image: Gray) -> Gray:
@@ -140,7 +140,7 @@ def _thumbnail(image: Gray) -> Gray:
 
 def separate(image: Gray, scene: Scene) -> Gray:
     """Separate ink from paper: uint8, same shape, 0 on paper to 255 on full ink."""
-    return pixels.separate(image, scene.dark_ink, scene.paper, scene.photograph)
+    return contrast.separate(image, scene.dark_ink, scene.paper, scene.photograph)
 
 
 def _lit_paper(light_paper: Gray) -> Gray:

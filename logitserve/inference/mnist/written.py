@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from logitserve.inference.mnist import components, handwriting, pixels, segment
+from logitserve.inference.mnist import components, contrast, handwriting, segment
 
 Gray = npt.NDArray[np.uint8]
 
@@ -45,7 +45,7 @@ def stands_out(
         width: width of the strokes in pixels.
     """
     window = 2 * int(np.ceil(width)) + 3
-    with_paper, with_both_sides = pixels.contrasts(
+    with_paper, with_both_sides = contrast.contrasts(
         image, ink, *corner, scene.dark_ink, scene.paper, window
     )
     return with_both_sides >= STANDS_OUT * with_paper

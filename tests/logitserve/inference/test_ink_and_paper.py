@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from logitserve.inference.card import Fit, InputSpec
 from logitserve.inference.ink import numbers
-from logitserve.inference.mnist import components, handwriting, pixels
+from logitserve.inference.mnist import components, contrast, handwriting, pixels, strokes
 from logitserve.inference.mnist.segment import (
     Gray,
     Scene,
@@ -101,10 +101,10 @@ def test_blocks_of_a_very_long_image_are_added_without_overflow() -> None:
 @given(gray=arrays(np.uint8, SIDES), twice=st.integers(0, 510))
 def test_borders_and_skewness_are_those_of_numpy(gray: Gray, twice: int) -> None:
     border = np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]])
-    np.testing.assert_array_equal(pixels.ascending_border(gray), np.sort(border))
-    assert pixels.skewness(gray, twice / 2) == ((gray - twice / 2) ** 3).sum()
+    np.testing.assert_array_equal(contrast.ascending_border(gray), np.sort(border))
+    assert contrast.skewness(gray, twice / 2) == ((gray - twice / 2) ** 3).sum()
     around = np.full_like(gray, twice // 2)
-    assert pixels.local_skewness(gray, around) == pixels.skewness(gray, twice // 2)
+    assert contrast.local_skewness(gray, around) == contrast.skewness(gray, twice // 2)
 
 
 @given(ink=arrays(np.uint8, SIDES), share=st.sampled_from([2, 8, 256]))
@@ -119,7 +119,7 @@ def test_a_bounding_box_is_that_of_scipy(ink: Gray, share: int) -> None:
 def test_slopes_are_those_of_numpy(ink: Gray) -> None:
     field = np.pad(ink.astype(np.float64), 1)
     down, across = field[1:, :-1] - field[:-1, :-1], field[:-1, 1:] - field[:-1, :-1]
-    mass, outline, squares = pixels.slopes(ink)
+    mass, outline, squares = strokes.slopes(ink)
     assert mass == ink.sum()
     assert outline == pytest.approx(np.hypot(down, across).sum())
     assert squares == (down**2 + across**2).sum()
@@ -127,8 +127,8 @@ def test_slopes_are_those_of_numpy(ink: Gray) -> None:
 
 @given(images=arrays(np.uint8, (3, 9, 7), elements=st.sampled_from([0, 1, 127, 128, 200, 255])))
 def test_statistics_of_strokes_are_those_of_numpy(images: Gray) -> None:
-    for image, found in zip(images, pixels.strokes(images), strict=True):
-        mass, outline, _ = pixels.slopes(image)
+    for image, found in zip(images, strokes.strokes(images), strict=True):
+        mass, outline, _ = strokes.slopes(image)
         full = image >= 128
         cross = ndimage.generate_binary_structure(2, 1)
         inside = ndimage.binary_erosion(full, cross).sum() / max(full.sum(), 1)
@@ -203,18 +203,21 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
     other = np.zeros((20, 29), np.uint8)
     level = np.array(0, np.uint8)
     with pytest.raises(ValueError, match="not of the same shape"):
-        pixels.separate(gray, dark_ink=True, paper=other, photograph=True)
+        contrast.separate(gray, dark_ink=True, paper=other, photograph=True)
     with pytest.raises(ValueError, match="not of the same shape"):
-        pixels.local_skewness(gray, other)
+        contrast.local_skewness(gray, other)
     with pytest.raises(ValueError, match="not of the same shape"):
         components.share_outside(gray, other)
     with pytest.raises(ValueError, match="not inside the image"):
-        pixels.contrasts(gray, other, 0, 2, dark_ink=True, paper=level, window=3)
+        contrast.contrasts(gray, other, 0, 2, dark_ink=True, paper=level, window=3)
     with pytest.raises(ValueError, match="too large"):
         pixels.closed(gray, 11)
     with pytest.raises(ValueError, match="not RGB"):
         pixels.gray_of(np.zeros((4, 4, 2), np.uint8))
+    for function in (pixels.stretched, lambda digit: pixels.centered(digit, 28, 28)):
+        with pytest.raises(ValueError, match="no ink"):
+            function(np.zeros((4, 4), np.uint8))
     with pytest.raises(ValueError, match="contiguous"):
-        pixels.slopes(gray[:, ::2])
+        strokes.slopes(gray[:, ::2])
     with pytest.raises(ValueError, match="mismatch"):
-        pixels.slopes(gray.astype(np.int16))
+        strokes.slopes(gray.astype(np.int16))
