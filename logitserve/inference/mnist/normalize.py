@@ -83,7 +83,7 @@ def normalize(
     left_out = False
     if scene.photograph:
         found, left_out = handwriting.find(whole)
-        whole = whole * found
+        whole = whole * found.view(np.uint8)
         ink = _from_near(image, whole, found, scene)
     left, top, right, bottom = _box_of(ink)
     if left == right:

@@ -31,7 +31,7 @@ IN_PLACE_SECONDS = 0.002
 probes and reads requests, is blocked for this time at most. A thread costs 0.05 ms
 (`benchmarks/costs.py`), so shorter runs are done on the event loop."""
 
-FITTING_SECONDS = 0.0004
+FITTING_SECONDS = 0.0003
 """Time to fit one 28×28 digit that does not have MNIST's form (`benchmarks/costs.py`)."""
 
 logger = logging.getLogger("logitserve.batcher")
