@@ -5,7 +5,6 @@ import timeit
 from collections.abc import Callable
 
 import numpy as np
-import pyspng
 from PIL import Image
 
 from logitserve.inference import images
@@ -22,7 +21,6 @@ def microseconds(decode: Callable[[bytes], object], data: bytes) -> float:
 def main() -> None:
     codecs: dict[str, Callable[[bytes], object]] = {
         "logitserve.inference.images": images.decode,
-        "libspng (pyspng)": pyspng.load,
         "Pillow": lambda data: np.asarray(Image.open(io.BytesIO(data))),
     }
     rng = np.random.default_rng(0)

@@ -1,6 +1,6 @@
 """Encode and decode images. The only place where image files are decoded.
 
-`png` decodes PNG; Pillow decodes the other formats, and palettes with transparency.
+`png` decodes PNG; Pillow decodes the other formats.
 """
 
 import io
@@ -40,8 +40,6 @@ MOST_PIXELS: Final = 178_956_970
 JPEG_START: Final = b"\xff\xd8\xff"
 _STARTS: Final = (png.SIGNATURE[:4], JPEG_START, b"RIFF", b"BM", b"GIF8", b"II", b"MM")
 """Signatures of these formats."""
-_LIBSPNG_PIXELS: Final = 384 * 384
-"""A larger PNG is decoded by Pillow: libspng's binding holds the GIL while it decodes."""
 _HEIF: Final = b"ftyp"
 """Type of the first box of AVIF and HEIC files."""
 _HEIC: Final = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
@@ -89,10 +87,10 @@ def decode(
         TooManyPixelsError: larger than `max_pixels`.
     """
     if data.startswith(png.SIGNATURE):
-        return _from_png(data, max_pixels, needed, warn)
+        return _from_png(data, max_pixels, warn)
     if not data:
         raise UnreadableImageError("the image is empty: 0 bytes")
-    return _by_pillow(data, FORMATS[1:], max_pixels, needed, warn, gray=gray)
+    return _by_pillow(data, max_pixels, needed, warn, gray=gray)
 
 
 def memory(data: bytes, *, max_pixels: int, needed: int | None = None) -> int:
@@ -157,26 +155,12 @@ def encode_png(samples: Samples) -> bytes:
     return file.getvalue()
 
 
-def _from_png(data: bytes, max_pixels: int, needed: int | None, warn: Warn | None) -> Samples:
+def _from_png(data: bytes, max_pixels: int, warn: Warn | None) -> Samples:
     header = png.header(data)
     if header.width * header.height > max_pixels:
         raise TooManyPixelsError(header.width, header.height, max_pixels)
     pixels, others = png.walk(data)
-    is_large = header.width * header.height > _LIBSPNG_PIXELS
-    if not (others or is_large or header.has_palette) and header.bit_depth <= 8:
-        return png.decode(data)
-    file = png.stripped(data, header, pixels, others)
-    transparency = png.content(data, others, b"tRNS")
-    if is_large:
-        png.check_header(header)
-        png.check_pixels(data, header, pixels)
-    samples: Samples
-    if transparency and not (header.has_palette or header.has_alpha):
-        samples = png.with_opacity(file, header, transparency)
-    elif is_large or transparency:
-        samples = png.in_channels(_by_pillow(file, FORMATS[:1], max_pixels, needed, None), header)
-    else:
-        samples = png.decode(file) if header.bit_depth <= 8 else png.narrowed(file, header)
+    samples = png.decode(data, header, pixels, others)
     if b"eXIf" not in others:
         return samples
     image = Image.fromarray(np.ascontiguousarray(samples))
@@ -186,7 +170,6 @@ def _from_png(data: bytes, max_pixels: int, needed: int | None, warn: Warn | Non
 
 def _by_pillow(
     data: bytes,
-    formats: tuple[str, ...],
     max_pixels: int,
     needed: int | None,
     warn: Warn | None,
@@ -200,7 +183,7 @@ def _by_pillow(
             warnings.simplefilter("ignore")
             if data[4:8] == _HEIF:
                 _check_frames(data, max_pixels)
-            image = Image.open(io.BytesIO(data), formats=formats)
+            image = Image.open(io.BytesIO(data), formats=FORMATS[1:])
             width, height = _size(image)
             if width * height > max_pixels:
                 raise TooManyPixelsError(width, height, max_pixels)

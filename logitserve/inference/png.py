@@ -1,21 +1,22 @@
-"""Read PNG files chunk by chunk, and decode them with libspng.
+"""Read and decode PNG files.
 
-libspng decodes a small image four times faster than Pillow (`benchmarks/codecs.py`). Sections refer
-to the PNG specification (third edition, https://www.w3.org/TR/png-3/).
+ISA-L decompresses faster than zlib, and the filters are compiled (`benchmarks/codecs.py`). Sections
+refer to the PNG specification (third edition, https://www.w3.org/TR/png-3/).
 """
 
 import struct
-import zlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
-from pyspng import c as libspng  # its `load` is a tenth slower
+from isal import isal_zlib
+from isal.igzip_lib import IsalError
 
 from logitserve.inference.errors import UnreadableImageError
+from logitserve.inference.filters import unfilter
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 MAX_CHUNKS: Final = 65_536
@@ -30,28 +31,21 @@ _END: Final = b"\x00\x00\x00\x00IEND\xae\x42\x60\x82"
 _OPTIONAL: Final = 0x20
 """The bit of a chunk name's first letter that marks an ancillary chunk (5.4)."""
 _GRAY, _RGB, _PALETTE, _GRAY_ALPHA, _RGBA = 0, 2, 3, 4, 6
-_CHANNELS: Final[dict[int, Any]] = {
-    _GRAY: np.s_[:, :, 0],
-    _RGB: np.s_[:, :, :3],
-    _GRAY_ALPHA: np.s_[:, :, ::3],
-    _RGBA: np.s_[:],
-}
-"""Color type → channels in RGBA."""
-_PIXEL_BYTES: Final = {_GRAY: 2, _RGB: 6, _PALETTE: 6}
-"""Color type → bytes per decoded pixel."""
 _SAMPLES: Final = {_GRAY: 1, _RGB: 3, _PALETTE: 1, _GRAY_ALPHA: 2, _RGBA: 4}
-"""Color type → samples per pixel in the file."""
+"""Color type → samples per pixel."""
+_DEPTHS: Final = {_GRAY: (1, 2, 4, 8, 16), _PALETTE: (1, 2, 4, 8)}
+"""Color type → possible bits per sample (11.2.1); of the others 8 and 16."""
 _ADAM7: Final = (
     *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
     *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
 )
 """First column and row of each interlacing pass, and its steps (8.1)."""
-_RGBA_SAMPLES: Final = 4
 _UNPACKED: Final = 2**20
 """Bytes decompressed at a time."""
-_WIDE_BYTES, _TRANSPARENT_BYTES = 10, 26
-"""Bytes per pixel with alpha or 16-bit samples, and while tRNS is applied."""
+_TRANSPARENT_BYTES: Final = 12
+"""Bytes per pixel while a palette or tRNS is applied."""
 _PALETTE_BYTES: Final = range(_FRAME + 3, _FRAME + 3 * 256 + 1, 3)
+Samples = npt.NDArray[np.uint8]
 _chunk_head = struct.Struct(">I4s").unpack_from
 _number = struct.Struct(">I").unpack_from
 
@@ -83,22 +77,42 @@ def header(data: bytes) -> Header:
 
 def memory(data: bytes, max_pixels: int) -> int:
     """Return the maximum memory for decoding in bytes, from the chunks before IDAT."""
-    width, height, bit_depth, color_type, _ = header(data)
-    each = _PIXEL_BYTES.get(color_type, _WIDE_BYTES) if bit_depth <= 8 else _WIDE_BYTES
-    if b"tRNS" in data[: data.find(b"IDAT")]:
-        each = _WIDE_BYTES if color_type == _PALETTE else _TRANSPARENT_BYTES
-    return width * height * each if width * height <= max_pixels else 0
+    width, height, bit_depth, color_type, interlace = header(data)
+    samples = _SAMPLES[color_type]
+    each = max(bit_depth // 8, 1) * samples  # the rows, and of more than 8 bits the samples too
+    if bit_depth > 8 or interlace:
+        each += samples
+    if color_type == _PALETTE or b"tRNS" in data[: data.find(b"IDAT")]:
+        each += _TRANSPARENT_BYTES
+    return width * height * each + 4 * _UNPACKED if width * height <= max_pixels else 0
 
 
 @lru_cache(maxsize=64)  # most images have the same header
 def _header(chunk: bytes) -> Header:
     if len(chunk) == _HEADER.size:
-        length, name, width, height, depth, color, _, _, interlace, checksum = _HEADER.unpack(chunk)
+        length, name, *values, checksum = _HEADER.unpack(chunk)
         if (length, name) == (13, b"IHDR"):
             if crc32(chunk[4:-4]) != checksum:
                 raise damaged("the checksum of chunk 'IHDR' is wrong")
-            return Header(width, height, depth, color, interlace)
+            return _checked(*values)
     raise damaged("the header is not the first chunk")
+
+
+def _checked(*values: int) -> Header:
+    """Return a header; raise UnreadableImageError for invalid values (11.2.1)."""
+    width, height, depth, color_type, compression, filtering, interlace = values
+    if width == 0 or height == 0:
+        raise damaged(f"its width is {width}, and its height is {height}")
+    if color_type not in _SAMPLES:
+        raise damaged(f"its color type is {color_type}")
+    if depth not in _DEPTHS.get(color_type, (8, 16)):
+        with_palette = ", with a palette" if color_type == _PALETTE else ""
+        raise damaged(f"its bit depth is {depth}{with_palette}")
+    if compression or filtering:
+        raise damaged(f"its compression method is {compression}, its filter method {filtering}")
+    if interlace > 1:
+        raise damaged(f"its interlace method is {interlace}")
+    return Header(width, height, depth, color_type, interlace)
 
 
 def walk(data: bytes) -> tuple[list[slice], dict[bytes, slice]]:
@@ -129,106 +143,201 @@ def walk(data: bytes) -> tuple[list[slice], dict[bytes, slice]]:
     raise damaged(f"it has more than {MAX_CHUNKS} chunks")
 
 
-def stripped(
-    data: bytes, header: Header, pixels: Sequence[slice], others: Mapping[bytes, slice]
-) -> bytes:
-    """Return the file without text, color profiles and other frames; they are not decompressed."""
-    names: tuple[bytes, ...] = ()
-    if header.has_palette:
-        names = b"PLTE", b"tRNS"
-        palette = data[others.get(b"PLTE", slice(0))]
-        if header.bit_depth > 8 or len(palette) not in _PALETTE_BYTES:
-            raise damaged("its palette is missing or invalid")
-    chunks = [others[name] for name in names if name in others] + [*pixels]
-    return b"".join([data[:_HEADER_END], *[data[chunk] for chunk in chunks], _END])
-
-
-def in_channels(samples: npt.NDArray[np.uint8], header: Header) -> npt.NDArray[np.uint8]:
-    """Return gray and alpha of samples that Pillow expands to RGBA, as it does for 16 bits."""
-    if header.color_type == _GRAY_ALPHA and samples.shape[2] == _RGBA_SAMPLES:
-        return np.ascontiguousarray(samples[:, :, ::3])
-    return samples
-
-
-def check_header(header: Header) -> None:
-    """Raise UnreadableImageError for invalid header values (11.2.1)."""
-    if header.color_type not in _SAMPLES:
-        raise damaged(f"its color type is {header.color_type}")
-    if header.bit_depth not in (1, 2, 4, 8, 16):
-        raise damaged(f"its bit depth is {header.bit_depth}")
-    if header.interlace > 1:
-        raise damaged(f"its interlace method is {header.interlace}")
-
-
-def check_pixels(data: bytes, header: Header, pixels: Sequence[slice]) -> None:
-    """Refuse a file with too few pixels, which Pillow pads: decompress and count them.
-
-    Raises:
-        UnreadableImageError: there are too few, or they cannot be decompressed.
-    """
-    left = _unpacked_bytes(header)
-    unpacker = zlib.decompressobj()
-    try:
-        for chunk in pixels:
-            packed = data[chunk][8:-4]
-            while packed and left > 0:
-                left -= len(unpacker.decompress(packed, _UNPACKED))
-                packed = unpacker.unconsumed_tail
-    except zlib.error as error:
-        raise damaged(f"IDAT stream error: {error}") from error
-    if left > 0:
-        raise damaged("it has too few pixels, the stream is too short")
-
-
-def _unpacked_bytes(header: Header) -> int:
-    """Return the bytes of all rows of all passes (8.1), each with its filter byte (9.2)."""
-    bits = header.bit_depth * _SAMPLES[header.color_type]
-    passes = _ADAM7 if header.interlace else ((0, 0, 1, 1),)
-    total = 0
-    for left, top, across, down in passes:
-        columns = -(-(header.width - left) // across)
-        rows = -(-(header.height - top) // down)
-        if columns > 0 and rows > 0:
-            total += rows * (1 + -(-columns * bits // 8))
-    return total
-
-
 def content(data: bytes, others: Mapping[bytes, slice], name: bytes) -> bytes:
     """Return the content of a chunk; empty if it is missing."""
     return data[others[name]][8:-4] if name in others else b""
 
 
-def decode(data: bytes, form: Any = libspng.SPNG_FMT_AUTO) -> npt.NDArray[Any]:
-    """Decode a file checked by `walk`: `[h, w]` or `[h, w, channels]`."""
-    try:
-        samples: npt.NDArray[Any] = libspng.spng_decode_image_bytes(data, form)
-    except (MemoryError, RuntimeError) as error:
-        _, _, reason = str(error).rpartition(": ")  # omit the names of library and function
-        raise damaged(reason) from error
-    return samples[:, :, 0] if samples.shape[2] == 1 else samples
+def decode(
+    data: bytes, header: Header, pixels: Sequence[slice], others: Mapping[bytes, slice]
+) -> Samples:
+    """Decode a file to 8-bit samples, `[h, w]` or `[h, w, channels]`.
+
+    Palette and transparent color are applied. 16-bit samples lose their low bytes.
+
+    Args:
+        data: the file.
+        header: its header.
+        pixels: its IDAT chunks, by `walk`.
+        others: its other chunks.
+
+    Raises:
+        UnreadableImageError: the pixels, the palette or the transparency are damaged.
+    """
+    samples = _samples(data, header, pixels)
+    transparency = content(data, others, b"tRNS") if others else b""
+    if header.has_palette:
+        return _colors(data, others, transparency, samples[:, : header.width, 0, 0])
+    levels = np.ascontiguousarray(samples[:, : header.width, :, 0])
+    if transparency and not header.has_alpha:
+        opacity = _opacity(transparency, header, samples[:, : header.width])
+        levels = np.concatenate([_scaled(levels, header), opacity[:, :, np.newaxis]], axis=2)
+    elif header.bit_depth < 8:
+        levels = _scaled(levels, header)
+    return levels[:, :, 0] if levels.shape[2] == 1 else levels
 
 
-def narrowed(file: bytes, header: Header) -> npt.NDArray[np.uint8]:
-    """Decode 16-bit samples to 8 bits."""
-    rgba = decode(file, libspng.SPNG_FMT_RGBA8)
-    return np.ascontiguousarray(rgba[_CHANNELS.get(header.color_type, np.s_[:])])
+def _scaled(levels: Samples, header: Header) -> Samples:
+    """Return levels of less than 8 bits from 0 to 255."""
+    return levels * np.uint8(255 // (2 ** min(header.bit_depth, 8) - 1))
 
 
-def with_opacity(file: bytes, header: Header, transparency: bytes) -> npt.NDArray[np.uint8]:
-    """Decode gray or RGB; the color of the tRNS chunk becomes transparent (11.3.1.1)."""
-    wide = decode(file, libspng.SPNG_FMT_RGBA16)
-    if len(transparency) != (2 if header.color_type == _GRAY else 6):
+def _colors(
+    data: bytes, others: Mapping[bytes, slice], transparency: bytes, indices: Samples
+) -> Samples:
+    """Apply the palette: RGB, or RGBA with transparency (11.2.2, 11.3.1.1)."""
+    palette = data[others.get(b"PLTE", slice(0))]
+    if len(palette) not in _PALETTE_BYTES:
+        raise damaged("its palette is missing or invalid")
+    colors = np.frombuffer(palette[8:-4], np.uint8).reshape(-1, 3)
+    if transparency:
+        opacity = np.full(len(colors), 255, np.uint8)
+        given = np.frombuffer(transparency, np.uint8)[: len(colors)]
+        opacity[: len(given)] = given
+        colors = np.column_stack([colors, opacity])
+    if indices.max() >= len(colors):
+        raise damaged("a pixel is not in its palette")
+    return colors[indices]
+
+
+def _opacity(transparency: bytes, header: Header, samples: Samples) -> Samples:
+    """Return 0 for pixels of the transparent color, else 255 (11.3.1.1): `[h, w]`."""
+    if len(transparency) != 2 * samples.shape[2]:
         raise damaged("the length of chunk 'tRNS' is wrong")
-    highest = 2**header.bit_depth - 1
-    color = (np.frombuffer(transparency, ">u2") & highest) * (65535 // highest)
-    wide[:, :, 3][(wide[:, :, :3] == color).all(axis=2)] = 0
-    opaque = _CHANNELS[_GRAY_ALPHA if header.color_type == _GRAY else _RGBA]
-    return np.ascontiguousarray((wide[opaque] >> 8).astype(np.uint8))
+    color = np.frombuffer(transparency, np.uint8).reshape(-1, 2)
+    if header.bit_depth < 16:
+        color = color[:, 1:] & np.uint8(2**header.bit_depth - 1)
+    return np.where((samples == color).all(axis=(2, 3)), np.uint8(0), np.uint8(255))
+
+
+def _samples(data: bytes, header: Header, pixels: Sequence[slice]) -> Samples:
+    """Return the samples, `[h, w, channels, 1]`, or `[h, w, channels, 2]` of 16 bits."""
+    layout = _layout(header)
+    stream = _Stream(data, pixels, layout.part)
+    if not header.interlace:
+        return _unpacked(stream.rows(layout.passes[0], layout.step), header)
+    channels = _SAMPLES[header.color_type]
+    shape = header.height, header.width, channels, max(header.bit_depth // 8, 1)
+    whole = np.empty(shape, np.uint8)
+    for each in layout.passes:
+        part = _unpacked(stream.rows(each, layout.step), header)
+        whole[each.top :: each.down, each.left :: each.across] = part[:, : each.columns]
+    return whole
+
+
+def _unpacked(rows: Samples, header: Header) -> Samples:
+    """Return the samples in the bytes of rows; of less than 8 bits, the last may be padding."""
+    depth, channels = header.bit_depth, _SAMPLES[header.color_type]
+    if depth < 8:
+        shifts = np.arange(8 - depth, -1, -depth, dtype=np.uint8)
+        rows = (rows[:, :, np.newaxis] >> shifts) & np.uint8(2**depth - 1)
+        depth = 8
+    return rows.reshape(len(rows), -1, channels, depth // 8)
+
+
+class _Pass(NamedTuple):
+    """Pixels that are stored together: all, or those of an interlacing pass."""
+
+    left: int
+    top: int
+    across: int
+    down: int
+    columns: int
+    rows: int
+    size: int
+    """Bytes of a row."""
+
+
+class _Layout(NamedTuple):
+    """How the pixels are stored."""
+
+    passes: Sequence[_Pass]
+    """Those that have pixels (8.1)."""
+    step: int
+    """Bytes of a pixel, at least 1."""
+    part: int
+    """Bytes to be decompressed at a time: one more than all, unless they are many."""
+
+
+@lru_cache(maxsize=64)
+def _layout(header: Header) -> _Layout:
+    bits = header.bit_depth * _SAMPLES[header.color_type]
+    passes = []
+    for left, top, across, down in _ADAM7 if header.interlace else ((0, 0, 1, 1),):
+        columns = -(-(header.width - left) // across)
+        rows = -(-(header.height - top) // down)
+        if columns > 0 and rows > 0:
+            size = -(-columns * bits // 8)
+            passes.append(_Pass(left, top, across, down, columns, rows, size))
+    total = sum(each.rows * (1 + each.size) for each in passes)
+    return _Layout(passes, max(bits // 8, 1), min(total + 1, _UNPACKED))
+
+
+class _Stream:
+    """The decompressed IDAT chunks, taken by whole rows."""
+
+    def __init__(self, data: bytes, pixels: Sequence[slice], part: int) -> None:
+        self._data = data
+        self._pixels = iter(pixels)
+        self._part = part
+        self._unpacker = isal_zlib.decompressobj()
+        self._packed = self._rest = b""
+        self._is_full = False  # more may be decompressed without more data
+
+    def rows(self, each: _Pass, step: int) -> Samples:
+        """Return the reconstructed rows of a pass, uint8 `[rows, bytes]`."""
+        rows = np.empty((each.rows, each.size), np.uint8)
+        first, size = 0, each.size + 1
+        while first < each.rows:
+            data = self._rest or self._next()
+            if len(data) < size:
+                data = self._extended(data, size)
+            end = min(len(data) // size, each.rows - first) * size
+            try:
+                unfilter(data[:end], rows, first, step)
+            except ValueError as error:
+                raise damaged(str(error)) from error
+            self._rest = data[end:]
+            first += end // size
+        return rows
+
+    def _extended(self, data: bytes, size: int) -> bytes:
+        """Append parts to data until they have `size` bytes."""
+        held, length = [data], len(data)
+        while length < size:
+            held.append(self._next())
+            length += len(held[-1])
+        return b"".join(held)
+
+    def _next(self) -> bytes:
+        """Decompress the next part."""
+        part = b""
+        while not part:
+            if not (self._packed or self._is_full):
+                chunk = next(self._pixels, None)
+                if chunk is None:
+                    raise _too_few()
+                self._packed = self._data[chunk.start + 8 : chunk.stop - 4]
+            if self._unpacker.eof:
+                raise _too_few()
+            try:
+                part = self._unpacker.decompress(self._packed, self._part)
+            except IsalError as error:  # type: ignore[misc] # the stub declares an instance
+                raise damaged(f"IDAT stream error: {error}") from error
+            self._packed = self._unpacker.unconsumed_tail
+            self._is_full = len(part) == self._part
+            if self._packed and not part:
+                raise damaged("IDAT stream error: it cannot be decompressed")
+        return part
 
 
 def damaged(reason: str) -> UnreadableImageError:
     """Return the error for a damaged image."""
     return UnreadableImageError(f"the image is damaged: {reason}")
+
+
+def _too_few() -> UnreadableImageError:
+    return damaged("it has too few pixels, the stream is too short")
 
 
 def _printable(name: bytes) -> str:

@@ -22,19 +22,15 @@ from tests.png_files import END, PICTURE, PIXELS, SIGNATURE, chunk, file, header
 
 HEIGHT, WIDTH = 7, 11  # not whole bytes of 1, 2 or 4 bits, and odd for interlacing
 
+ADAM7 = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
+         (0, 1, 1, 2)]  # fmt: skip
+
 KINDS = [
     *[(depth, {"greyscale": True}, 1) for depth in (1, 2, 4, 8, 16)],
     *[(depth, {"greyscale": True, "alpha": True}, 2) for depth in (8, 16)],
     *[(depth, {"greyscale": False}, 3) for depth in (8, 16)],
     *[(depth, {"greyscale": False, "alpha": True}, 4) for depth in (8, 16)],
 ]
-
-
-@pytest.fixture(autouse=True, params=[False, True], ids=["small", "large"])
-def _decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each file is decoded as a small one is, and as a large one."""
-    if request.param:
-        monkeypatch.setattr(images, "_LIBSPNG_PIXELS", 0)
 
 
 interlaced = pytest.mark.parametrize("interlace", [False, True], ids=["plain", "interlaced"])
@@ -105,7 +101,7 @@ def test_a_transparent_color(
     hnp.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4))),
     st.data(),
 )
-def test_libspng_and_pillow_agree(picture: npt.NDArray[np.uint8], data: st.DataObject) -> None:
+def test_pillow_agrees(picture: npt.NDArray[np.uint8], data: st.DataObject) -> None:
     mode = ["L", "LA", "RGB", "RGBA"][picture.shape[2] - 1]
     image = Image.fromarray(picture.squeeze(axis=2) if mode == "L" else picture, mode)
     if mode in ("L", "RGB") and data.draw(st.booleans()):
@@ -115,6 +111,34 @@ def test_libspng_and_pillow_agree(picture: npt.NDArray[np.uint8], data: st.DataO
     by_pillow = np.asarray(Image.open(buffer).convert("RGBA"))
     found = Image.fromarray(np.ascontiguousarray(images.decode(buffer.getvalue())))
     np.testing.assert_array_equal(np.asarray(found.convert("RGBA")), by_pillow)
+
+
+@interlaced
+@given(
+    color=st.sampled_from([0, 2, 4, 6]), depth=st.sampled_from([8, 16]), seed=st.integers(0, 999)
+)
+def test_every_filter(*, color: int, depth: int, seed: int, interlace: bool) -> None:
+    """Rows of random bytes, each with one of the five filters, as pypng reconstructs them."""
+    samples = {0: 1, 2: 3, 4: 2, 6: 4}[color]
+    drawn = np.random.default_rng(seed)
+    head = header(width=WIDTH, height=HEIGHT, depth=depth, color=color, last=int(interlace))
+    raw = b""
+    passes = ADAM7 if interlace else [(0, 0, 1, 1)]
+    for left, top, across, down in passes:
+        columns, lines = len(range(left, WIDTH, across)), len(range(top, HEIGHT, down))
+        for _ in range(lines if columns else 0):
+            raw += bytes([drawn.integers(5)]) + drawn.bytes(columns * samples * depth // 8)
+    data = file(chunk(b"IDAT", zlib.compress(raw)), head=head)
+    _, _, values, _ = pypng.Reader(bytes=data).read_flat()
+    expected = np.array(values, np.uint16).reshape(HEIGHT, WIDTH, samples)
+    found = images.decode(data)
+    np.testing.assert_array_equal(found, eight_bit(expected, depth).squeeze())
+
+
+@pytest.mark.parametrize("shape", [(900, 700, 3), (2, 1_300_000), (1_300_000, 2)])
+def test_an_image_that_is_decompressed_in_several_parts(shape: tuple[int, ...]) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    np.testing.assert_array_equal(images.decode(images.encode_png(picture)), picture)
 
 
 @given(st.integers(0, len(file()) * 8 - 1))
@@ -148,6 +172,7 @@ BOMB = zlib.compress(bytes(50_000_000))
         file(*[chunk(b"IDAT", bytes([byte])) for byte in COMPRESSED]),
         file(chunk(b"IDAT"), PIXELS),
         file(chunk(b"IDAT", COMPRESSED + b"junk")),
+        file(chunk(b"IDAT", zlib.compress(rows() + bytes(50_000_000)))),
     ],
     ids=itertools.count(),
 )
@@ -173,6 +198,8 @@ def test_what_is_not_pixels_does_not_matter(data: bytes) -> None:
         (file(chunk(b"tRNS", b"?"), PIXELS, head=header(color=3)), "palette is missing"),
         (file(chunk(b"PLTE", bytes(8)), PIXELS, head=header(color=3)), "palette"),
         (file(chunk(b"PLTE", bytes(9)), PIXELS, head=header(depth=16, color=3)), "palette"),
+        (file(chunk(b"IDAT", zlib.compress(b"\x05" + rows()[1:]))), "filter type of row 0 is 5"),
+        (file(chunk(b"PLTE", bytes(9)), PIXELS, head=header(color=3)), "not in its palette"),
         (file(head=header(width=0)), "width"),
         (file(head=header(height=0)), "height"),
         (file(head=header(depth=3)), "bit depth"),
