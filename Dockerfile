@@ -38,6 +38,10 @@ RUN /build/tools/bin/pip wheel --quiet --no-deps --no-build-isolation --no-index
         --prefix /build/installed /build/wheel/*.whl
 
 FROM ${PYTHON_IMAGE} AS runtime
+# As process 1, Python would ignore a SIGTERM that comes before it has set its handlers.
+RUN apt-get update --quiet \
+    && apt-get install --quiet --yes --no-install-recommends tini \
+    && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp \
     --shell /usr/sbin/nologin logitserve
 ENV PATH=/opt/logitserve/bin:$PATH \
@@ -48,7 +52,8 @@ ENV PATH=/opt/logitserve/bin:$PATH \
     LOGITSERVE_MODELS=/models
 WORKDIR /
 STOPSIGNAL SIGTERM
-ENTRYPOINT ["logitserve"]
+# A stop before the handlers are set ends with status 0 too.
+ENTRYPOINT ["tini", "-e", "143", "--", "logitserve"]
 
 FROM runtime AS service
 LABEL org.opencontainers.image.title="logitserve" \
