@@ -1,6 +1,6 @@
 """Encode and decode images. The only place where image files are decoded.
 
-`png` decodes PNG; Pillow decodes the other formats.
+`png_samples` decodes PNG; Pillow decodes the other formats.
 """
 
 import io
@@ -21,7 +21,7 @@ from PIL import (
     UnidentifiedImageError,
 )
 
-from logitserve.inference import avif, png
+from logitserve.inference import avif, png, png_samples
 from logitserve.inference.errors import TooManyPixelsError, UnreadableImageError
 from logitserve.inference.image_warnings import ImageWarning, Warn
 
@@ -160,7 +160,7 @@ def _from_png(data: bytes, max_pixels: int, warn: Warn | None) -> Samples:
     if header.width * header.height > max_pixels:
         raise TooManyPixelsError(header.width, header.height, max_pixels)
     pixels, others = png.walk(data)
-    samples = png.decode(data, header, pixels, others)
+    samples = png_samples.decode(data, header, pixels, others)
     if b"eXIf" not in others:
         return samples
     image = Image.fromarray(np.ascontiguousarray(samples))
