@@ -20,7 +20,7 @@ from logitserve_service.telemetry.timing import Timing
 
 IN_PLACE_PIXELS = 320 * 320
 """Larger images are decoded in a thread, so that the event loop is not blocked for longer than
-`IN_PLACE_SECONDS`: a canvas of 280×280 takes 0.6 to 0.9 ms. A low-priority thread costs as much
+`IN_PLACE_SECONDS`: a canvas of 280×280 takes 0.3 to 0.5 ms. A low-priority thread costs as much
 again, because of contention for Python's global lock."""
 MOST_PIXELS_READ = 2 * IN_PLACE_PIXELS
 """After this many pixels, no other job is decoded before control returns to the event loop."""
