@@ -41,8 +41,8 @@ FROM ${PYTHON_IMAGE} AS runtime
 # As process 1, Python would ignore a SIGTERM that comes before it has set its handlers.
 RUN apt-get update --quiet \
     && apt-get install --quiet --yes --no-install-recommends tini \
-    && rm -rf /var/lib/apt/lists/*
-RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 10001 --user-group --no-create-home --home-dir /tmp \
     --shell /usr/sbin/nologin logitserve
 ENV PATH=/opt/logitserve/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

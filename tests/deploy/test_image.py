@@ -27,14 +27,14 @@ def test_it_adds_at_most_350_megabytes_to_its_base(image: Image) -> None:
     added = {made_by: size for made_by, size in sizes.items() if made_by not in below}
     for made_by, size in added.items():
         MEASURED[f"MB: {made_by[-60:]}"] = size
-    assert len(added) == 4  # the user, dependencies, models, code
+    assert len(added) == 4  # tini and the user, dependencies, models, code
     assert sum(added.values()) < MOST_MEGABYTES
 
 
 def test_it_says_what_it_is_and_how_it_is_stopped(image: Image) -> None:
     config = inspected(image.name)["Config"]
     assert config["User"] == "10001:10001"
-    assert config["Entrypoint"] == ["logitserve"]
+    assert config["Entrypoint"] == ["tini", "-e", "143", "--", "logitserve"]
     assert config["Cmd"] == ["serve"]
     assert config["StopSignal"] == "SIGTERM"
     assert config["Healthcheck"]["Test"] == ["CMD", "python", "-m", "logitserve.healthcheck"]
