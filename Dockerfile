@@ -41,7 +41,7 @@ FROM ${PYTHON_IMAGE} AS runtime
 # As process 1, Python would ignore a SIGTERM that comes before it has set its handlers.
 RUN apt-get update --quiet \
     && apt-get install --quiet --yes --no-install-recommends tini \
-    && rm -rf /var/lib/apt/lists/* \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* \
     && useradd --uid 10001 --user-group --no-create-home --home-dir /tmp \
     --shell /usr/sbin/nologin logitserve
 ENV PATH=/opt/logitserve/bin:$PATH \
