@@ -98,7 +98,7 @@ def in_largest(Gray ink):
     return largest / <double>total
 
 
-def main(Gray on):
+def main_components(Gray on):
     """Find the largest component that may be a digit, and those close to it.
 
     Returns:

@@ -1,9 +1,11 @@
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 Gray: TypeAlias = npt.NDArray[np.uint8]
+
+LEAST_CONTRAST: Final[int]
 
 def ascending_border(image: Gray) -> Gray: ...
 def skewness(image: Gray, level: float) -> float: ...

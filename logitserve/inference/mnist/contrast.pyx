@@ -17,7 +17,7 @@ from logitserve.inference.mnist.pixels import closed
 cdef enum:
     LEVELS = 511  # of the contrast of two gray levels, from -255 to 255
 
-cdef double LEAST_CONTRAST = 10
+LEAST_CONTRAST = 10
 """Contrast of gray levels below which an image is blank (JPEG changes paper by 1-4)."""
 cdef double FAINTEST = 7
 """Noise standard deviations by which ink must differ from paper: among 16,384 pixels the maximum
@@ -111,7 +111,7 @@ def separate(Gray image, bint dark_ink, paper, bint photograph):
     cdef uint8[:, ::1] ink = result
     _accumulate(image, inverted, sheet, level, counts)
     noise = _noise(image, inverted, sheet, level)
-    least = max(LEAST_CONTRAST, FAINTEST * noise)
+    least = max(<double>LEAST_CONTRAST, FAINTEST * noise)
     if photograph:
         specks += <Py_ssize_t>(BRIGHTEST * size)
         odd = _contrast_at(counts, <Py_ssize_t>(ODD_SHARE * size))

@@ -60,10 +60,10 @@ def _without_lines(on: Mask) -> Mask:
     ruled = lines(on)
     if ruled:
         drawn = _drawn(ruled, on)
-        found, wider = components.main((on & ~drawn).view(np.uint8))
+        found, wider = components.main_components((on & ~drawn).view(np.uint8))
         if found.any() and all(_goes_beyond(line, found.view(np.bool_)) for line in ruled):
             return wider.view(np.bool_) & ~drawn
-    return components.main(on.view(np.uint8))[1].view(np.bool_)
+    return components.main_components(on.view(np.uint8))[1].view(np.bool_)
 
 
 def grown(mask: Mask) -> Mask:

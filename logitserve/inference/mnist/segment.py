@@ -11,8 +11,6 @@ from logitserve.inference.mnist import contrast, pixels
 Gray = npt.NDArray[np.uint8]
 
 WHITE: Final = 255
-LEAST_CONTRAST: Final = 10
-"""Contrast of gray levels below which an image is blank (JPEG changes paper by 1-4)."""
 EVEN_PAPER: Final = 4
 """Gray levels, 10th to 90th percentile along the border, above which light is uneven."""
 PHOTOGRAPH_SIDE: Final = 64
@@ -54,7 +52,7 @@ def _quantile(ascending: npt.NDArray[np.generic], share: float) -> float:
 
 def is_blank(image: Gray) -> bool:
     """Return whether an image, uint8 `[h, w]` or `[h, w, channels]`, has only noise."""
-    return bool(np.ptp(image, axis=(0, 1)).max() < LEAST_CONTRAST)
+    return bool(np.ptp(image, axis=(0, 1)).max() < contrast.LEAST_CONTRAST)
 
 
 def monochrome(colors: Gray) -> Gray:
