@@ -159,12 +159,11 @@ def _from_png(data: bytes, max_pixels: int, warn: Warn | None) -> Samples:
     header = png.header(data)
     if header.width * header.height > max_pixels:
         raise TooManyPixelsError(header.width, header.height, max_pixels)
-    pixels, others = png.walk(data)
-    samples = png_samples.decode(data, header, pixels, others)
-    if b"eXIf" not in others:
+    samples, exif = png_samples.decode(data, header)
+    if not exif:
         return samples
     image = Image.fromarray(np.ascontiguousarray(samples))
-    image.info["exif"] = png.content(data, others, b"eXIf")
+    image.info["exif"] = exif
     return np.asarray(_upright(image, warn))
 
 

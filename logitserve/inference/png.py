@@ -1,10 +1,9 @@
-"""Read the chunks of PNG files; `png_samples` decodes their pixels.
+"""Read the header of PNG files; `png_samples` decodes their pixels.
 
 Sections refer to the PNG specification (third edition, https://www.w3.org/TR/png-3/).
 """
 
 import struct
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 from zlib import crc32
@@ -17,12 +16,7 @@ MAX_CHUNKS: Final = 65_536
 
 _HEADER: Final = struct.Struct(">I4sIIBBBBBI")
 """Length, name, width, height, bit depth, color type, three methods, CRC (11.2.1)."""
-_HEADER_END: Final = len(SIGNATURE) + _HEADER.size
-FRAME: Final = 12
-"""Bytes of a chunk besides its content: length, name, CRC (5.3)."""
-_END: Final = b"\x00\x00\x00\x00IEND\xae\x42\x60\x82"
-_OPTIONAL: Final = 0x20
-"""The bit of a chunk name's first letter that marks an ancillary chunk (5.4)."""
+HEADER_END: Final = len(SIGNATURE) + _HEADER.size
 _GRAY, _RGB, _PALETTE, _GRAY_ALPHA, _RGBA = 0, 2, 3, 4, 6
 SAMPLES: Final = {_GRAY: 1, _RGB: 3, _PALETTE: 1, _GRAY_ALPHA: 2, _RGBA: 4}
 """Color type → samples per pixel."""
@@ -34,8 +28,6 @@ _UNPACKED_BYTES: Final = 3
 """Bytes per pixel while several samples in a byte are taken apart."""
 _TRANSPARENT_BYTES: Final = 12
 """Bytes per pixel while a palette or tRNS is applied."""
-_chunk_head = struct.Struct(">I4s").unpack_from
-_number = struct.Struct(">I").unpack_from
 
 
 class Header(NamedTuple):
@@ -60,7 +52,7 @@ class Header(NamedTuple):
 
 def header(data: bytes) -> Header:
     """Read the header of a file that begins with the PNG signature."""
-    return _header(data[len(SIGNATURE) : _HEADER_END])
+    return _header(data[len(SIGNATURE) : HEADER_END])
 
 
 def memory(data: bytes, max_pixels: int) -> int:
@@ -105,43 +97,6 @@ def _checked(*values: int) -> Header:
     return Header(width, height, depth, color_type, interlace)
 
 
-def walk(data: bytes) -> tuple[list[slice], dict[bytes, slice]]:
-    """Return the IDAT chunks, and the others by name, up to IEND; check completeness and CRCs."""
-    pixels: list[slice] = []
-    others: dict[bytes, slice] = {}
-    size, position, previous = len(data), _HEADER_END, b""
-    for _ in range(MAX_CHUNKS):
-        if data[position : position + FRAME] == _END:
-            return pixels, others
-        if position + FRAME > size:
-            raise damaged("it is truncated")
-        length, name = _chunk_head(data, position)
-        end = position + FRAME + length
-        if end > size:
-            raise damaged("it is truncated")
-        if crc32(data[position + 4 : end - 4]) != _number(data, end - 4)[0]:
-            raise damaged(f"the checksum of chunk {_printable(name)} is wrong")
-        if name == b"IDAT":
-            if pixels and previous != name:
-                raise damaged("its IDAT chunks are not consecutive")
-            pixels.append(slice(position, end))
-        elif name != b"IEND" and (name[0] & _OPTIONAL or name == b"PLTE"):
-            others[name] = slice(position, end)
-        else:
-            raise damaged(f"chunk {_printable(name)} is misplaced")
-        position, previous = end, name
-    raise damaged(f"it has more than {MAX_CHUNKS} chunks")
-
-
-def content(data: bytes, others: Mapping[bytes, slice], name: bytes) -> bytes:
-    """Return the content of a chunk; empty if it is missing."""
-    return data[others[name]][8:-4] if name in others else b""
-
-
 def damaged(reason: str) -> UnreadableImageError:
     """Return the error for a damaged image."""
     return UnreadableImageError(f"the image is damaged: {reason}")
-
-
-def _printable(name: bytes) -> str:
-    return repr(name)[1:]

@@ -1,21 +1,17 @@
 """Decode the pixels of PNG files.
 
-ISA-L decompresses faster than zlib, and the filters are compiled (`benchmarks/codecs.py`). Sections
-refer to the PNG specification (third edition, https://www.w3.org/TR/png-3/).
+Sections refer to the PNG specification (third edition, https://www.w3.org/TR/png-3/).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from isal import isal_zlib
-from isal.igzip_lib import IsalError
 
-from logitserve.inference.errors import UnreadableImageError
-from logitserve.inference.filters import unfilter
-from logitserve.inference.png import FRAME, PART, SAMPLES, Header, content, damaged
+from logitserve.inference.png import PART, SAMPLES, Header, damaged
+from logitserve.inference.png_stream import Rows, walk
 
 Samples = npt.NDArray[np.uint8]
 
@@ -24,51 +20,49 @@ _ADAM7: Final = (
     *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
 )
 """First column and row of each interlacing pass, and its steps (8.1)."""
-_PALETTE_BYTES: Final = range(FRAME + 3, FRAME + 3 * 256 + 1, 3)
+_PALETTE_BYTES: Final = range(3, 3 * 256 + 1, 3)
 
 
-def decode(
-    data: bytes, header: Header, pixels: Sequence[slice], others: Mapping[bytes, slice]
-) -> Samples:
-    """Decode a file to 8-bit samples, `[h, w]` or `[h, w, channels]`.
+def decode(data: bytes, header: Header) -> tuple[Samples, bytes]:
+    """Decode a file to 8-bit samples, `[h, w]` or `[h, w, channels]`, and its EXIF data.
 
     Palette and transparent color are applied. 16-bit samples lose their low bytes.
 
     Args:
         data: the file.
         header: its header.
-        pixels: its IDAT chunks, by `walk`.
-        others: its other chunks.
 
     Raises:
-        UnreadableImageError: the pixels, the palette or the transparency are damaged.
+        UnreadableImageError: a chunk, the pixels, the palette or the transparency are damaged.
     """
-    samples = _samples(data, header, pixels)
-    transparency = content(data, others, b"tRNS") if others else b""
+    pixels, others = walk(data)
+    layout = _layout(header)
+    rows = Rows(data, pixels, layout.part)
+    if layout.has_samples and not others:
+        read = rows.read(header.height, layout.passes[0].size, layout.step)
+        return read.reshape(layout.shape), b""
+    samples = _samples(rows, layout, header)
+    transparency, exif = (data[others.get(name, slice(0))] for name in (b"tRNS", b"eXIf"))
     if header.has_palette:
-        return _colors(data, others, transparency, samples[:, : header.width, 0, 0])
+        palette = data[others.get(b"PLTE", slice(0))]
+        return _colors(palette, transparency, samples[:, : header.width, 0, 0]), exif
     levels = np.ascontiguousarray(samples[:, : header.width, :, 0])
     if transparency and not header.has_alpha:
         opacity = _opacity(transparency, header, samples[:, : header.width])
-        levels = np.concatenate([_scaled(levels, header), opacity[:, :, np.newaxis]], axis=2)
-    elif header.bit_depth < 8:
-        levels = _scaled(levels, header)
-    return levels[:, :, 0] if levels.shape[2] == 1 else levels
+        return np.concatenate([_scaled(levels, header), opacity[:, :, np.newaxis]], axis=2), exif
+    return _scaled(levels, header).reshape(layout.shape), exif
 
 
 def _scaled(levels: Samples, header: Header) -> Samples:
     """Return levels of less than 8 bits from 0 to 255."""
-    return levels * np.uint8(255 // (2 ** min(header.bit_depth, 8) - 1))
+    return levels * np.uint8(255 // (2**header.bit_depth - 1)) if header.bit_depth < 8 else levels
 
 
-def _colors(
-    data: bytes, others: Mapping[bytes, slice], transparency: bytes, indices: Samples
-) -> Samples:
+def _colors(palette: bytes, transparency: bytes, indices: Samples) -> Samples:
     """Apply the palette: RGB, or RGBA with transparency (11.2.2, 11.3.1.1)."""
-    palette = data[others.get(b"PLTE", slice(0))]
     if len(palette) not in _PALETTE_BYTES:
         raise damaged("its palette is missing or invalid")
-    colors = np.frombuffer(palette[8:-4], np.uint8).reshape(-1, 3)
+    colors = np.frombuffer(palette, np.uint8).reshape(-1, 3)
     if transparency:
         opacity = np.full(len(colors), 255, np.uint8)
         given = np.frombuffer(transparency, np.uint8)[: len(colors)]
@@ -89,17 +83,16 @@ def _opacity(transparency: bytes, header: Header, samples: Samples) -> Samples:
     return np.where((samples == color).all(axis=(2, 3)), np.uint8(0), np.uint8(255))
 
 
-def _samples(data: bytes, header: Header, pixels: Sequence[slice]) -> Samples:
+def _samples(rows: Rows, layout: "_Layout", header: Header) -> Samples:
     """Return the samples, `[h, w, channels, 1]`, or `[h, w, channels, 2]` of 16 bits."""
-    layout = _layout(header)
-    stream = _Stream(data, pixels, layout.part)
     if not header.interlace:
-        return _unpacked(stream.rows(layout.passes[0], layout.step), header)
+        ((*_, count, size),) = layout.passes
+        return _unpacked(rows.read(count, size, layout.step), header)
     channels = SAMPLES[header.color_type]
     shape = header.height, header.width, channels, max(header.bit_depth // 8, 1)
     whole = np.empty(shape, np.uint8)
     for each in layout.passes:
-        part = _unpacked(stream.rows(each, layout.step), header)
+        part = _unpacked(rows.read(each.rows, each.size, layout.step), header)
         whole[each.top :: each.down, each.left :: each.across] = part[:, : each.columns]
     return whole
 
@@ -136,11 +129,16 @@ class _Layout(NamedTuple):
     """Bytes of a pixel, at least 1."""
     part: int
     """Bytes to be decompressed at a time: one more than all, unless they are many."""
+    shape: tuple[int, ...]
+    """`[h, w]` of one sample per pixel, else `[h, w, channels]`."""
+    has_samples: bool
+    """Whether the bytes of the rows are the samples, unless there is a transparent color."""
 
 
 @lru_cache(maxsize=64)
 def _layout(header: Header) -> _Layout:
-    bits = header.bit_depth * SAMPLES[header.color_type]
+    channels = SAMPLES[header.color_type]
+    bits = header.bit_depth * channels
     passes = []
     for left, top, across, down in _ADAM7 if header.interlace else ((0, 0, 1, 1),):
         columns = -(-(header.width - left) // across)
@@ -149,66 +147,7 @@ def _layout(header: Header) -> _Layout:
             size = -(-columns * bits // 8)
             passes.append(_Pass(left, top, across, down, columns, rows, size))
     total = sum(each.rows * (1 + each.size) for each in passes)
-    return _Layout(passes, max(bits // 8, 1), min(total + 1, PART))
-
-
-class _Stream:
-    """The decompressed IDAT chunks, taken by whole rows."""
-
-    def __init__(self, data: bytes, pixels: Sequence[slice], part: int) -> None:
-        self._data = data
-        self._pixels = iter(pixels)
-        self._part = part
-        self._unpacker = isal_zlib.decompressobj()
-        self._packed = self._rest = b""
-        self._is_full = False  # more may be decompressed without more data
-
-    def rows(self, each: _Pass, step: int) -> Samples:
-        """Return the reconstructed rows of a pass, uint8 `[rows, bytes]`."""
-        rows = np.empty((each.rows, each.size), np.uint8)
-        first, size = 0, each.size + 1
-        while first < each.rows:
-            data = self._rest or self._next()
-            if len(data) < size:
-                data = self._extended(data, size)
-            end = min(len(data) // size, each.rows - first) * size
-            try:
-                unfilter(data[:end], rows, first, step)
-            except ValueError as error:
-                raise damaged(str(error)) from error
-            self._rest = data[end:]
-            first += end // size
-        return rows
-
-    def _extended(self, data: bytes, size: int) -> bytes:
-        """Append parts to data until they have `size` bytes."""
-        held, length = [data], len(data)
-        while length < size:
-            held.append(self._next())
-            length += len(held[-1])
-        return b"".join(held)
-
-    def _next(self) -> bytes:
-        """Decompress the next part."""
-        part = b""
-        while not part:
-            if not (self._packed or self._is_full):
-                chunk = next(self._pixels, None)
-                if chunk is None:
-                    raise _too_few()
-                self._packed = self._data[chunk.start + 8 : chunk.stop - 4]
-            if self._unpacker.eof:
-                raise _too_few()
-            try:
-                part = self._unpacker.decompress(self._packed, self._part)
-            except IsalError as error:  # type: ignore[misc] # the stub declares an instance
-                raise damaged(f"IDAT stream error: {error}") from error
-            self._packed = self._unpacker.unconsumed_tail
-            self._is_full = len(part) == self._part
-            if self._packed and not part:
-                raise damaged("IDAT stream error: it cannot be decompressed")
-        return part
-
-
-def _too_few() -> UnreadableImageError:
-    return damaged("it has too few pixels, the stream is too short")
+    shape = header.height, header.width, channels
+    last = 3 if channels > 1 else 2
+    has_samples = header.bit_depth == 8 and not (header.interlace or header.has_palette)
+    return _Layout(passes, max(bits // 8, 1), min(total + 1, PART), shape[:last], has_samples)

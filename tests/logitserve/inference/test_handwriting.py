@@ -298,6 +298,15 @@ def test_images_of_any_shape_are_judged(noise: Gray, above: int, before: int) ->
     assert are_normalized(images).tolist() == [is_normalized(image) for image in images]
 
 
+def test_moments_of_long_rows_do_not_overflow() -> None:
+    image = np.zeros((20, 9000), np.uint8)
+    image[3:17, 4495:4506] = 255
+    images = np.stack([image, *(np.roll(image, shift, axis=1) for shift in (1, 4000, -4000))])
+    images = np.stack([*images, np.full_like(image, 255)])
+    assert are_normalized(images).tolist() == [True, False, False, False, False]
+    assert are_normalized(images).tolist() == [is_normalized(each) for each in images]
+
+
 @pytest.mark.parametrize("side", [60, 200])
 @pytest.mark.parametrize("points", [TWO, FIVE])
 @pytest.mark.parametrize("at", [(0, 0), (1, 0), (1, 1)])

@@ -141,6 +141,16 @@ def test_an_image_that_is_decompressed_in_several_parts(shape: tuple[int, ...]) 
     np.testing.assert_array_equal(images.decode(images.encode_png(picture)), picture)
 
 
+@pytest.mark.parametrize("size", [1, 65_536, 2**30])
+def test_chunks_of_any_size_are_decompressed(size: int) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (400, 500), np.uint8)
+    packed = zlib.compress(rows(picture))
+    parts = [packed[start : start + size] for start in range(0, 10 * min(size, 99), size)]
+    parts.append(packed[sum(map(len, parts)) :])
+    data = file(*(chunk(b"IDAT", part) for part in parts), head=header(500, 400))
+    np.testing.assert_array_equal(images.decode(data), picture)
+
+
 @given(st.integers(0, len(file()) * 8 - 1))
 def test_no_flipped_bit_slips_through(bit: int) -> None:
     data = bytearray(file())
