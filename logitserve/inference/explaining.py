@@ -24,6 +24,9 @@ CHECKS: Final = 2
 """Passes for the check of a map."""
 BATCH_PIXELS: Final = 8192
 """Maximum number of pixels in a batch: 10 images of 28×28, or one photograph."""
+PAUSE: Final = 1
+"""Pause after a run / its time, while predictions are made. A thread that never waits keeps its
+core up to the kernel's next tick (4 ms), whatever its priority is (`benchmarks/explaining.py`)."""
 
 Result = TypeVar("Result")
 
@@ -103,15 +106,23 @@ class _Evidence:
 class _Budget:
     """Time budget, in forward passes of one image, estimated from the last ones."""
 
-    def __init__(self, milliseconds: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, milliseconds: int, clock: Callable[[], float], is_busy: Callable[[], bool]
+    ) -> None:
         self._clock = clock
+        self._is_busy = is_busy
         self._end = clock() + milliseconds / 1000
         self._seconds = 0.0
+        self.gives_way = is_busy()
+        """Whether the next run is to be short."""
 
     def timed(self, run: Callable[[], Result], passes: int = 1) -> Result:
-        """Run a batch of passes, and measure their time."""
+        """Run a batch of passes, pause if predictions are made meanwhile, and measure the time."""
         begun = self._clock()
         result = run()
+        self.gives_way = self._is_busy()
+        if self.gives_way:
+            time.sleep(PAUSE * (self._clock() - begun))
         self._seconds = (self._clock() - begun) / passes
         return result
 
@@ -149,6 +160,7 @@ class Explainer:
         against: str | None = None,
         budget_ms: int = BUDGET_MS,
         clock: Callable[[], float] = time.perf_counter,
+        is_busy: Callable[[], bool] = lambda: False,
     ) -> Explanation:
         """Explain the prediction for an image.
 
@@ -160,12 +172,14 @@ class Explainer:
             against: the label to compare with; None: all others.
             budget_ms: time limit; at its end, one more pass may be running.
             clock: returns seconds.
+            is_busy: returns whether predictions were made since the last call. If so, the next run
+                of the network has one image, and a pause follows it.
 
         Raises:
             ExplanationError: the label does not exist, or the network has no class activation maps.
             NonFiniteLogitsError: a logit is NaN or infinite.
         """
-        budget = _Budget(budget_ms, clock)
+        budget = _Budget(budget_ms, clock, is_busy)
         logits = budget.timed(partial(self.predictor.run, image[np.newaxis]))
         best = Predictions.of(logits, self._card).argmax[0]
         label = self._card.labels[best] if label is None else label
@@ -225,7 +239,8 @@ class Explainer:
         # Python code between runs blocks predictions; small images share a run.
         most = self._card.batch or max(1, BATCH_PIXELS // covers.pixels)
         while len(drops) < len(masks):
-            count = min(most, budget.left(most + CHECKS) - CHECKS)
+            count = 1 if budget.gives_way and self._card.batch is None else most
+            count = min(count, budget.left(count + CHECKS) - CHECKS)
             if count < 1:
                 break
             part = masks[len(drops) :][:count]

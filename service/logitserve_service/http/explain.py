@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Annotated, Any, Final
@@ -43,9 +44,12 @@ LOWEST_PRIORITY: Final = 19
 class Explaining:
     """Computes one explanation at a time, in a thread of low priority."""
 
-    def __init__(self, loader: Loader, metrics: Metrics) -> None:
+    def __init__(self, loader: Loader, metrics: Metrics, answered: Callable[[], int]) -> None:
+        """Give way to predictions while `answered`, which counts answers, rises."""
         self._loader = loader
         self._metrics = metrics
+        self._answered = answered
+        self._last_answered = 0
         self._thread = ThreadPoolExecutor(
             1, "explain", initializer=give_way, initargs=(LOWEST_PRIORITY,)
         )
@@ -82,13 +86,18 @@ class Explaining:
             self._explainers[model.predictor] = explainer = self._opened(model)
         begun = time.perf_counter()
         prediction, shown = model.batcher.predict_apart(image, explainer.predictor)
-        found = explainer.explain(shown, **asked)
+        found = explainer.explain(shown, **asked, is_busy=self._is_busy)
         if png:
             body = encode_png(overlay(shown, found.map))
         else:
             who = {"model": model.card.name, "version": model.card.version}
             body = orjson.dumps({**who, "prediction": prediction, **found.model_dump()})
         return body, found.method, time.perf_counter() - begun
+
+    def _is_busy(self) -> bool:
+        """Return whether a request was answered since the last call."""
+        before, self._last_answered = self._last_answered, self._answered()
+        return before != self._last_answered
 
     def _opened(self, model: LoadedModel) -> Explainer:
         try:

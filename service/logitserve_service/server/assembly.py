@@ -133,13 +133,22 @@ class Process:
         background.append(watcher.running)
         authenticator = Authenticator.of(settings)
         limits = Limits(settings.max_pictures, settings.max_json_values)
-        parts = Parts(
-            catalog, readiness, authenticator, watcher, metrics, gauges, limits, drift, kept
-        )
         most = memory.share(settings.workers, memory.BODIES_SHARE)
         budget = BodyBudget(
             max_bytes=settings.max_body_bytes,
             max_total_bytes=settings.max_buffered_bytes or min(MAX_BUFFERED_BYTES, most),
+        )
+        parts = Parts(
+            catalog,
+            readiness,
+            authenticator,
+            watcher,
+            metrics,
+            gauges,
+            limits,
+            drift,
+            kept,
+            answered=lambda: budget.released,
         )
         endpoint = Endpoint(
             catalog=catalog,

@@ -245,12 +245,13 @@ class Clock:
     """Time that only passes of the network take."""
 
     def __init__(self, explainer: Explainer, seconds: float) -> None:
-        self.now = self.passes = 0.0
+        self.now = 0.0
+        self.batches: list[int] = []
         inner = explainer.predictor.run
 
         def run(images: Pixels) -> npt.NDArray[np.float32]:
             self.now += seconds * len(images)
-            self.passes += len(images)
+            self.batches.append(len(images))
             return inner(images)
 
         explainer.predictor.run = run  # type: ignore[method-assign]
@@ -270,6 +271,30 @@ def test_no_pass_begins_that_the_budget_does_not_last_for(budget_ms: int, passes
     assert not found.complete
     empty = sum(cell is None for row in found.map for cell in row)
     assert empty == {0: 196, 1: 187, 17: empty, 77: 0}[passes]
+
+
+def test_runs_are_short_and_apart_while_predictions_are_made(
+    monkeypatch: pytest.MonkeyPatch, digits: Explainer
+) -> None:
+    """Beside the first 20 runs."""
+    explainer = explainer_of(DIGITS)
+    clock, pauses = Clock(explainer, 0.001), list[float]()
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        clock.now += seconds
+
+    monkeypatch.setattr("time.sleep", sleep)
+    found = explainer.explain(
+        digit(4), clock=clock, budget_ms=1000, is_busy=lambda: len(clock.batches) <= 20
+    )
+    assert found.method is Method.OCCLUSION
+    assert found.complete
+    assert clock.batches[:21] == [1] * 21
+    assert max(clock.batches) > 1
+    assert pauses == pytest.approx([0.001] * 20)
+    alone = digits.explain(digit(4), budget_ms=PLENTY_MS)
+    np.testing.assert_allclose(cells_of(found), cells_of(alone), atol=1e-4)
 
 
 @pytest.mark.parametrize(("seconds", "method"), [(0.001, Method.OCCLUSION), (0.04, Method.CAM)])

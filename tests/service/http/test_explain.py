@@ -30,7 +30,9 @@ def process() -> Iterator[Bench]:
 
 @pytest.fixture
 def explaining(process: Bench) -> Explaining:
-    return Explaining(process.endpoint.catalog.loader, Metrics(shared_rows(1)))
+    endpoint = process.endpoint
+    budget = endpoint.admission.budget
+    return Explaining(endpoint.catalog.loader, Metrics(shared_rows(1)), lambda: budget.released)
 
 
 def loaded(process: Bench) -> LoadedModel:
