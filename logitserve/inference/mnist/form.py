@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from logitserve.inference.mnist import pixels
+from logitserve.inference.mnist import moments
 
 BOX_SHARE: Final = 20 / 28
 """Longer side of the digit / side of the image."""
@@ -36,7 +36,7 @@ def are_normalized(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     """
     longest = box_side(*images.shape[1:])
     contiguous = np.ascontiguousarray(images)
-    normalized = pixels.are_normalized(contiguous, longest, CENTER_TOLERANCE, BRIGHTEST)
+    normalized = moments.are_normalized(contiguous, longest, CENTER_TOLERANCE, BRIGHTEST)
     return normalized.view(np.bool_)
 
 
