@@ -122,7 +122,8 @@ class _Budget:
         result = run()
         self.gives_way = self._is_busy()
         if self.gives_way:
-            time.sleep(PAUSE * (self._clock() - begun))
+            now = self._clock()
+            time.sleep(max(0.0, min(PAUSE * (now - begun), self._end - now)))
         self._seconds = (self._clock() - begun) / passes
         return result
 

@@ -247,6 +247,7 @@ class Clock:
     def __init__(self, explainer: Explainer, seconds: float) -> None:
         self.now = 0.0
         self.batches: list[int] = []
+        self.pauses: list[float] = []
         inner = explainer.predictor.run
 
         def run(images: Pixels) -> npt.NDArray[np.float32]:
@@ -258,6 +259,10 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
 
 
 @pytest.mark.parametrize(("budget_ms", "passes"), [(1, 0), (500, 1), (2500, 17), (10_000, 77)])
@@ -278,13 +283,8 @@ def test_runs_are_short_and_apart_while_predictions_are_made(
 ) -> None:
     """Beside the first 20 runs."""
     explainer = explainer_of(DIGITS)
-    clock, pauses = Clock(explainer, 0.001), list[float]()
-
-    def sleep(seconds: float) -> None:
-        pauses.append(seconds)
-        clock.now += seconds
-
-    monkeypatch.setattr("time.sleep", sleep)
+    clock = Clock(explainer, 0.001)
+    monkeypatch.setattr("time.sleep", clock.sleep)
     found = explainer.explain(
         digit(4), clock=clock, budget_ms=1000, is_busy=lambda: len(clock.batches) <= 20
     )
@@ -292,9 +292,20 @@ def test_runs_are_short_and_apart_while_predictions_are_made(
     assert found.complete
     assert clock.batches[:21] == [1] * 21
     assert max(clock.batches) > 1
-    assert pauses == pytest.approx([0.001] * 20)
+    assert clock.pauses == pytest.approx([0.001] * 20)
     alone = digits.explain(digit(4), budget_ms=PLENTY_MS)
     np.testing.assert_allclose(cells_of(found), cells_of(alone), atol=1e-4)
+
+
+def test_no_pause_ends_after_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    explainer = explainer_of(DIGITS)
+    clock = Clock(explainer, 0.125)
+    monkeypatch.setattr("time.sleep", clock.sleep)
+    explainer.explain(
+        digit(4), method=Method.OCCLUSION, clock=clock, budget_ms=200, is_busy=lambda: True
+    )
+    assert clock.now == pytest.approx(0.2)
+    assert clock.pauses == pytest.approx([0.075])
 
 
 @pytest.mark.parametrize(("seconds", "method"), [(0.001, Method.OCCLUSION), (0.04, Method.CAM)])
