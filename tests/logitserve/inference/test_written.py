@@ -41,6 +41,13 @@ def fine_line(x: Field, y: Field, g: np.random.Generator) -> Field:
     return np.asarray(1 - 0.5 * (abs(across) < 0.004))
 
 
+def clip(x: Field, y: Field, g: np.random.Generator) -> Field:
+    """Its wire is a stroke, but comes from the border."""
+    down = np.clip(y, 0, g.uniform(0.2, 0.35))
+    from_wire = abs(np.hypot(x - g.uniform(0.2, 0.8), y - down) - g.uniform(0.06, 0.1))
+    return np.asarray(1 - 0.6 * (from_wire < 0.012))
+
+
 def gray(sheet: Sheet, seed: int, ink: Field | float = 0.0) -> npt.NDArray[np.uint8]:
     g = np.random.default_rng(seed)
     y, x = (np.mgrid[:SIDE, :SIDE] + 0.5) / SIDE
@@ -54,7 +61,7 @@ def warnings(image: npt.NDArray[np.uint8]) -> list[ImageWarning]:
     return found
 
 
-@pytest.mark.parametrize("sheet", [shadow, hand, torn, specks, fine_line])
+@pytest.mark.parametrize("sheet", [shadow, hand, torn, specks, fine_line, clip])
 def test_nothing_is_written_on_an_empty_sheet(sheet: Sheet) -> None:
     for seed in range(40):
         image = gray(sheet, seed)
@@ -81,3 +88,12 @@ def test_a_faint_fold_of_a_small_sheet_is_not_written() -> None:
         across = (x - 0.5) + g.uniform(0.1, 0.4) * (y - 0.5)
         light = 240 - 40 * np.exp(-((across / 0.012) ** 2)) + g.normal(0, 3, (side, side))
         assert not NOTHING_WRITTEN.isdisjoint(warnings(light.clip(0, 255).astype(np.uint8))), side
+
+
+def test_a_digit_that_goes_over_the_border_is_written() -> None:
+    """It fills the picture, so that the opposite border is near."""
+    paper = Paper(SIDE, SIDE, (0, 0, 0), (255, 255, 255))
+    for digit in range(10):
+        image = np.asarray(draw(digit, seed=digit, paper=paper).convert("L"))
+        rows = np.flatnonzero(image.max(axis=1) > 128)
+        assert NOTHING_WRITTEN.isdisjoint(warnings(image[rows[0] - 4 : rows[-1] - 2])), digit
