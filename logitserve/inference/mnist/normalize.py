@@ -98,6 +98,7 @@ def normalize(
         warn(ImageWarning.OTHER_INK)
     if warn and (
         _runs_off(whole)
+        or written.is_compact(digit)
         or (left_out and written.goes_on(whole, everything))
         or (scene.photograph and _is_light(digit, whole, overview, scene))
     ):

@@ -48,6 +48,16 @@ def clip(x: Field, y: Field, g: np.random.Generator) -> Field:
     return np.asarray(1 - 0.6 * (from_wire < 0.012))
 
 
+def lamps(x: Field, y: Field, g: np.random.Generator) -> Field:
+    """Round lights, two or three of about one size."""
+    light = np.ones(np.broadcast_shapes(x.shape, y.shape))
+    for turn in range(g.integers(2, 4)):
+        angle = 2 * turn + g.uniform(-0.3, 0.3)
+        from_middle = np.hypot(x - 0.5 - 0.2 * np.cos(angle), y - 0.5 - 0.2 * np.sin(angle))
+        light = np.where(from_middle < g.uniform(0.08, 0.1), 0.5, light)
+    return light
+
+
 def gray(sheet: Sheet, seed: int, ink: Field | float = 0.0) -> npt.NDArray[np.uint8]:
     g = np.random.default_rng(seed)
     y, x = (np.mgrid[:SIDE, :SIDE] + 0.5) / SIDE
@@ -61,7 +71,7 @@ def warnings(image: npt.NDArray[np.uint8]) -> list[ImageWarning]:
     return found
 
 
-@pytest.mark.parametrize("sheet", [shadow, hand, torn, specks, fine_line, clip])
+@pytest.mark.parametrize("sheet", [shadow, hand, torn, specks, fine_line, clip, lamps])
 def test_nothing_is_written_on_an_empty_sheet(sheet: Sheet) -> None:
     for seed in range(40):
         image = gray(sheet, seed)
@@ -97,3 +107,15 @@ def test_a_digit_that_goes_over_the_border_is_written() -> None:
         image = np.asarray(draw(digit, seed=digit, paper=paper).convert("L"))
         rows = np.flatnonzero(image.max(axis=1) > 128)
         assert NOTHING_WRITTEN.isdisjoint(warnings(image[rows[0] - 4 : rows[-1] - 2])), digit
+
+
+def test_thick_strokes_are_no_spots() -> None:
+    """A 1 and a 0 of a broader pen, and a 5 in two pieces."""
+    one, zero, five = (np.zeros((SIDE, SIDE), np.uint8) for _ in range(3))
+    one[20:70, 40:51] = 255
+    y, x = np.mgrid[:SIDE, :SIDE] - SIDE / 2
+    zero[abs(np.hypot(x / 16, y / 24) - 1) < 0.2] = 255
+    five[40:45, 30:60] = five[20:38, 30:35] = five[45:70, 55:60] = five[65:70, 30:60] = 255
+    five[20:24, 42:62] = 255
+    for image in (one, zero, five):
+        assert NOTHING_WRITTEN.isdisjoint(warnings(image))
