@@ -122,6 +122,31 @@ def in_pieces(Gray ink):
     return result
 
 
+@cython.boundscheck(False)
+def share_of_border(Gray ink, Py_ssize_t depth):
+    """Return the share of the image's border that has full ink, from 128 on, within `depth` pixels.
+
+    It is seen from outside: each row at its left and right end, each column at its top and bottom.
+    """
+    cdef Py_ssize_t height = ink.shape[0], width = ink.shape[1], y, x, step, seen = 0
+    cdef Py_ssize_t down = min(depth, height), across = min(depth, width)
+    cdef bint first, last
+    with nogil:
+        for y in range(height):
+            first = last = False
+            for step in range(across):
+                first |= ink[y, step] >> 7
+                last |= ink[y, width - 1 - step] >> 7
+            seen += first + last
+        for x in range(width):
+            first = last = False
+            for step in range(down):
+                first |= ink[step, x] >> 7
+                last |= ink[height - 1 - step, x] >> 7
+            seen += first + last
+    return seen / <double>(2 * (height + width))
+
+
 def main_components(Gray on):
     """Find the largest component that may be a digit, and those close to it.
 

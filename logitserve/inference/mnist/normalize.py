@@ -99,6 +99,7 @@ def normalize(
     if warn and (
         _runs_off(whole)
         or written.is_compact(digit)
+        or written.is_box(digit)
         or (left_out and written.goes_on(whole, everything))
         or (scene.photograph and _is_light(digit, whole, overview, scene))
     ):

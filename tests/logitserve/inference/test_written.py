@@ -58,6 +58,12 @@ def lamps(x: Field, y: Field, g: np.random.Generator) -> Field:
     return light
 
 
+def box(x: Field, y: Field, g: np.random.Generator) -> Field:
+    """An empty field of a form."""
+    from_middle = np.maximum(abs(x - 0.5) / g.uniform(0.25, 0.35), abs(y - 0.5) / 0.35)
+    return np.asarray(1 - 0.6 * (abs(from_middle - 1) < 0.05))
+
+
 def gray(sheet: Sheet, seed: int, ink: Field | float = 0.0) -> npt.NDArray[np.uint8]:
     g = np.random.default_rng(seed)
     y, x = (np.mgrid[:SIDE, :SIDE] + 0.5) / SIDE
@@ -71,7 +77,7 @@ def warnings(image: npt.NDArray[np.uint8]) -> list[ImageWarning]:
     return found
 
 
-@pytest.mark.parametrize("sheet", [shadow, hand, torn, specks, fine_line, clip, lamps])
+@pytest.mark.parametrize("sheet", [shadow, hand, torn, specks, fine_line, clip, lamps, box])
 def test_nothing_is_written_on_an_empty_sheet(sheet: Sheet) -> None:
     for seed in range(40):
         image = gray(sheet, seed)
@@ -109,7 +115,7 @@ def test_a_digit_that_goes_over_the_border_is_written() -> None:
         assert NOTHING_WRITTEN.isdisjoint(warnings(image[rows[0] - 4 : rows[-1] - 2])), digit
 
 
-def test_thick_strokes_are_no_spots() -> None:
+def test_thick_strokes_are_no_spots_and_no_box() -> None:
     """A 1 and a 0 of a broader pen, and a 5 in two pieces."""
     one, zero, five = (np.zeros((SIDE, SIDE), np.uint8) for _ in range(3))
     one[20:70, 40:51] = 255
