@@ -101,7 +101,11 @@ def normalize(
         or written.is_compact(digit)
         or written.is_box(digit)
         or (left_out and written.goes_on(whole, everything))
-        or (scene.photograph and _is_light(digit, whole, overview, scene))
+        or (
+            _is_light(digit, whole, overview, scene)
+            if scene.photograph
+            else not written.is_in_one(whole)
+        )
     ):
         warn(ImageWarning.CUT_OFF)
     if warn and scene.dark_ink:

@@ -106,6 +106,16 @@ def test_a_faint_fold_of_a_small_sheet_is_not_written() -> None:
         assert not NOTHING_WRITTEN.isdisjoint(warnings(light.clip(0, 255).astype(np.uint8))), side
 
 
+def test_specks_of_a_small_sheet_are_not_written() -> None:
+    for seed in range(40):
+        g = np.random.default_rng(seed)
+        light = np.full((48, 48), 230.0)
+        for row, column in g.integers(1, 46, (12, 2)):
+            light[row : row + 2, column : column + 2] = 90
+        image = (light + g.normal(0, 1, light.shape)).astype(np.uint8)
+        assert not NOTHING_WRITTEN.isdisjoint(warnings(image)), seed
+
+
 def test_a_digit_that_goes_over_the_border_is_written() -> None:
     """It fills the picture, so that the opposite border is near."""
     paper = Paper(SIDE, SIDE, (0, 0, 0), (255, 255, 255))
