@@ -3,7 +3,7 @@
 Every kind of sheet is made twice, with a digit of MNIST's test part on it and without, in sizes of
 64 to 1,000 pixels (`--sides 28 63`: of others), dark on light and light on dark. The cut-out was
 made while looking at the kinds that are `TUNED`, and not at those that are `UNSEEN`; those that are
-`LATER` were written after it, but for what tells faint lines in small pictures.
+`LATER` were written after it, but for a few rules (`docs/robustness.md`).
 """
 
 import argparse

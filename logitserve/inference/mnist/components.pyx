@@ -10,7 +10,7 @@ cimport cython
 
 from libc.string cimport memchr
 
-from logitserve.inference.mnist.levels cimport Gray, maximum, uint8
+from logitserve.inference.mnist.levels cimport WHITE, Gray, maximum, uint8
 
 import numpy as np
 
@@ -96,6 +96,55 @@ def in_largest(Gray ink):
         largest = max(largest, sizes[run])
         total += sizes[run]
     return largest / <double>total
+
+
+def in_pieces(Gray ink):
+    """Return each component of the full ink, from 128 on, with its soft edge: uint8 `[n, h, w]`.
+
+    The edge is the fainter ink in the eight neighbors of a component; other faint ink is omitted.
+    """
+    cdef int[:, ::1] runs = np.empty((_most_runs(ink), COLUMNS), np.int32)
+    on = np.empty((ink.shape[0], ink.shape[1]), np.uint8)
+    _compare(ink, WHITE // 2, on)
+    cdef Py_ssize_t number = _find_runs(on, runs), count = _join(runs, number)
+    cdef Py_ssize_t run, part, row, column, y, x
+    result = np.zeros((count, ink.shape[0], ink.shape[1]), np.uint8)
+    cdef uint8[:, :, ::1] pieces = result
+    cdef uint8[:, ::1] full = on
+    for run in range(number):
+        part, row = runs[run, COMPONENT], runs[run, ROW]
+        for y in range(max(row - 1, 0), min(row + 2, ink.shape[0])):
+            for x in range(max(runs[run, BEGIN] - 1, 0), min(runs[run, END] + 1, ink.shape[1])):
+                if not full[y, x]:
+                    pieces[part, y, x] = ink[y, x]
+        for column in range(runs[run, BEGIN], runs[run, END]):
+            pieces[part, row, column] = ink[row, column]
+    return result
+
+
+@cython.boundscheck(False)
+def share_of_border(Gray ink, Py_ssize_t depth):
+    """Return the share of the image's border that has full ink, from 128 on, within `depth` pixels.
+
+    It is seen from outside: each row at its left and right end, each column at its top and bottom.
+    """
+    cdef Py_ssize_t height = ink.shape[0], width = ink.shape[1], y, x, step, seen = 0
+    cdef Py_ssize_t down = min(depth, height), across = min(depth, width)
+    cdef bint first, last
+    with nogil:
+        for y in range(height):
+            first = last = False
+            for step in range(across):
+                first |= ink[y, step] >> 7
+                last |= ink[y, width - 1 - step] >> 7
+            seen += first + last
+        for x in range(width):
+            first = last = False
+            for step in range(down):
+                first |= ink[step, x] >> 7
+                last |= ink[height - 1 - step, x] >> 7
+            seen += first + last
+    return seen / <double>(2 * (height + width))
 
 
 def main_components(Gray on):

@@ -34,6 +34,9 @@ NEAR: Final = 0.04
 """Share of a picture's side within which ink is near it."""
 CORNER: Final = 0.02
 """Share of a picture's side within which ink is in a corner."""
+AWAY: Final = 0.5
+"""Share of a picture's side that is empty between ink that crosses one border and the opposite
+border, above which it was not cropped closely: the ink is a thing that reaches into the picture."""
 MEETINGS: Final = 6
 """Maximum number of times handwriting crosses the border (measured on digits that fill it)."""
 WIDEST_BAR: Final = 0.3
@@ -95,8 +98,14 @@ def normalize(
         warn(ImageWarning.OTHER_INK)
     if warn and (
         _runs_off(whole)
+        or written.is_compact(digit)
+        or written.is_box(digit)
         or (left_out and written.goes_on(whole, everything))
-        or (scene.photograph and _is_light(digit, whole, overview, scene))
+        or (
+            _is_light(digit, whole, overview, scene)
+            if scene.photograph
+            else not written.is_in_one(whole)
+        )
     ):
         warn(ImageWarning.CUT_OFF)
     if warn and scene.dark_ink:
@@ -142,8 +151,9 @@ def _is_light(digit: Gray, ink: Gray, image: Gray, scene: segment.Scene) -> bool
 def _runs_off(ink: Gray) -> bool:
     """Return whether ink reaches the border like shadows, folds, tables and ruled lines.
 
-    It lies in two corners, crosses the border in many places, or is one straight bar from side to
-    side. Handwriting that fills the picture, or was cropped closely, does none of these.
+    It lies in two corners, crosses the border in many places, crosses one border far from the
+    opposite one, or is one straight bar from side to side. Handwriting that fills the picture, or
+    was cropped closely, does none of these.
     """
     present = components.inked(ink, handwriting.INK).view(np.bool_)
     if not components.sides_with_ink(present.view(np.uint8), 1, 1):
@@ -160,10 +170,11 @@ def _runs_off(ink: Gray) -> bool:
     ]
     if sum(bool(end.any()) for end in ends) >= 2:
         return True
-    if len(handwriting.lines(present, widest=WIDEST_BAR)) >= 2:
-        return True  # crossed bars, as of a window
     left, top, right, bottom = _box_of(ink)
     gaps = np.array([left / width, top / height, 1 - right / width, 1 - bottom / height])
+    reaches_in = bool((np.roll(gaps, 2)[gaps < CORNER] >= AWAY).any())
+    if reaches_in or len(handwriting.lines(present, widest=WIDEST_BAR)) >= 2:
+        return True  # crossed bars, as of a window
     if (gaps <= NEAR).sum() < 2 or max(height, width) > components.CLOSE * min(height, width):
         return False  # a 1 that reaches one side, or was cropped closely
     full = ink > ink.max() // 2  # without the noise beside a faint line

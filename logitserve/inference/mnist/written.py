@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from logitserve.inference.mnist import components, contrast, handwriting, segment
+from logitserve.inference.mnist import components, contrast, handwriting, segment, strokes
 
 Gray = npt.NDArray[np.uint8]
 
@@ -24,6 +24,17 @@ FINE: Final = 0.06
 GOES_ON: Final = 0.75
 """Minimum inked share of the distance from a straight bar to the borders, if the bar is part of a
 line (measured on the same digits: at most 0.65; on lines and folds 1)."""
+COMPACT: Final = 0.7
+"""Isoperimetric quotient, 1 for a disk, above which a piece of ink is a spot, not a stroke
+(measured on MNIST: main pieces at most 0.69)."""
+OF_SPOTS: Final = 0.5
+"""Minimum share of the ink in spots, if they are not handwriting."""
+BOX: Final = 0.85
+"""Minimum share of a rectangle's sides that have ink (measured on MNIST: at most 0.78)."""
+BOX_DEPTH: Final = 2
+"""Pixels of the 28×28 image, within which ink is on a side of its box."""
+BOX_SIDE: Final = 8
+"""Pixels of the 28×28 image: a narrower box is a bar, and may be a 1."""
 
 _FEW: Final = 4
 """Number of pixels below which they have no direction."""
@@ -54,6 +65,24 @@ def stands_out(
 def is_in_one(ink: Gray) -> bool:
     """Return whether most of the ink, uint8 `[h, w]`, not all 0, is in one component."""
     return components.in_largest(ink) >= IN_ONE
+
+
+def is_compact(digit: Gray) -> bool:
+    """Return whether most of the ink, uint8 `[h, w]`, not all 0, is in spots, one or several."""
+    total = in_spots = 0
+    for piece in components.in_pieces(digit):
+        mass, outline, _ = strokes.slopes(piece)
+        total += mass
+        if 4 * np.pi * 255 * mass > COMPACT * outline**2:
+            in_spots += mass
+    return in_spots > OF_SPOTS * total
+
+
+def is_box(digit: Gray) -> bool:
+    """Return whether ink, uint8 `[h, w]`, cropped closely, is a rectangle, to be filled in."""
+    if min(digit.shape) < BOX_SIDE:
+        return False
+    return components.share_of_border(digit, BOX_DEPTH) >= BOX
 
 
 def goes_on(ink: Gray, everything: Gray) -> bool:
