@@ -98,6 +98,7 @@ def in_largest(Gray ink):
     return largest / <double>total
 
 
+@cython.boundscheck(False)
 def in_pieces(Gray ink):
     """Return each component of the full ink, from 128 on, with its soft edge: uint8 `[n, h, w]`.
 
