@@ -10,8 +10,9 @@ import argparse
 import contextlib
 import http.client
 import os
+import subprocess
 import sys
-import threading
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,8 @@ NOISE: Final = 5.0
 """Standard deviation, in gray levels."""
 REQUESTS: Final = 1000
 ROUNDS: Final = 9
+LONGEST_SECONDS: Final = 600
+"""Time after which explanations end in any case."""
 Floats = Any
 
 
@@ -77,7 +80,8 @@ def measure(method: Method, ours: Explainer, other: Explainer, images: Floats) -
         seconds.append(time.thread_time() - begun)
         assert found.drop is not None
         drops.append((found.drop.top, found.drop.random))
-        values, asked = cells(found), {"method": method, "label": found.label}
+        values = cells(found)
+        asked: dict[str, Any] = {"method": method, "label": found.label}
         side = 28 // len(values)
         ink = image.reshape(len(values), side, len(values), side).max(axis=(1, 3)) > 0
         noise = generator.normal(0, NOISE, image.shape)
@@ -118,20 +122,20 @@ def predictions(port: int, body: bytes) -> Floats:
 
 @contextlib.contextmanager
 def explanations(port: int, body: bytes) -> Iterator[None]:
-    """One explanation after the other for as long as the block lasts."""
-    over = threading.Event()
-
-    def ask() -> None:
-        while not over.is_set():
-            load.send(port, load.Request("/explain?method=occlusion", body))
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    """One explanation after the other for as long as the block lasts, asked by another process."""
+    with tempfile.TemporaryDirectory() as folder:
+        request = load.Request("/explain?method=occlusion", body)
+        requests = load.write(Path(folder, "requests"), [request])
+        url = f"http://127.0.0.1:{port}"
+        command = load.wrk_command(url, connections=1, seconds=LONGEST_SECONDS, cores="0,1")
+        asking = subprocess.Popen(
+            command, env={**os.environ, "REQUESTS": str(requests)}, stdout=subprocess.DEVNULL
+        )
+        try:
+            yield
+        finally:
+            asking.kill()
+            asking.wait()
 
 
 def beside(body: bytes) -> list[Row]:

@@ -156,6 +156,18 @@ def answers(process: subprocess.Popen[bytes], port: int, request: Request) -> bo
     return False
 
 
+def wrk_command(url: str, *, connections: int, seconds: int, cores: str) -> list[str]:
+    """The command of `wrk`, which reads its requests from the file that `REQUESTS` names."""
+    program = shutil.which("wrk")
+    if program is None:
+        raise RuntimeError("wrk is missing: apt-get install wrk")
+    return [
+        *("taskset", "-c", cores, program, "--threads", "1", "--timeout", "30s"),
+        *("--connections", str(connections), "--duration", f"{seconds}s"),
+        *("--script", str(HERE / "load.lua"), url),
+    ]
+
+
 def wrk(
     url: str, requests: Path, *, connections: int, seconds: int, cores: str = LOAD_CORES
 ) -> dict[str, Any]:
@@ -164,15 +176,8 @@ def wrk(
     Raises:
         RuntimeError: an answer was not 2xx or 3xx, or a connection failed.
     """
-    program = shutil.which("wrk")
-    if program is None:
-        raise RuntimeError("wrk is missing: apt-get install wrk")
     done = subprocess.run(
-        [
-            *("taskset", "-c", cores, program, "--threads", "1", "--timeout", "30s"),
-            *("--connections", str(connections), "--duration", f"{seconds}s"),
-            *("--script", str(HERE / "load.lua"), url),
-        ],
+        wrk_command(url, connections=connections, seconds=seconds, cores=cores),
         env={**os.environ, "REQUESTS": str(requests)},
         capture_output=True,
         text=True,
