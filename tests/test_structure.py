@@ -112,7 +112,8 @@ def room_of(module: str) -> str:
     return parts[1] if len(parts) > 1 and parts[1] in ROOMS else module
 
 
-GRAPH = {name: imported_modules(path, modules().keys()) for name, path in modules().items()}
+MODULES = modules()
+GRAPH = {name: imported_modules(path, MODULES.keys()) for name, path in MODULES.items()}
 
 
 @pytest.mark.parametrize("room", ROOMS)
