@@ -158,7 +158,7 @@ def rolled(tmp_path_factory: pytest.TempPathFactory) -> Any:
     models = tmp_path_factory.mktemp("models")
     for version in (1, 2, 3):
         publish(models, version)
-    with running(*options(models), environment=WITH_KEY) as server:
+    with running(*options(models), "--grpc-port", "0", environment=WITH_KEY) as server:
         yield server
 
 
@@ -203,22 +203,18 @@ def test_a_canary_answers_its_share_and_keeps_its_users(rolled: Server) -> None:
     assert set(versions_by_user(rolled, 50).values()) == {"3"}
 
 
-def test_every_form_is_drawn(tmp_path: Path) -> None:
-    models = tmp_path / "models"
-    models.mkdir()
-    for version in (1, 2):
-        publish(models, version)
-    canary = {"version": "1", "percent": 50}
-    with running(*options(models), "--grpc-port", "0", environment=WITH_KEY) as server:
-        assert order(server, "PUT", "rollout", {"canary": canary}).status_code == 200
-        for form in FORMS:
-            told: Counter[int] = Counter()
-            for number in range(60):
-                ids = [("X-Request-ID", f"{form}-{number}")]
-                reply = form.send(server, Ask([random_picture(0)], model="tiny", fields=ids))
-                told[int(form.read(reply)[0].argmax())] += 1
-            assert set(told) == {1, 2}, form
-            assert 10 < told[1] < 50, form
+def test_every_form_is_drawn(rolled: Server) -> None:
+    canary = {"version": "2", "percent": 50}
+    assert order(rolled, "PUT", "rollout", {"live": "3", "canary": canary}).status_code == 200
+    for form in FORMS:
+        told: Counter[int] = Counter()
+        for number in range(60):
+            ids = [("X-Request-ID", f"{form}-{number}")]
+            reply = form.send(rolled, Ask([random_picture(0)], model="tiny", fields=ids))
+            told[int(form.read(reply)[0].argmax())] += 1
+        assert set(told) == {2, 3}, form
+        assert 10 < told[2] < 50, form
+    assert order(rolled, "PUT", "rollout", {"canary": None}).status_code == 200
 
 
 def test_a_shadow_is_counted_and_changes_no_answer(rolled: Server) -> None:
