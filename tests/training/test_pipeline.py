@@ -4,7 +4,7 @@ import re
 import shutil
 import signal
 from dataclasses import replace
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 
 import numpy as np
@@ -174,13 +174,8 @@ def test_a_version_is_compared_with_the_one_before(
 
 
 @pytest.mark.usefixtures("_interruptible")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_training_goes_on_where_it_was(
-    published: Published,
-    data: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    number: signal.Signals,
+    published: Published, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train = partial(
         pipeline.train,
@@ -191,15 +186,16 @@ def test_an_interrupted_training_goes_on_where_it_was(
     )
     line = Reporter.line
 
-    def interrupted(self: Reporter, text: str) -> None:
+    def interrupted(self: Reporter, text: str, *, at: str, by: signal.Signals) -> None:
         line(self, text)
-        if text.startswith("epoch 4/"):
-            signal.raise_signal(number)
+        if text.startswith(at):
+            signal.raise_signal(by)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Reporter, "line", interrupted)
-        train(QUICK)
-    assert [path.name for path in (tmp_path / "digits-mlp").iterdir()] == [".training"]
+    for at, by in (("epoch 2/", signal.SIGINT), ("epoch 4/", signal.SIGTERM)):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Reporter, "line", partialmethod(interrupted, at=at, by=by))
+            train(QUICK, resume=by is signal.SIGTERM)
+        assert [path.name for path in (tmp_path / "digits-mlp").iterdir()] == [".training"]
     with pytest.raises(OptionError, match="belongs to a training with other options"):
         train(replace(QUICK, epochs=9), resume=True)
     resumed = train(QUICK, resume=True)
