@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import httpx
 import pytest
 
 from logitserve.inference.rollout import ROLLOUT_FILE
+from tests.background import repeated
 from tests.e2e.metrics import total, value
 from tests.e2e.process import Server, clean_environment, run, running
 from tests.e2e.profiles import ADMIN_KEY
@@ -84,24 +84,12 @@ def test_a_version_is_live_until_another_is(folder: Path) -> None:
 
 def test_promotions_under_load_lose_and_mix_nothing(folder: Path) -> None:
     with running(*options(folder), environment=WITH_KEY) as server:
-        ended = threading.Event()
         told: list[str] = []
-
-        def keep_asking() -> None:
-            while not ended.is_set():
-                told.append(tell(server).version)  # which checks that the weights are the version's
-
-        threads = [threading.Thread(target=keep_asking) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        try:
+        # `tell` checks that the weights are the version's.
+        with repeated(lambda: told.append(tell(server).version), threads=4):
             for live in ("1", "2", "3") * 3:
                 assert order(server, "PUT", "rollout", {"live": live}).status_code == 200
                 assert in_every_worker(server, tells(live))
-        finally:
-            ended.set()
-            for thread in threads:
-                thread.join()
         assert set(told) == {"1", "2", "3"}
         assert total(server.url, "requests_total", status="200") == total(
             server.url, "requests_total", route="/predict"
