@@ -23,7 +23,8 @@ train: $(VENV)/.development ## train RECIPE=digits [DATA=folder] and publish the
 	$(BIN)/logitserve train $(RECIPE) $(if $(DATA),--data $(DATA))
 
 test: $(VENV)/.development protocol-clients programs ## run every test
-	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) \
+		--dist loadfile --no-loadscope-reorder
 
 TEST_PROCESSES ?= 2
 

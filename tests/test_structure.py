@@ -5,6 +5,7 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Collection, Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from types import ModuleType
@@ -36,6 +37,7 @@ ALLOWED = {
 ONLY_IN_TRAINING = {"keras", "matplotlib", "tensorflow", "tf2onnx"}
 
 
+@cache
 def sources(package: str) -> list[Path]:
     """Python files of a package, and the stubs of its compiled modules."""
     ground_floor = ROOT / "logitserve/inference"
@@ -52,9 +54,14 @@ def package_of(module: str) -> str:
     return module.partition(".")[0]
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imports(path: Path) -> Iterator[tuple[str, bool]]:
     """Package of each import, and whether it runs when the module is imported."""
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     at_top = set(tree.body)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -97,7 +104,7 @@ def modules() -> dict[str, Path]:
 def imported_modules(path: Path, known: Collection[str]) -> set[str]:
     """Modules of the project that a module imports, anywhere in it and for type checking too."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
@@ -112,7 +119,8 @@ def room_of(module: str) -> str:
     return parts[1] if len(parts) > 1 and parts[1] in ROOMS else module
 
 
-GRAPH = {name: imported_modules(path, modules().keys()) for name, path in modules().items()}
+MODULES = modules()
+GRAPH = {name: imported_modules(path, MODULES.keys()) for name, path in MODULES.items()}
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -4,14 +4,15 @@ Each duration of the shipped rules is divided by 60, so that `for: 2m` is two se
 ten; thresholds and floors stay.
 """
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import httpx
 import psutil
 
+from tests import background
 from tests.deploy.scraping import Prometheus
 from tests.deploy.waiting import wait_until
 from tests.e2e.process import Server
@@ -49,24 +50,9 @@ class Bench:
 Cause = Callable[[Bench], object]
 
 
-@contextmanager
-def repeated(cause: Cause, bench: Bench, *, threads: int = 4) -> Iterator[None]:
+def repeated(cause: Cause, bench: Bench, *, threads: int = 4) -> AbstractContextManager[None]:
     """What causes an alert again and again, until the block ends."""
-    ended = threading.Event()
-
-    def repeat() -> None:
-        while not ended.is_set():
-            cause(bench)
-
-    started = [threading.Thread(target=repeat) for _ in range(threads)]
-    for thread in started:
-        thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        for thread in started:
-            thread.join()
+    return background.repeated(partial(cause, bench), threads=threads)
 
 
 def assert_fires(bench: Bench, alert: str, seconds: int) -> None:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import numpy as np
+import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from logitserve_training.drawings import _STROKES, SHEET, draw
+from tests.e2e.profiles import ROOT
 from tests.tiny_models import encode
 
 QUIET = (
@@ -23,6 +25,7 @@ QUIET = (
     "--disable-sync",
 )
 SECONDS = 20
+AXE = ROOT / ".venv/protocol-clients/node/node_modules/axe-core/axe.min.js"
 
 Point = tuple[float, float]
 
@@ -127,6 +130,21 @@ class Visit:
         found: list[tuple[str, float]] = self.page.evaluate(_CONTRASTS)
         assert found
         return found
+
+
+def assert_accessible(page: Page, scheme: str) -> None:
+    """axe finds nothing serious in the colors of this scheme."""
+    if not AXE.is_file():
+        pytest.skip("axe-core is missing: npm could not install it (make protocol-clients)")
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type] # one of its literals
+    page.evaluate(AXE.read_text())  # as a script of the browser's, which the page's policy allows
+    found = page.evaluate("axe.run({ resultTypes: ['violations'] })")
+    assert found["passes"]
+    bad = [
+        (rule["id"], rule["impact"], [node["html"] for node in rule["nodes"]])
+        for rule in found["violations"]
+    ]
+    assert bad == []
 
 
 def _evenly(stroke: list[Point]) -> list[Point]:

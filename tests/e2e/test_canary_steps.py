@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from logitserve.client import Client
 from logitserve.inference.rollout import read
 from tests import tiny_models
+from tests.background import repeated
 from tests.e2e.process import Server, clean_environment
 from tests.e2e.test_receipts import keeping
 from tests.tiny_models import random_picture
@@ -30,26 +30,19 @@ PICTURES = [random_picture(seed) for seed in range(10)]
 @contextmanager
 def asking(server: Server, *, is_right: bool) -> Iterator[None]:
     """Ask all the time, and send labels by which version 2 is right or wrong."""
-    ended = threading.Event()
+    with Client(server.url) as client:
 
-    def ask() -> None:
-        with Client(server.url) as client:
-            while not ended.is_set():
-                labels: list[dict[str, Any]] = []
-                for answer in client.predict(PICTURES, model="digits"):
-                    assert answer.id is not None
-                    is_wrong = answer.version == "2" and not is_right
-                    label = "none" if is_wrong else answer.label
-                    labels.append({"id": answer.id, "label": label})
-                client.feedback(labels)
+        def ask() -> None:
+            labels: list[dict[str, Any]] = []
+            for answer in client.predict(PICTURES, model="digits"):
+                assert answer.id is not None
+                is_wrong = answer.version == "2" and not is_right
+                label = "none" if is_wrong else answer.label
+                labels.append({"id": answer.id, "label": label})
+            client.feedback(labels)
 
-    thread = threading.Thread(target=ask)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+        with repeated(ask):
+            yield
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,9 @@ def watched(tmp_path: Path) -> Iterator[Server]:
         yield server
 
 
-def report(server: Server, status: int = 200) -> dict[str, Any]:
+def report(server: Server, model: str = "tiny", *, status: int = 200) -> dict[str, Any]:
     """Of any worker."""
-    answer = httpx.get(f"{server.url}/models/tiny/drift", timeout=20)
+    answer = httpx.get(f"{server.url}/models/{model}/drift", timeout=20)
     assert answer.status_code == status, answer.text
     found: dict[str, Any] = answer.json()
     return found
@@ -117,25 +117,34 @@ def test_what_was_accepted_is_normal(watched: Server) -> None:
     )
 
 
-def test_wrong_orders_are_refused(watched: Server) -> None:
-    misspelt = baseline(watched, referense="live")
+@pytest.fixture(scope="module")
+def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Nobody asks it, and one of its models has no reference."""
+    models = tmp_path_factory.mktemp("models")
+    pictures.publish(models)
+    pictures.publish(models, name="adopted", reference=None)
+    environment = clean_environment(LOGITSERVE_ADMIN_KEY=ADMIN_KEY)
+    with running("--models", str(models), "--watch", "true", environment=environment) as server:
+        yield server
+
+
+def test_wrong_orders_are_refused(idle: Server) -> None:
+    misspelt = baseline(idle, referense="live")
     assert misspelt.status_code == 422
     assert "did you mean 'reference'?" in misspelt.json()["detail"]
-    other = baseline(watched, reference="cart")
+    other = baseline(idle, reference="cart")
     assert other.status_code == 422
     assert "did you mean 'card'?" in other.json()["detail"]
-    url = f"{watched.url}/models/tiny/drift/baseline"
+    url = f"{idle.url}/models/tiny/drift/baseline"
     assert httpx.post(url).status_code == 401
-    assert httpx.get(f"{watched.url}/models/tini/drift").status_code == 404
-    assert httpx.get(f"{watched.url}/models/tiny/versions/1/drift").status_code == 200
+    assert httpx.get(f"{idle.url}/models/tini/drift").status_code == 404
+    assert httpx.get(f"{idle.url}/models/tiny/versions/1/drift").status_code == 200
 
 
-def test_a_model_without_a_reference_says_how_to_get_one(tmp_path: Path) -> None:
-    pictures.publish(tmp_path, reference=None)
-    with running("--models", str(tmp_path), "--watch", "true") as server:
-        detail = report(server, status=404)["detail"]
+def test_a_model_without_a_reference_says_how_to_get_one(idle: Server) -> None:
+    detail = report(idle, "adopted", status=404)["detail"]
     assert "`logitserve adopt --reference FOLDER`" in detail
-    assert any("no reference" in line for line in server.log)
+    assert any("no reference" in line for line in idle.log)
 
 
 def test_without_watch_nothing_is_counted_and_the_route_says_how_to(server: Server) -> None:
@@ -148,16 +157,13 @@ def test_without_watch_nothing_is_counted_and_the_route_says_how_to(server: Serv
     assert not [name for name, _ in series(server.url) if name.startswith("logitserve_drift")]
 
 
-def test_the_command_passes_over_models_without_a_reference(tmp_path: Path) -> None:
-    pictures.publish(tmp_path)
-    pictures.publish(tmp_path, name="adopted", reference=None)
-    with running("--models", str(tmp_path), "--watch", "true") as server:
-        environment = clean_environment(LOGITSERVE_URL=server.url)
-        status, said = run("drift", environment=environment)
-        assert status == 0
-        assert "adopted: the card of model 'adopted' has no reference" in said
-        assert "tiny version 1: 0 pictures compared" in said
-        status, said = run("drift", "--json", environment=environment)
-        assert '"feature": "sharpness"' in said
-        assert run("drift", "adopted/1", environment=environment)[0] == 1
-        assert run("drift", "tini", environment=environment)[0] == 1
+def test_the_command_passes_over_models_without_a_reference(idle: Server) -> None:
+    environment = clean_environment(LOGITSERVE_URL=idle.url)
+    status, said = run("drift", environment=environment)
+    assert status == 0
+    assert "adopted: the card of model 'adopted' has no reference" in said
+    assert "tiny version 1: 0 pictures compared" in said
+    status, said = run("drift", "--json", environment=environment)
+    assert '"feature": "sharpness"' in said
+    assert run("drift", "adopted/1", environment=environment)[0] == 1
+    assert run("drift", "tini", environment=environment)[0] == 1

@@ -63,6 +63,7 @@ def small(shipped: Server) -> Iterator[None]:
     assert shipped.process.poll() is None
 
 
+@functools.cache
 def black_png(side: int, color_type: int = 0, before: bytes = b"") -> bytes:
     """A black square, made without holding its pixels; `before` them come other chunks."""
 
@@ -105,13 +106,19 @@ def test_a_decompression_bomb(shipped: Server, kind: str) -> None:
     assert_problem(response, 413, "pixels", "LOGITSERVE_MAX_PIXELS")
 
 
+@functools.cache
+def a_gigabyte(coding: str) -> bytes:
+    """Compressed, which takes seconds."""
+    return PACKERS[coding](bytes(2**30))
+
+
 @pytest.mark.drill
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("coding", PACKERS)
 @pytest.mark.parametrize("path", ["/predict", "/v2/models/digits/infer", "/models/digits/preview"])
 def test_a_body_that_becomes_a_gigabyte(shipped: Server, path: str, coding: str) -> None:
     """Twenty at once; what goes on being sent or unpacked beyond the limit is not looked at."""
-    body = PACKERS[coding](bytes(2**30))
+    body = a_gigabyte(coding)
 
     async def ask() -> list[int]:
         async with httpx.AsyncClient(base_url=shipped.url, timeout=SECONDS) as client:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.browser import Visit, on_paper
+from tests.e2e.browser import Visit, assert_accessible, on_paper
 from tests.e2e.metrics import wait_until
 from tests.e2e.process import Server, running
-from tests.e2e.test_page_code import AXE, ROOT
+from tests.e2e.profiles import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -93,19 +93,11 @@ def test_several_labels_may_hold(visit: Visit, store: Path) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(visit: Visit, scheme: str) -> None:
-    if not AXE.is_file():
-        pytest.skip("axe-core is missing: npm could not install it (make protocol-clients)")
-    visit.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type] # one of its literals
-    visit.page.evaluate(AXE.read_text())
-    found = visit.page.evaluate("axe.run({ resultTypes: ['violations'] })")
-    assert found["passes"]
-    bad = [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found["violations"]]
-    assert bad == []
+    assert_accessible(visit.page, scheme)
 
 
-def test_without_receipts_it_does_not_ask(page: Page) -> None:
-    with running("--models", str(ROOT / "models")) as plain:
-        found = Visit(page, plain.url)
-        found.give("drop", on_paper(5))
-        found.expect_label("5")
-        expect(page.locator("#feedback")).to_be_hidden()
+def test_without_receipts_it_does_not_ask(page: Page, shipped: Server) -> None:
+    found = Visit(page, shipped.url)
+    found.give("drop", on_paper(5))
+    found.expect_label("5")
+    expect(page.locator("#feedback")).to_be_hidden()

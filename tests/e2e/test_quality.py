@@ -4,6 +4,7 @@ import resource
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -165,6 +166,22 @@ def answer(server: Server, seed: int = 0) -> httpx.Response:
     return response
 
 
+def sent_until_dropped(server: Server, least: int, *, reason: str) -> int:
+    """Ask, and be answered, until so many rows were dropped; the number of answers."""
+    numbers = count()
+
+    def dropped() -> float:
+        answer(server, next(numbers))
+        return total(server.url, "store_dropped_total", reason=reason)
+
+    wait_until(lambda: dropped() >= least)
+    return next(numbers)
+
+
+def kept_or_dropped(server: Server) -> float:
+    return total(server.url, "store_rows_total") + total(server.url, "store_dropped_total")
+
+
 def test_a_locked_store_loses_rows_and_no_answer(
     folder: tuple[Path, npt.NDArray[np.float32]], tmp_path: Path
 ) -> None:
@@ -172,19 +189,8 @@ def test_a_locked_store_loses_rows_and_no_answer(
     with keeping(folder[0], store) as server:
         with closing(sqlite3.connect(store, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            sent = 0
-
-            def dropped() -> float:
-                nonlocal sent
-                answer(server, sent)
-                sent += 1
-                return total(server.url, "store_dropped_total", reason="locked")
-
-            wait_until(lambda: dropped() > 0)
-        wait_until(
-            lambda: total(server.url, "store_rows_total")
-            + total(server.url, "store_dropped_total") == sent
-        )  # fmt: skip
+            sent = sent_until_dropped(server, 1, reason="locked")
+        wait_until(lambda: kept_or_dropped(server) == sent)
         assert total(server.url, "store_rows_total") == len(kept(store))
 
 
@@ -196,19 +202,8 @@ def test_a_full_disk_loses_rows_and_no_answer(
     with keeping(folder[0], store, *options) as server:
         for child in psutil.Process(server.process.pid).children():
             resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
-        sent = 0
-
-        def dropped() -> float:
-            nonlocal sent
-            answer(server, sent)
-            sent += 1
-            return total(server.url, "store_dropped_total", reason="disk")
-
-        wait_until(lambda: dropped() > 20)
-        wait_until(
-            lambda: total(server.url, "store_rows_total")
-            + total(server.url, "store_dropped_total") == sent
-        )  # fmt: skip
+        sent = sent_until_dropped(server, 21, reason="disk")
+        wait_until(lambda: kept_or_dropped(server) == sent)
         response = server.client.post("/feedback", json={"id": answer(server).headers[
             "X-Prediction-ID"], "label": "7"})  # fmt: skip
         assert response.status_code in {200, 503}

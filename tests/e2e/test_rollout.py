@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import httpx
 import pytest
 
 from logitserve.inference.rollout import ROLLOUT_FILE
+from tests.background import repeated
 from tests.e2e.metrics import total, value
 from tests.e2e.process import Server, clean_environment, run, running
 from tests.e2e.profiles import ADMIN_KEY
@@ -84,24 +84,12 @@ def test_a_version_is_live_until_another_is(folder: Path) -> None:
 
 def test_promotions_under_load_lose_and_mix_nothing(folder: Path) -> None:
     with running(*options(folder), environment=WITH_KEY) as server:
-        ended = threading.Event()
         told: list[str] = []
-
-        def keep_asking() -> None:
-            while not ended.is_set():
-                told.append(tell(server).version)  # which checks that the weights are the version's
-
-        threads = [threading.Thread(target=keep_asking) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        try:
+        # `tell` checks that the weights are the version's.
+        with repeated(lambda: told.append(tell(server).version), threads=4):
             for live in ("1", "2", "3") * 3:
                 assert order(server, "PUT", "rollout", {"live": live}).status_code == 200
                 assert in_every_worker(server, tells(live))
-        finally:
-            ended.set()
-            for thread in threads:
-                thread.join()
         assert set(told) == {"1", "2", "3"}
         assert total(server.url, "requests_total", status="200") == total(
             server.url, "requests_total", route="/predict"
@@ -158,7 +146,7 @@ def rolled(tmp_path_factory: pytest.TempPathFactory) -> Any:
     models = tmp_path_factory.mktemp("models")
     for version in (1, 2, 3):
         publish(models, version)
-    with running(*options(models), environment=WITH_KEY) as server:
+    with running(*options(models), "--grpc-port", "0", environment=WITH_KEY) as server:
         yield server
 
 
@@ -203,22 +191,18 @@ def test_a_canary_answers_its_share_and_keeps_its_users(rolled: Server) -> None:
     assert set(versions_by_user(rolled, 50).values()) == {"3"}
 
 
-def test_every_form_is_drawn(tmp_path: Path) -> None:
-    models = tmp_path / "models"
-    models.mkdir()
-    for version in (1, 2):
-        publish(models, version)
-    canary = {"version": "1", "percent": 50}
-    with running(*options(models), "--grpc-port", "0", environment=WITH_KEY) as server:
-        assert order(server, "PUT", "rollout", {"canary": canary}).status_code == 200
-        for form in FORMS:
-            told: Counter[int] = Counter()
-            for number in range(60):
-                ids = [("X-Request-ID", f"{form}-{number}")]
-                reply = form.send(server, Ask([random_picture(0)], model="tiny", fields=ids))
-                told[int(form.read(reply)[0].argmax())] += 1
-            assert set(told) == {1, 2}, form
-            assert 10 < told[1] < 50, form
+def test_every_form_is_drawn(rolled: Server) -> None:
+    canary = {"version": "2", "percent": 50}
+    assert order(rolled, "PUT", "rollout", {"live": "3", "canary": canary}).status_code == 200
+    for form in FORMS:
+        told: Counter[int] = Counter()
+        for number in range(60):
+            ids = [("X-Request-ID", f"{form}-{number}")]
+            reply = form.send(rolled, Ask([random_picture(0)], model="tiny", fields=ids))
+            told[int(form.read(reply)[0].argmax())] += 1
+        assert set(told) == {2, 3}, form
+        assert 10 < told[2] < 50, form
+    assert order(rolled, "PUT", "rollout", {"canary": None}).status_code == 200
 
 
 def test_a_shadow_is_counted_and_changes_no_answer(rolled: Server) -> None:

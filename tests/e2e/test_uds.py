@@ -80,6 +80,7 @@ def test_with_tls(models: tuple[Path, Weights], tmp_path: Path) -> None:
 def test_a_file_that_was_left_is_replaced_and_removed_at_the_end(
     models: tuple[Path, Weights], tmp_path: Path
 ) -> None:
+    """When what is in flight has been answered."""
     path = tmp_path / "socket"
     left = socket.socket(socket.AF_UNIX)
     left.bind(str(path))
@@ -92,23 +93,13 @@ def test_a_file_that_was_left_is_replaced_and_removed_at_the_end(
             assert status == 1
             assert "another process listens" in printed
             assert client.get("/readyz").status_code == 200
-        assert server.stop() == 0
-    assert not path.exists()
-
-
-def test_what_is_in_flight_when_it_stops_is_answered(
-    models: tuple[Path, Weights], tmp_path: Path
-) -> None:
-    path = tmp_path / "socket"
-    with running("--models", str(models[0]), "--uds", str(path)) as server:
-        with opened(server) as client:
-            assert client.get("/readyz").status_code == 200
             server.process.terminate()
             wait_until(lambda: client.get("/readyz").status_code == 503)
             answer = client.post("/predict", content=b"x")
             assert answer.status_code == 422
             assert answer.headers["connection"] == "close"
         assert server.process.wait(30) == 0
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "nowhere", "long"])

@@ -3,8 +3,9 @@ import json
 import re
 import shutil
 import signal
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 
 import numpy as np
@@ -123,10 +124,14 @@ def test_the_next_training_is_the_next_version_and_the_seed_makes_it_the_same(
     assert lines[-1].startswith(f"published {again.path}: accuracy 0.")
 
 
-def test_yes_or_no_is_measured_with_precision_and_recall(data: Path, tmp_path: Path) -> None:
-    published = pipeline.train(
-        recipes.find("zero"), QUICK, data=data, models=tmp_path, console=Console(quiet=True)
-    )
+@pytest.fixture
+def train(data: Path, tmp_path: Path) -> Callable[..., Published]:
+    """Trains without a word, and publishes in `tmp_path`."""
+    return partial(pipeline.train, data=data, models=tmp_path, console=Console(quiet=True))
+
+
+def test_yes_or_no_is_measured_with_precision_and_recall(train: Callable[..., Published]) -> None:
+    published = train(recipes.find("zero"), QUICK)
     predictor = Predictor.load(published.path)
     assert predictor.card.labels == ("other", "zero")
     assert predictor.card.logit_count == 1
@@ -139,17 +144,11 @@ def test_yes_or_no_is_measured_with_precision_and_recall(data: Path, tmp_path: P
 
 
 def test_nothing_is_published_when_the_file_disagrees(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    train: Callable[..., Published], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export, "TOLERANCE", -1.0)
     with pytest.raises(DisagreementError, match="nothing is published"):
-        pipeline.train(
-            recipes.find("softmax-regression"),
-            replace(QUICK, epochs=1),
-            data=data,
-            models=tmp_path,
-            console=Console(quiet=True),
-        )
+        train(recipes.find("softmax-regression"), replace(QUICK, epochs=1))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -174,32 +173,25 @@ def test_a_version_is_compared_with_the_one_before(
 
 
 @pytest.mark.usefixtures("_interruptible")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_training_goes_on_where_it_was(
     published: Published,
-    data: Path,
+    train: Callable[..., Published],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    number: signal.Signals,
 ) -> None:
-    train = partial(
-        pipeline.train,
-        recipes.find("digits-mlp"),
-        data=data,
-        models=tmp_path,
-        console=Console(quiet=True),
-    )
+    train = partial(train, recipes.find("digits-mlp"))
     line = Reporter.line
 
-    def interrupted(self: Reporter, text: str) -> None:
+    def interrupted(self: Reporter, text: str, *, at: str, by: signal.Signals) -> None:
         line(self, text)
-        if text.startswith("epoch 4/"):
-            signal.raise_signal(number)
+        if text.startswith(at):
+            signal.raise_signal(by)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Reporter, "line", interrupted)
-        train(QUICK)
-    assert [path.name for path in (tmp_path / "digits-mlp").iterdir()] == [".training"]
+    for at, by in (("epoch 2/", signal.SIGINT), ("epoch 4/", signal.SIGTERM)):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Reporter, "line", partialmethod(interrupted, at=at, by=by))
+            train(QUICK, resume=by is signal.SIGTERM)
+        assert [path.name for path in (tmp_path / "digits-mlp").iterdir()] == [".training"]
     with pytest.raises(OptionError, match="belongs to a training with other options"):
         train(replace(QUICK, epochs=9), resume=True)
     resumed = train(QUICK, resume=True)
@@ -212,29 +204,23 @@ def test_an_interrupted_training_goes_on_where_it_was(
         train(QUICK, resume=True)
 
 
-def test_mistakes_are_found_before_anything_is_trained(data: Path, tmp_path: Path) -> None:
+def test_mistakes_are_found_before_anything_is_trained(
+    train: Callable[..., Published], tmp_path: Path
+) -> None:
     recipe = recipes.find("digits-mlp")
     with pytest.raises(DataMissingError, match="has no train-images"):
-        pipeline.train(recipe, QUICK, data=tmp_path, models=tmp_path, console=Console(quiet=True))
+        train(recipe, QUICK, data=tmp_path)
     with pytest.raises(PublishError, match="is not a model name"):
-        pipeline.train(
-            recipe, QUICK, data=data, models=tmp_path, name="My Model", console=Console(quiet=True)
-        )
+        train(recipe, QUICK, name="My Model")
 
 
 def test_too_little_space_is_found_before_anything_is_trained(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    train: Callable[..., Published], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=5_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(OptionError, match="has 5 MB free, and a training needs 100"):
-        pipeline.train(
-            recipes.find("digits-mlp"),
-            QUICK,
-            data=data,
-            models=tmp_path,
-            console=Console(quiet=True),
-        )
+        train(recipes.find("digits-mlp"), QUICK)
     assert list(tmp_path.iterdir()) == []
 
 

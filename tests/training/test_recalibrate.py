@@ -90,10 +90,14 @@ def test_the_command_prints_figures_with_their_intervals(copied: Path, data: Pat
 
 FOLDERS: dict[str, tuple[Callable[[Path], Path], FolderOptions]] = {
     "plain": (class_folder, FolderOptions()),
-    "grouped": (class_folder, FolderOptions(group_by="m[0-9]", test_groups=("m1",))),
-    "resized": (class_folder, FolderOptions(image_size=(16, 24), channels=1, test_split=0.3)),
-    "binary": (class_folder, FolderOptions(head=Head.BINARY)),
-    "csv": (label_folder, FolderOptions(validation_split=0.25)),
+    "grouped, binary": (
+        class_folder,
+        FolderOptions(head=Head.BINARY, group_by="m[0-9]", test_groups=("m1",)),
+    ),
+    "csv, resized": (
+        label_folder,
+        FolderOptions(image_size=(16, 24), channels=1, test_split=0.3, validation_split=0.25),
+    ),
 }
 
 

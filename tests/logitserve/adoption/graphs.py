@@ -23,6 +23,7 @@ SHAPE = ("n", 4, 6, 3)
 FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16)
 LABELS = ("--labels", "a,b,c")
 UNIT = ("--preset", "0-1")
+GIVEN = (*LABELS, *UNIT)
 
 
 def adopt(file: Path, models: Path, *options: str, name: str = "adopted") -> Result:

@@ -11,9 +11,8 @@ from onnx import NodeProto, TensorProto, helper
 
 from tests.e2e.process import running
 from tests.logitserve.adoption.graphs import (
-    LABELS,
+    GIVEN,
     TOLERANCE,
-    UNIT,
     adopt,
     adopted,
     assert_refused,
@@ -26,8 +25,6 @@ from tests.logitserve.adoption.graphs import (
     weights,
 )
 from tests.tiny_models import png
-
-GIVEN = (*LABELS, *UNIT)
 
 
 def spelled(batch: int, shape: Sequence[int | str], *, by: str = "Identity") -> onnx.ModelProto:

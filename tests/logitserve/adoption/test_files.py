@@ -19,9 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from logitserve.cli.main import main
 from tests.logitserve.adoption.graphs import (
-    LABELS,
+    GIVEN,
     TOLERANCE,
-    UNIT,
     adopt,
     adopted,
     assert_refused,
@@ -32,8 +31,6 @@ from tests.logitserve.adoption.graphs import (
     softmax,
     weights,
 )
-
-GIVEN = (*LABELS, *UNIT)
 
 
 def old(opset: int) -> onnx.ModelProto:

@@ -10,6 +10,7 @@ from onnx import TensorProto
 from logitserve.inference import preprocessing
 from tests.logitserve.adoption.graphs import (
     FLOATS,
+    GIVEN,
     LABELS,
     UNIT,
     adopt,
@@ -26,7 +27,6 @@ from tests.logitserve.adoption.graphs import (
 from tests.tiny_models import png
 
 HEAD = ("--head", "softmax")
-GIVEN = (*LABELS, *UNIT)
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,16 @@ def test_every_field_of_the_card_says_what_it_means() -> None:
             assert field.description or name in plain, f"{part.__name__}.{name}"
 
 
+ONE_SCALING = [{"scale": 2.0, "bias": 0.5}]
+SETS: dict[str, Any] = {
+    "pictures": 500,
+    "thresholds": [0.5] * 50,
+    "pictures_by_label": [50] * 10,
+    "thresholds_by_label": [[0.4] * 49] * 10,
+}
+ENERGY = {"threshold": -3.0, "known_share": 0.99, "pictures": 9}
+
+
 @pytest.mark.parametrize(
     ("fields", "complaint"),
     [
@@ -67,28 +77,7 @@ def test_every_field_of_the_card_says_what_it_means() -> None:
         ({"input": {"height": 0, "width": 28, "channels": 1, "fit": "pad"}}, "input.height"),
         ({"input": {"height": 28, "width": 28, "channels": 2, "fit": "pad"}}, "input.channels"),
         ({"input": {"height": 28, "width": 28, "channels": 3, "fit": "digit"}}, "luminance"),
-    ],
-)
-def test_a_wrong_card_is_refused_with_the_place(
-    card: ModelCard, fields: dict[str, Any], complaint: str
-) -> None:
-    with pytest.raises(CardInvalidError, match=complaint):
-        ModelCard.from_json(changed(card, **fields))
-
-
-ONE_SCALING = [{"scale": 2.0, "bias": 0.5}]
-SETS: dict[str, Any] = {
-    "pictures": 500,
-    "thresholds": [0.5] * 50,
-    "pictures_by_label": [50] * 10,
-    "thresholds_by_label": [[0.4] * 49] * 10,
-}
-ENERGY = {"threshold": -3.0, "known_share": 0.99, "pictures": 9}
-
-
-@pytest.mark.parametrize(
-    ("fields", "complaint"),
-    [
+        # a calibration that does not suit the head
         ({"scaling": ONE_SCALING * 10}, "a softmax head has a temperature"),
         (
             {"head": "sigmoid", "thresholds": [0.5] * 10, "scaling": ONE_SCALING},
@@ -117,7 +106,7 @@ ENERGY = {"threshold": -3.0, "known_share": 0.99, "pictures": 9}
         ),
     ],
 )
-def test_a_calibration_that_does_not_suit_the_head_is_refused(
+def test_a_wrong_card_is_refused_with_the_place(
     card: ModelCard, fields: dict[str, Any], complaint: str
 ) -> None:
     with pytest.raises(CardInvalidError, match=complaint):

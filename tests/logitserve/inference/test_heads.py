@@ -10,7 +10,7 @@ from scipy.special import expit, logit
 from scipy.special import softmax as scipy_softmax
 
 from logitserve.inference import heads
-from logitserve.inference.card import Head, LabelScaling
+from logitserve.inference.card import Head, LabelScaling, ModelCard
 from logitserve.inference.errors import NonFiniteLogitsError
 from tests.tiny_models import SPEC, card_for, weights
 
@@ -123,14 +123,13 @@ def test_a_non_finite_logit_is_an_error_that_names_its_row(bad: float) -> None:
 SCALING = (LabelScaling(scale=2.0, bias=-1.0), LabelScaling(scale=0.5, bias=0.25))
 
 
+def of_two_labels(thresholds: tuple[float, float], **fields: Any) -> ModelCard:
+    matrix, head = weights(SPEC, 2, seed=0), Head.SIGMOID
+    return card_for(matrix, head=head, labels=("a", "b"), thresholds=thresholds, **fields)
+
+
 def test_each_label_has_its_own_scaling() -> None:
-    card = card_for(
-        weights(SPEC, 2, seed=0),
-        head=Head.SIGMOID,
-        labels=("a", "b"),
-        thresholds=(0.5, 0.5),
-        scaling=SCALING,
-    )
+    card = of_two_labels((0.5, 0.5), scaling=SCALING)
     found = heads.calibrated(np.array([[1, 1], [-3, 4]], np.float32), card)
     assert found.tolist() == [[1.0, 0.75], [-7.0, 2.25]]
 
@@ -140,13 +139,7 @@ def test_each_label_has_its_own_scaling() -> None:
 def test_the_same_labels_hold_calibrated_or_not(
     fields: dict[str, Any], logits: npt.NDArray[np.float32]
 ) -> None:
-    card = card_for(
-        weights(SPEC, 2, seed=0),
-        head=Head.SIGMOID,
-        labels=("a", "b"),
-        thresholds=(0.3, 0.8),
-        **fields,
-    )
+    card = of_two_labels((0.3, 0.8), **fields)
     calibrated = heads.sigmoid(heads.calibrated(logits, card))
     raw = heads.sigmoid(heads.scaled(logits, 1.0))
     margin = heads.calibrated(logits, card) - logit(np.array(card.thresholds))
@@ -157,13 +150,7 @@ def test_the_same_labels_hold_calibrated_or_not(
 
 
 def test_thresholds_of_0_and_1_stay_what_they_are() -> None:
-    card = card_for(
-        weights(SPEC, 2, seed=0),
-        head=Head.SIGMOID,
-        labels=("a", "b"),
-        thresholds=(0.0, 1.0),
-        scaling=SCALING,
-    )
+    card = of_two_labels((0.0, 1.0), scaling=SCALING)
     assert heads.thresholds(card, of_calibrated=False).tolist() == [0.0, 1.0]
 
 

@@ -15,16 +15,9 @@ from logitserve_service.monitoring.receipts import (
     receipt_of,
     text_of,
 )
-from tests.tiny_models import publish, random_picture
+from tests.tiny_models import random_picture
 
 KEY = b"k" * 32
-
-
-@pytest.fixture(scope="module")
-def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
-    folder = tmp_path_factory.mktemp("models")
-    publish(folder)
-    return Predictor.load(folder / "tiny/1/model.onnx")
 
 
 @pytest.fixture

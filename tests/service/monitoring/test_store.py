@@ -22,16 +22,9 @@ from logitserve_service.monitoring import store_writer as writers
 from logitserve_service.monitoring.receipts import Receipts, bytes_of
 from logitserve_service.monitoring.store import Store, id_from
 from logitserve_service.monitoring.store_writer import Answers, StoreWriter, packed
-from tests.tiny_models import publish, random_picture
+from tests.tiny_models import random_picture
 
 DAY = 86_400
-
-
-@pytest.fixture(scope="module")
-def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
-    folder = tmp_path_factory.mktemp("models")
-    publish(folder)
-    return Predictor.load(folder / "tiny/1/model.onnx")
 
 
 @pytest.fixture
