@@ -98,8 +98,7 @@ def normalize(
         warn(ImageWarning.OTHER_INK)
     if warn and (
         _runs_off(whole)
-        or written.is_compact(digit)
-        or written.is_box(digit)
+        or written.is_of_shapes(digit)
         or (left_out and written.goes_on(whole, everything))
         or (
             _is_light(digit, whole, overview, scene)

@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from logitserve.inference.mnist import components, contrast, handwriting, segment, strokes
+from logitserve.inference.mnist import components, contrast, handwriting, pixels, segment, strokes
 
 Gray = npt.NDArray[np.uint8]
 
@@ -27,8 +27,8 @@ line (measured on the same digits: at most 0.65; on lines and folds 1)."""
 COMPACT: Final = 0.7
 """Isoperimetric quotient, 1 for a disk, above which a piece of ink is a spot, not a stroke
 (measured on MNIST: main pieces at most 0.69)."""
-OF_SPOTS: Final = 0.5
-"""Minimum share of the ink in spots, if they are not handwriting."""
+OF_SHAPES: Final = 0.5
+"""Share of the ink in spots and boxes, above which it is not handwriting."""
 BOX: Final = 0.85
 """Minimum share of a rectangle's sides that have ink (measured on MNIST: at most 0.78)."""
 BOX_DEPTH: Final = 2
@@ -67,22 +67,23 @@ def is_in_one(ink: Gray) -> bool:
     return components.in_largest(ink) >= IN_ONE
 
 
-def is_compact(digit: Gray) -> bool:
-    """Return whether most of the ink, uint8 `[h, w]`, not all 0, is in spots, one or several."""
-    total = in_spots = 0
+def is_of_shapes(digit: Gray) -> bool:
+    """Return whether most of the ink, uint8 `[h, w]`, not all 0, is in spots and empty boxes."""
+    total = in_shapes = 0
     for piece in components.in_pieces(digit):
         mass, outline, _ = strokes.slopes(piece)
         total += mass
-        if 4 * np.pi * 255 * mass > COMPACT * outline**2:
-            in_spots += mass
-    return in_spots > OF_SPOTS * total
+        if 4 * np.pi * 255 * mass > COMPACT * outline**2 or _is_box(piece):
+            in_shapes += mass
+    return in_shapes > OF_SHAPES * total
 
 
-def is_box(digit: Gray) -> bool:
-    """Return whether ink, uint8 `[h, w]`, cropped closely, is a rectangle, to be filled in."""
-    if min(digit.shape) < BOX_SIDE:
+def _is_box(piece: Gray) -> bool:
+    left, top, right, bottom = pixels.bounding_box(piece, 2)
+    if min(right - left, bottom - top) < BOX_SIDE:
         return False
-    return components.share_of_border(digit, BOX_DEPTH) >= BOX
+    box = np.ascontiguousarray(piece[top:bottom, left:right])
+    return components.share_of_border(box, BOX_DEPTH) >= BOX
 
 
 def goes_on(ink: Gray, everything: Gray) -> bool:

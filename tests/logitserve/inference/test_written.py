@@ -64,6 +64,15 @@ def box(x: Field, y: Field, g: np.random.Generator) -> Field:
     return np.asarray(1 - 0.6 * (abs(from_middle - 1) < 0.05))
 
 
+def boxes(x: Field, y: Field, g: np.random.Generator) -> Field:
+    """Two that are to be ticked."""
+    light = np.ones(np.broadcast_shapes(x.shape, y.shape))
+    for middle in (0.3, 0.7):
+        from_middle = np.maximum(abs(x - middle), abs(y - g.uniform(0.4, 0.6)))
+        light = np.where(abs(from_middle - 0.13) < 0.025, 0.4, light)
+    return light
+
+
 def gray(sheet: Sheet, seed: int, ink: Field | float = 0.0) -> npt.NDArray[np.uint8]:
     g = np.random.default_rng(seed)
     y, x = (np.mgrid[:SIDE, :SIDE] + 0.5) / SIDE
@@ -77,7 +86,7 @@ def warnings(image: npt.NDArray[np.uint8]) -> list[ImageWarning]:
     return found
 
 
-@pytest.mark.parametrize("sheet", [shadow, hand, torn, specks, fine_line, clip, lamps, box])
+@pytest.mark.parametrize("sheet", [shadow, hand, torn, specks, fine_line, clip, lamps, box, boxes])
 def test_nothing_is_written_on_an_empty_sheet(sheet: Sheet) -> None:
     for seed in range(40):
         image = gray(sheet, seed)
