@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from logitserve.inference.mnist import components, contrast, handwriting, pixels, segment, strokes
+from logitserve.inference.mnist import components, contrast, handwriting, segment, strokes
 
 Gray = npt.NDArray[np.uint8]
 
@@ -79,11 +79,9 @@ def is_of_shapes(digit: Gray) -> bool:
 
 
 def _is_box(piece: Gray) -> bool:
-    left, top, right, bottom = pixels.bounding_box(piece, 2)
-    if min(right - left, bottom - top) < BOX_SIDE:
-        return False
-    box = np.ascontiguousarray(piece[top:bottom, left:right])
-    return components.share_of_border(box, BOX_DEPTH) >= BOX
+    """Return whether a piece, which is a pixel larger than its box at each side, is an empty box."""
+    box = np.ascontiguousarray(piece[1:-1, 1:-1])
+    return min(box.shape) >= BOX_SIDE and components.share_of_border(box, BOX_DEPTH) >= BOX
 
 
 def goes_on(ink: Gray, everything: Gray) -> bool:

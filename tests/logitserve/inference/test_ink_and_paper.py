@@ -167,6 +167,20 @@ def test_the_largest_component_is_that_of_scipy(ink: Gray) -> None:
     assert len(sizes) == count
 
 
+@given(arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=12)))
+def test_pieces_are_the_components_with_their_edges(ink: Gray) -> None:
+    found = [(piece.shape, piece.tobytes()) for piece in components.in_pieces(ink)]
+    labels, count = ndimage.label(np.pad(ink >= 128, 1), np.ones((3, 3)))
+    expected = []
+    for number in range(1, count + 1):
+        own = labels == number
+        near = ndimage.binary_dilation(own, np.ones((3, 3))) & (labels == 0)
+        (rows, columns), piece = np.nonzero(own), np.where(own | near, np.pad(ink, 1), 0)
+        box = slice(rows.min() - 1, rows.max() + 2), slice(columns.min() - 1, columns.max() + 2)
+        expected.append((piece[box].shape, piece[box].astype(np.uint8).tobytes()))
+    assert sorted(found) == sorted(expected)
+
+
 @given(on=arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, min_side=8, max_side=30)))
 def test_the_main_component_is_one_of_those_of_scipy(on: Gray) -> None:
     """All its pieces are whole, and its dilation is that of scipy."""
