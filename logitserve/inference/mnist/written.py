@@ -79,7 +79,7 @@ def is_of_shapes(digit: Gray) -> bool:
 
 
 def _is_box(piece: Gray) -> bool:
-    """Return whether a piece, which is a pixel larger than its box at each side, is an empty box."""
+    """Return whether a piece, with a pixel around its box, is an empty box."""
     box = np.ascontiguousarray(piece[1:-1, 1:-1])
     return min(box.shape) >= BOX_SIDE and components.share_of_border(box, BOX_DEPTH) >= BOX
 
