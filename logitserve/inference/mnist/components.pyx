@@ -8,7 +8,6 @@ are checked, except in loops that are plainly within the bounds.
 
 cimport cython
 
-from libc.limits cimport INT_MAX
 from libc.string cimport memchr
 
 from logitserve.inference.mnist.levels cimport WHITE, Gray, maximum, uint8
@@ -47,12 +46,6 @@ cdef enum:
     # Columns of the components; the last four: pixels along the borders of the image.
     SIZE, TOP, LEFT, BOTTOM, RIGHT, AT_TOP, AT_BOTTOM, AT_LEFT, AT_RIGHT
     PROPERTIES
-
-
-cdef enum:
-    # Columns of the boxes of components: rows and columns, inclusive.
-    FIRST, LAST, LEAST, MOST
-    BOX
 
 
 def inked(Gray ink, int share):
@@ -114,54 +107,43 @@ def in_pieces(Gray ink):
     on = np.empty((ink.shape[0], ink.shape[1]), np.uint8)
     _compare(ink, WHITE // 2, on)
     cdef Py_ssize_t number = _find_runs(on, runs), count = _join(runs, number), part
-    cdef int[:, ::1] parts = np.full((ink.shape[0] + 2, ink.shape[1] + 2), -1, np.int32)
-    cdef int[:, ::1] boxes = np.empty((count, BOX), np.int32)
-    _mark(runs, number, parts, boxes)
+    cdef int[:, ::1] parts = np.zeros((count, PROPERTIES), np.int32)
+    _measure(runs, number, ink.shape[0], ink.shape[1], parts)
+    cdef int[:, ::1] labels = np.full((ink.shape[0] + 2, ink.shape[1] + 2), -1, np.int32)
+    _label(runs, number, labels)
     for part in range(count):
-        piece = np.zeros(
-            (boxes[part, LAST] - boxes[part, FIRST] + 3, boxes[part, MOST] - boxes[part, LEAST] + 3),
-            np.uint8,
-        )
-        _copy(ink, parts, part, boxes[part, FIRST] - 1, boxes[part, LEAST] - 1, piece)
+        height = parts[part, BOTTOM] - parts[part, TOP] + 2
+        width = parts[part, RIGHT] - parts[part, LEFT] + 2
+        piece = np.zeros((height, width), np.uint8)
+        _copy(ink, labels, part, parts[part, TOP] - 1, parts[part, LEFT] - 1, piece)
         yield piece
 
 
 @cython.boundscheck(False)
-cdef void _mark(
-    int[:, ::1] runs, Py_ssize_t number, int[:, ::1] parts, int[:, ::1] boxes
-) noexcept nogil:
-    """Write the component of each pixel, from row and column 1 on, and the box of each component."""
+cdef void _label(int[:, ::1] runs, Py_ssize_t number, int[:, ::1] labels) noexcept nogil:
+    """Write the component of each pixel; the first pixel is in row and column 1."""
     cdef Py_ssize_t run, column
-    cdef int part
-    for run in range(boxes.shape[0]):
-        boxes[run, FIRST] = boxes[run, LEAST] = INT_MAX
-        boxes[run, LAST] = boxes[run, MOST] = 0
     for run in range(number):
-        part = runs[run, COMPONENT]
         for column in range(runs[run, BEGIN], runs[run, END]):
-            parts[runs[run, ROW] + 1, column + 1] = part
-        boxes[part, FIRST] = min(boxes[part, FIRST], runs[run, ROW])
-        boxes[part, LAST] = max(boxes[part, LAST], runs[run, ROW])
-        boxes[part, LEAST] = min(boxes[part, LEAST], runs[run, BEGIN])
-        boxes[part, MOST] = max(boxes[part, MOST], runs[run, END] - 1)
+            labels[runs[run, ROW] + 1, column + 1] = runs[run, COMPONENT]
 
 
 @cython.boundscheck(False)
 cdef void _copy(
-    Gray ink, int[:, ::1] parts, int part, Py_ssize_t top, Py_ssize_t left, uint8[:, ::1] piece
+    Gray ink, int[:, ::1] labels, int part, Py_ssize_t top, Py_ssize_t left, uint8[:, ::1] piece
 ) noexcept nogil:
     """Copy the ink of a component, and of its neighbors that are in none."""
     cdef Py_ssize_t y, x, row, column
     for row in range(max(top, 0), min(top + piece.shape[0], ink.shape[0])):
         for column in range(max(left, 0), min(left + piece.shape[1], ink.shape[1])):
             y, x = row + 1, column + 1
-            if parts[y, x] == part or (
-                parts[y, x] == -1
+            if labels[y, x] == part or (
+                labels[y, x] == -1
                 and (
-                    parts[y - 1, x - 1] == part or parts[y - 1, x] == part
-                    or parts[y - 1, x + 1] == part or parts[y, x - 1] == part
-                    or parts[y, x + 1] == part or parts[y + 1, x - 1] == part
-                    or parts[y + 1, x] == part or parts[y + 1, x + 1] == part
+                    labels[y - 1, x - 1] == part or labels[y - 1, x] == part
+                    or labels[y - 1, x + 1] == part or labels[y, x - 1] == part
+                    or labels[y, x + 1] == part or labels[y + 1, x - 1] == part
+                    or labels[y + 1, x] == part or labels[y + 1, x + 1] == part
                 )
             ):
                 piece[row - top, column - left] = ink[row, column]

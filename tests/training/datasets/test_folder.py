@@ -304,7 +304,7 @@ def test_few_pictures_are_trained_on_with_a_sane_temperature(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("interrupted_at", "take_best", "epochs"),
-    [("epoch 3/", True, 3), ("export to", False, 9), ("label  ", True, 9)],
+    [("epoch 3/", True, 3), ("epoch 3/", False, 9), ("export to", False, 9), ("label  ", True, 9)],
 )
 def test_an_interrupted_training_is_gone_on_with_or_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted_at: str, epochs: int, *,
