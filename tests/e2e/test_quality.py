@@ -17,6 +17,7 @@ from PIL import Image
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, f1_score, log_loss
 
+from logitserve_service.monitoring.store_writer import ROWS_A_SECOND
 from tests import tiny_models
 from tests.e2e.metrics import total, value, wait_until
 from tests.e2e.process import Server
@@ -26,7 +27,8 @@ from tests.service.monitoring.pictures import reference_of
 from tests.tiny_models import DIGIT_LABELS, linear_logits, png, random_picture
 
 KEY = "api-key-of-this-test"
-COUNT = 240
+COUNT = ROWS_A_SECOND
+"""Answers of which none is sampled out, however fast they come."""
 
 
 class Labeled(NamedTuple):
