@@ -3,18 +3,21 @@
     python -m benchmarks.explaining --data FOLDER
 
 explains digits of MNIST's test part with the shipped `digits`, and prints two tables: the maps, and
-predictions of a server beside explanations, in turns with predictions alone.
+predictions of a server beside explanations of another client, in turns with predictions alone and
+beside as many predictions of another client.
 """
 
 import argparse
 import contextlib
 import http.client
+import multiprocessing
 import os
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,8 +44,10 @@ NOISE: Final = 5.0
 """Standard deviation, in gray levels."""
 REQUESTS: Final = 1000
 ROUNDS: Final = 9
-LONGEST_SECONDS: Final = 600
-"""Time after which explanations end in any case."""
+EVERY_SECONDS: Final = 0.2
+"""Time between the requests of another client: the budget of an explanation."""
+STARTING_SECONDS: Final = 0.5
+"""Time in which that client starts."""
 Floats = Any
 
 
@@ -108,56 +113,64 @@ def measure(method: Method, ours: Explainer, other: Explainer, images: Floats) -
     }
 
 
-def predictions(port: int, body: bytes) -> Floats:
-    """Seconds of predictions one after the other, over one connection."""
-    seconds = []
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, 10)) as connection:
-        for _ in range(REQUESTS):
+def asked(port: int, path: str, body: bytes) -> Iterator[float]:
+    """Send requests one after the other over one connection; yield the seconds of each."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as client:
+        while True:
             begun = time.perf_counter()
-            connection.request("POST", "/predict", body)
-            connection.getresponse().read()
-            seconds.append(time.perf_counter() - begun)
-    return np.array(seconds)
+            client.request("POST", path, body)
+            client.getresponse().read()
+            yield time.perf_counter() - begun
+
+
+def repeat(port: int, path: str, body: bytes) -> None:
+    """Send a request every `EVERY_SECONDS`, without an end."""
+    due = time.perf_counter()
+    for _ in asked(port, path, body):
+        due += EVERY_SECONDS
+        time.sleep(max(0.0, due - time.perf_counter()))
 
 
 @contextlib.contextmanager
-def explanations(port: int, body: bytes) -> Iterator[None]:
-    """One explanation after the other for as long as the block lasts, asked by another process."""
-    with tempfile.TemporaryDirectory() as folder:
-        request = load.Request("/explain?method=occlusion", body)
-        requests = load.write(Path(folder, "requests"), [request])
-        url = f"http://127.0.0.1:{port}"
-        command = load.wrk_command(url, connections=1, seconds=LONGEST_SECONDS, cores="0,1")
-        asking = subprocess.Popen(
-            command, env={**os.environ, "REQUESTS": str(requests)}, stdout=subprocess.DEVNULL
-        )
-        try:
-            yield
-        finally:
-            asking.kill()
-            asking.wait()
+def beside(port: int, path: str, body: bytes) -> Iterator[None]:
+    """Another process sends requests for as long as the block lasts."""
+    other = multiprocessing.get_context("spawn").Process(target=repeat, args=(port, path, body))
+    other.start()
+    time.sleep(STARTING_SECONDS)
+    try:
+        yield
+    finally:
+        other.kill()
+        other.join()
 
 
-def beside(body: bytes) -> list[Row]:
+def latencies(body: bytes) -> list[Row]:
     """The second table."""
     port = load.free_port()
     command = [sys.executable, "-m", "logitserve", "serve", "--models", str(MODELS)]
     command += ["--port", str(port)]
     environment = {"PYTHONPATH": os.pathsep.join(map(str, OURS_PATHS))}
     request = load.Request("/predict", body)
-    found: dict[str, list[Floats]] = {"alone": [], "beside explanations": []}
+    rate = f"{1 / EVERY_SECONDS:g} a second"
+    contexts: dict[str, Callable[[], AbstractContextManager[None]]] = {
+        "alone": contextlib.nullcontext,
+        f"beside other predictions, {rate}": partial(beside, port, "/predict", body),
+        f"beside explanations, {rate}": partial(beside, port, "/explain?method=occlusion", body),
+    }
+    found: dict[str, list[Floats]] = {what: [] for what in contexts}
     with load.running(command, port, request, environment=environment, cores="0,1"):
         for _ in range(ROUNDS):
-            for what, context in (
-                ("alone", contextlib.nullcontext()),
-                ("beside explanations", explanations(port, body)),
-            ):
-                with context:
-                    found[what].append(predictions(port, body))
+            for what, context in contexts.items():
+                with context():
+                    seconds = islice(asked(port, "/predict", body), REQUESTS)
+                    found[what].append(np.fromiter(seconds, np.float64))
+    quantiles = {w: np.quantile(rounds, [0.5, 0.99], axis=1) for w, rounds in found.items()}
     rows = []
-    for what, rounds in found.items():
-        p50, p99 = 1000 * np.median(np.quantile(rounds, [0.5, 0.99], axis=1), axis=1)
-        rows.append({"predictions": what, "ms, p50": f"{p50:.2f}", "ms, p99": f"{p99:.2f}"})
+    for what, of in quantiles.items():
+        p50, p99 = 1000 * np.median(of, axis=1)
+        ratio = np.median(of[1] / quantiles["alone"][1])
+        rows.append({"predictions": what, "ms, p50": f"{p50:.2f}", "ms, p99": f"{p99:.2f}",
+                     "p99 / alone": f"{ratio:.2f}"})  # fmt: skip
     return rows
 
 
@@ -177,7 +190,7 @@ def main() -> None:
     names = found[Method.CAM.value]
     rows = [{"": name, **{method: row[name] for method, row in found.items()}} for name in names]
     print(table(rows))
-    print(table(beside(encode_png(images[0, :, :, 0]))))
+    print(table(latencies(encode_png(images[0, :, :, 0]))))
 
 
 if __name__ == "__main__":

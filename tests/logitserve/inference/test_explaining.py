@@ -16,7 +16,7 @@ from logitserve.cli.main import main
 from logitserve.inference import preprocessing
 from logitserve.inference.card import Energy, Fit, Head, InputSpec, LabelScaling
 from logitserve.inference.errors import ExplanationError
-from logitserve.inference.explaining import Explainer, Explanation, Method
+from logitserve.inference.explaining import LEAST_PAUSE_SECONDS, Explainer, Explanation, Method
 from logitserve.inference.model_file import in_memory, read
 from logitserve.inference.occlusion import mean_drops, patches
 from logitserve.inference.overlay import AGAINST, FOR, overlay
@@ -292,9 +292,18 @@ def test_runs_are_short_and_apart_while_predictions_are_made(
     assert found.complete
     assert clock.batches[:21] == [1] * 21
     assert max(clock.batches) > 1
-    assert clock.pauses == pytest.approx([0.001] * 20)
+    assert clock.pauses == pytest.approx([LEAST_PAUSE_SECONDS] * 20)
     alone = digits.explain(digit(4), budget_ms=PLENTY_MS)
     np.testing.assert_allclose(cells_of(found), cells_of(alone), atol=1e-4)
+
+
+def test_a_pause_is_as_long_as_the_run_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    explainer = explainer_of(DIGITS)
+    clock = Clock(explainer, 0.125)
+    monkeypatch.setattr("time.sleep", clock.sleep)
+    occlusion = Method.OCCLUSION
+    explainer.explain(digit(4), method=occlusion, clock=clock, budget_ms=1000, is_busy=lambda: True)
+    assert clock.pauses[:2] == pytest.approx([0.125] * 2)
 
 
 def test_no_pause_ends_after_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,13 +5,16 @@ import copy
 import dataclasses
 import gc
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 
 import pytest
 
+from logitserve.inference.explaining import BUDGET_MS, LEAST_PAUSE_SECONDS, Method
 from logitserve.inference.model_file import read
 from logitserve_service.errors import ExplainersBusyError, ModelUnavailableError
+from logitserve_service.http import explain
 from logitserve_service.http.explain import MOST_WAITING, Explaining
 from logitserve_service.http.problems import of_error
 from logitserve_service.repository.loaded_model import LoadedModel
@@ -96,3 +99,32 @@ async def test_a_version_that_was_replaced_meanwhile(
     loader = process.endpoint.catalog.loader
     with loader.reading(loaded(process)) as kept, read(loader.repository.path("tiny", "1")) as file:
         assert kept.sha256 == file.sha256 == loaded(process).predictor.sha256
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("busy_seconds", [60.0, 0.0])
+async def test_a_worker_is_busy_for_a_while_after_an_answer(
+    process: Bench, monkeypatch: pytest.MonkeyPatch, busy_seconds: float
+) -> None:
+    """One prediction is answered during the first of two explanations, and none in the second."""
+    monkeypatch.setattr(explain, "BUSY_SECONDS", busy_seconds)
+    answered, asked = 7, 0
+    pauses: list[float] = []
+
+    def count() -> int:
+        nonlocal asked
+        asked += 1
+        return answered + (asked > 3)
+
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    explaining = Explaining(process.endpoint.catalog.loader, Metrics(shared_rows(1)), count)
+    of = {"method": Method.OCCLUSION, "label": None, "against": None, "budget_ms": BUDGET_MS}
+    await explaining.explain(loaded(process), random_picture(1), png=False, **of)
+    if busy_seconds:
+        assert len(pauses) > 1
+        assert min(pauses) >= LEAST_PAUSE_SECONDS
+        return
+    assert pauses == []
+    answered += 1  # the first explanation, whose body is released after its response
+    await explaining.explain(loaded(process), random_picture(2), png=False, **of)
+    assert pauses == []
