@@ -55,7 +55,7 @@ def measure() -> Section:
                     log="x",
                 ),
                 Panel(
-                    "how far from both ends", "temperature T", "largest difference",
+                    "distance to both limits", "temperature T", "largest difference",
                     {
                         f"from {name}": (TEMPERATURES, np.abs(cooled() - end).max(axis=1))
                         for name, end in (("hardmax", hardmax(EXAMPLE)), ("uniform", 1 / 4))

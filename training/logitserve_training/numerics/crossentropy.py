@@ -56,18 +56,18 @@ def measure() -> Section:
         },
         {
             "likelihood": figure(
-                "The most likely probability is the one of the lowest cost",
+                "The maximum of the likelihood is the minimum of the cross-entropy",
                 Panel(
                     "likelihood of 7 yes among 10", stated, "p⁷ (1 − p)³",
                     {"": (p, p**7 * (1 - p) ** 3)}, mark=_YES,
                 ),
                 Panel(
-                    "cost of the same", stated, "nats",
+                    "cross-entropy for the same 10", stated, "nats",
                     {"J: cross-entropy": (p, cost), "H(0.7)": (p, 0 * p + entropy([0.7, 0.3]))},
                     y_range=(0, 2.5), mark=_YES,
                 ),
                 Panel(
-                    "entropy of a yes or no", "probability of yes", "H (nats)",
+                    "entropy of a binary label", "probability of yes", "H (nats)",
                     {"": (p, entr(p) + entr(1 - p))}, mark=0.5,
                 ),
             ),

@@ -73,7 +73,7 @@ def measure(dataset: Dataset, effort: Effort) -> Section:
                 "Weight decay under Adam: decoupled, and as an L2 penalty",
                 *(
                     Panel(
-                        f"{way}: a weight without slope", "step", "weight, mean of 256",
+                        f"{way}: gradients with mean 0", "step", "weight, mean of 256",
                         {
                             f"noise {noise:g}": (np.arange(LONE_STEPS + 1), left)
                             for noise, left in zip(NOISES, lone[ADAM, way].T, strict=True)

@@ -33,8 +33,8 @@ _STYLES: Final = {
 }  # fmt: skip
 
 SIGNS: Final = {
-    "always the same": 1.0, "9 of 10 the same": 0.9, "3 of 4 the same": 0.75, "by chance": 0.5,
-    "to and fro": 0.0,
+    "all the same": 1.0, "9 of 10 the same": 0.9, "3 of 4 the same": 0.75, "random": 0.5,
+    "alternating": 0.0,
 }  # fmt: skip
 """Share of a weight's gradients with the more frequent sign; 0: alternating signs."""
 SIZES: Final = (0.01, 1.0, 100.0)
@@ -77,15 +77,15 @@ def measure(dataset: Dataset, effort: Effort) -> Section:
         },
         {
             "descent": figure(
-                "Gradient descent at three rates, and Adam",
+                "Gradient descent at three learning rates, and Adam",
                 Panel(
-                    "in a bowl 25 times as steep across", "w₁", "w₂",
+                    "paths on the quadratic", "w₁", "w₂",
                     {n: tuple(p[: 8 if n == "too large" else None].T) for n, p in paths.items()},
                     styles=_STYLES, legend="",
                     x_range=(-10, 4), y_range=(-2.6, 2.6), also=_contours,
                 ),
                 Panel(
-                    "the same by step", "step", "J",
+                    "cost of the quadratic", "step", "J",
                     {n: (np.arange(BOWL_STEPS + 1), bowl(path)) for n, path in paths.items()},
                     log="y", styles=_STYLES,
                 ),
@@ -96,9 +96,9 @@ def measure(dataset: Dataset, effort: Effort) -> Section:
                 ),
             ),
             "adam": figure(
-                "How far Adam steps, by the signs of a weight's gradients",
+                "Step size of Adam, by the signs of a weight's gradients",
                 Panel(
-                    "mean of 512 weights", "step", "size of a step / rate",
+                    "mean of 512 weights", "step", "step size / learning rate",
                     {n: (np.arange(100), signed_steps(q, 1.0)[:100]) for n, q in SIGNS.items()},
                     y_range=(0, 1.75), legend="upper right",
                 ),

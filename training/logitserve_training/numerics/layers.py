@@ -164,13 +164,13 @@ def _figure(shifts: list[list[Any]], by_data: list[list[Any]], counts: list[int]
     return figure(
         "Dense against convolutional layers at equal parameters",
         Panel(
-            "pictures that are needed", "pictures to train on", "wrong answers, validation",
+            "error by training set size", "training pictures", "validation error",
             {row[0]: (counts, 1 - np.transpose(row[1:])) for row in by_data},
             log="xy", percent=True, styles=styles,
             also=lambda axes: axes.set_xticks(counts, [f"{n:,}" for n in counts], minor=False),
         ),
         Panel(
-            "pictures moved to the side", "pixels to the right", "validation accuracy",
+            "accuracy on shifted pictures", "shift to the right (pixels)", "validation accuracy",
             {row[0]: (SHIFTS, np.transpose(row[1:])) for row in shifts},
             percent=True, styles=styles,
         ),

@@ -55,7 +55,7 @@ def measure(dataset: Dataset, effort: Effort) -> Section:
         )
         panels.append(
             Panel(
-                f"{start}\n(logits of the fresh network: {spread:.3g})",
+                f"{start}\n(mean largest initial logit: {spread:.3g})",
                 "epoch", "validation accuracy",
                 {name: (effort.axis, run.accuracies) for name, run in runs.items()},
                 percent=True, overlaid=True, y_range=(-0.03, 1.0),
@@ -67,7 +67,7 @@ def measure(dataset: Dataset, effort: Effort) -> Section:
     )
     return Section(
         {"endings": rows, "starts": numbers, "rate": _RATE, "number": number.accuracy},
-        {"endings": figure("The same networks with different endings", *panels)},
+        {"endings": figure("One network with five combinations of output and loss", *panels)},
     )
 
 

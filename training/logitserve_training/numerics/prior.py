@@ -63,12 +63,12 @@ def measure() -> Section:
                     y_range=(-1.2, 1.2), also=points,
                 ),
                 Panel(
-                    "how far off", "degree", "root mean square",
+                    "error", "degree", "root mean square error",
                     {n: (_DEGREES, y) for n, y in zip(columns, by_degree[:3], strict=True)},
                     log="y",
                 ),
                 Panel(
-                    "Occam's razor (below 3: far lower)", "degree", "log evidence (nats)",
+                    "evidence (far lower below degree 3)", "degree", "log evidence (nats)",
                     {"": (_DEGREES, by_degree[3])},
                     y_range=(by_degree[3].max() - 4, by_degree[3].max() + 0.5),
                 ),
