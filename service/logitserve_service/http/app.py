@@ -1,6 +1,5 @@
 """Build the FastAPI application: documents, management and the page."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.metadata import version
@@ -56,8 +55,6 @@ class Parts:
     drift: Drift | None
     """None if drift detection is off."""
     kept: StoreAccess | None
-    answered: Callable[[], int]
-    """A number that rises with every request that had a body."""
 
 
 def create_documents(parts: Parts) -> FastAPI:
@@ -81,7 +78,7 @@ def create_documents(parts: Parts) -> FastAPI:
     for error in (InferenceError, ServiceError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(error, _on_error)
     orders = (catalog, parts.watcher, parts.authenticator.require_admin, parts.limits)
-    explaining = explain.Explaining(catalog.loader, parts.metrics, parts.answered)
+    explaining = explain.Explaining(catalog.loader, parts.metrics)
     routers = (
         protocols.v2_router(catalog, parts.limits, parts.metrics),
         protocols.v1_router(catalog),

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Annotated, Any, Final
@@ -38,8 +37,8 @@ from logitserve_service.telemetry.metrics import Metrics
 MOST_WAITING: Final = 4
 """Maximum number of queued explanations."""
 BUSY_SECONDS: Final = 0.1
-"""How long after an answer the worker counts as busy: runs are shorter than the time between
-requests of one client, so that most of them would see no new answer."""
+"""How long after a prediction the worker counts as busy: the runs of an explanation are shorter
+than the time between requests of one client, so that most of them would see no new prediction."""
 LOWEST_PRIORITY: Final = 19
 """Niceness of the thread (`benchmarks/explaining.py` measures the effect on predictions)."""
 
@@ -47,12 +46,11 @@ LOWEST_PRIORITY: Final = 19
 class Explaining:
     """Computes one explanation at a time, in a thread of low priority."""
 
-    def __init__(self, loader: Loader, metrics: Metrics, answered: Callable[[], int]) -> None:
-        """Give way to predictions while `answered` rises, which is some measure of the answers."""
+    def __init__(self, loader: Loader, metrics: Metrics) -> None:
+        """Give way to predictions, whose runs `metrics` counts."""
         self._loader = loader
         self._metrics = metrics
-        self._answered = answered
-        self._last_answered = 0
+        self._runs = 0
         self._busy_until = 0.0
         self._thread = ThreadPoolExecutor(
             1, "explain", initializer=give_way, initargs=(LOWEST_PRIORITY,)
@@ -84,7 +82,6 @@ class Explaining:
     def _explain(
         self, model: LoadedModel, image: Image, *, png: bool, **asked: Any
     ) -> tuple[bytes, Method, float]:
-        self._last_answered = self._answered()  # the last one may be an explanation
         explainer = self._explainers.get(model.predictor)
         if explainer is None:
             self._explainers.clear()
@@ -100,10 +97,10 @@ class Explaining:
         return body, found.method, time.perf_counter() - begun
 
     def _is_busy(self) -> bool:
-        """Return whether a request was answered in the last `BUSY_SECONDS`."""
-        answered, now = self._answered(), time.perf_counter()
-        if answered != self._last_answered:
-            self._last_answered, self._busy_until = answered, now + BUSY_SECONDS
+        """Return whether there were predictions in the last `BUSY_SECONDS`."""
+        runs, now = self._metrics.runs, time.perf_counter()
+        if runs != self._runs:
+            self._runs, self._busy_until = runs, now + BUSY_SECONDS
         return now < self._busy_until
 
     def _opened(self, model: LoadedModel) -> Explainer:

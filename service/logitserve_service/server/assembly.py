@@ -148,7 +148,6 @@ class Process:
             limits,
             drift,
             kept,
-            answered=lambda: budget.released,
         )
         endpoint = Endpoint(
             catalog=catalog,

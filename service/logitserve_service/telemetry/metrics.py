@@ -79,6 +79,7 @@ class ModelMetrics:
     """Counts the runs of one model, all versions together except in the predictions by label."""
 
     def __init__(self, metrics: "Metrics", card: ModelCard) -> None:
+        self._metrics = metrics
         self._batch_size = metrics.histogram(BATCH_SIZE, card.name)
         self._inference_seconds = metrics.histogram(INFERENCE_SECONDS, card.name)
         self._preprocessing_seconds = metrics.histogram(PREPROCESSING_SECONDS, card.name)
@@ -96,6 +97,7 @@ class ModelMetrics:
 
     def ran(self, seconds: float, predictions: Predictions) -> None:
         """Record a run of the network; called on the event loop."""
+        self._metrics.runs += 1
         self._batch_size.observe(len(predictions))
         self._inference_seconds.observe(seconds)
         probabilities, labels = predictions.probabilities, predictions.argmax
@@ -136,6 +138,8 @@ class Metrics(Collector):
         self._versions = {NO_MODEL: {NO_VERSION}}
         self._answered: dict[_Answered, tuple[memoryview[float], int, Histogram]] = {}
         self._steps: dict[str, list[int]] = {}
+        self.runs = 0
+        """Number of batches that this process predicted, of all models."""
         self.row.drop()
         for (name, *_), (place, *_) in self.row.series().items():
             if name in BY_NAME and BY_NAME[name].is_gauge:

@@ -11,15 +11,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from logitserve.inference.explaining import BUDGET_MS, LEAST_PAUSE_SECONDS, Method
+from logitserve.inference.explaining import LEAST_PAUSE_SECONDS
 from logitserve.inference.model_file import read
 from logitserve_service.errors import ExplainersBusyError, ModelUnavailableError
-from logitserve_service.http import explain
-from logitserve_service.http.explain import MOST_WAITING, Explaining
+from logitserve_service.http.explain import BUSY_SECONDS, MOST_WAITING, Explaining
 from logitserve_service.http.problems import of_error
 from logitserve_service.repository.loaded_model import LoadedModel
 from logitserve_service.telemetry.metrics import Metrics
 from logitserve_service.telemetry.shared_values import shared_rows
+from tests.service.gated import answer, batcher_of, picture
 from tests.service.http.test_endpoint import until
 from tests.service.serving import Bench, bench
 from tests.tiny_models import random_picture
@@ -33,9 +33,7 @@ def process() -> Iterator[Bench]:
 
 @pytest.fixture
 def explaining(process: Bench) -> Explaining:
-    endpoint = process.endpoint
-    budget = endpoint.admission.budget
-    return Explaining(endpoint.catalog.loader, Metrics(shared_rows(1)), lambda: budget.released)
+    return Explaining(process.endpoint.catalog.loader, Metrics(shared_rows(1)))
 
 
 def loaded(process: Bench) -> LoadedModel:
@@ -102,29 +100,34 @@ async def test_a_version_that_was_replaced_meanwhile(
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("busy_seconds", [60.0, 0.0])
-async def test_a_worker_is_busy_for_a_while_after_an_answer(
-    process: Bench, monkeypatch: pytest.MonkeyPatch, busy_seconds: float
+async def test_only_predictions_make_a_worker_busy(
+    process: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One prediction is answered during the first of two explanations, and none in the second."""
-    monkeypatch.setattr(explain, "BUSY_SECONDS", busy_seconds)
-    answered, asked = 7, 0
+    metrics = Metrics(shared_rows(1))
+    explaining = Explaining(process.endpoint.catalog.loader, metrics)
+    model = loaded(process)
+    batcher = batcher_of(model.predictor, metrics=metrics.model(model.card))
+    await explaining.explain(dataclasses.replace(model, batcher=batcher), picture(1)[0], png=False)
+    assert not explaining._is_busy()
+    await answer(batcher, picture(2))
+    now = time.perf_counter()
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    assert explaining._is_busy()
+    now += 0.9 * BUSY_SECONDS
+    assert explaining._is_busy()
+    now += 0.2 * BUSY_SECONDS
+    assert not explaining._is_busy()
+
+
+@pytest.mark.anyio
+async def test_an_explanation_pauses_on_a_busy_worker(
+    explaining: Explaining, process: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pauses: list[float] = []
-
-    def count() -> int:
-        nonlocal asked
-        asked += 1
-        return answered + (asked > 3)
-
     monkeypatch.setattr(time, "sleep", pauses.append)
-    explaining = Explaining(process.endpoint.catalog.loader, Metrics(shared_rows(1)), count)
-    of = {"method": Method.OCCLUSION, "label": None, "against": None, "budget_ms": BUDGET_MS}
-    await explaining.explain(loaded(process), random_picture(1), png=False, **of)
-    if busy_seconds:
-        assert len(pauses) > 1
-        assert min(pauses) >= LEAST_PAUSE_SECONDS
-        return
+    await explaining.explain(loaded(process), random_picture(1), png=False)
     assert pauses == []
-    answered += 1  # the first explanation, whose body is released after its response
-    await explaining.explain(loaded(process), random_picture(2), png=False, **of)
-    assert pauses == []
+    explaining._metrics.runs += 1
+    await explaining.explain(loaded(process), random_picture(1), png=False)
+    assert len(pauses) > 1
+    assert min(pauses) >= LEAST_PAUSE_SECONDS
