@@ -47,11 +47,9 @@ class Explaining:
     """Computes one explanation at a time, in a thread of low priority."""
 
     def __init__(self, loader: Loader, metrics: Metrics) -> None:
-        """Give way to predictions, whose runs `metrics` counts."""
+        """Give way to predictions, whose last run `metrics` knows."""
         self._loader = loader
         self._metrics = metrics
-        self._runs = 0
-        self._busy_until = 0.0
         self._thread = ThreadPoolExecutor(
             1, "explain", initializer=give_way, initargs=(LOWEST_PRIORITY,)
         )
@@ -98,10 +96,7 @@ class Explaining:
 
     def _is_busy(self) -> bool:
         """Return whether there were predictions in the last `BUSY_SECONDS`."""
-        runs, now = self._metrics.runs, time.perf_counter()
-        if runs != self._runs:
-            self._runs, self._busy_until = runs, now + BUSY_SECONDS
-        return now < self._busy_until
+        return time.perf_counter() - self._metrics.last_run < BUSY_SECONDS
 
     def _opened(self, model: LoadedModel) -> Explainer:
         try:

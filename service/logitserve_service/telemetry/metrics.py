@@ -1,7 +1,9 @@
 """The metrics of the service for Prometheus, aggregated over workers (`shared_values.py`)."""
 
+import time
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -97,7 +99,7 @@ class ModelMetrics:
 
     def ran(self, seconds: float, predictions: Predictions) -> None:
         """Record a run of the network; called on the event loop."""
-        self._metrics.runs += 1
+        self._metrics.last_run = time.perf_counter()
         self._batch_size.observe(len(predictions))
         self._inference_seconds.observe(seconds)
         probabilities, labels = predictions.probabilities, predictions.argmax
@@ -138,8 +140,8 @@ class Metrics(Collector):
         self._versions = {NO_MODEL: {NO_VERSION}}
         self._answered: dict[_Answered, tuple[memoryview[float], int, Histogram]] = {}
         self._steps: dict[str, list[int]] = {}
-        self.runs = 0
-        """Number of batches that this process predicted, of all models."""
+        self.last_run = -inf
+        """When this process recorded the last batch of any model; of `time.perf_counter`."""
         self.row.drop()
         for (name, *_), (place, *_) in self.row.series().items():
             if name in BY_NAME and BY_NAME[name].is_gauge:
