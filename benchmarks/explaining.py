@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from itertools import islice
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,8 +47,7 @@ REQUESTS: Final = 1000
 ROUNDS: Final = 9
 EVERY_SECONDS: Final = 0.2
 """Time between the requests of another client: the budget of an explanation."""
-STARTING_SECONDS: Final = 0.5
-"""Time in which that client starts."""
+LONGEST_START_SECONDS: Final = 60
 Floats = Any
 
 
@@ -123,10 +123,11 @@ def asked(port: int, path: str, body: bytes) -> Iterator[float]:
             yield time.perf_counter() - begun
 
 
-def repeat(port: int, path: str, body: bytes) -> None:
+def repeat(port: int, path: str, body: bytes, answered: Event) -> None:
     """Send a request every `EVERY_SECONDS`, without an end."""
     due = time.perf_counter()
     for _ in asked(port, path, body):
+        answered.set()
         due += EVERY_SECONDS
         time.sleep(max(0.0, due - time.perf_counter()))
 
@@ -134,10 +135,12 @@ def repeat(port: int, path: str, body: bytes) -> None:
 @contextlib.contextmanager
 def beside(port: int, path: str, body: bytes) -> Iterator[None]:
     """Another process sends requests for as long as the block lasts."""
-    other = multiprocessing.get_context("spawn").Process(target=repeat, args=(port, path, body))
+    spawn = multiprocessing.get_context("spawn")
+    answered = spawn.Event()
+    other = spawn.Process(target=repeat, args=(port, path, body, answered))
     other.start()
-    time.sleep(STARTING_SECONDS)
     try:
+        assert answered.wait(LONGEST_START_SECONDS), "the other client was not answered"
         yield
     finally:
         other.kill()

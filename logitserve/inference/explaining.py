@@ -28,8 +28,8 @@ PAUSE: Final = 1
 """Pause after a run / its time, while predictions are made. A thread that never waits keeps its
 core up to the kernel's next tick (4 ms), whatever its priority is (`benchmarks/explaining.py`)."""
 LEAST_PAUSE_SECONDS: Final = 0.003
-"""Minimum of such a pause. With 1 ms, the median latency of predictions beside explanations is 1.3
-times the one alone, with 3 ms 1.1 times."""
+"""Minimum of such a pause: with shorter ones, explanations also increase the median latency of
+predictions."""
 
 Result = TypeVar("Result")
 

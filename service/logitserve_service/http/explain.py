@@ -47,7 +47,7 @@ class Explaining:
     """Computes one explanation at a time, in a thread of low priority."""
 
     def __init__(self, loader: Loader, metrics: Metrics) -> None:
-        """Give way to predictions, whose last run `metrics` knows."""
+        """Give way to predictions; `metrics` holds the time of their last run."""
         self._loader = loader
         self._metrics = metrics
         self._thread = ThreadPoolExecutor(

@@ -141,7 +141,7 @@ class Metrics(Collector):
         self._answered: dict[_Answered, tuple[memoryview[float], int, Histogram]] = {}
         self._steps: dict[str, list[int]] = {}
         self.last_run = -inf
-        """When this process recorded the last batch of any model; of `time.perf_counter`."""
+        """Time of the last run of any model in this process, by `time.perf_counter`."""
         self.row.drop()
         for (name, *_), (place, *_) in self.row.series().items():
             if name in BY_NAME and BY_NAME[name].is_gauge:
