@@ -22,6 +22,9 @@ from logitserve_service.server import main as server_main
 
 START_SECONDS = 60
 STOP_SECONDS = 30
+REUSE_SECONDS = 0.5
+"""How long a client reuses an idle connection: less than any server keeps it, as a request that is
+sent just when the server closes the connection gets no response."""
 _ANNOUNCEMENT = re.compile(r"serving .* on (https?://\S+:\d+|unix:\S+) ")
 
 
@@ -53,7 +56,8 @@ class Server:
     @cached_property
     def client(self) -> httpx.Client:
         """Closed when the server has ended."""
-        return httpx.Client(base_url=self.url, timeout=STOP_SECONDS)
+        limits = httpx.Limits(keepalive_expiry=REUSE_SECONDS)
+        return httpx.Client(base_url=self.url, timeout=STOP_SECONDS, limits=limits)
 
     @cached_property
     def grpc_address(self) -> str:
