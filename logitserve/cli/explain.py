@@ -7,13 +7,11 @@ from typing import IO, Any
 import click
 
 from logitserve.cli.options import connected, model_file, models_option
-from logitserve.inference import preprocessing
 from logitserve.inference.explaining import BUDGET_MS, MAX_BUDGET_MS, Explainer, Method
 from logitserve.inference.images import encode_png
 from logitserve.inference.model_file import read
 from logitserve.inference.overlay import overlay
 from logitserve.inference.predictor import Predictor
-from logitserve.inference.rendering import render
 
 Answer = tuple[dict[str, Any], bytes | None]
 """The JSON of the route, and the drawing if requested."""
@@ -79,14 +77,9 @@ def command(
 
 def _here(path: Path, data: bytes, asked: dict[str, Any], *, is_drawn: bool) -> Answer:
     with read(path) as reading:
-        predictor = Predictor.of(reading, path=path)
-        card = predictor.card
+        card = Predictor.of(reading, path=path).card
         explainer = Explainer(reading, card)
-    needed = preprocessing.needed_side(card.input)
-    samples = preprocessing.read(data, card.input, needed=needed)
-    prepared = preprocessing.prepare([samples], card.input, [data])
-    (prediction,) = render(card, predictor.predict(prepared))
-    (image,) = prepared.images
+    prediction, image = explainer.predict(data)
     explanation = explainer.explain(image, **asked | {"method": Method(asked["method"])})
     who = {"model": card.name, "version": card.version, "prediction": prediction}
     png = encode_png(overlay(image, explanation.map)) if is_drawn else None

@@ -10,26 +10,20 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field
 
-from logitserve.inference import heads, runtime
+from logitserve.inference import heads, preprocessing, runtime
 from logitserve.inference.card import Head, ModelCard
-from logitserve.inference.errors import ExplanationError
+from logitserve.inference.errors import ExplanationError, NonFiniteLogitsError
 from logitserve.inference.feature_maps import FeatureMaps
+from logitserve.inference.images import DEFAULT_MAX_PIXELS, Samples
 from logitserve.inference.model_file import Reading
 from logitserve.inference.naming import absent
 from logitserve.inference.occlusion import Floats, Masks, Occlusion, Pixels, mean_drops, patches
 from logitserve.inference.predictor import Predictions, Predictor
+from logitserve.inference.rendering import render
 
 BUDGET_MS, MAX_BUDGET_MS = 200, 10_000
 CHECKS: Final = 2
 """Passes for the check of a map."""
-BATCH_PIXELS: Final = 8192
-"""Maximum number of pixels in a batch: 10 images of 28×28, or one photograph."""
-PAUSE: Final = 1
-"""Pause after a run / its time, while predictions are made. A thread that never waits keeps its
-core up to the kernel's next tick (4 ms), whatever its priority is (`benchmarks/explaining.py`)."""
-LEAST_PAUSE_SECONDS: Final = 0.003
-"""Minimum of such a pause: with shorter ones, explanations also increase the median latency of
-predictions."""
 
 Result = TypeVar("Result")
 
@@ -110,24 +104,18 @@ class _Budget:
     """Time budget, in forward passes of one image, estimated from the last ones."""
 
     def __init__(
-        self, milliseconds: int, clock: Callable[[], float], is_busy: Callable[[], bool]
+        self, milliseconds: int, clock: Callable[[], float], rest: Callable[[], None]
     ) -> None:
         self._clock = clock
-        self._is_busy = is_busy
+        self._rest = rest
         self._end = clock() + milliseconds / 1000
         self._seconds = 0.0
-        self.gives_way = is_busy()
-        """Whether the next run is to be short."""
 
     def timed(self, run: Callable[[], Result], passes: int = 1) -> Result:
-        """Run a batch of passes, pause if predictions are made meanwhile, and measure the time."""
+        """Run a batch of passes, rest, and measure the time of both."""
         begun = self._clock()
         result = run()
-        self.gives_way = self._is_busy()
-        if self.gives_way:
-            now = self._clock()
-            pause = max(LEAST_PAUSE_SECONDS, PAUSE * (now - begun))
-            time.sleep(max(0.0, min(pause, self._end - now)))
+        self._rest()
         self._seconds = (self._clock() - begun) / passes
         return result
 
@@ -156,6 +144,36 @@ class Explainer:
         session = runtime.open_reading(reading) if self._maps is None else self._maps.session
         self.predictor = Predictor(card, session)
 
+    def predict(
+        self, image: bytes | Samples, *, max_pixels: int = DEFAULT_MAX_PIXELS
+    ) -> tuple[dict[str, Any], Pixels]:
+        """Predict one image, to be explained.
+
+        Args:
+            image: an encoded image, or its samples.
+            max_pixels: limit on width × height.
+
+        Returns:
+            the rendered prediction, and the image: uint8, `[height, width, channels]` of the card.
+
+        Raises:
+            ImageError: the image cannot be used.
+            NonFiniteLogitsError: a logit is NaN or infinite.
+        """
+        spec = self._card.input
+        if isinstance(image, bytes):
+            needed = preprocessing.needed_side(spec)
+            samples = preprocessing.read(image, spec, max_pixels=max_pixels, needed=needed)
+        else:
+            samples = preprocessing.samples_of(image, max_pixels=max_pixels)
+        prepared = preprocessing.prepare([samples], spec, [image])
+        try:
+            predictions = self.predictor.predict(prepared)
+        except NonFiniteLogitsError as error:
+            raise NonFiniteLogitsError from error  # there is no other image
+        (prediction,) = render(self._card, predictions)
+        return prediction, prepared.images[0]
+
     def explain(
         self,
         image: Pixels,
@@ -165,7 +183,7 @@ class Explainer:
         against: str | None = None,
         budget_ms: int = BUDGET_MS,
         clock: Callable[[], float] = time.perf_counter,
-        is_busy: Callable[[], bool] = lambda: False,
+        rest: Callable[[], None] = lambda: None,
     ) -> Explanation:
         """Explain the prediction for an image.
 
@@ -177,14 +195,13 @@ class Explainer:
             against: the label to compare with; None: all others.
             budget_ms: time limit; at its end, one more pass may be running.
             clock: returns seconds.
-            is_busy: returns whether predictions are being made. If so, the next run of the network
-                has one image, and a pause follows it.
+            rest: called after each run of the network.
 
         Raises:
             ExplanationError: the label does not exist, or the network has no class activation maps.
             NonFiniteLogitsError: a logit is NaN or infinite.
         """
-        budget = _Budget(budget_ms, clock, is_busy)
+        budget = _Budget(budget_ms, clock, rest)
         logits = budget.timed(partial(self.predictor.run, image[np.newaxis]))
         best = Predictions.of(logits, self._card).argmax[0]
         label = self._card.labels[best] if label is None else label
@@ -241,11 +258,9 @@ class Explainer:
     def _drops(self, covers: Occlusion, masks: Masks, budget: _Budget) -> Floats:
         """Return the drops of as many masks as the budget allows."""
         drops: list[float] = []
-        # Python code between runs blocks predictions; small images share a run.
-        most = self._card.batch or max(1, BATCH_PIXELS // covers.pixels)
+        most = self._card.batch or 1  # short runs: predictions wait for the end of one
         while len(drops) < len(masks):
-            count = 1 if budget.gives_way and self._card.batch is None else most
-            count = min(count, budget.left(count + CHECKS) - CHECKS)
+            count = min(most, budget.left(most + CHECKS) - CHECKS)
             if count < 1:
                 break
             part = masks[len(drops) :][:count]

@@ -30,7 +30,8 @@ ServiceError
 │   └── ExplainersBusyError      explanations of concurrent requests
 ├── DeadlineError                the response takes too long
 ├── NotReadyError
-│   └── ModelUnavailableError    the model exists, but no version of it can be served
+│   ├── ModelUnavailableError    the model exists, but no version of it can be served
+│   └── ExplainerLostError       the process that computes explanations ended
 ├── DriftUnavailableError        the card has no reference
 │   └── WatchOffError
 ├── TooFewImagesError            for a baseline
@@ -242,6 +243,12 @@ class NotReadyError(ServiceError):
 
 class ModelUnavailableError(NotReadyError):
     """The model or version exists, but cannot be served at present."""
+
+
+class ExplainerLostError(NotReadyError):
+    """The process that computes explanations ended; the next request starts another one."""
+
+    text = "the process that computes explanations has ended; try again"
 
 
 class DriftUnavailableError(ServiceError):

@@ -4,11 +4,15 @@ import asyncio
 import base64
 import io
 import json
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 from click.testing import CliRunner
 from PIL import Image
@@ -17,6 +21,7 @@ from logitserve.cli.main import main
 from logitserve.client import AsyncClient, Client
 from logitserve.inference.overlay import overlay
 from logitserve_training.drawings import SHEET, draw
+from tests.e2e.metrics import value, wait_until
 from tests.e2e.process import Server, running
 from tests.tiny_models import encode
 
@@ -169,6 +174,65 @@ def test_explanations_are_measured_once_there_are_any() -> None:
             assert f"logitserve_explain_seconds_count{{{labels}}} {count}.0" in metrics
         # What is explained was predicted before, and is not counted again.
         assert predictions in metrics
+
+
+@pytest.fixture
+def own() -> Iterator[Server]:
+    """A server that has explained something, with a short drain."""
+    options = ("--models", str(ROOT / "models"), "--linger-seconds", "0.1", "--drain-seconds", "20")
+    with running(*options) as server:
+        assert "label" in asked(server.client, "/explain")
+        yield server
+
+
+def processes(server: Server) -> tuple[psutil.Process, psutil.Process]:
+    """The worker, and the process that computes its explanations."""
+    worker, explainer = sorted(
+        psutil.Process(server.process.pid).children(), key=psutil.Process.nice
+    )
+    assert (worker.nice(), explainer.nice()) == (0, 19)
+    return worker, explainer
+
+
+def is_ready(server: Server) -> bool:
+    try:
+        return httpx.get(f"{server.url}/readyz").status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def test_a_killed_process_is_replaced_and_logged(own: Server) -> None:
+    _, first = processes(own)
+    first.kill()
+    assert asked(own.client, "/explain")["complete"]
+    assert processes(own)[1].pid != first.pid
+    wait_until(lambda: f"process {first.pid}, which computes explanations" in "".join(own.log))
+
+
+def test_the_process_ends_with_its_worker(own: Server) -> None:
+    worker, explainer = processes(own)
+    worker.kill()
+    explainer.wait(20)
+    wait_until(lambda: is_ready(own))
+    assert asked(own.client, "/explain")["complete"]
+    assert processes(own)[0].pid != worker.pid
+
+
+def test_a_stop_waits_for_an_explanation(own: Server) -> None:
+    worker, explainer = processes(own)
+    explainer.suspend()
+    with ThreadPoolExecutor(1) as thread:
+        answer = thread.submit(asked, own.client, "/explain")
+        wait_until(lambda: value(own.url, "requests_in_progress") == 2)  # with this one
+        for process in (explainer, own.process):  # as systemd does
+            process.send_signal(signal.SIGTERM)
+        wait_until(lambda: not is_ready(own))
+        explainer.resume()
+        assert answer.result()["complete"]
+    assert own.process.wait(20) == 0
+    assert not worker.is_running()
+    assert not explainer.is_running()
+    assert "Traceback" not in "".join(own.log)
 
 
 def command(*arguments: str) -> str:

@@ -10,15 +10,15 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, Protocol
+from contextlib import AbstractContextManager, suppress
+from typing import Protocol
 
 import numpy as np
 
 from logitserve.inference.errors import NonFiniteLogitsError
 from logitserve.inference.image_warnings import ImageWarning
 from logitserve.inference.predictor import Predictions, Predictor
-from logitserve.inference.rendering import PLAIN, OutputOptions
+from logitserve.inference.rendering import OutputOptions
 from logitserve_service.errors import QueueFullError
 from logitserve_service.execution.batch import Batch, Issue
 from logitserve_service.execution.job import MAX_BATCH, Image, Inputs, Job, OnResult, Tensor
@@ -84,7 +84,8 @@ class Batcher:
         self._predictor = predictor
         self._card = predictor.card
         self._max_queue = max_queue
-        self._max_pixels = max_pixels
+        self.max_pixels = max_pixels
+        """Limit on width × height of one image."""
         self._decoders = decoders
         self._metrics = metrics
         self._watch = watch
@@ -137,31 +138,15 @@ class Batcher:
             loop = asyncio.get_running_loop()
             fit, spec = self._decoders.fit, self._card.input
             fitted = loop.run_in_executor(
-                self._decoders.executor, fit, image, spec, self._max_pixels, warnings.append
+                self._decoders.executor, fit, image, spec, self.max_pixels, warnings.append
             )
             return await fitted, warnings
         finally:
             self._waiting -= 1
 
-    def predict_apart(self, image: Image, predictor: Predictor) -> tuple[dict[str, Any], Tensor]:
-        """Predict one image outside the queue with another session; to be called in a thread.
-
-        Returns:
-            the rendered prediction, and the image: uint8, `[height, width, channels]` of the card.
-
-        Raises:
-            InferenceError, ServiceError: as for an image in the queue.
-        """
-        job = Job([image], PLAIN, lambda _: None, time.perf_counter())
-        batch = Batch(predictor, [job], self._max_pixels)
-        if batch.large:
-            job.part = self._decoders.fit_all(job, self._card.input, self._max_pixels)
-            batch = Batch(predictor, [job], self._max_pixels)
-        batch.run()
-        ((_, outcome),) = batch.outcomes
-        if isinstance(outcome, Exception):
-            raise outcome
-        return (outcome.rendered or [])[0], batch.images[0]
+    def reserved(self, image: Image) -> AbstractContextManager[None]:
+        """Reserve the memory to decode an image in another process; as in `Decoders.reserved`."""
+        return self._decoders.reserved(image, self._card.input, self.max_pixels)
 
     def _check_queue(self, count: int) -> None:
         if self._waiting + count > self._max_queue:
@@ -187,7 +172,7 @@ class Batcher:
         job.undecoded = True
         loop = asyncio.get_running_loop()
         fit_all, spec = self._decoders.fit_all, self._card.input
-        fitted = loop.run_in_executor(self._decoders.executor, fit_all, job, spec, self._max_pixels)
+        fitted = loop.run_in_executor(self._decoders.executor, fit_all, job, spec, self.max_pixels)
         fitted.add_done_callback(lambda done: self._decoded(job, done))
 
     def _decoded(self, job: Job, done: "asyncio.Future[Tensor]") -> None:
@@ -219,7 +204,7 @@ class Batcher:
             return
         loop = asyncio.get_running_loop()
         try:
-            batch = Batch(self._predictor, jobs, self._max_pixels, self._issue)
+            batch = Batch(self._predictor, jobs, self.max_pixels, self._issue)
         except Exception as error:  # noqa: BLE001 - it belongs to the jobs; the queue goes on
             for job in jobs:
                 self._end(job, error)

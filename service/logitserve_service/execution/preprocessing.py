@@ -4,6 +4,7 @@ import contextlib
 import os
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -57,9 +58,23 @@ class Decoders:
         """
         if not isinstance(image, bytes):
             return preprocessing.from_array(image, spec, max_pixels=max_pixels, warn=warn)
-        needed = preprocessing.needed_side(spec)
-        with self.memory.reserved(images.memory(image, max_pixels=max_pixels, needed=needed)):
+        with self.reserved(image, spec, max_pixels):
             return preprocessing.decode(image, spec, max_pixels=max_pixels, warn=warn)
+
+    @contextlib.contextmanager
+    def reserved(self, image: Image, spec: InputSpec, max_pixels: int) -> Iterator[None]:
+        """Wait for the memory that decoding takes, and reserve it; to be called in a thread.
+
+        Raises:
+            ImageError: the image cannot be used, or has more than `max_pixels`.
+            ImageTooLargeError: decoding would exceed the memory limit.
+        """
+        size = 0
+        if isinstance(image, bytes):
+            needed = preprocessing.needed_side(spec)
+            size = images.memory(image, max_pixels=max_pixels, needed=needed)
+        with self.memory.reserved(size):
+            yield
 
     def fit_all(self, job: Job, spec: InputSpec, max_pixels: int) -> Tensor:
         """Decode and fit the images of a job's part in sequence; to be called in a thread.

@@ -15,6 +15,7 @@ from logitserve.inference.errors import InferenceError
 from logitserve.inference.naming import LONGEST_NAME, closest, unknown
 from logitserve_service.api.call import Limits
 from logitserve_service.errors import MethodNotAllowedError, ServiceError, UnusableRequestError
+from logitserve_service.execution.explainer import Start
 from logitserve_service.http import (
     documentation,
     drift,
@@ -55,6 +56,7 @@ class Parts:
     drift: Drift | None
     """None if drift detection is off."""
     kept: StoreAccess | None
+    start_explainer: Start
 
 
 def create_documents(parts: Parts) -> FastAPI:
@@ -78,7 +80,7 @@ def create_documents(parts: Parts) -> FastAPI:
     for error in (InferenceError, ServiceError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(error, _on_error)
     orders = (catalog, parts.watcher, parts.authenticator.require_admin, parts.limits)
-    explaining = explain.Explaining(catalog.loader, parts.metrics)
+    explaining = explain.Explaining(catalog.loader, parts.metrics, parts.start_explainer)
     routers = (
         protocols.v2_router(catalog, parts.limits, parts.metrics),
         protocols.v1_router(catalog),

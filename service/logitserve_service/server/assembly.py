@@ -17,6 +17,7 @@ from logitserve_service.config.proxies import Proxies
 from logitserve_service.config.settings import Settings
 from logitserve_service.config.version_policy import VersionPolicy
 from logitserve_service.execution.batcher import Batcher
+from logitserve_service.execution.explainer import Requests, Start, spawned
 from logitserve_service.execution.preprocessing import Decoders
 from logitserve_service.http.admission import Admission, BodyBudget
 from logitserve_service.http.app import Parts, create_documents
@@ -71,6 +72,8 @@ class Shared:
     rows: Sequence[Row]
     """Metric rows of the workers and of their parent."""
     state: SharedState
+    explainers: Requests = field(default_factory=Requests)
+    """Requests of workers for a process that computes explanations."""
     secret: bytes = field(default_factory=lambda: os.urandom(32))
     """Signs receipts if no key is set."""
 
@@ -93,7 +96,15 @@ class Process:
     """Reads the keys and the folder of models again."""
 
     @classmethod
-    def of(cls, settings: Settings, shared: Shared, drain: Drain, *, number: int = 0) -> Self:
+    def of(
+        cls,
+        settings: Settings,
+        shared: Shared,
+        drain: Drain,
+        *,
+        number: int = 0,
+        start_explainer: Start = spawned,
+    ) -> Self:
         """Load the models and build the application of the worker with this number.
 
         Raises the errors of `worker.run`.
@@ -148,6 +159,7 @@ class Process:
             limits,
             drift,
             kept,
+            start_explainer,
         )
         endpoint = Endpoint(
             catalog=catalog,

@@ -4,8 +4,6 @@ It has imported the modules of a worker, but loads no model and starts no thread
 safe and fast. SIGTERM stops a worker; a worker reports its start through a pipe.
 """
 
-import contextlib
-import ctypes
 import logging
 import math
 import multiprocessing
@@ -15,15 +13,17 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from types import FrameType
 
 from logitserve.inference.errors import InferenceError
 from logitserve_service.errors import ServiceError, StartError
 from logitserve_service.server import memory
 from logitserve_service.server.assembly import Shared
+from logitserve_service.server.children import IGNORED, STOPS, forked
 from logitserve_service.server.drain import EXIT_SECONDS, Drain, refuse_handshakes
+from logitserve_service.server.explainers import Explainers
 from logitserve_service.server.worker import Serving
 from logitserve_service.telemetry.families import WORKER_EXITS
 from logitserve_service.telemetry.metrics import Metrics, count_lost
@@ -33,9 +33,6 @@ Work = Callable[[int, Callable[[Serving], None]], bool]
 """Runs a worker, given its number and a function to call once it serves. Returns whether all
 requests were answered."""
 
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
-IGNORED = (signal.SIGUSR1, signal.SIGUSR2)
-HANDLED = (*STOPS, *IGNORED, signal.SIGHUP)
 FIRST_WAIT_SECONDS = 0.5
 """Delay before the restart of a worker that was out of memory, or that exited before it served; in
 the latter case it doubles each time."""
@@ -50,8 +47,6 @@ kills a worker, which is replaced, and not the supervisor, whose exit ends the s
 OUT_OF_MEMORY, HUNG, SIGNAL, EXIT = KINDS = ("oom", "hung", "signal", "exit")
 """Kinds of exit of a worker."""
 
-_OOM_SCORE = Path("/proc/self/oom_score_adj")
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _fork = multiprocessing.get_context("fork")
 
 logger = logging.getLogger("logitserve.supervision")
@@ -81,13 +76,7 @@ class Worker:
         self._silent_seconds = 0.0
         self.start_at = math.inf
         self.reports, reporting = _fork.Pipe(duplex=False)
-        # Signals are blocked until the child has installed its own handlers.
-        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
-        self.process = _fork.Process(
-            target=_child, args=(self._work, self._number, reporting, os.getpid())
-        )
-        self.process.start()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+        self.process = forked(partial(_run, self._work, self._number, reporting), OOM_SCORE)
         reporting.close()
 
     def read_report(self) -> None:
@@ -166,6 +155,7 @@ class Supervisor:
         timeout_seconds: float,
     ) -> None:
         self._workers = [Worker(work, number, shared.rows[number]) for number in range(count)]
+        self._explainers = Explainers(shared.explainers, listener)
         self._state = shared.state
         self._metrics = Metrics(shared.rows, count)
         for kind in KINDS:  # the counter must exist before its first increase
@@ -203,7 +193,9 @@ class Supervisor:
                 worker.process.kill()
                 worker.process.join()
             raise
+        self._explainers.close()
         self._end()
+        self._explainers.stop()
 
     def _attend(self, woken: socket.socket) -> None:
         """Start the workers that are due, wait for an event, and handle it."""
@@ -219,7 +211,8 @@ class Supervisor:
             self._checked = now
             for worker in running:
                 worker.kill_if_silent(self._timeout_seconds)
-        events = wait([woken, *sentinels, *reports], min(wait_seconds, CHECK_SECONDS))
+        waited = [woken, *sentinels, *reports, *self._explainers.waited]
+        events = wait(waited, min(wait_seconds, CHECK_SECONDS))
         if woken in events:
             woken.recv(4096)
         for worker in running:
@@ -227,6 +220,8 @@ class Supervisor:
                 worker.read_report()
             if worker.process.sentinel in events:
                 self._replace(worker)
+        if self._explainers.attend(events):
+            self._oom_kills = memory.oom_kills()  # of no worker
 
     def _replace(self, worker: Worker) -> None:
         kind, reason = worker.reap(out_of_memory=memory.oom_kills() > self._oom_kills)
@@ -278,20 +273,7 @@ def _ignore(number: int, _: FrameType | None) -> None:
     logger.warning("%s is ignored", signal.Signals(number).name)
 
 
-def _child(work: Work, number: int, reporting: Connection, parent: int) -> None:
-    signal.set_wakeup_fd(-1)
-    for stop in STOPS:
-        signal.signal(stop, lambda *_: os._exit(0))  # nothing is served yet
-    for other in (signal.SIGHUP, *IGNORED):
-        signal.signal(other, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
-    with contextlib.suppress(OSError):  # kernels without the file
-        adjustment = int(_OOM_SCORE.read_text())
-        _OOM_SCORE.write_text(str(min(1000, adjustment + OOM_SCORE)))
-    # This process gets SIGTERM when its parent exits.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
-        return
+def _run(work: Work, number: int, reporting: Connection) -> None:
     try:
         complete = work(number, reporting.send)
     except (InferenceError, ServiceError) as error:

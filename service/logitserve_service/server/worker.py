@@ -176,8 +176,10 @@ def run(
         ModelFileError: a model fails its checks.
     """
     memory.give_back()
+    shared.explainers.close_receiving()
     drain = Drain(linger_seconds=settings.linger_seconds, drain_seconds=settings.drain_seconds)
-    process = Process.of(settings, shared, drain, number=number)
+    start = shared.explainers.send
+    process = Process.of(settings, shared, drain, number=number, start_explainer=start)
     serving = Serving(tuple(process.catalog.models), process.catalog.default)
     server = Server(settings, process, lambda: begun(serving))
     # Freeze the heap, whose objects live as long as the process; collecting first gains little.

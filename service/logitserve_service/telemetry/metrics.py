@@ -1,9 +1,7 @@
 """The metrics of the service for Prometheus, aggregated over workers (`shared_values.py`)."""
 
-import time
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from math import inf
 from typing import Any
 
 import numpy as np
@@ -99,7 +97,6 @@ class ModelMetrics:
 
     def ran(self, seconds: float, predictions: Predictions) -> None:
         """Record a run of the network; called on the event loop."""
-        self._metrics.last_run = time.perf_counter()
         self._batch_size.observe(len(predictions))
         self._inference_seconds.observe(seconds)
         probabilities, labels = predictions.probabilities, predictions.argmax
@@ -140,8 +137,6 @@ class Metrics(Collector):
         self._versions = {NO_MODEL: {NO_VERSION}}
         self._answered: dict[_Answered, tuple[memoryview[float], int, Histogram]] = {}
         self._steps: dict[str, list[int]] = {}
-        self.last_run = -inf
-        """Time of the last run of any model in this process, by `time.perf_counter`."""
         self.row.drop()
         for (name, *_), (place, *_) in self.row.series().items():
             if name in BY_NAME and BY_NAME[name].is_gauge:
