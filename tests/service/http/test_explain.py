@@ -18,6 +18,7 @@ import orjson
 import pytest
 
 from logitserve.inference.errors import ExplanationError, TooManyPixelsError
+from logitserve.inference.explaining import MAX_BUDGET_MS
 from logitserve.inference.model_file import read
 from logitserve_service.errors import (
     ExplainerLostError,
@@ -93,7 +94,8 @@ def loaded(process: Bench) -> LoadedModel:
 
 
 async def explain(explaining: Explaining, model: LoadedModel, seed: int, **asked: Any) -> Any:
-    body = await explaining.explain(model, random_picture(seed), png=False, **asked)
+    options = {"budget_ms": MAX_BUDGET_MS, **asked}
+    body = await explaining.explain(model, random_picture(seed), png=False, **options)
     return orjson.loads(body)
 
 
