@@ -10,7 +10,7 @@ from logitserve.inference.card import Head
 from logitserve_training import losses, synthetic_negatives
 from logitserve_training.backend import keras, tf
 from logitserve_training.batches import batches_of, pictures_of, targets_of
-from logitserve_training.datasets.dataset import Dataset, Images
+from logitserve_training.datasets.dataset import Dataset, Images, LabeledImages
 from logitserve_training.epochs import Best, Epoch, EpochLog
 from logitserve_training.errors import DivergedError
 from logitserve_training.interruption import remembered
@@ -69,6 +69,7 @@ def fit(
         ),
         metrics=[_accuracy(recipe)],
     )
+    _create_state(network, optimizer, validation, recipe.head)
     log = EpochLog(reporter, options.epochs, checkpoint)
     done = len(log.epochs)
     strange = None
@@ -140,6 +141,20 @@ def estimate_statistics(network: "keras.Model", images: Images) -> None:
         network(images[np.sort(rows)], training=True)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
+
+
+def _create_state(
+    network: "keras.Model", optimizer: Any, images: LabeledImages, head: Head
+) -> None:
+    """Create the variables of optimizer and metrics.
+
+    `tf.function` traces a step twice if its first call creates variables.
+    """
+    optimizer.build(network.trainable_variables)
+    one = slice(0, 1)
+    targets = targets_of(images.classes[one], head)
+    network.compute_metrics(None, targets, network(images.images[one]))
+    network.reset_metrics()
 
 
 def _require_convergence(epochs: list[Epoch], options: Options, *, is_stopped: bool) -> None:
