@@ -39,7 +39,6 @@ process that never waits keep its core up to its next tick (4 ms), whatever its 
 IDLE_SECONDS: Final = 60.0
 """After this time without a request, the process ends, and its memory is freed."""
 
-
 _spawn = multiprocessing.get_context("spawn")
 
 
