@@ -67,6 +67,14 @@ class Server:
         return f"127.0.0.1:{port}"
 
     @property
+    def is_ready(self) -> bool:
+        """Whether a new connection is told so."""
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    @property
     def address(self) -> tuple[str, int]:
         """Host and port, for a bare connection."""
         host, port = self.url.partition("://")[2].split(":")

@@ -190,15 +190,8 @@ def processes(server: Server) -> tuple[psutil.Process, psutil.Process]:
     worker, explainer = sorted(
         psutil.Process(server.process.pid).children(), key=psutil.Process.nice
     )
-    assert (worker.nice(), explainer.nice()) == (0, 19)
+    assert worker.nice() < explainer.nice() == 19
     return worker, explainer
-
-
-def is_ready(server: Server) -> bool:
-    try:
-        return httpx.get(f"{server.url}/readyz").status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 def test_a_killed_process_is_replaced_and_logged(own: Server) -> None:
@@ -213,7 +206,7 @@ def test_the_process_ends_with_its_worker(own: Server) -> None:
     worker, explainer = processes(own)
     worker.kill()
     explainer.wait(20)
-    wait_until(lambda: is_ready(own))
+    wait_until(lambda: own.is_ready)
     assert asked(own.client, "/explain")["complete"]
     assert processes(own)[0].pid != worker.pid
 
@@ -226,7 +219,7 @@ def test_a_stop_waits_for_an_explanation(own: Server) -> None:
         wait_until(lambda: value(own.url, "requests_in_progress") == 2)  # with this one
         for process in (explainer, own.process):  # as systemd does
             process.send_signal(signal.SIGTERM)
-        wait_until(lambda: not is_ready(own))
+        wait_until(lambda: not own.is_ready)
         explainer.resume()
         assert answer.result()["complete"]
     assert own.process.wait(20) == 0

@@ -34,13 +34,6 @@ def workers_of(server: Server) -> list[psutil.Process]:
     return psutil.Process(server.process.pid).children()
 
 
-def ready(server: Server) -> bool:
-    try:
-        return httpx.get(f"{server.url}/readyz", timeout=5).status_code == 200
-    except httpx.HTTPError:
-        return False
-
-
 def listens(server: Server) -> bool:
     connections = psutil.Process(server.process.pid).net_connections()
     return any(connection.status == psutil.CONN_LISTEN for connection in connections)
@@ -148,7 +141,7 @@ def test_what_takes_too_long_is_cut_off(folder: str, workers: str) -> None:
     options = ("--linger-seconds", "0.1", "--drain-seconds", "1.5", "--workers", workers)
     with running("--models", folder, *options) as server, connect(server) as slow:
         slow.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
-        wait_until(lambda: ready(server))
+        wait_until(lambda: server.is_ready)
         begun = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - begun < 3
@@ -166,7 +159,7 @@ def test_as_the_first_process_of_a_container(folder: str, workers: str) -> None:
         pytest.skip("NOT TESTED: this user may not make a PID namespace")
     with running(*options, wrapper=wrapper) as server:
         (first,) = workers_of(server)
-        assert ready(server)
+        assert server.is_ready
         first.send_signal(signal.SIGTERM)
         assert server.process.wait(20) == 0
 

@@ -72,8 +72,8 @@ class _Failure(NamedTuple):
     text: str
 
 
-class Requests:
-    """Requests of workers for a process. Made before the workers are forked, which share it."""
+class StartRequests:
+    """Requests of workers to start a process; made before the workers are forked."""
 
     def __init__(self) -> None:
         self._receiving, self._sending = Pipe()

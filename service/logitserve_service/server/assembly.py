@@ -17,7 +17,7 @@ from logitserve_service.config.proxies import Proxies
 from logitserve_service.config.settings import Settings
 from logitserve_service.config.version_policy import VersionPolicy
 from logitserve_service.execution.batcher import Batcher
-from logitserve_service.execution.explainer import Requests, Start, spawned
+from logitserve_service.execution.explainer import Start, StartRequests, spawned
 from logitserve_service.execution.preprocessing import Decoders
 from logitserve_service.http.admission import Admission, BodyBudget
 from logitserve_service.http.app import Parts, create_documents
@@ -72,8 +72,8 @@ class Shared:
     rows: Sequence[Row]
     """Metric rows of the workers and of their parent."""
     state: SharedState
-    explainers: Requests = field(default_factory=Requests)
-    """Requests of workers for a process that computes explanations."""
+    explainers: StartRequests = field(default_factory=StartRequests)
+    """Requests of workers to start a process that computes explanations."""
     secret: bytes = field(default_factory=lambda: os.urandom(32))
     """Signs receipts if no key is set."""
 

@@ -13,13 +13,14 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkProcess
 
 from logitserve_service.execution import explainer
-from logitserve_service.execution.explainer import Requests
+from logitserve_service.execution.explainer import StartRequests
 from logitserve_service.server.children import STOPS, forked
 
 OOM_SCORE = 200
 """Twice that of a worker: if memory runs out, the kernel kills such a process first."""
 
 Waited = Connection | socket.socket | int
+"""An argument of `multiprocessing.connection.wait`."""
 
 logger = logging.getLogger("logitserve.supervision")
 
@@ -27,7 +28,7 @@ logger = logging.getLogger("logitserve.supervision")
 class Explainers:
     """The running processes. Used by the supervisor."""
 
-    def __init__(self, requests: Requests, listener: socket.socket) -> None:
+    def __init__(self, requests: StartRequests, listener: socket.socket) -> None:
         self._requests = requests
         self._listener = listener
         self._processes: list[ForkProcess] = []
@@ -41,7 +42,7 @@ class Explainers:
         """Start a requested process, and remove those that have exited.
 
         Returns:
-            whether the kernel has killed one, or an operator.
+            whether one was killed (SIGKILL).
         """
         ended = [process for process in self._processes if process.sentinel in ready]
         for process in ended:
@@ -67,7 +68,7 @@ class Explainers:
             process.join()
 
 
-def _run(connection: Connection, requests: Requests, listener: socket.socket) -> None:
+def _run(connection: Connection, requests: StartRequests, listener: socket.socket) -> None:
     requests.close_receiving()
     listener.close()
     for stop in STOPS:

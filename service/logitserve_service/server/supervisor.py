@@ -6,7 +6,6 @@ safe and fast. SIGTERM stops a worker; a worker reports its start through a pipe
 
 import logging
 import math
-import multiprocessing
 import os
 import signal
 import socket
@@ -14,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection, Pipe, wait
 from types import FrameType
 
 from logitserve.inference.errors import InferenceError
@@ -47,8 +46,6 @@ kills a worker, which is replaced, and not the supervisor, whose exit ends the s
 OUT_OF_MEMORY, HUNG, SIGNAL, EXIT = KINDS = ("oom", "hung", "signal", "exit")
 """Kinds of exit of a worker."""
 
-_fork = multiprocessing.get_context("fork")
-
 logger = logging.getLogger("logitserve.supervision")
 
 
@@ -75,7 +72,7 @@ class Worker:
         self.is_hung = False
         self._silent_seconds = 0.0
         self.start_at = math.inf
-        self.reports, reporting = _fork.Pipe(duplex=False)
+        self.reports, reporting = Pipe(duplex=False)
         self.process = forked(partial(_run, self._work, self._number, reporting), OOM_SCORE)
         reporting.close()
 

@@ -27,7 +27,7 @@ from logitserve_service.errors import (
     ModelUnavailableError,
 )
 from logitserve_service.execution import explainer
-from logitserve_service.execution.explainer import NICENESS, Requests
+from logitserve_service.execution.explainer import NICENESS, StartRequests
 from logitserve_service.execution.preprocessing import Decoders
 from logitserve_service.http.explain import MOST_WAITING, Explaining
 from logitserve_service.http.problems import of_error
@@ -46,7 +46,7 @@ class Starter:
     """Starts requested processes, as the supervisor does."""
 
     def __init__(self) -> None:
-        self.requests = Requests()
+        self.requests = StartRequests()
         self.processes: list[SpawnProcess] = []
         self._stopping, self._stop = Pipe()
         self._thread = threading.Thread(target=self._run)
